@@ -1,0 +1,5 @@
+"""Copy the kept part of decoded windows: the kernel behind `balacoon_tk.overlap_trim`."""
+
+
+def placeholder() -> None:
+    """Do nothing yet."""

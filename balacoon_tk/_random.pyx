@@ -1,0 +1,5 @@
+"""Counter-based normal noise: the kernel behind `balacoon_tk.random`."""
+
+
+def placeholder() -> None:
+    """Do nothing yet."""
