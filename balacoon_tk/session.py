@@ -1,0 +1,151 @@
+"""The only file that imports onnxruntime: a graph, loaded and checked once, ready to run.
+
+onnxruntime is imported when the first session is made, not when the package is, so that
+``import balacoon_tk`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.errors import ModelError, ParameterError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["GraphSource", "Session", "SerializableModel", "TensorSpec", "to_tensor"]
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+
+
+class SerializableModel(Protocol):
+    """What an `onnx.ModelProto` offers, said without importing onnx."""
+
+    def SerializeToString(self) -> bytes:
+        """Return the model as bytes."""
+        ...
+
+
+GraphSource = str | os.PathLike[str] | bytes | SerializableModel
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, dtype and shape of one input or output of a graph."""
+
+    name: str
+    dtype: np.dtype[np.generic]
+    shape: tuple[int | str | None, ...]
+    """A number, the name of a dynamic axis, or None for a dynamic axis without a name."""
+
+
+class Session:
+    """One ONNX graph in ONNX Runtime; safe to run from many threads at once.
+
+    Parameters
+    ----------
+    model : path, bytes or ModelProto
+        The graph. A path may name a file with external weights beside it.
+    n_threads : int, optional
+        Threads that one run may use; ONNX Runtime's own choice (all physical cores) if None.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime can't read the graph.
+    """
+
+    def __init__(self, model: GraphSource, *, n_threads: int | None = None) -> None:
+        import onnxruntime
+
+        if n_threads is not None and n_threads < 1:
+            raise ParameterError(f"n_threads={n_threads} must be >= 1")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors come as exceptions; warnings are about foreign graphs
+        if n_threads is not None:
+            options.intra_op_num_threads = n_threads
+        if isinstance(model, bytes):
+            source: str | bytes = model
+            self.label = f"<{len(model)} bytes>"
+        elif isinstance(model, (str, os.PathLike)):
+            path = Path(model)
+            if not path.is_file():
+                raise ModelError(f"{path}: no such file")
+            source = self.label = str(path)
+        else:
+            source = model.SerializeToString()
+            self.label = "<model>"
+        try:
+            self._session = onnxruntime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises a dozen unrelated types here
+            raise ModelError(f"{self.label}: ONNX Runtime can't load it: {error}") from error
+        self.inputs = _specs(self._session.get_inputs())
+        self.outputs = _specs(self._session.get_outputs())
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(
+        self, feeds: Mapping[str, AnyArray], outputs: Sequence[str] | None = None
+    ) -> dict[str, AnyArray]:
+        """Run once on arrays and return the outputs by name (all of them if `outputs` is None).
+
+        Raises
+        ------
+        ModelError
+            If ONNX Runtime refuses the inputs or fails in the graph.
+        """
+        names = list(self.outputs) if outputs is None else list(outputs)
+        try:
+            values = self._session.run(names, dict(feeds))
+        except Exception as error:
+            raise ModelError(f"{self.label}: the run failed: {error}") from error
+        return dict(zip(names, values, strict=True))
+
+    def run_tensors(
+        self, feeds: Mapping[str, onnxruntime.OrtValue], outputs: Sequence[str]
+    ) -> list[onnxruntime.OrtValue]:
+        """Run once on tensors that ONNX Runtime holds already; nothing passes through Python.
+
+        Raises
+        ------
+        ModelError
+            If ONNX Runtime refuses the inputs or fails in the graph.
+        """
+        try:
+            values: list[onnxruntime.OrtValue] = self._session.run_with_ort_values(
+                list(outputs), dict(feeds)
+            )
+        except Exception as error:
+            raise ModelError(f"{self.label}: the run failed: {error}") from error
+        return values
+
+
+def to_tensor(array: AnyArray) -> onnxruntime.OrtValue:
+    """Hand an array to ONNX Runtime once, to be used in `Session.run_tensors`."""
+    import onnxruntime
+
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def _specs(args: Sequence[onnxruntime.NodeArg]) -> dict[str, TensorSpec]:
+    return {
+        arg.name: TensorSpec(arg.name, np.dtype(_DTYPES.get(arg.type, np.object_)), tuple(arg.shape))
+        for arg in args
+    }
