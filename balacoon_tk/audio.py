@@ -1,0 +1,236 @@
+"""Samples on their way out: chunks of a stream, 16-bit PCM, and WAV files.
+
+Inside the package samples are float32; they become int16 here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+
+from balacoon_tk._typing import AnyArray, FloatArray, PCM16Array
+from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
+
+__all__ = ["AudioChunk", "PhonemeSpan", "WavWriter", "pcm_bytes", "read_wav", "to_pcm16", "write_wav"]
+
+PCM16_MAX = 32767
+_SAMPLE_BYTES = 2
+_UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header says where nobody can go back and put the size in
+
+
+@dataclass(frozen=True, slots=True)
+class PhonemeSpan:
+    """One phoneme and its time in the utterance."""
+
+    phoneme: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioChunk:
+    """A run of samples that a stream hands over, and what is said in it."""
+
+    samples: FloatArray
+    """Shape (n_samples,), float32, in [-1, 1] unless a volume above 1 asks for more."""
+    sample_rate: int
+    """Hz"""
+    start_sample: int
+    """Where the chunk begins in the utterance, across its sentences."""
+    alignment: tuple[PhonemeSpan, ...] = ()
+    """The phonemes that begin in this chunk; those of all chunks together are the utterance's, once each."""
+
+    @property
+    def start_s(self) -> float:
+        """Time at which the chunk begins in the utterance."""
+        return self.start_sample / self.sample_rate
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the chunk in seconds."""
+        return len(self.samples) / self.sample_rate
+
+    @property
+    def pcm16(self) -> PCM16Array:
+        """The samples as int16, saturated."""
+        return to_pcm16(self.samples)
+
+
+def to_pcm16(samples: AnyArray) -> PCM16Array:
+    """Convert to 16-bit PCM: ``round(32767 * samples)``, saturated where samples leave [-1, 1].
+
+    Parameters
+    ----------
+    samples : ndarray of shape (n_samples,), floating or int16
+        int16 is returned as it is.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), int16
+
+    Raises
+    ------
+    ModelError
+        If a sample is NaN or infinite: a graph made it, and as PCM it would be a loud noise.
+    """
+    if samples.ndim != 1 or not (samples.dtype == np.int16 or np.issubdtype(samples.dtype, np.floating)):
+        raise ParameterError(f"samples of shape {samples.shape}, {samples.dtype} must be 1-D floats or int16")
+    if samples.dtype == np.int16:
+        return samples
+    if not np.isfinite(samples).all():
+        position = int(np.argmin(np.isfinite(samples)))
+        raise ModelError(f"samples[{position}]={samples[position]} is not finite")
+    return np.rint(np.clip(samples, -1.0, 1.0) * PCM16_MAX).astype(np.int16)
+
+
+def pcm_bytes(samples: AnyArray) -> bytes:
+    """Return raw PCM: 16 bits, little-endian, one channel, no header."""
+    return to_pcm16(samples).astype("<i2").tobytes()
+
+
+def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
+    """Read a WAV file of one channel and 16 bits.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples,), float32
+        In [-1, 1]; `to_pcm16` gives the file's own integers back.
+    sample_rate : int
+        Hz
+
+    Raises
+    ------
+    ParameterError
+        If the file is no WAV file, or has another number of channels or bits.
+    """
+    try:
+        with wave.open(str(path), "rb") as file:
+            n_channels, n_bytes = file.getnchannels(), file.getsampwidth()
+            sample_rate, data = file.getframerate(), file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise ParameterError(
+            f"{path}: not a WAV file that can be read: {error or 'it ends early'}"
+        ) from error
+    if n_channels != 1 or n_bytes != _SAMPLE_BYTES:
+        raise ParameterError(f"{path}: {n_channels} channels of {8 * n_bytes} bits must be 1 of 16")
+    n_whole = len(data) - len(data) % _SAMPLE_BYTES  # the file may have been cut within a sample
+    samples = np.frombuffer(data[:n_whole], "<i2").astype(np.float32) / PCM16_MAX
+    return np.maximum(samples, -1.0), sample_rate
+
+
+def write_wav(target: str | os.PathLike[str] | BinaryIO, samples: AnyArray, sample_rate: int) -> None:
+    """Write samples as a WAV file, whole or not at all; see `WavWriter`."""
+    with WavWriter(target, sample_rate) as writer:
+        writer.write(samples)
+
+
+class WavWriter:
+    """Write a WAV file chunk by chunk; the sizes in its header are put in at the end.
+
+    A file is written beside its place and renamed when it is complete, so a stream that breaks leaves
+    nothing, and an older file of that name stays. A pipe can't be gone back in: its header says the
+    largest size, which players take as "until the end".
+
+    Parameters
+    ----------
+    target : path or binary file
+        A file that is handed in open stays open.
+    sample_rate : int
+        Hz
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> with WavWriter(file, 8000) as writer:
+    ...     writer.write(np.zeros(3, np.float32))
+    ...     writer.write(np.ones(2, np.float32))
+    >>> len(file.getvalue()) == 44 + 2 * 5
+    True
+    """
+
+    def __init__(self, target: str | os.PathLike[str] | BinaryIO, sample_rate: int) -> None:
+        if not 0 < sample_rate <= _UNKNOWN_SIZE // _SAMPLE_BYTES:
+            raise ParameterError(f"sample_rate={sample_rate} must be > 0 and fit in a WAV header")
+        self.sample_rate = sample_rate
+        self._n_bytes = 0
+        self._closed = False
+        self._path: Path | None = None
+        self._partial: Path | None = None
+        if isinstance(target, (str, os.PathLike)):
+            self._path = Path(target).resolve()
+            # A device such as /dev/null is written to; it must not be replaced by a file.
+            if self._path.is_file() or not self._path.exists():
+                self._partial = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
+            self._file: BinaryIO = (self._partial or self._path).open("wb")
+        else:
+            self._file = target
+        self._start = self._file.tell() if self._file.seekable() else None
+        self._file.write(_header(sample_rate, _UNKNOWN_SIZE))
+
+    def write(self, samples: AnyArray) -> None:
+        """Append samples: floats in [-1, 1] or int16, of shape (n_samples,)."""
+        if self._closed:
+            raise StreamStateError("write() after close()")
+        data = pcm_bytes(samples)
+        self._file.write(data)
+        self._n_bytes += len(data)
+
+    def close(self) -> None:
+        """Complete the header and put the file in its place; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._start is not None:
+            self._file.seek(self._start)
+            self._file.write(_header(self.sample_rate, self._n_bytes))
+            self._file.seek(0, os.SEEK_END)
+        if self._path is not None:
+            self._file.close()
+        if self._path is not None and self._partial is not None:
+            self._partial.replace(self._path)
+
+    def discard(self) -> None:
+        """Drop what was written; a file that was handed in open keeps it."""
+        self._closed = True
+        if self._path is not None:
+            self._file.close()
+        if self._partial is not None:
+            self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+def _header(sample_rate: int, n_bytes: int) -> bytes:
+    """Return the 44 bytes before the samples: RIFF, a PCM `fmt ` chunk, and the head of `data`."""
+    n_bytes = min(n_bytes, _UNKNOWN_SIZE)
+    fmt = struct.pack(
+        "<4sIHHIIHH",
+        b"fmt ",
+        16,  # bytes that follow in this chunk
+        1,  # PCM
+        1,  # channel
+        sample_rate,
+        sample_rate * _SAMPLE_BYTES,
+        _SAMPLE_BYTES,
+        8 * _SAMPLE_BYTES,
+    )
+    riff = struct.pack("<4sI4s", b"RIFF", min(n_bytes + 36, _UNKNOWN_SIZE), b"WAVE")
+    return riff + fmt + struct.pack("<4sI", b"data", n_bytes)
