@@ -1,5 +1,65 @@
 """Expand phonemes to frames: the kernel behind `balacoon_tk.upsampler`."""
 
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
-def placeholder() -> None:
-    """Do nothing yet."""
+# Phonemes lie row by row and frames column by column, so the expansion is also a transposition. A tile
+# is filled along channels (vector code) and emptied along frames (whole cache lines); it stays in L1.
+cdef enum:
+    TILE_FRAMES = 16
+    TILE_CHANNELS = 64
+
+
+cdef inline void add_noise(
+    const float* mean, const float* scale, const float* noise, float* row, Py_ssize_t n_channels
+) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(n_channels):
+        row[c] = mean[c] + noise[c] * scale[c]
+
+
+cdef inline void transpose(
+    const float* tile, float* out, Py_ssize_t out_pitch, Py_ssize_t n_channels, Py_ssize_t n_frames
+) noexcept nogil:
+    cdef Py_ssize_t c, f
+    for c in range(n_channels):
+        for f in range(n_frames):
+            out[c * out_pitch + f] = tile[f * TILE_CHANNELS + c]
+
+
+def expand(
+    const float[:, ::1] encodings,
+    const float[:, ::1] scales,
+    const float[:, ::1] noise,
+    const int64_t[::1] phoneme_starts,
+    Py_ssize_t first,
+    Py_ssize_t start,
+    float[:, ::1] out,
+):
+    """Fill `out`, frames from `start` on, `first` being the phoneme of the first one; not empty.
+
+    `noise` has a row per frame of `out` and may be None, as may `scales`: then the encodings are copied.
+    """
+    cdef float tile[TILE_FRAMES * TILE_CHANNELS]
+    cdef Py_ssize_t c, f, i, phoneme, channel_tile, frame_tile, n_channels, n_frames
+    cdef bint noisy = noise is not None
+    with nogil:
+        for channel_tile in range((out.shape[0] + TILE_CHANNELS - 1) // TILE_CHANNELS):
+            c = channel_tile * TILE_CHANNELS
+            n_channels = min(<Py_ssize_t>TILE_CHANNELS, out.shape[0] - c)
+            phoneme = first
+            for frame_tile in range((out.shape[1] + TILE_FRAMES - 1) // TILE_FRAMES):
+                f = frame_tile * TILE_FRAMES
+                n_frames = min(<Py_ssize_t>TILE_FRAMES, out.shape[1] - f)
+                for i in range(n_frames):
+                    while phoneme_starts[phoneme + 1] <= start + f + i:
+                        phoneme += 1
+                    if noisy:
+                        add_noise(&encodings[phoneme, c], &scales[phoneme, c], &noise[f + i, c],
+                                  &tile[i * TILE_CHANNELS], n_channels)
+                    else:
+                        memcpy(&tile[i * TILE_CHANNELS], &encodings[phoneme, c], n_channels * sizeof(float))
+                if n_frames == TILE_FRAMES:  # a constant, so that the compiler unrolls the inner loop
+                    transpose(tile, &out[c, f], out.shape[1], n_channels, TILE_FRAMES)
+                else:
+                    transpose(tile, &out[c, f], out.shape[1], n_channels, n_frames)

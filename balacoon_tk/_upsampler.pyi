@@ -1,0 +1,12 @@
+import numpy as np
+from numpy.typing import NDArray
+
+def expand(
+    encodings: NDArray[np.float32],
+    scales: NDArray[np.float32] | None,
+    noise: NDArray[np.float32] | None,
+    phoneme_starts: NDArray[np.int64],
+    first: int,
+    start: int,
+    out: NDArray[np.float32],
+) -> None: ...

@@ -1,0 +1,188 @@
+"""Phonemes to frames: repeat every encoding for its duration, and add the prior's noise.
+
+This is the step between encoder and decoder of VITS (Kim et al., "Conditional variational autoencoder
+with adversarial learning for end-to-end text-to-speech", ICML 2021, section 2.2): with the alignment
+known, frames are drawn from the normal distribution of their phoneme. Any window of frames is written
+straight into the decoder's layout; the whole is never built.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+from balacoon_tk import _upsampler
+from balacoon_tk._typing import FloatArray, IntArray
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.random import check_stream, frame_noise
+
+__all__ = ["MAX_FRAMES", "Upsampler"]
+
+MAX_FRAMES = 2**20
+"""Most frames in one sentence: over three hours at 86 frames a second, so more is a broken duration."""
+
+
+class Upsampler:
+    """One sentence's frames, window by window.
+
+    Frame f of phoneme p is ``encodings[p] + noise[f] * exp(log_scales[p]) * noise_scale``, where the noise
+    depends on (seed, stream, f, channel) alone: a window always equals the slice of the whole, bit for bit.
+
+    Parameters
+    ----------
+    encodings : ndarray of shape (n_phonemes, n_channels), float32
+        For VITS the prior mean. Kept without a copy where it is C-contiguous.
+    durations : ndarray of shape (n_phonemes,), integers
+        Frames per phoneme, 0 allowed.
+    log_scales : ndarray of shape (n_phonemes, n_channels), float32, optional
+        For VITS the prior's log standard deviation; None for a model that does not sample.
+    noise_scale : float
+        Factor on the standard deviation, >= 0. At 0 the frames are exact copies of the encodings.
+    seed, stream : int
+        Choose the noise; see `balacoon_tk.random`.
+
+    Attributes
+    ----------
+    n_phonemes, n_channels, n_frames : int
+        ``n_frames = sum(durations)``, at most `MAX_FRAMES`.
+    phoneme_starts : ndarray of shape (n_phonemes + 1,), int64
+        Phoneme p has the frames from ``phoneme_starts[p]`` to ``phoneme_starts[p + 1]``; read-only.
+
+    Raises
+    ------
+    ParameterError
+        If a shape or dtype is wrong, a value is not finite, a duration is negative, or there are too
+        many frames.
+
+    Examples
+    --------
+    >>> encodings = np.array([[1, 10], [2, 20]], np.float32)
+    >>> upsampler = Upsampler(encodings, np.array([1, 3]))
+    >>> upsampler.window(0, 3)
+    array([[ 1.,  2.,  2.],
+           [10., 20., 20.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        encodings: FloatArray,
+        durations: IntArray,
+        *,
+        log_scales: FloatArray | None = None,
+        noise_scale: float = 0.0,
+        seed: int = 0,
+        stream: int = 0,
+    ) -> None:
+        self._encodings = _checked_matrix("encodings", encodings)
+        self.n_phonemes, self.n_channels = self._encodings.shape
+        self.phoneme_starts = _phoneme_starts(durations, n_phonemes=self.n_phonemes)
+        self.n_frames = int(self.phoneme_starts[-1])
+        check_stream(seed=seed, stream=stream)
+        self._seed = seed
+        self._stream = stream
+        if not (noise_scale >= 0 and np.isfinite(noise_scale)):
+            raise ParameterError(f"noise_scale={noise_scale} must be finite and >= 0")
+        self._scales = None if log_scales is None else self._noise_scales(log_scales, noise_scale)
+
+    def window(self, start: int, stop: int, out: FloatArray | None = None) -> FloatArray:
+        """Return the frames [start, stop) in the decoder's layout.
+
+        Parameters
+        ----------
+        start, stop : int
+            Frames, 0 <= start <= stop <= n_frames.
+        out : ndarray of shape (n_channels, stop - start), float32, optional
+            Where to write; C-contiguous. A new array if None.
+
+        Returns
+        -------
+        ndarray of shape (n_channels, stop - start), float32
+            C-contiguous; `out` itself where it was given.
+
+        Raises
+        ------
+        ParameterError
+            If the window is not inside the sentence or `out` does not fit.
+        """
+        start, stop = operator.index(start), operator.index(stop)
+        if not 0 <= start <= stop <= self.n_frames:
+            raise ParameterError(
+                f"[start, stop)=[{start}, {stop}) must satisfy 0 <= start <= stop <= n_frames={self.n_frames}"
+            )
+        shape = (self.n_channels, stop - start)
+        if out is None:
+            out = np.empty(shape, np.float32)
+        else:
+            _check_out(out, shape)
+        if start == stop:
+            return out
+        noise = None
+        if self._scales is not None:
+            noise = frame_noise(start, stop, n_channels=self.n_channels, seed=self._seed, stream=self._stream)
+        # The last phoneme that starts at or before `start`: phonemes of duration 0 are stepped over.
+        first = int(np.searchsorted(self.phoneme_starts, start, side="right")) - 1
+        _upsampler.expand(self._encodings, self._scales, noise, self.phoneme_starts, first, start, out)
+        return out
+
+    def _noise_scales(self, log_scales: FloatArray, noise_scale: float) -> FloatArray | None:
+        """Check and combine the two factors on the noise, once per phoneme; None if there is no noise."""
+        log_scales = _checked_matrix("log_scales", log_scales)
+        if log_scales.shape != self._encodings.shape:
+            raise ParameterError(
+                f"log_scales.shape={log_scales.shape} must be encodings.shape={self._encodings.shape}"
+            )
+        if noise_scale == 0:
+            return None
+        with np.errstate(over="ignore"):  # looked at in the next line, with a better message
+            scales: FloatArray = np.exp(log_scales) * np.float32(noise_scale)
+        _check_finite("exp(log_scales) * noise_scale", scales)
+        return scales
+
+
+def _checked_matrix(name: str, matrix: object) -> FloatArray:
+    """Return `matrix` C-contiguous if it is a finite float32 one with channels."""
+    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32:
+        raise ParameterError(f"{name}: {_kind(matrix)} must be a float32 array")
+    if matrix.ndim != 2 or matrix.shape[1] == 0:
+        raise ParameterError(f"{name}.shape={matrix.shape} must be (n_phonemes, n_channels), n_channels >= 1")
+    _check_finite(name, matrix)
+    return np.ascontiguousarray(matrix)
+
+
+def _check_finite(name: str, matrix: FloatArray) -> None:
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0].tolist()
+        raise ParameterError(f"{name}[{row}, {column}]={matrix[row, column]} must be finite")
+
+
+def _phoneme_starts(durations: object, *, n_phonemes: int) -> IntArray:
+    if not isinstance(durations, np.ndarray) or durations.dtype.kind not in "iu":
+        raise ParameterError(f"durations: {_kind(durations)} must be an integer array")
+    if durations.shape != (n_phonemes,):
+        raise ParameterError(f"durations.shape={durations.shape} must be (n_phonemes,)=({n_phonemes},)")
+    # Each is checked before they are summed: what is left can't overflow the sum.
+    for bad, rule in ((durations < 0, ">= 0"), (durations > MAX_FRAMES, f"<= MAX_FRAMES={MAX_FRAMES}")):
+        if bad.any():
+            i = int(bad.argmax())
+            raise ParameterError(f"durations[{i}]={durations[i]} must be {rule}")
+    starts = np.zeros(n_phonemes + 1, np.int64)
+    np.cumsum(durations.astype(np.int64), out=starts[1:])
+    if starts[-1] > MAX_FRAMES:
+        raise ParameterError(f"sum(durations)={starts[-1]} must be <= MAX_FRAMES={MAX_FRAMES}")
+    starts.flags.writeable = False
+    return starts
+
+
+def _check_out(out: object, shape: tuple[int, int]) -> None:
+    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
+        raise ParameterError(f"out: {_kind(out)} must be a float32 array of shape {shape}")
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        raise ParameterError("out must be C-contiguous and writeable")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} array of shape {value.shape}"
+    return type(value).__name__
