@@ -116,9 +116,7 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
             n_channels, n_bytes = file.getnchannels(), file.getsampwidth()
             sample_rate, data = file.getframerate(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
-        raise ParameterError(
-            f"{path}: not a WAV file that can be read: {error or 'it ends early'}"
-        ) from error
+        raise ParameterError(f"{path}: not a readable WAV file: {error or 'it ends early'}") from error
     if n_channels != 1 or n_bytes != _SAMPLE_BYTES:
         raise ParameterError(f"{path}: {n_channels} channels of {8 * n_bytes} bits must be 1 of 16")
     n_whole = len(data) - len(data) % _SAMPLE_BYTES  # the file may have been cut within a sample

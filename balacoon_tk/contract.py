@@ -1,0 +1,159 @@
+"""What the graphs of a voice must be: their inputs and outputs, and how they fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from balacoon_tk.errors import ModelError, ParameterError, VoiceError
+
+if TYPE_CHECKING:
+    from balacoon_tk._typing import AnyArray
+    from balacoon_tk.decoder import DecoderGraph
+    from balacoon_tk.encoder import Encoder
+    from balacoon_tk.manifest import Manifest
+    from balacoon_tk.session import TensorSpec
+
+__all__ = [
+    "DECODER_INPUTS",
+    "DECODER_OUTPUTS",
+    "ENCODER_INPUTS",
+    "ENCODER_OUTPUTS",
+    "check_decoder",
+    "check_encoder",
+    "check_run",
+    "check_tensors",
+]
+
+Contract = Mapping[str, tuple[type[np.generic], int]]
+"""Name of a tensor to its dtype and rank."""
+
+ENCODER_INPUTS: Contract = {
+    "phoneme_ids": (np.int64, 2),
+    "length_scale": (np.float32, 1),
+    "duration_noise": (np.float32, 3),
+    "speaker_id": (np.int64, 1),
+}
+ENCODER_OUTPUTS: Contract = {
+    "encodings": (np.float32, 3),
+    "durations": (np.int64, 2),
+    "log_scales": (np.float32, 3),
+    "speaker_embedding": (np.float32, 3),
+}
+DECODER_INPUTS: Contract = {"frames": (np.float32, 3), "speaker_embedding": (np.float32, 3)}
+DECODER_OUTPUTS: Contract = {"samples": (np.float32, 3)}
+
+_PROBE_PHONEMES = 2
+_PROBE_FRAMES = 3
+
+
+def check_tensors(
+    kind: str,
+    specs: Mapping[str, TensorSpec],
+    contract: Contract,
+    *,
+    required: tuple[str, ...],
+) -> None:
+    """Check the inputs or outputs of a graph against a contract of dtypes and ranks.
+
+    Raises
+    ------
+    ModelError
+        If one is missing, unknown, or of a wrong dtype or rank.
+    """
+    for name in required:
+        if name not in specs:
+            raise ModelError(f"{kind} {name!r} is missing; there are {', '.join(specs) or 'none'}")
+    for name, spec in specs.items():
+        if name not in contract:
+            raise ModelError(f"{kind} {name!r} is none of {', '.join(contract)}")
+        dtype, rank = contract[name]
+        if spec.dtype != dtype or len(spec.shape) != rank:
+            raise ModelError(
+                f"{kind} {name!r} of {spec.dtype}, rank {len(spec.shape)} "
+                f"must be of {np.dtype(dtype)}, rank {rank}"
+            )
+
+
+def check_encoder(encoder: Encoder, manifest: Manifest) -> None:
+    """Check that an encoder is the one its manifest speaks of.
+
+    Raises
+    ------
+    ModelError
+        If it has other channels, or wants a speaker where the manifest has none.
+    """
+    if encoder.n_channels not in (None, manifest.n_channels):
+        raise ModelError(
+            f"encodings of {encoder.n_channels} channels must have n_channels={manifest.n_channels}"
+        )
+    if encoder.has_speakers != bool(manifest.speakers):
+        has = "has an" if encoder.has_speakers else "has no"
+        raise ModelError(f"the graph {has} input speaker_id, and speakers has {len(manifest.speakers)} names")
+
+
+def check_decoder(graph: DecoderGraph, encoder: Encoder, manifest: Manifest) -> None:
+    """Check that a decoder is the one its manifest speaks of, and that it fits the encoder.
+
+    Raises
+    ------
+    ModelError
+        If its inputs, outputs, channels or its streaming are others.
+    """
+    outputs = {name: graph.session.outputs[name] for name in graph.outputs}
+    check_tensors("input", graph.inputs, DECODER_INPUTS, required=("frames",))
+    check_tensors("output", outputs, DECODER_OUTPUTS, required=("samples",))
+    channels = graph.inputs["frames"].shape[1]
+    if isinstance(channels, int) and channels != manifest.n_channels:
+        raise ModelError(f"frames of {channels} channels must have n_channels={manifest.n_channels}")
+    if "speaker_embedding" in graph.inputs and not encoder.has_speaker_embedding:
+        raise ModelError("input 'speaker_embedding' must be an output of the encoder")
+    promised = manifest.decoder.streaming
+    if (graph.streaming is None) != (promised is None):
+        graph_is = "not stateful" if graph.streaming is None else "stateful"
+        raise ModelError(f"the graph is {graph_is}, and decoder.streaming says otherwise")
+    if graph.streaming is not None and promised is not None:
+        lag = graph.streaming.outputs[0].lag
+        if lag != promised.lag_samples:
+            raise ModelError(
+                f"a lag of {lag} samples must be decoder.streaming.lag_samples={promised.lag_samples}"
+            )
+
+
+def check_run(encoder: Encoder, graph: DecoderGraph, manifest: Manifest, *, n_symbols: int) -> None:
+    """Run both graphs once, on the highest ids there are: it shows what their inputs don't say.
+
+    It also warms them up, so that the first sentence isn't slower than the second.
+
+    Raises
+    ------
+    VoiceError
+        If one fails, or gives another number of channels or samples than the manifest says.
+    """
+    try:
+        encoding = encoder.encode(
+            np.full(_PROBE_PHONEMES, n_symbols - 1, np.int64),
+            speaker_id=len(manifest.speakers) - 1 if manifest.speakers else None,
+        )
+    except ModelError as error:
+        raise VoiceError(f"{manifest.encoder.file}: {error}") from error
+    n_channels = encoding.encodings.shape[1]
+    if n_channels != manifest.n_channels:
+        raise VoiceError(
+            f"{manifest.encoder.file}: {n_channels} channels must be n_channels={manifest.n_channels}"
+        )
+    feeds: dict[str, AnyArray] = {"frames": np.zeros((1, n_channels, _PROBE_FRAMES), np.float32)}
+    if "speaker_embedding" in graph.inputs and encoding.speaker_embedding is not None:
+        feeds["speaker_embedding"] = encoding.speaker_embedding
+    try:
+        samples = graph.decode(graph.check(feeds))["samples"]
+    except (ModelError, ParameterError) as error:
+        raise VoiceError(f"{manifest.decoder.file}: {error}") from error
+    n_wanted = _PROBE_FRAMES * manifest.hop_length
+    if samples.size != n_wanted:
+        raise VoiceError(
+            f"{manifest.decoder.file}: {_PROBE_FRAMES} frames give {samples.size} samples, and "
+            f"hop_length={manifest.hop_length} must give {n_wanted}"
+        )

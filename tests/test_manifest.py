@@ -1,0 +1,172 @@
+"""voice.json: what is read back is what was written, and every mistake is named by its field."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balacoon_tk.errors import VoiceError
+from balacoon_tk.manifest import (
+    FORMAT_VERSION,
+    DecoderInfo,
+    EncoderInfo,
+    FrontendInfo,
+    Manifest,
+    ProsodyDefaults,
+    StreamingInfo,
+)
+from tiny_voice import set_field
+
+SHA256 = "0123456789abcdef" * 4
+
+
+def manifest(**fields):
+    required = {
+        "name": "tiny",
+        "language": "en",
+        "license": "CC0-1.0",
+        "sample_rate": 22050,
+        "hop_length": 256,
+        "n_channels": 192,
+        "frontend": FrontendInfo("espeak", "en-us", {"_": (0,), "ə": (1, 2)}),
+        "prosody": ProsodyDefaults(),
+        "encoder": EncoderInfo("encoder.onnx", SHA256),
+        "decoder": DecoderInfo("decoder.onnx", SHA256, 42, 42, StreamingInfo(10774, 1 << 20, 1e-5)),
+    }
+    return Manifest(**required | fields)
+
+
+def changed(path, value):
+    data = json.loads(manifest().to_json())
+    set_field(data, path, value)
+    return json.dumps(data)
+
+
+def test_reading_gives_back_what_was_written():
+    full = manifest(
+        speakers=("ada", "bob"),
+        provenance={"source": "voice.onnx", "card": "CC0"},
+        verified={"zero noise": 3e-7},
+    )
+    assert Manifest.from_json(full.to_json()) == full
+
+
+def test_a_decoder_that_is_not_streamable_says_why():
+    decoder = DecoderInfo("decoder.onnx", SHA256, 0, 0, None, "attention over frames")
+    assert Manifest.from_json(manifest(decoder=decoder).to_json()).decoder == decoder
+
+
+def test_text_of_any_script_stays_readable_in_the_file():
+    assert '"ə"' in manifest().to_json()
+
+
+@given(
+    sample_rate=st.integers(1, 2**31 - 1),
+    noise_scale=st.floats(0, 1e300),
+    speakers=st.lists(st.text(), unique=True),
+    verified=st.dictionaries(st.text(), st.floats(0, allow_nan=False) | st.integers(0, 2**53 - 1)),
+)
+def test_reading_undoes_writing(sample_rate, noise_scale, speakers, verified):
+    written = manifest(
+        sample_rate=sample_rate,
+        prosody=ProsodyDefaults(noise_scale=noise_scale),
+        speakers=tuple(speakers),
+        verified=verified,
+    )
+    assert Manifest.from_json(written.to_json()) == written
+
+
+@pytest.mark.parametrize(
+    "path", ["name", "sample_rate", "frontend", "frontend.phoneme_ids", "decoder.sha256"]
+)
+def test_a_missing_field_is_named(path):
+    with pytest.raises(VoiceError, match=rf"^{path} is missing$"):
+        Manifest.from_json(changed(path, ...))
+
+
+@pytest.mark.parametrize("path", ["decoder.streaming", "decoder.not_streamable"])
+def test_optional_fields_may_be_missing(path):
+    Manifest.from_json(changed(path, ...))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("name", 3, "name must be text, not int"),
+        ("name", None, "name must be text, not null"),
+        ("sample_rate", "22050", "sample_rate must be an integer, not str"),
+        ("sample_rate", 22050.0, "sample_rate must be an integer, not float"),
+        ("sample_rate", True, "sample_rate must be an integer, not bool"),
+        ("sample_rate", 0, "sample_rate=0 must be >= 1"),
+        ("hop_length", 10**400, "hop_length=1000"),
+        ("decoder.left_context", -1, "decoder.left_context=-1 must be >= 0"),
+        ("decoder.streaming", [], "decoder.streaming must be an object, not list"),
+        ("decoder.streaming.lag_samples", None, "decoder.streaming.lag_samples must be an integer, not null"),
+        ("decoder.streaming.max_abs_diff", float("nan"), "decoder.streaming.max_abs_diff=nan must be >= 0"),
+        ("decoder.not_streamable", 1, "decoder.not_streamable must be text, not int"),
+        ("encoder", "encoder.onnx", "encoder must be an object, not str"),
+        ("encoder.file", "", "encoder.file='' must be a plain file name"),
+        ("encoder.file", "../encoder.onnx", r"encoder.file='\.\./encoder.onnx' must be a plain file name"),
+        ("encoder.file", "/etc/passwd", "encoder.file='/etc/passwd' must be a plain file name"),
+        ("encoder.file", "a\\b", "must be a plain file name"),
+        ("encoder.file", "C:b", "must be a plain file name"),
+        ("encoder.file", "..", r"encoder.file='\.\.' must be a plain file name"),
+        ("encoder.sha256", "abc", "encoder.sha256='abc' must be 64 hexadecimal digits"),
+        ("encoder.sha256", "g" * 64, "must be 64 hexadecimal digits"),
+        ("frontend.phoneme_type", "ipa", "frontend.phoneme_type='ipa' must be one of espeak, text"),
+        ("frontend.phoneme_ids", {}, "frontend.phoneme_ids must be an object that is not empty"),
+        (
+            "frontend.phoneme_ids",
+            {"a": []},
+            r"frontend.phoneme_ids\['a'\]=\[\] must be a list of one or more",
+        ),
+        ("frontend.phoneme_ids", {"a": [1, -1]}, r"phoneme_ids\['a'\]=\[1, -1\] must be"),
+        ("frontend.phoneme_ids", {"a": [True]}, r"phoneme_ids\['a'\]=\[True\] must be"),
+        ("frontend.phoneme_ids", {"a": [2**31]}, r"phoneme_ids\['a'\]=\[2147483648\] must be"),
+        ("frontend.phoneme_ids", {"a": 1}, r"phoneme_ids\['a'\]=1 must be"),
+        ("prosody.noise_w", "0.8", "prosody.noise_w must be a number, not str"),
+        ("prosody.noise_scale", float("inf"), "prosody.noise_scale=inf must be >= 0 and finite"),
+        ("prosody.noise_scale", 10**400, "prosody.noise_scale must be a number"),
+        ("prosody.length_scale", 0, "prosody.length_scale=0.0 must be > 0"),
+        ("speakers", "ada", "speakers must be a list of texts, not str"),
+        ("speakers", [1], "speakers must be a list of texts"),
+        ("speakers", ["ada", "bob", "ada"], r"speakers\[2\]='ada' must not be there twice"),
+        ("provenance", {"a": 1}, "provenance must be an object of texts"),
+        ("verified", {"a": "1"}, "verified must be an object of numbers"),
+        ("format_version", 99, "format_version=99: this version reads 1; export the voice again"),
+        ("format_version", 0, "format_version=0 must be >= 1"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_rule(path, value, message):
+    with pytest.raises(VoiceError, match=message):
+        Manifest.from_json(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "voice.json is not JSON"),
+        ("{", "voice.json is not JSON"),
+        ("[" * 100_000, "voice.json is not JSON"),
+        ('{"a": ' + "9" * 10_000 + "}", "voice.json is not JSON"),
+        ("[]", "voice.json must be an object, not list"),
+        ("null", "voice.json must be an object, not null"),
+        ("{}", "format_version is missing"),
+    ],
+)
+def test_a_text_that_is_no_manifest_is_refused(text, message):
+    with pytest.raises(VoiceError, match=message):
+        Manifest.from_json(text)
+
+
+@given(
+    st.text() | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps)
+)
+def test_no_text_gives_anything_but_a_voice_error(text):
+    with pytest.raises(VoiceError):
+        Manifest.from_json(text)
+
+
+def test_the_version_stands_in_the_file():
+    assert json.loads(manifest().to_json())["format_version"] == FORMAT_VERSION
