@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import operator
 import os
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
+from balacoon_tk._typing import AnyArray, FloatArray
+from balacoon_tk.chunking import push_schedule
 from balacoon_tk.contract import check_decoder, check_encoder, check_run
 from balacoon_tk.decoder import Decoder, DecoderGraph, Strategy, open_decoder
 from balacoon_tk.encoder import Encoder
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.manifest import DecoderInfo, EncoderInfo, Manifest
+from balacoon_tk.upsampler import Upsampler
 
 __all__ = ["MANIFEST_FILE", "Voice", "load_voice"]
 
@@ -107,6 +114,48 @@ class Voice:
             lookahead=self.manifest.decoder.lookahead,
             hop_length=self.manifest.hop_length,
         )
+
+    def decode(
+        self,
+        upsampler: Upsampler,
+        speaker_embedding: FloatArray | None,
+        strategy: Strategy,
+        chunk_frames: Sequence[int],
+    ) -> Iterator[FloatArray]:
+        """Turn the frames of one sentence into samples, chunk by chunk.
+
+        Parameters
+        ----------
+        upsampler : Upsampler
+            The frames.
+        speaker_embedding : ndarray, optional
+            As the encoder gave it.
+        strategy : {"full", "overlap", "stateful"}
+        chunk_frames : sequence of int
+            Frames of audio in a chunk; the last number repeats.
+
+        Yields
+        ------
+        ndarray of shape (n_samples,), float32
+            Never empty; in all ``n_frames * hop_length`` samples.
+
+        Raises
+        ------
+        ModelError
+            If the decoder fails or gives samples that are not finite.
+        """
+        decoder = self.open_decoder(strategy)
+        constant: dict[str, AnyArray] = {}
+        if speaker_embedding is not None and "speaker_embedding" in self.decoder.inputs:
+            constant["speaker_embedding"] = speaker_embedding
+        lag_frames = math.ceil(decoder.lag_samples / decoder.hop_length)
+        for push in push_schedule(upsampler.n_frames, chunk_frames, lag_frames=lag_frames):
+            frames = upsampler.window(push.start, push.stop)[np.newaxis]
+            samples = cast(FloatArray, decoder.push({"frames": frames, **constant}, push.last)).reshape(-1)
+            if not np.isfinite(samples).all():
+                raise ModelError(f"the decoder made NaN or infinity of the frames to {push.stop}")
+            if samples.size:
+                yield samples
 
     def _find_speaker(self, speaker: str | int) -> int | None:
         if isinstance(speaker, str) and speaker in self.speakers:

@@ -1,0 +1,57 @@
+"""Which phoneme is said when."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from balacoon_tk._typing import IntArray
+from balacoon_tk.audio import PhonemeSpan
+from balacoon_tk.frontend.phoneme_map import EncodedSentence
+
+__all__ = ["Timeline"]
+
+
+class Timeline:
+    """The phonemes of one sentence in time.
+
+    They tile the sentence: each one ends where the next begins, and the silence around the sentence
+    belongs to the symbols that begin and end it.
+
+    Parameters
+    ----------
+    encoded : EncodedSentence
+        The phonemes, and which ids are whose.
+    phoneme_starts : ndarray of shape (n_ids + 1,), int64
+        Where the frames of each id begin, and where the last one's end.
+    hop_length : int
+        Samples per frame.
+    sample_rate : int
+        Hz
+    start_sample : int
+        Where the sentence begins in its utterance.
+    """
+
+    def __init__(
+        self,
+        encoded: EncodedSentence,
+        phoneme_starts: IntArray,
+        *,
+        hop_length: int,
+        sample_rate: int,
+        start_sample: int,
+    ) -> None:
+        self._phonemes = encoded.phonemes
+        self._sample_rate = sample_rate
+        first_ids = np.append(encoded.id_starts, len(phoneme_starts) - 1)
+        self._bounds = start_sample + phoneme_starts[first_ids] * hop_length
+        # A last phoneme of no length begins where the sentence ends, and no chunk holds that sample.
+        self._begins = np.minimum(self._bounds[:-1], self._bounds[-1] - 1)
+
+    def spans(self, start_sample: int, stop_sample: int) -> tuple[PhonemeSpan, ...]:
+        """Return the phonemes that begin in the samples [start_sample, stop_sample) of the utterance.
+
+        Where these ranges tile the sentence, every phoneme comes out once.
+        """
+        first, end = np.searchsorted(self._begins, [start_sample, stop_sample]).tolist()
+        bounds = (self._bounds[first : end + 1] / self._sample_rate).tolist()
+        return tuple(map(PhonemeSpan, self._phonemes[first:end], bounds[:-1], bounds[1:]))
