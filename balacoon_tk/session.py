@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError, ParameterError
 
 if TYPE_CHECKING:
-    import onnxruntime
+    from onnxruntime import OrtValue
 
-__all__ = ["GraphSource", "Session", "SerializableModel", "TensorSpec", "to_tensor"]
+__all__ = ["GraphSource", "SerializableModel", "Session", "Tensor", "TensorSpec", "to_tensor"]
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -41,6 +41,9 @@ class SerializableModel(Protocol):
         """Return the model as bytes."""
         ...
 
+
+Tensor: TypeAlias = "OrtValue"
+"""A tensor that ONNX Runtime holds."""
 
 GraphSource = str | os.PathLike[str] | bytes | SerializableModel
 
@@ -64,6 +67,8 @@ class Session:
         The graph. A path may name a file with external weights beside it.
     n_threads : int, optional
         Threads that one run may use; ONNX Runtime's own choice (all physical cores) if None.
+    optimize : bool
+        Whether ONNX Runtime may rewrite the graph; without it every tensor can be looked at.
 
     Raises
     ------
@@ -71,13 +76,15 @@ class Session:
         If ONNX Runtime can't read the graph.
     """
 
-    def __init__(self, model: GraphSource, *, n_threads: int | None = None) -> None:
+    def __init__(self, model: GraphSource, *, n_threads: int | None = None, optimize: bool = True) -> None:
         import onnxruntime
 
         if n_threads is not None and n_threads < 1:
             raise ParameterError(f"n_threads={n_threads} must be >= 1")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors come as exceptions; warnings are about foreign graphs
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if n_threads is not None:
             options.intra_op_num_threads = n_threads
         if isinstance(model, bytes):
@@ -92,18 +99,14 @@ class Session:
             source = model.SerializeToString()
             self.label = "<model>"
         try:
-            self._session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a dozen unrelated types here
             raise ModelError(f"{self.label}: ONNX Runtime can't load it: {error}") from error
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def run(
-        self, feeds: Mapping[str, AnyArray], outputs: Sequence[str] | None = None
-    ) -> dict[str, AnyArray]:
+    def run(self, feeds: Mapping[str, AnyArray], outputs: Sequence[str] | None = None) -> dict[str, AnyArray]:
         """Run once on arrays and return the outputs by name (all of them if `outputs` is None).
 
         Raises
@@ -118,9 +121,7 @@ class Session:
             raise ModelError(f"{self.label}: the run failed: {error}") from error
         return dict(zip(names, values, strict=True))
 
-    def run_tensors(
-        self, feeds: Mapping[str, onnxruntime.OrtValue], outputs: Sequence[str]
-    ) -> list[onnxruntime.OrtValue]:
+    def run_tensors(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         """Run once on tensors that ONNX Runtime holds already; nothing passes through Python.
 
         Raises
@@ -129,22 +130,20 @@ class Session:
             If ONNX Runtime refuses the inputs or fails in the graph.
         """
         try:
-            values: list[onnxruntime.OrtValue] = self._session.run_with_ort_values(
-                list(outputs), dict(feeds)
-            )
+            values: list[Tensor] = self._session.run_with_ort_values(list(outputs), dict(feeds))
         except Exception as error:
             raise ModelError(f"{self.label}: the run failed: {error}") from error
         return values
 
 
-def to_tensor(array: AnyArray) -> onnxruntime.OrtValue:
+def to_tensor(array: AnyArray) -> Tensor:
     """Hand an array to ONNX Runtime once, to be used in `Session.run_tensors`."""
     import onnxruntime
 
     return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
 
 
-def _specs(args: Sequence[onnxruntime.NodeArg]) -> dict[str, TensorSpec]:
+def _specs(args: Sequence[Any]) -> dict[str, TensorSpec]:
     return {
         arg.name: TensorSpec(arg.name, np.dtype(_DTYPES.get(arg.type, np.object_)), tuple(arg.shape))
         for arg in args

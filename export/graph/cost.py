@@ -18,7 +18,7 @@ shape inference. Nodes inside of If, Loop and Scan are not counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +27,7 @@ import onnx
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.session import Session
 
-__all__ = ["NodeCost", "count_multiply_adds", "count_parameters"]
+__all__ = ["WEIGHT_INPUT", "NodeCost", "count_multiply_adds", "count_parameters", "multiply_adds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class NodeCost:
     multiply_adds: int
 
 
-_WEIGHT_INPUT: Final = {  # operator: which of its inputs is the weight
+WEIGHT_INPUT: Final = {
     "Conv": 1,
     "ConvInteger": 1,
     "ConvTranspose": 1,
@@ -49,6 +49,7 @@ _WEIGHT_INPUT: Final = {  # operator: which of its inputs is the weight
     "QLinearConv": 3,
     "QLinearMatMul": 3,
 }
+"""Which input of a counted operator is its weight."""
 
 
 def count_multiply_adds(model: onnx.ModelProto, feeds: Mapping[str, AnyArray]) -> tuple[NodeCost, ...]:
@@ -71,7 +72,7 @@ def count_multiply_adds(model: onnx.ModelProto, feeds: Mapping[str, AnyArray]) -
     ModelError
         If the graph can't be loaded, or fails on `feeds`.
     """
-    nodes = [node for node in model.graph.node if node.op_type in _WEIGHT_INPUT]
+    nodes = [node for node in model.graph.node if node.op_type in WEIGHT_INPUT]
     shapes: dict[str, tuple[int, ...]] = {t.name: tuple(t.dims) for t in model.graph.initializer}
     shapes |= {name: array.shape for name, array in feeds.items()}
     wanted = {name for node in nodes for name in _operands(node)} - shapes.keys()
@@ -83,7 +84,36 @@ def count_multiply_adds(model: onnx.ModelProto, feeds: Mapping[str, AnyArray]) -
         exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted - present))
         arrays = Session(exposed).run(feeds, sorted(wanted))
         shapes |= {name: array.shape for name, array in arrays.items()}
-    return tuple(NodeCost(node.name or node.output[0], node.op_type, _cost(node, shapes)) for node in nodes)
+    costs = []
+    for node in nodes:
+        x, weight, y = (shapes[name] for name in _operands(node))
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        cost = multiply_adds(node.op_type, x, weight, y, transposed=transposed)
+        costs.append(NodeCost(node.name or node.output[0], node.op_type, cost))
+    return tuple(costs)
+
+
+def multiply_adds(
+    op_type: str, x: Sequence[int], weight: Sequence[int], y: Sequence[int], *, transposed: bool = False
+) -> int:
+    """Return the multiply-adds of one node from the shapes of its operands, 0 if it isn't counted.
+
+    Parameters
+    ----------
+    op_type : str
+        The operator.
+    x, weight, y : sequence of int
+        Shapes of input, weight and output.
+    transposed : bool
+        Whether a Gemm transposes its input.
+    """
+    if op_type not in WEIGHT_INPUT:
+        return 0
+    if op_type == "ConvTranspose":
+        return math.prod(x) * math.prod(weight[1:])
+    if op_type.endswith(("Conv", "ConvInteger")):
+        return math.prod(y) * math.prod(weight[1:])
+    return math.prod(y) * (x[0] if transposed else x[-1])
 
 
 def count_parameters(model: onnx.ModelProto) -> int:
@@ -98,14 +128,4 @@ def count_parameters(model: onnx.ModelProto) -> int:
 
 def _operands(node: onnx.NodeProto) -> tuple[str, str, str]:
     """Return the names of input, weight and output."""
-    return node.input[0], node.input[_WEIGHT_INPUT[node.op_type]], node.output[0]
-
-
-def _cost(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    x, weight, y = (shapes[name] for name in _operands(node))
-    if node.op_type == "ConvTranspose":
-        return math.prod(x) * math.prod(weight[1:])
-    if node.op_type.endswith(("Conv", "ConvInteger")):
-        return math.prod(y) * math.prod(weight[1:])
-    transposed = node.op_type == "Gemm" and any(a.name == "transA" and a.i for a in node.attribute)
-    return math.prod(y) * (x[0] if transposed else x[-1])
+    return node.input[0], node.input[WEIGHT_INPUT[node.op_type]], node.output[0]

@@ -1,0 +1,285 @@
+"""A decoder graph, loaded once and shared by any number of streams and threads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.session import GraphSource, Session, Tensor, TensorSpec, to_tensor
+
+__all__ = [
+    "Decoder",
+    "DecoderGraph",
+    "Frames",
+    "Samples",
+    "StateSpec",
+    "StreamingSpec",
+    "TimeInput",
+    "TimeOutput",
+]
+
+Frames = AnyArray | Mapping[str, AnyArray]
+"""What a push takes: an array with time on its last axis, or one per input by name."""
+
+Samples = AnyArray | dict[str, AnyArray]
+"""What a push gives: an array with time on its last axis, or one per output by name."""
+
+
+class Decoder(Protocol):
+    """One stream from frames to samples."""
+
+    @property
+    def hop_length(self) -> float:
+        """Samples per frame."""
+        ...
+
+    @property
+    def lag_samples(self) -> int:
+        """How far the output trails the input, until the last push."""
+        ...
+
+    def push(self, frames: Frames, last: bool = False) -> Samples:
+        """Take the next frames (any number, also none) and return the samples that are ready.
+
+        Over all pushes the samples are those of the whole utterance: ``n_frames * hop_length``.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget the stream, so that the next push begins a new utterance."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TimeInput:
+    """An input of a stateful graph that gets new steps with every push."""
+
+    name: str
+    steps_per_frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOutput:
+    """An output of a stateful graph, time on its last axis."""
+
+    name: str
+    hop_length: float
+    """Steps per frame; below 1 for a graph that goes down in rate."""
+    lag: int
+    """Largest number of steps by which the output trails the input."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """One tensor that a stateful graph carries from push to push."""
+
+    input: str
+    output: str
+    dtype: str
+    shape: tuple[int, ...]
+    """Shape before the first push."""
+    axis: int
+    """The axis whose length changes."""
+    max_length: int
+    """Largest length of that axis."""
+    fill: float = 0.0
+    """The value that it holds before the first push."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Largest size in bytes."""
+        sizes = [self.max_length if i == self.axis else n for i, n in enumerate(self.shape)]
+        return int(np.prod(sizes)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class StreamingSpec:
+    """The streaming contract that `make_streaming` writes into a graph's metadata."""
+
+    METADATA_KEY: ClassVar[str] = "balacoon_tk.streaming"
+    FORMAT_VERSION: ClassVar[int] = 1
+
+    inputs: tuple[TimeInput, ...]
+    outputs: tuple[TimeOutput, ...]
+    states: tuple[StateSpec, ...]
+    fingerprint: str
+    """Says which graph a stream's state belongs to."""
+    last_input: str
+    """Name of the int64 ``(1,)`` input that is 1 in the last push and 0 before."""
+    min_first_frames: int
+    """Frames that the first push needs, unless it is the last one too."""
+    min_push_frames: int
+    """Frames that any later push needs."""
+    plan: tuple[str, ...] = ()
+    """The plan of cuts, a line each, for a person to read."""
+    recomputed_share: float = 0.0
+    """Multiply-adds that are done again, as a share of the whole, at the planned chunk size."""
+    planned_chunk_frames: int = 0
+
+    @property
+    def n_state_bytes(self) -> int:
+        """Largest size of one stream's state in bytes."""
+        return sum(state.n_bytes for state in self.states)
+
+    def to_json(self) -> str:
+        """Return the text that stands in the graph's metadata."""
+        return json.dumps({"format_version": self.FORMAT_VERSION} | asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> StreamingSpec:
+        """Read the metadata of a graph.
+
+        Raises
+        ------
+        ModelError
+            If the text is damaged or of a format that this version doesn't read.
+        """
+        try:
+            data = json.loads(text)
+            version = data.pop("format_version")
+            if version != cls.FORMAT_VERSION:
+                raise ModelError(
+                    f"{cls.METADATA_KEY}: format_version={version}, this version reads {cls.FORMAT_VERSION}"
+                )
+            data["inputs"] = tuple(TimeInput(**item) for item in data["inputs"])
+            data["outputs"] = tuple(TimeOutput(**item) for item in data["outputs"])
+            data["states"] = tuple(
+                StateSpec(**(item | {"shape": tuple(item["shape"])})) for item in data["states"]
+            )
+            data["plan"] = tuple(data["plan"])
+            return cls(**data)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{cls.METADATA_KEY}: the graph's metadata is damaged: {error}") from error
+
+
+class DecoderGraph:
+    """A decoder graph and its session: plain, or stateful if `make_streaming` has rewritten it.
+
+    Parameters
+    ----------
+    model : path, bytes or ModelProto
+        The graph.
+    n_threads : int, optional
+        Threads that one run may use.
+
+    Raises
+    ------
+    ModelError
+        If it can't be loaded, or no input has a time axis.
+    """
+
+    def __init__(self, model: GraphSource, *, n_threads: int | None = None) -> None:
+        self.session = Session(model, n_threads=n_threads)
+        text = self.session.metadata.get(StreamingSpec.METADATA_KEY)
+        self.streaming = None if text is None else StreamingSpec.from_json(text)
+        states = () if self.streaming is None else self.streaming.states
+        hidden = {state.input for state in states}
+        if self.streaming is not None:
+            hidden.add(self.streaming.last_input)
+        self.inputs = {name: spec for name, spec in self.session.inputs.items() if name not in hidden}
+        if self.streaming is not None:
+            self.time_inputs = tuple(item.name for item in self.streaming.inputs)
+            self.outputs = tuple(item.name for item in self.streaming.outputs)
+        else:
+            self.time_inputs = tuple(n for n, s in self.inputs.items() if _is_dynamic(s.shape[-1:]))
+            self.outputs = tuple(self.session.outputs)
+        if not self.time_inputs:
+            raise ModelError(f"{self.session.label}: no input has a time axis (a dynamic last axis)")
+        self.initial_state = {
+            state.input: to_tensor(np.full(state.shape, state.fill, dtype=state.dtype)) for state in states
+        }
+
+    def check(self, frames: Frames) -> dict[str, AnyArray]:
+        """Check the shapes and dtypes of one push and return it by input name.
+
+        Raises
+        ------
+        ParameterError
+            If an input is missing, unknown, of a wrong dtype or shape, not finite, or not as long
+            as the others.
+        """
+        if isinstance(frames, Mapping):
+            feeds = dict(frames)
+        elif len(self.inputs) == 1:
+            feeds = {self.time_inputs[0]: frames}
+        else:
+            raise ParameterError(f"the decoder has the inputs {', '.join(self.inputs)}: push a dict of them")
+        if feeds.keys() != self.inputs.keys():
+            raise ParameterError(f"inputs {sorted(feeds)} must be {sorted(self.inputs)}")
+        for name, array in feeds.items():
+            _check_array(name, array, self.inputs[name])
+        n_frames = self.n_frames(feeds)
+        for item in () if self.streaming is None else self.streaming.inputs:
+            n_steps = feeds[item.name].shape[-1]
+            if n_steps != n_frames * item.steps_per_frame:
+                raise ParameterError(
+                    f"{item.name} has {n_steps} steps: must be {n_frames} frames of {item.steps_per_frame}"
+                )
+        return feeds
+
+    def n_frames(self, feeds: Mapping[str, AnyArray]) -> int:
+        """Return the number of frames in one push."""
+        if self.streaming is None:
+            return int(feeds[self.time_inputs[0]].shape[-1])
+        first = self.streaming.inputs[0]
+        return int(feeds[first.name].shape[-1]) // first.steps_per_frame
+
+    def decode(self, feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+        """Decode a whole utterance, or a window as if it were one; `feeds` as `check` returns it."""
+        if self.streaming is None:
+            return self.session.run(feeds, self.outputs)
+        tensors = self.run(
+            {name: to_tensor(array) for name, array in feeds.items()}, self.initial_state, last=True
+        )
+        return {name: tensors[name].numpy() for name in self.outputs}
+
+    def run(
+        self,
+        feeds: Mapping[str, Tensor],
+        state: Mapping[str, Tensor],
+        *,
+        last: bool,
+    ) -> dict[str, Tensor]:
+        """Run a stateful graph once; return its outputs, and the new state under the names of the inputs."""
+        if self.streaming is None:
+            raise ModelError(f"{self.session.label}: not a stateful graph; make_streaming makes one")
+        names = [*self.outputs, *(spec.output for spec in self.streaming.states)]
+        keys = [*self.outputs, *(spec.input for spec in self.streaming.states)]
+        flag = {self.streaming.last_input: _LAST[last]()}
+        return dict(zip(keys, self.session.run_tensors({**feeds, **state, **flag}, names), strict=True))
+
+    def shaped(self, arrays: Mapping[str, AnyArray]) -> Samples:
+        """Return the outputs as a push does: an array if there is one, else a dict."""
+        return arrays[self.outputs[0]] if len(self.outputs) == 1 else dict(arrays)
+
+
+def _flag(value: int) -> Tensor:
+    return to_tensor(np.array([value], dtype=np.int64))
+
+
+_LAST = {False: lambda: _flag(0), True: lambda: _flag(1)}
+
+
+def _is_dynamic(axes: tuple[int | str | None, ...]) -> bool:
+    return any(not isinstance(axis, int) for axis in axes)
+
+
+def _check_array(name: str, array: AnyArray, spec: TensorSpec) -> None:
+    if not isinstance(array, np.ndarray):
+        raise ParameterError(f"{name} must be an ndarray, not {type(array).__name__}")
+    if array.dtype != spec.dtype:
+        raise ParameterError(f"{name} has dtype {array.dtype}: must be {spec.dtype}")
+    fits = array.ndim == len(spec.shape) and all(
+        not isinstance(wanted, int) or wanted == n for wanted, n in zip(spec.shape, array.shape, strict=True)
+    )
+    if not fits:
+        shape = ", ".join("n" if not isinstance(n, int) else str(n) for n in spec.shape)
+        raise ParameterError(f"{name} has shape {array.shape}: must be ({shape})")
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise ParameterError(f"{name} holds NaN or infinity")

@@ -1,0 +1,183 @@
+"""Exact streaming: the graph carries its own past, nothing is computed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.decoder.full import empty_outputs, join_feeds
+from balacoon_tk.decoder.graph import DecoderGraph, Frames, Samples
+from balacoon_tk.errors import ModelError, StreamStateError
+from balacoon_tk.session import GraphSource, Tensor, to_tensor
+
+__all__ = ["StatefulDecoder", "StreamState"]
+
+_State = Mapping[str, Tensor]
+_Before = tuple[_State, dict[str, AnyArray], dict[str, int]]
+"""The state before the newest run, the frames of that run, and the steps that it gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """All that a stream knows, as plain arrays that can be pickled, stored and moved."""
+
+    fingerprint: str
+    """Says which graph it belongs to."""
+    tensors: Mapping[str, AnyArray]
+    waiting: Mapping[str, AnyArray] | None
+    """Frames that were pushed and are not decoded yet."""
+    before: tuple[Mapping[str, AnyArray], Mapping[str, AnyArray], Mapping[str, int]] | None
+    """State before the newest run, its frames, and the steps that it gave."""
+    done: bool
+
+
+class StatefulDecoder:
+    """Push frames as they come and get the samples of the whole-utterance run as they become known.
+
+    Parameters
+    ----------
+    model : DecoderGraph, ModelProto, bytes or path
+        A graph that `balacoon_tk.export.make_streaming` has rewritten. Streams that share one
+        `DecoderGraph` share its session and weights.
+    n_threads : int, optional
+        Threads that one run may use; only where `model` isn't a `DecoderGraph`.
+
+    Attributes
+    ----------
+    hop_length : int
+        Samples per frame (a float below 1 if the graph goes down in rate).
+    lag_samples : int
+        How far the output trails the input, until the last push.
+
+    Raises
+    ------
+    ModelError
+        If the graph isn't stateful.
+
+    Notes
+    -----
+    A stream moves from state to state, and no state is ever written to: a push that fails leaves
+    the stream as it was, and a last push that brings too few frames to run on (none, often) runs
+    the newest frames again from the state before them.
+    """
+
+    def __init__(self, model: DecoderGraph | GraphSource, *, n_threads: int | None = None) -> None:
+        graph = model if isinstance(model, DecoderGraph) else DecoderGraph(model, n_threads=n_threads)
+        if graph.streaming is None:
+            raise ModelError(f"{graph.session.label}: not a stateful graph; make_streaming makes one")
+        self._graph = graph
+        self._spec = graph.streaming
+        output = self._spec.outputs[0]
+        self.hop_length = output.hop_length
+        self.lag_samples = output.lag
+        self._state: _State = graph.initial_state
+        self._waiting: dict[str, AnyArray] | None = None
+        self._before: _Before | None = None
+        self._done = False
+
+    def push(self, frames: Frames, last: bool = False) -> Samples:
+        """Take the next frames and return the samples that have become known.
+
+        Parameters
+        ----------
+        frames : ndarray or dict of str to ndarray
+            Time on the last axis, any number of frames, also none. A graph with several inputs
+            takes a dict; inputs at r times the frame rate get r times the steps, inputs without
+            time come with every push.
+        last : bool
+            Whether the utterance ends with these frames.
+
+        Returns
+        -------
+        ndarray or dict of str to ndarray
+            Time on the last axis. Over all pushes: exactly the outputs of the whole run.
+
+        Raises
+        ------
+        ParameterError
+            If the frames don't fit the graph.
+        StreamStateError
+            If the last push has been.
+        """
+        if self._done:
+            raise StreamStateError("push after the last push: call reset() to begin a new utterance")
+        feeds = self._graph.check(frames)
+        if self._waiting is not None:
+            feeds = join_feeds(self._graph, [self._waiting, feeds])
+        n_frames = self._graph.n_frames(feeds)
+        before = self._before
+        needed = self._spec.min_first_frames if before is None else self._spec.min_push_frames
+        if n_frames < needed and not last:
+            self._waiting = feeds
+            return self._graph.shaped(empty_outputs(self._graph))
+        if n_frames < needed and before is not None:
+            outputs = self._finish_again(before, feeds)
+        elif n_frames:
+            outputs = self._run(self._state, feeds, last)
+        else:
+            outputs = empty_outputs(self._graph)
+        self._waiting, self._done = None, last
+        return self._graph.shaped(outputs)
+
+    def reset(self) -> None:
+        """Forget the stream, so that the next push begins a new utterance."""
+        self._state = self._graph.initial_state
+        self._waiting = self._before = None
+        self._done = False
+
+    def snapshot(self) -> StreamState:
+        """Return a copy of the stream's state, to be restored here or in another process."""
+        before = None
+        if self._before is not None:
+            state, feeds, n_given = self._before
+            before = (_to_arrays(state), dict(feeds), dict(n_given))
+        return StreamState(
+            fingerprint=self._spec.fingerprint,
+            tensors=_to_arrays(self._state),
+            waiting=None if self._waiting is None else dict(self._waiting),
+            before=before,
+            done=self._done,
+        )
+
+    def restore(self, state: StreamState) -> None:
+        """Go on from a snapshot.
+
+        Raises
+        ------
+        StreamStateError
+            If the snapshot is of another graph; the stream is left as it was.
+        """
+        if state.fingerprint != self._spec.fingerprint:
+            raise StreamStateError("the state was taken from a stream over another graph")
+        tensors = {name: to_tensor(array) for name, array in state.tensors.items()}
+        before = None
+        if state.before is not None:
+            earlier, feeds, n_given = state.before
+            before = (
+                {name: to_tensor(array) for name, array in earlier.items()},
+                dict(feeds),
+                dict(n_given),
+            )
+        self._state, self._before = tensors, before
+        self._waiting = None if state.waiting is None else dict(state.waiting)
+        self._done = state.done
+
+    def _run(self, state: _State, feeds: dict[str, AnyArray], last: bool) -> dict[str, AnyArray]:
+        tensors = self._graph.run({name: to_tensor(array) for name, array in feeds.items()}, state, last=last)
+        outputs = {name: tensors.pop(name).numpy() for name in self._graph.outputs}
+        self._before = (state, feeds, {name: array.shape[-1] for name, array in outputs.items()})
+        self._state = tensors
+        return outputs
+
+    def _finish_again(self, before: _Before, feeds: dict[str, AnyArray]) -> dict[str, AnyArray]:
+        """End the stream from the state before the newest run, and return only what is new."""
+        state, earlier, n_given = before
+        outputs = self._run(state, join_feeds(self._graph, [earlier, feeds]), last=True)
+        return {name: array[..., n_given[name] :] for name, array in outputs.items()}
+
+
+def _to_arrays(state: _State) -> dict[str, AnyArray]:
+    return {name: np.array(tensor.numpy()) for name, tensor in state.items()}

@@ -1,0 +1,57 @@
+"""From a model as it was exported to a graph that the rules can read."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    IdentityEliminationPass,
+    InlinePass,
+    LiftConstantsToInitializersPass,
+    RemoveUnusedNodesPass,
+)
+
+from balacoon_tk.errors import ModelError
+from balacoon_tk.export.graph.analysis import Analysis, analyse
+from balacoon_tk.export.graph.time_inputs import TimeInputs, find_time_inputs
+from balacoon_tk.export.passes.fix_shapes import FixShapesPass
+
+__all__ = ["analyse_model", "prepare"]
+
+
+def prepare(
+    model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
+) -> tuple[ir.Model, TimeInputs]:
+    """Return a cleaned copy of a model, and its inputs: constants lifted, computed shapes fixed.
+
+    Raises
+    ------
+    ModelError
+        If the graph is of an opset before 10, can't be run, or has no time axis.
+    """
+    copy = ir.from_proto(model if isinstance(model, onnx.ModelProto) else ir.to_proto(model))
+    opset = copy.graph.opset_imports.get("", 0)
+    if opset < 10:
+        raise ModelError(f"the graph is of opset {opset}: 10 or newer is needed, export it again")
+    for cleanup in (InlinePass(), LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)):
+        cleanup(copy)
+    IdentityEliminationPass()(copy)
+    RemoveUnusedNodesPass()(copy)
+    inputs = find_time_inputs(copy, time_inputs)
+    FixShapesPass(inputs.probe)(copy)
+    return copy, inputs
+
+
+def analyse_model(
+    model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
+) -> Analysis:
+    """Prepare a copy of a model and follow time through it.
+
+    Raises
+    ------
+    NotStreamableError
+        If a node has no bounded view of time, or isn't known.
+    ModelError
+        If the graph can't be run, or has no time axis.
+    """
+    return analyse(*prepare(model, time_inputs=time_inputs))

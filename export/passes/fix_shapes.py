@@ -1,0 +1,170 @@
+"""Replace shape arguments that a graph computes while it runs by the constants that they amount to.
+
+Cases, told apart by what the probe saw at several lengths:
+
+1. ``Reshape`` to a computed shape: a constant shape, with -1 for the one axis that varies.
+2. ``Expand`` that changes nothing: removed.
+3. ``Slice`` with computed bounds: a constant start; an end that is the length minus a constant
+   becomes that negative constant, the length itself becomes "to the end".
+4. ``Resize`` to computed sizes: constant scales.
+5. Any other small input whose value was the same at all lengths (paddings, axes): that constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.export.graph.probe import Probe
+
+__all__ = ["FixShapesPass"]
+
+_TO_THE_END = 2**31 - 1
+
+
+class FixShapesPass(InPlacePass):
+    """Make computed shape arguments constant, and drop what computed them.
+
+    Parameters
+    ----------
+    probe : Probe
+        What was seen of the same graph.
+    """
+
+    def __init__(self, probe: Probe) -> None:
+        super().__init__()
+        self._probe = probe
+
+    def call(self, model: ir.Model) -> PassResult:
+        """Rewrite every node that has a computed shape argument."""
+        modified = False
+        for node in list(model.graph):
+            modified |= self._fix(model.graph, node)
+        if modified:
+            RemoveUnusedNodesPass()(model)
+        return PassResult(model, modified)
+
+    def _fix(self, graph: ir.Graph, node: ir.Node) -> bool:
+        if node.op_type == "Reshape":
+            return self._fix_reshape(graph, node)  # case 1
+        if node.op_type == "Expand":
+            return self._drop_expand(graph, node)  # case 2
+        if node.op_type == "Slice":
+            return self._fix_slice(graph, node)  # case 3
+        if node.op_type == "Resize" and len(node.inputs) > 3:
+            return self._fix_resize(graph, node)  # case 4
+        if node.op_type in ("Pad", "Squeeze", "Unsqueeze", "Tile", "ReduceSum", "ReduceMean", "Split"):
+            fixed = [self._make_constant(graph, node, i) for i in range(1, len(node.inputs))]  # case 5
+            return any(fixed)
+        return False
+
+    def _fix_reshape(self, graph: ir.Graph, node: ir.Node) -> bool:
+        shapes = self._shapes(node.outputs[0])
+        if shapes is None or not self._is_computed(node, 1):
+            return False
+        columns = list(zip(*shapes, strict=True))
+        varying = [axis for axis, sizes in enumerate(columns) if len(set(sizes)) > 1]
+        if len(varying) > 1:
+            return False
+        target = [-1 if axis in varying else sizes[0] for axis, sizes in enumerate(columns)]
+        _replace_input(graph, node, 1, np.array(target, dtype=np.int64))
+        return True
+
+    def _drop_expand(self, graph: ir.Graph, node: ir.Node) -> bool:
+        source = node.inputs[0]
+        before, after = self._shapes(source), self._shapes(node.outputs[0])
+        if source is None or before is None or before != after:
+            return False
+        if node.outputs[0].is_graph_output():
+            return False
+        node.outputs[0].replace_all_uses_with(source)
+        return True
+
+    def _fix_slice(self, graph: ir.Graph, node: ir.Node) -> bool:
+        if not any(self._is_computed(node, index) for index in range(1, len(node.inputs))):
+            return False
+        shapes = self._shapes(node.inputs[0])
+        starts, ends = self._values(node, 1), self._values(node, 2)
+        axes, steps = self._values(node, 3), self._values(node, 4)
+        if shapes is None or starts is None or ends is None:
+            return False
+        rank = len(shapes[0])
+        where = [int(a) % rank for a in axes[0]] if axes is not None else list(range(len(starts[0])))
+        fixed: list[AnyArray] = []
+        for bounds in (starts, ends):
+            lengths = [[shape[axis] for axis in where] for shape in shapes]
+            row = _fixed_bounds(bounds, lengths)
+            if row is None:
+                return False
+            fixed.append(row)
+        fixed.append(np.array(where, dtype=np.int64))
+        if steps is not None:
+            fixed.append(np.asarray(steps[0], dtype=np.int64))
+        for index, value in enumerate(fixed, start=1):
+            if index < len(node.inputs):
+                _replace_input(graph, node, index, value)
+        return True
+
+    def _fix_resize(self, graph: ir.Graph, node: ir.Node) -> bool:
+        before, after = self._shapes(node.inputs[0]), self._shapes(node.outputs[0])
+        if before is None or after is None or not self._is_computed(node, 3):
+            return False
+        ratios = [np.array(b, dtype=np.float64) / np.array(a) for a, b in zip(before, after, strict=True)]
+        if any(not np.array_equal(ratio, ratios[0]) for ratio in ratios):
+            return False
+        _replace_input(graph, node, 2, ratios[0].astype(np.float32))
+        node.replace_input_with(3, None)
+        return True
+
+    def _make_constant(self, graph: ir.Graph, node: ir.Node, index: int) -> bool:
+        values = self._values(node, index)
+        if not self._is_computed(node, index) or values is None:
+            return False
+        if any(not np.array_equal(value, values[0]) for value in values):
+            return False
+        _replace_input(graph, node, index, values[0])
+        return True
+
+    def _is_computed(self, node: ir.Node, index: int) -> bool:
+        value = node.inputs[index] if index < len(node.inputs) else None
+        return value is not None and value.const_value is None
+
+    def _shapes(self, value: ir.Value | None) -> tuple[tuple[int, ...], ...] | None:
+        return None if value is None or value.name is None else self._probe.shapes.get(value.name)
+
+    def _values(self, node: ir.Node, index: int) -> tuple[AnyArray, ...] | None:
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is None or value.name is None:
+            return None
+        if value.const_value is not None:
+            return (value.const_value.numpy(),) * len(self._probe.n_frames)
+        return self._probe.values.get(value.name)
+
+
+def _fixed_bounds(bounds: Sequence[AnyArray], lengths: Sequence[Sequence[int]]) -> AnyArray | None:
+    """Return bounds that are the same at all lengths, or the same counted from the end."""
+    row = []
+    for k in range(len(bounds[0])):
+        seen = [int(values[k]) for values in bounds]
+        sizes = [length[k] for length in lengths]
+        from_end = {value - size for value, size in zip(seen, sizes, strict=True)}
+        if len(set(seen)) == 1:
+            row.append(seen[0])
+        elif len(from_end) == 1 and (offset := from_end.pop()) <= 0:
+            row.append(offset if offset else _TO_THE_END)
+        else:
+            return None
+    return np.array(row, dtype=np.int64)
+
+
+def _replace_input(graph: ir.Graph, node: ir.Node, index: int, array: AnyArray) -> None:
+    name = f"{node.outputs[0].name}.fixed_{index}"
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+    value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(array.dtype))
+    graph.register_initializer(value)
+    node.replace_input_with(index, value)

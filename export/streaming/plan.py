@@ -1,0 +1,206 @@
+"""Where to cut: state at every convolution, or a margin that is computed again.
+
+State costs a copy of a tensor in every push: cheap where the rate is low, dear where it is high.
+A margin costs multiply-adds: dear where the rate is low (45 steps are six frames at 8 steps a
+frame), nothing where it is high. Between two cuts (tensors through which everything passes) the
+plan takes either a `Segment`, or each node with its own state, whichever the cost model finds
+cheaper for the chunk size that the voice will be used with. The best chain of cuts is found by
+dynamic programming over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import onnx_ir as ir
+
+from balacoon_tk.export.graph.analysis import Analysis
+from balacoon_tk.export.graph.cost import WEIGHT_INPUT, multiply_adds
+from balacoon_tk.export.streaming.segments import (
+    Segment,
+    find_cuts,
+    measure_segment,
+    sources_of,
+    time_nodes,
+)
+
+__all__ = ["DEFAULT_CHUNK_FRAMES", "CostModel", "Plan", "Step", "make_plan"]
+
+DEFAULT_CHUNK_FRAMES = 32
+"""Frames per push that a plan is made for, if nobody says otherwise: about a third of a second."""
+
+_MAX_MERGED_CUTS = 24
+"""How many stretches between cuts one segment may span; keeps planning fast on long graphs."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """What things cost, in seconds; only their ratios matter for the plan."""
+
+    per_multiply_add: float = 1 / 70e9
+    per_byte: float = 1 / 6e9
+    per_node: float = 4e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stretch between two cuts: one segment, or nodes that each keep their own state."""
+
+    nodes: tuple[ir.Node, ...]
+    segment: Segment | None
+    source: str
+    target: str
+    multiply_adds: float
+    """Per frame."""
+    recomputed: float
+    """Multiply-adds done again in each push."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A chain of steps from the inputs to the outputs."""
+
+    steps: tuple[Step, ...]
+    chunk_frames: int
+
+    @property
+    def recomputed_share(self) -> float:
+        """Multiply-adds done again, as a share of the whole, at the planned chunk size."""
+        total = sum(step.multiply_adds for step in self.steps) * self.chunk_frames
+        return sum(step.recomputed for step in self.steps) / total if total else 0.0
+
+    def describe(self) -> tuple[str, ...]:
+        """Return a line for each step, for a person to read."""
+        lines = []
+        for step in self.steps:
+            what = f"{len(step.nodes)} node{'s' if len(step.nodes) != 1 else ''}"
+            if step.segment is None:
+                how = "state at every operator"
+            elif step.segment.pointwise:
+                how = "no state"
+            else:
+                how = f"tail of {step.segment.tail} steps, margin computed again"
+            mega = step.multiply_adds / 1e6
+            lines.append(f"{step.source} -> {step.target}: {what}, {mega:.2f} M multiply-adds a frame, {how}")
+        return tuple(lines)
+
+
+def make_plan(analysis: Analysis, *, chunk_frames: int, costs: CostModel | None = None) -> Plan:
+    """Choose the cuts for a chunk size.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    chunk_frames : int
+        Frames per push that the voice will be used with.
+    costs : CostModel, optional
+    """
+    planner = _Planner(analysis, chunk_frames, costs or CostModel())
+    return Plan(tuple(planner.best()), chunk_frames)
+
+
+class _Planner:
+    def __init__(self, analysis: Analysis, chunk_frames: int, costs: CostModel) -> None:
+        self._analysis = analysis
+        self._chunk_frames = chunk_frames
+        self._costs = costs
+        self._nodes = time_nodes(analysis)
+        end = (len(self._nodes), analysis.outputs[0])
+        first = next(iter(analysis.inputs.axes))
+        cuts = find_cuts(analysis, self._nodes)
+        self._cuts = [*([] if cuts and cuts[0][0] == 0 else [(0, first)]), *cuts]
+        if self._cuts[-1][0] != end[0]:
+            self._cuts.append(end)
+        real = {position for position, _ in cuts}
+        self._real = [position in real for position, _ in self._cuts]
+        self._weights = {node: self._multiply_adds(node) for node in self._nodes}
+
+    def best(self) -> list[Step]:
+        """Return the cheapest chain: ``best[j] = min over i of best[i] + cost(i, j)``."""
+        chains: list[tuple[float, list[Step]]] = [(0.0, [])]
+        for j in range(1, len(self._cuts)):
+            options = []
+            for i in range(max(0, j - _MAX_MERGED_CUTS), j):
+                found = self._cheapest(i, j)
+                if found is not None:
+                    cost, step = found
+                    options.append((chains[i][0] + cost, i, step))
+            cost, i, step = min(options, key=lambda option: option[0])
+            chains.append((cost, [*chains[i][1], step]))
+        return chains[-1][1]
+
+    def _cheapest(self, i: int, j: int) -> tuple[float, Step] | None:
+        (start, source), (stop, target) = self._cuts[i], self._cuts[j]
+        nodes = self._nodes[start:stop]
+        weight = sum(self._weights[node] for node in nodes)
+        options: list[tuple[float, Step]] = []
+        if self._real[i] and self._real[j]:
+            segment = measure_segment(self._analysis, nodes, source, target)
+            if segment is not None:
+                cost, recomputed = self._segment_cost(segment, weight)
+                step = Step(tuple(nodes), segment, source, target, weight, recomputed)
+                options.append((cost, step))
+        if j == i + 1:
+            cost, recomputed = self._state_cost(nodes)
+            options.append((cost, Step(tuple(nodes), None, source, target, weight, recomputed)))
+        return min(options, key=lambda option: option[0]) if options else None
+
+    def _segment_cost(self, segment: Segment, weight: float) -> tuple[float, float]:
+        if segment.pointwise:
+            return 0.0, 0.0
+        timeline = self._analysis.timelines[segment.source]
+        frames_again = segment.tail / float(timeline.rate)
+        recomputed = frames_again * weight
+        moved = self._bytes(segment.source) * (self._chunk_frames + 2 * frames_again)
+        moved += self._bytes(segment.target) * self._chunk_frames
+        touched = sum(self._bytes(v.name) for node in segment.nodes for v in node.outputs) * frames_again
+        return self._price(recomputed, moved + touched, 9), recomputed
+
+    def _state_cost(self, nodes: Sequence[ir.Node]) -> tuple[float, float]:
+        """Return the cost of a state at every operator: a copy of each input that is looked back on."""
+        cost = recomputed = 0.0
+        delays: set[tuple[str, object]] = set()
+        for node in nodes:
+            effect = self._analysis.effects.get(node)
+            if effect is None:
+                continue
+            sources = sources_of(node, self._analysis)
+            if not effect.local.pointwise:
+                alone = measure_segment(self._analysis, [node], sources[0], str(node.outputs[0].name))
+                if alone is not None and not effect.local.valid:
+                    extra, again = self._segment_cost(alone, self._weights[node])
+                    cost, recomputed = cost + extra, recomputed + again
+                elif effect.local.span:
+                    cost += self._price(0, self._bytes(sources[0]) * self._chunk_frames, 3)
+            lag = max(self._analysis.timelines[name].lag for name in sources)
+            delays |= {(name, lag) for name in sources if self._analysis.timelines[name].lag != lag}
+        for name, _ in delays:
+            cost += self._price(0, 2 * self._bytes(name) * self._chunk_frames, 3)
+        return cost, recomputed
+
+    def _price(self, multiply_adds: float, n_bytes: float, n_nodes: int) -> float:
+        costs = self._costs
+        return multiply_adds * costs.per_multiply_add + n_bytes * costs.per_byte + n_nodes * costs.per_node
+
+    def _multiply_adds(self, node: ir.Node) -> float:
+        """Return a node's multiply-adds per frame."""
+        if node.op_type not in WEIGHT_INPUT or node not in self._analysis.effects:
+            return 0.0
+        operands = (node.inputs[0], node.inputs[WEIGHT_INPUT[node.op_type]], node.outputs[0])
+        shapes = [self._shape(value) for value in operands]
+        return multiply_adds(node.op_type, *shapes) / self._analysis.n_frames[-1]
+
+    def _shape(self, value: ir.Value | None) -> tuple[int, ...]:
+        if value is None or value.name is None:
+            return ()
+        if value.const_value is not None:
+            return value.const_value.numpy().shape
+        return self._analysis.inputs.probe.shapes[value.name][-1]
+
+    def _bytes(self, name: str | None) -> float:
+        """Return a tensor's bytes per frame."""
+        if name is None or name not in self._analysis.timelines:
+            return 0.0
+        return 4 * prod(self._analysis.inputs.probe.shapes[name][-1]) / self._analysis.n_frames[-1]

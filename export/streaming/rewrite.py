@@ -1,0 +1,376 @@
+"""Write the stateful graph: the plan's segments as they are, every other node on what is newly known.
+
+In the new graph a tensor with time holds, in each push, exactly the steps that have just become
+known: its *frontier* moves from where it was to ``rate * n_frames - lag``. Nothing is computed for
+times before the start, and nothing twice (but for the margins of segments).
+
+Cases, per node:
+
+1. Pointwise over time: the node itself, on inputs that are brought to the same frontier; the input
+   that is ahead waits in a delay line, whose content is a state.
+2. A convolution: without its own padding on ``state + new``. Its first state is the zeros of its own
+   left padding; in the last push the zeros of its right padding follow. So the padding of the whole
+   run is there, and nothing has to be masked.
+3. The same, going down in rate: what the windows of this push have not used up stays in the state.
+4. Other operators with a window (transposed convolution, pooling, padding): a segment of one node.
+5. A recurrence: its own state goes in and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+import numpy as np
+import onnx_ir as ir
+
+from balacoon_tk.export.graph.analysis import Analysis
+from balacoon_tk.export.graph.errors import NotStreamableError
+from balacoon_tk.export.graph.rules import Effect
+from balacoon_tk.export.streaming.builder import GraphBuilder
+from balacoon_tk.export.streaming.plan import Plan
+from balacoon_tk.export.streaming.segments import Segment, measure_segment, sources_of
+
+__all__ = ["Rewritten", "rewrite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """The parts of a stateful graph."""
+
+    builder: GraphBuilder
+    values: Mapping[str, ir.Value]
+    """The new value of every tensor of the original graph."""
+    lags: Mapping[str, Fraction]
+    """Steps by which each tensor with time trails."""
+    min_first_frames: int
+    min_push_frames: int
+
+
+def rewrite(analysis: Analysis, plan: Plan) -> Rewritten:
+    """Write a stateful graph after a plan."""
+    writer = _Writer(analysis)
+    writer.write_static()
+    for step in plan.steps:
+        if step.segment is not None:
+            writer.write_segment(step.segment)
+        else:
+            for node in step.nodes:
+                writer.write_node(node)
+    return Rewritten(
+        builder=writer.builder,
+        values=writer.values,
+        lags=writer.lags,
+        min_first_frames=writer.min_first_frames,
+        min_push_frames=writer.min_push_frames,
+    )
+
+
+class _Writer:
+    def __init__(self, analysis: Analysis) -> None:
+        self._analysis = analysis
+        graph = analysis.model.graph
+        taken = {value.name for value in graph.inputs if value.name}
+        taken |= {value.name for node in graph for value in node.outputs if value.name}
+        taken |= set(graph.initializers)
+        self.builder = GraphBuilder(taken, opset=graph.opset_imports.get("", 0))
+        self.values = {
+            value.name: _fresh_copy(value)
+            for value in (*graph.inputs, *graph.initializers.values())
+            if value.name
+        }
+        self.lags: dict[str, Fraction] = dict.fromkeys(analysis.inputs.axes, Fraction(0))
+        self.min_first_frames = 1
+        self.min_push_frames = 1
+        self._delayed: dict[tuple[str, Fraction], ir.Value] = {}
+        self._windows: dict[tuple[str, Fraction], tuple[ir.Value, int]] = {}
+        """Convolutions' windows by tensor and the lag of the middle, which begins at the second number."""
+
+    def write_static(self) -> None:
+        """Copy the nodes that time doesn't reach."""
+        sized = self._analysis.sized_by
+        for node in self._analysis.model.graph:
+            timeless = node not in self._analysis.effects
+            if timeless and not any(value.name in sized for value in node.outputs):
+                self._copy(node, self.values, keep_names=True)
+
+    def write_segment(self, segment: Segment) -> None:
+        """Run a segment's nodes unchanged on its tail and the new steps, and crop the result."""
+        local = dict(self.values)
+        axis = self._axis(segment.source)
+        new = self.values[segment.source]
+        state = None
+        if segment.tail:
+            state = self._state(segment.source, 0, segment.tail)
+            local[segment.source] = window = self.builder.concat([state, new], axis)
+            self.builder.keep(state, self.builder.after(window, axis, -segment.tail))
+        for node in segment.nodes:
+            self._copy(node, local, keep_names=segment.pointwise)
+        out = local[segment.target]
+        if not segment.pointwise:
+            start: ir.Value | int = 0
+            if state is not None:
+                start = self._left_crop(state, axis, segment)
+            out = self.builder.slice(
+                out, self._axis(segment.target), start, self.builder.end_before(segment.right_crop)
+            )
+        self.values[segment.target] = out
+        lag = self.lags[segment.source]
+        self._need(segment.source, segment.min_length - 1)
+        self._known(segment.target, lag * segment.rate + segment.lag)
+
+    def write_node(self, node: ir.Node) -> None:
+        """Write one node on what is newly known."""
+        effect = self._analysis.effects.get(node)
+        if effect is None:  # it measures the length of a tensor with time
+            self._copy(node, self.values, keep_names=True)
+        elif effect.kind == "recurrent":
+            self._write_recurrent(node)  # case 5
+        elif effect.local.pointwise or node.op_type in ("ConstantOfShape", "Expand"):
+            self._write_pointwise(node, effect)  # case 1
+        elif effect.local.down > 1:
+            self._write_reducing(node, effect)  # case 3
+        elif effect.local.valid:
+            self._write_valid(node, effect)  # case 2
+        else:
+            segment = measure_segment(
+                self._analysis, [node], sources_of(node, self._analysis)[0], _name(node.outputs[0])
+            )
+            if segment is None:
+                raise NotStreamableError(node, "no bounded margin makes a piece of it exact")
+            self.write_segment(segment)  # case 4
+
+    def _write_pointwise(self, node: ir.Node, effect: Effect) -> None:
+        names = sources_of(node, self._analysis)
+        if any(self._analysis.timelines[name].phased for name in names) and len(names) > 1:
+            aligned = self._align_phased(names)
+            lag = max(self.lags[name] for name in names)
+        else:
+            lag = max(self.lags[name] for name in names)
+            aligned = {name: self._delay(name, lag) for name in names}
+        local = {**self.values, **aligned}
+        self._copy(node, local, keep_names=True)
+        up = effect.local.up
+        for value in node.outputs:
+            if value.name:
+                self.values[value.name] = local[value.name]
+                self._known(value.name, lag * up)
+
+    def _write_valid(self, node: ir.Node, effect: Effect) -> None:
+        name = _name(node.inputs[0])
+        local = effect.local
+        right = local.span - local.pad_left
+        window = self._window(name, local.pad_left, local.span, local.pad_right)
+        if local.span and local.pad_right == right:
+            # The middle of the window is the input itself, as late as the output: a delay line for free.
+            self._windows[name, self.lags[name] + right] = (window, local.pad_left)
+        copy = self._copy_unpadded(node, window)
+        self._set(node, copy, self.lags[name] + right)
+
+    def _write_reducing(self, node: ir.Node, effect: Effect) -> None:
+        name = _name(node.inputs[0])
+        local, axis, down = effect.local, self._axis(name), effect.local.down
+        shape, dtype = self._shape(name), self._dtype(name)
+        # Windows are at least as wide as the stride, so the next push begins with what this one leaves.
+        state = self.builder.state(_with_length(shape, axis, local.pad_left), axis, local.span + down, dtype)
+        parts = [state, self.values[name]]
+        if local.pad_right:
+            parts.append(self.builder.at_the_end(shape, axis, local.pad_right, dtype))
+        window = self.builder.concat(parts, axis)
+        if node.op_type in ("Reshape", "Flatten"):
+            whole = self.builder.op("Div", [self.builder.length(window, axis), self.builder.ints(down)])
+            used = self.builder.op("Mul", [whole, self.builder.ints(down)])
+            copy = self._copy_unpadded(node, self.builder.slice(window, axis, 0, used))
+        else:
+            if local.span + 1 < down:
+                raise NotStreamableError(
+                    node, f"it skips steps: its window of {local.span + 1} is below its stride"
+                )
+            copy = self._copy_unpadded(node, window)
+            given = self.builder.length(copy.outputs[0], effect.axis)
+            used = self.builder.op("Mul", [given, self.builder.ints(down)])
+        self.builder.keep(state, self.builder.after(window, axis, used))
+        lag = (self.lags[name] + local.span - local.pad_left) / down
+        self.min_push_frames = max(self.min_push_frames, ceil(down / self._analysis.timelines[name].rate))
+        self._set(node, copy, lag)
+
+    def _write_recurrent(self, node: ir.Node) -> None:
+        name = _name(node.inputs[0])
+        if node.op_type == "CumSum":
+            axis = self._axis(name)
+            state = self._state(name, 0, 1)
+            window = self.builder.concat([state, self.values[name]], axis)
+            copy = self._copy_unpadded(node, window)
+            total = copy.outputs[0]
+            self.builder.keep(state, self.builder.after(total, axis, -1))
+            self.values[_name(node.outputs[0])] = self.builder.after(
+                total, axis, self.builder.length(state, axis)
+            )
+            self._known(_name(node.outputs[0]), self.lags[name])
+            return
+        inputs = [None if value is None else self.values[str(value.name)] for value in node.inputs]
+        inputs += [None] * (6 - len(inputs))
+        weight = node.inputs[2]
+        shape = self._shape(str(weight.name)) if weight is not None else ()
+        batch = self._shape(name)[1]
+        state_shape = (1, batch, shape[2])
+        n_states = 2 if node.op_type == "LSTM" else 1
+        states = []
+        for k in range(n_states):
+            first = inputs[5 + k] if 5 + k < len(inputs) else None
+            if first is not None and first.const_value is None:
+                raise NotStreamableError(node, "its first state is not a constant")
+            fill = 0.0
+            if first is not None and first.const_value is not None:
+                array = first.const_value.numpy()
+                if np.ptp(array) != 0:
+                    raise NotStreamableError(node, "its first state is not the same in every channel")
+                fill = float(array.flat[0])
+            states.append(self.builder.state(state_shape, 0, 1, self._dtype(name), fill=fill))
+        inputs[5 : 5 + n_states] = states
+        copy = ir.Node(
+            node.domain, node.op_type, inputs, list(node.attributes.values()), num_outputs=1 + n_states
+        )
+        copy.name = node.name
+        for k, value in enumerate(copy.outputs):
+            value.name = self.builder.fresh(f"{node.name or node.op_type}_out_{k}")
+        self.builder.nodes.append(copy)
+        for state, value in zip(states, copy.outputs[1:], strict=True):
+            self.builder.keep(state, value)
+        self._set(node, copy, self.lags[name])
+
+    def _window(self, name: str, before: int, span: int, after: int) -> ir.Value:
+        """Return the new steps with the `span` steps before them; zeros stand beyond the ends."""
+        if not span:
+            return self.values[name]
+        axis = self._axis(name)
+        state = self._state(name, before, span)
+        parts = [state, self.values[name]]
+        if after:
+            parts.append(self.builder.at_the_end(self._shape(name), axis, after, self._dtype(name)))
+        window = self.builder.concat(parts, axis)
+        self.builder.keep(state, self.builder.after(window, axis, -span))
+        return window
+
+    def _delay(self, name: str, lag: Fraction) -> ir.Value:
+        """Return the tensor as late as `lag`: what is ahead of that waits in a state."""
+        ahead = lag - self.lags[name]
+        if ahead == 0:
+            return self.values[name]
+        if (name, lag) not in self._delayed:
+            axis, steps = self._axis(name), int(ahead)
+            if (name, lag) in self._windows:
+                window, start = self._windows[name, lag]
+                out = self.builder.slice(window, axis, start, -steps)
+            else:
+                state = self._state(name, 0, steps)
+                line = self.builder.concat([state, self.values[name]], axis)
+                out = self.builder.slice(line, axis, 0, self.builder.end_before(steps))
+                self.builder.keep(state, self.builder.after(line, axis, -steps))
+            self._delayed[name, lag] = out
+        return self._delayed[name, lag]
+
+    def _align_phased(self, names: Sequence[str]) -> dict[str, ir.Value]:
+        """Bring tensors whose lags depend on the phase to the same step: as far as the shortest goes."""
+        lines = {}
+        for name in names:
+            axis = self._axis(name)
+            ahead = max(self.lags[other] for other in names) - self.lags[name]
+            state = self._state(name, 0, ceil(ahead) + 2)
+            lines[name] = (state, self.builder.concat([state, self.values[name]], axis), axis)
+        lengths = [self.builder.length(line, axis) for _, line, axis in lines.values()]
+        shortest = lengths[0]
+        for length in lengths[1:]:
+            shortest = self.builder.op("Min", [shortest, length])
+        out = {}
+        for name, (state, line, axis) in lines.items():
+            out[name] = self.builder.slice(line, axis, 0, shortest)
+            self.builder.keep(state, self.builder.after(line, axis, shortest))
+        return out
+
+    def _left_crop(self, state: ir.Value, axis: int, segment: Segment) -> ir.Value:
+        """Return ``max(0, rate * len(tail) - lag)``."""
+        build = self.builder
+        steps = build.op("Mul", [build.length(state, axis), build.ints(segment.rate)])
+        return build.op("Max", [build.op("Sub", [steps, build.ints(segment.lag)]), build.ints(0)])
+
+    def _state(self, name: str, first_length: int, max_length: int) -> ir.Value:
+        axis = self._axis(name)
+        shape = _with_length(self._shape(name), axis, first_length)
+        return self.builder.state(shape, axis, max_length, self._dtype(name))
+
+    def _copy(self, node: ir.Node, local: dict[str, ir.Value], *, keep_names: bool) -> ir.Node:
+        inputs = [local[value.name] if value is not None and value.name else None for value in node.inputs]
+        copy = self.builder.clone(node, inputs, keep_names=keep_names)
+        for old, new in zip(node.outputs, copy.outputs, strict=True):
+            if old.name:
+                local[old.name] = new
+        return copy
+
+    def _copy_unpadded(self, node: ir.Node, window: ir.Value) -> ir.Node:
+        """Copy a node to run on a window, without its own padding along time."""
+        name = _name(node.inputs[0])
+        copy = self._copy(node, {**self.values, name: window}, keep_names=False)
+        if node.op_type in ("Reshape", "Flatten", "CumSum"):
+            return copy
+        n_spatial = len(self._shape(name)) - 2
+        k = self._axis(name) - 2
+        pads = [int(n) for n in node.attributes["pads"].as_ints()] if "pads" in node.attributes else []
+        pads = pads or self._automatic_pads(node, n_spatial, k)
+        pads[k] = pads[k + n_spatial] = 0
+        copy.attributes["pads"] = ir.AttrInt64s("pads", pads)
+        copy.attributes.pop("auto_pad", None)
+        return copy
+
+    def _automatic_pads(self, node: ir.Node, n_spatial: int, k: int) -> list[int]:
+        """Write automatic padding out, for the axes that aren't time; along time it is taken off anyway."""
+        automatic = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
+        if automatic.startswith("SAME") and n_spatial > 1:
+            raise NotStreamableError(
+                node, "automatic padding of several axes is not supported; write pads out"
+            )
+        return [0] * 2 * n_spatial
+
+    def _set(self, node: ir.Node, copy: ir.Node, lag: Fraction) -> None:
+        name = _name(node.outputs[0])
+        self.values[name] = copy.outputs[0]
+        self._known(name, lag)
+
+    def _known(self, name: str, lag: Fraction) -> None:
+        """Note how late a tensor is; each run must bring it one step at least."""
+        timeline = self._analysis.timelines[name]
+        self.lags[name] = lag
+        self.min_first_frames = max(self.min_first_frames, ceil((lag + 1) / timeline.rate))
+
+    def _need(self, name: str, n_steps: int) -> None:
+        """Note that the first run must bring a tensor more than `n_steps` steps."""
+        rate = self._analysis.timelines[name].rate
+        self.min_first_frames = max(self.min_first_frames, ceil((self.lags[name] + n_steps + 1) / rate))
+
+    def _axis(self, name: str) -> int:
+        return self._analysis.timelines[name].axis
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        value = self._analysis.model.graph.initializers.get(name)
+        if value is not None and value.const_value is not None:
+            return value.const_value.numpy().shape
+        return self._analysis.inputs.probe.shapes[name][0]
+
+    def _dtype(self, name: str) -> np.dtype[np.generic]:
+        return self._analysis.inputs.probe.dtypes[name]
+
+
+def _name(value: ir.Value | None) -> str:
+    """Return a value's name; `analyse` has seen to it that those asked for have one."""
+    return "" if value is None or value.name is None else value.name
+
+
+def _fresh_copy(value: ir.Value) -> ir.Value:
+    """Return a value that another graph can own."""
+    return ir.Value(name=value.name, type=value.type, shape=value.shape, const_value=value.const_value)
+
+
+def _with_length(shape: Sequence[int], axis: int, length: int) -> tuple[int, ...]:
+    return tuple(length if k == axis else n for k, n in enumerate(shape))
