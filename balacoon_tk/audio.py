@@ -88,7 +88,8 @@ def to_pcm16(samples: AnyArray) -> PCM16Array:
     if not np.isfinite(samples).all():
         position = int(np.argmin(np.isfinite(samples)))
         raise ModelError(f"samples[{position}]={samples[position]} is not finite")
-    return np.rint(np.clip(samples, -1.0, 1.0) * PCM16_MAX).astype(np.int16)
+    pcm: PCM16Array = np.rint(np.clip(samples, -1.0, 1.0) * PCM16_MAX).astype(np.int16)
+    return pcm
 
 
 def pcm_bytes(samples: AnyArray) -> bytes:
@@ -116,7 +117,7 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
             n_channels, n_bytes = file.getnchannels(), file.getsampwidth()
             sample_rate, data = file.getframerate(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
-        raise ParameterError(f"{path}: not a readable WAV file: {error or 'it ends early'}") from error
+        raise ParameterError(f"{path}: not a readable WAV file: {str(error) or 'it ends early'}") from error
     if n_channels != 1 or n_bytes != _SAMPLE_BYTES:
         raise ParameterError(f"{path}: {n_channels} channels of {8 * n_bytes} bits must be 1 of 16")
     n_whole = len(data) - len(data) % _SAMPLE_BYTES  # the file may have been cut within a sample

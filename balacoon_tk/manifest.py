@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from balacoon_tk._json_fields import JsonFields
 from balacoon_tk.errors import VoiceError
@@ -153,7 +153,7 @@ class Manifest:
             hop_length=root.integer("hop_length", minimum=1),
             n_channels=root.integer("n_channels", minimum=1),
             frontend=FrontendInfo(
-                phoneme_type=phoneme_type,
+                phoneme_type=cast(PhonemeType, phoneme_type),
                 language=front.text("language"),
                 phoneme_ids=front.id_lists("phoneme_ids"),
             ),

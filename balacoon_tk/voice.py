@@ -87,7 +87,7 @@ class Voice:
             If there is no such strategy, or the decoder can't do it.
         """
         if strategy in self.strategies:
-            return cast(Strategy, strategy)
+            return strategy
         reason = self.manifest.decoder.not_streamable or "the voice was exported without it"
         if strategy == "stateful":
             raise ParameterError(
