@@ -1,0 +1,215 @@
+"""Figures: what is drawn is what was measured, and files are whole or not there."""
+
+import builtins
+import math
+
+import numpy as np
+import pytest
+
+from balacoon_tk.compare import Comparison, StrategyResult
+from balacoon_tk.errors import MissingExtraError, ParameterError
+from balacoon_tk.metrics import StreamTrace, rtf, ttfa_s
+from balacoon_tk.plots import (
+    comparison_figure,
+    draw_difference,
+    draw_spectrogram,
+    draw_timeline,
+    draw_waveform,
+    new_figure,
+    save_figure,
+    spectrogram_db,
+)
+
+RATE = 8000
+
+
+def make_result(samples, n_samples, ready_s, difference=0.0):
+    trace = StreamTrace(
+        sample_rate=RATE, ready_s=ready_s, n_samples=n_samples, total_s=ready_s[-1], first_audible=0
+    )
+    return StrategyResult(
+        ttfa_s=ttfa_s(trace),
+        total_s=trace.total_s,
+        rtf=rtf(trace),
+        work_ratio=1.0,
+        max_abs_diff=difference,
+        n_chunks=len(n_samples),
+        traces=(trace,),
+        samples=samples + np.float32(difference),
+    )
+
+
+def make_comparison(n_samples=RATE):
+    t = np.arange(n_samples) / RATE
+    samples = (0.5 * np.sin(2 * math.pi * 440.0 * t)).astype(np.float32)
+    half = n_samples // 2
+    return Comparison(
+        voice="tone",
+        text="a tone",
+        sample_rate=RATE,
+        audio_s=n_samples / RATE,
+        strategies={
+            "full": make_result(samples, (n_samples,), (0.2,)),
+            "overlap": make_result(samples, (half, n_samples - half), (0.05, 0.3), 1e-6),
+        },
+    )
+
+
+@pytest.fixture
+def axes():
+    return new_figure(4.0, 3.0).subplots()
+
+
+def test_a_sine_shows_at_its_frequency():
+    t = np.arange(RATE) / RATE
+    values = spectrogram_db(np.sin(2 * math.pi * 1000.0 * t).astype(np.float32), n_fft=800, hop_length=100)
+    assert values.shape == (401, 1 + RATE // 100)
+    middle = values[:, values.shape[1] // 2]
+    assert int(middle.argmax()) * RATE / 800 == 1000.0
+    assert values.max() == 0.0
+    assert middle[300] == -80.0, "far from the sine there is nothing"
+
+
+def test_a_click_shows_in_the_column_that_is_centred_on_it():
+    samples = np.zeros(4000, np.float32)
+    samples[2000] = 1.0
+    values = spectrogram_db(samples, n_fft=256, hop_length=100)
+    assert int(values.max(axis=0).argmax()) == 20
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 255, 1023, 1024, 1025])
+def test_short_and_silent_audio_has_a_spectrogram(n_samples):
+    values = spectrogram_db(np.zeros(n_samples, np.float32), n_fft=1024, hop_length=256)
+    assert values.shape == (513, 1 + n_samples // 256)
+    np.testing.assert_array_equal(values, -80.0)
+
+
+def test_the_waveform_keeps_every_peak(axes):
+    samples = np.zeros(100_000, np.float32)
+    samples[12_345], samples[54_321] = 0.9, -0.8
+    draw_waveform(axes, samples, sample_rate=RATE, borders=[50_000])
+    outline = axes.collections[0].get_paths()[0].vertices
+    assert outline[:, 1].max() == np.float32(0.9)
+    assert outline[:, 1].min() == np.float32(-0.8)
+    (border,) = axes.collections[1].get_segments()
+    np.testing.assert_array_equal(border[:, 0], 50_000 / RATE)
+
+
+def test_the_spectrogram_spans_the_audio_and_half_the_sample_rate(axes):
+    image = draw_spectrogram(axes, make_comparison().strategies["full"].samples, sample_rate=RATE)
+    left, right, bottom, top = image.get_extent()
+    assert (bottom, top) == (0.0, RATE / 2)
+    assert left == pytest.approx(0.0, abs=0.01)
+    assert right == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_difference_shows_its_largest_value_and_where_it_is(axes):
+    reference = np.zeros(RATE, np.float32)
+    other = reference.copy()
+    other[6000] = -1e-4
+    draw_difference(axes, {"overlap": other}, reference, sample_rate=RATE)
+    times_s, worst = axes.lines[0].get_data()
+    assert worst.max() == np.float32(1e-4)
+    assert times_s[worst.argmax()] == pytest.approx(6000 / RATE, abs=0.01)
+    assert axes.get_yscale() == "log"
+    assert axes.get_legend().get_texts()[0].get_text() == "overlap: at most 1.0e-04"
+
+
+def test_equal_samples_are_said_to_be_equal(axes):
+    reference = np.zeros(RATE, np.float32)
+    draw_difference(axes, {"stateful": reference}, reference, sample_rate=RATE)
+    assert "the same to the bit" in axes.get_legend().get_texts()[0].get_text()
+
+
+def test_the_timeline_steps_when_a_chunk_is_ready(axes):
+    draw_timeline(axes, {name: r.median_trace for name, r in make_comparison().strategies.items()})
+    times_s, audio_s = axes.lines[2].get_data()
+    np.testing.assert_allclose(times_s, [0.05, 0.05, 0.3])
+    np.testing.assert_allclose(audio_s, [0.0, 0.5, 1.0])
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["full: first sound after 200 ms", "overlap: first sound after 50 ms"]
+
+
+def test_the_timeline_plays_a_late_chunk_late(axes):
+    trace = StreamTrace(
+        sample_rate=100, ready_s=(0.5, 3.0), n_samples=(100, 100), total_s=3.0, first_audible=0
+    )
+    draw_timeline(axes, {"overlap": trace})
+    times_s, played_s = axes.lines[1].get_data()
+    assert times_s[0] == 0.5
+    assert times_s[-1] == 4.0
+    waiting = (times_s > 1.6) & (times_s < 2.9)
+    np.testing.assert_allclose(played_s[waiting], 1.0)
+
+
+def test_a_timeline_of_nothing_is_empty(axes):
+    trace = StreamTrace(sample_rate=100, ready_s=(), n_samples=(), total_s=0.1, first_audible=None)
+    draw_timeline(axes, {"overlap": trace})
+    assert not axes.lines
+
+
+@pytest.mark.parametrize("n_samples", [2, 100, RATE])
+def test_a_comparison_has_four_panels_with_units(n_samples, tmp_path):
+    figure = comparison_figure(make_comparison(n_samples))
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert labels == ["amplitude", "frequency (kHz)", "difference to full", "audio (s)", "dB below the peak"]
+    save_figure(figure, tmp_path / "compare.png")
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_comparison_of_one_strategy_can_be_drawn(tmp_path):
+    comparison = make_comparison()
+    alone = Comparison(
+        voice=comparison.voice,
+        text=comparison.text,
+        sample_rate=RATE,
+        audio_s=comparison.audio_s,
+        strategies={"full": comparison.strategies["full"]},
+    )
+    save_figure(comparison_figure(alone), tmp_path / "one.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf", "PNG"])
+def test_figures_are_written_in_the_format_of_their_name(suffix, tmp_path):
+    save_figure(new_figure(1.0, 1.0), tmp_path / f"figure.{suffix}")
+    assert [path.name for path in tmp_path.iterdir()] == [f"figure.{suffix}"]
+
+
+def test_the_same_figure_is_the_same_file(tmp_path):
+    for name in ("a.png", "b.png"):
+        save_figure(comparison_figure(make_comparison()), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["figure", "figure.wav", "figure."])
+def test_a_name_that_says_no_format_is_refused(name, tmp_path):
+    with pytest.raises(ParameterError, match=r"must end in one of .*\.png"):
+        save_figure(new_figure(1.0, 1.0), tmp_path / name)
+
+
+def test_a_figure_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "figure.png"
+    path.write_text("old")
+    figure = new_figure(1.0, 1.0)
+
+    def fail(target, **_):
+        target.write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_figure(figure, path)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("figure.png", "old")]
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
+    original = builtins.__import__
+
+    def no_matplotlib(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_matplotlib)
+    with pytest.raises(MissingExtraError, match=r"balacoon_tk\[plots\]"):
+        new_figure(1.0, 1.0)
