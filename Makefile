@@ -1,0 +1,70 @@
+# Everything a person or CI does here. Needs Python >= 3.11 with venv, a C compiler and make.
+#
+# PYTHON is the interpreter that the environment in .venv is made with: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.built
+
+KERNELS := $(patsubst balacoon_tk/%.pyx,balacoon_tk.%,$(wildcard balacoon_tk/_*.pyx))
+KERNEL_TESTS := $(wildcard $(KERNELS:balacoon_tk._%=tests/test_%.py))
+
+export MPLBACKEND := Agg
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test lint typecheck test-debug test-release bench clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv, install everything, build the kernels
+
+# Built again when a kernel or the list of dependencies changes; Python files are used where they are.
+$(STAMP): pyproject.toml setup.py $(wildcard balacoon_tk/*.pyx)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python >= 3.11 is needed; $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=... setup")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) (the first time takes a minute or two)"
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $(VENV)/build-requires.txt
+	@$(BIN)/python -m pip install -q -r $(VENV)/build-requires.txt
+	@BALACOON_TK_BUILD=release $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Speak a paragraph whole and streamed, compare both in numbers and in a picture
+	@mkdir -p out/demo
+	@$(BIN)/balacoon-tk compare -f docs/demo.txt --rounds 5 \
+	    --wav-dir out/demo --plot out/demo/compare.png --json -o out/demo/report.json
+	@echo; echo "Listen and look:"; ls out/demo/*.wav out/demo/report.json out/demo/compare.png
+
+test: lint typecheck test-debug test-release ## Check style and types, then run every test
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint balacoon_tk
+	$(BIN)/codespell balacoon_tk export tests benchmarks docs Makefile setup.py *.md *.toml
+
+# mypy and stubtest see the package as it is installed, with export/ inside of it.
+typecheck: $(STAMP)
+	@rm -rf build/typecheck && mkdir -p build/typecheck
+	@cp -R balacoon_tk build/typecheck/ && cp -R export build/typecheck/balacoon_tk/
+	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../mypy -p balacoon_tk
+	cd build/typecheck && ../../$(BIN)/stubtest --mypy-config-file ../../pyproject.toml $(KERNELS)
+
+# The kernels once more, with every check that the release build trusts the facades for.
+test-debug: $(STAMP)
+	@BALACOON_TK_BUILD=debug $(BIN)/python setup.py -q build --build-base build/debug --build-lib build/debug/lib
+	PYTHONPATH=build/debug/lib $(BIN)/pytest -q $(KERNEL_TESTS)
+
+test-release: $(STAMP)
+	$(BIN)/pytest
+
+bench: $(STAMP) ## Time every stage against its oracle
+	@mkdir -p out
+	$(BIN)/pytest benchmarks --benchmark-only --benchmark-json=out/benchmarks.json
+
+clean: ## Remove what was built; .venv stays
+	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f balacoon_tk/*.so
+	rm -f $(STAMP)
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
