@@ -32,7 +32,7 @@ SAMPLE_RATE = 1000
 LEFT_CONTEXT = LOOKAHEAD = 3
 """Two frames for the convolution of 5 frames, and one for the two that make samples of them."""
 
-SYMBOLS = "_^$ '.,?!abcdefghijklmnopqrstuvwxyz"
+SYMBOLS = "_^$ '.,;:?!abcdefghijklmnopqrstuvwxyz"
 """Pad, begin, end, then everything that can be said; the id is the position."""
 SILENT = "'"
 """A symbol that lasts no frame at all."""

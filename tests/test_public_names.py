@@ -1,0 +1,75 @@
+"""Names that other programs rely on, and what importing them costs."""
+
+import inspect
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import balacoon_tk
+from balacoon_tk import TTS, SpeechUtterance
+
+HEAVY = ("gruut", "matplotlib", "onnx", "onnx_ir", "onnxruntime", "piper", "platformdirs", "torch")
+
+
+def test_the_public_names_are_these():
+    assert balacoon_tk.__all__ == ["TTS", "AudioChunk", "BalacoonError", "SpeechUtterance", "load_voice"]
+    assert all(hasattr(balacoon_tk, name) for name in balacoon_tk.__all__)
+
+
+def test_the_version_is_the_installed_one():
+    assert balacoon_tk.__version__ == version("balacoon_tk")
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("alignment", ["Timeline"]),
+        (
+            "audio",
+            ["AudioChunk", "PhonemeSpan", "WavWriter", "pcm_bytes", "read_wav", "to_pcm16", "write_wav"],
+        ),
+        ("default_voice", ["CACHE_VARIABLE", "cache_folder", "default_voice_folder"]),
+        ("encoder", ["MAX_PHONEME_FRAMES", "Encoder", "Encoding"]),
+        ("settings", ["DEFAULT_CHUNK_FRAMES", "Prosody", "Settings", "choose_chunk_frames", "choose_seed"]),
+        ("tts", ["TTS", "SpeechUtterance"]),
+        ("voice", ["MANIFEST_FILE", "Voice", "load_voice"]),
+    ],
+)
+def test_a_module_offers_these_names(module, names):
+    loaded = __import__(f"balacoon_tk.{module}", fromlist=["__all__"])
+    assert loaded.__all__ == names
+    assert all(hasattr(loaded, name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("function", "positional"),
+    [
+        (TTS.__init__, ["self", "voice"]),
+        (TTS.synthesize, ["self", "text", "speaker", "seed"]),
+        (TTS.synthesize_chunk, ["self", "utterance", "speaker"]),
+        (TTS.stream, ["self", "text"]),
+        (SpeechUtterance.__init__, ["self", "text"]),
+        (balacoon_tk.load_voice, ["path"]),
+    ],
+)
+def test_what_is_not_data_is_given_by_name(function, positional):
+    parameters = inspect.signature(function).parameters.values()
+    assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == positional
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    program = f"import sys, balacoon_tk; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
+
+
+def test_importing_the_package_starts_no_thread_and_writes_no_file(tmp_path):
+    program = "import threading, balacoon_tk; print(threading.active_count())"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.strip() == "1"
+    assert list(tmp_path.iterdir()) == []
