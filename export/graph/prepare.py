@@ -15,6 +15,7 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.export.graph.analysis import Analysis, analyse
 from balacoon_tk.export.graph.time_inputs import TimeInputs, find_time_inputs
 from balacoon_tk.export.passes.fix_shapes import FixShapesPass
+from balacoon_tk.export.passes.fold_masks import fold_uniform
 
 __all__ = ["analyse_model", "prepare"]
 
@@ -22,7 +23,8 @@ __all__ = ["analyse_model", "prepare"]
 def prepare(
     model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
 ) -> tuple[ir.Model, TimeInputs]:
-    """Return a cleaned copy of a model, and its inputs: constants lifted, computed shapes fixed.
+    """Return a cleaned copy of a model, and its inputs: constants lifted, computed shapes
+    fixed, masks of ones and shape-made zeros folded away.
 
     Raises
     ------
@@ -39,6 +41,7 @@ def prepare(
     RemoveUnusedNodesPass()(copy)
     inputs = find_time_inputs(copy, time_inputs)
     FixShapesPass(inputs.probe)(copy)
+    fold_uniform(copy, inputs.probe.shapes)
     return copy, inputs
 
 

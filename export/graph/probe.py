@@ -18,7 +18,7 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.session import Session
 
-__all__ = ["Probe", "probe"]
+__all__ = ["Probe", "graph_inputs", "make_feeds", "probe"]
 
 _MAX_VALUE_SIZE = 64
 """Tensors up to this size are kept with their values: shapes, paddings, slice bounds, scales."""
@@ -70,7 +70,7 @@ def probe(
     names = [name for node in proto.graph.node for name in node.output if name and name not in outputs]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     session = Session(proto, optimize=False)
-    inputs = {value.name: value for value in model.graph.inputs if value.name not in model.graph.initializers}
+    inputs = graph_inputs(model)
     error: ModelError | None = None
     for candidate in lengths:
         try:
@@ -85,8 +85,17 @@ def probe(
     raise ModelError(f"the graph runs at none of the lengths tried: {error}") from error
 
 
+def graph_inputs(model: ir.Model) -> dict[str, ir.Value]:
+    """Return the inputs of a graph by name, without those that are initializers."""
+    return {
+        value.name: value
+        for value in model.graph.inputs
+        if value.name is not None and value.name not in model.graph.initializers
+    }
+
+
 def make_feeds(
-    inputs: Mapping[str | None, ir.Value],
+    inputs: Mapping[str, ir.Value],
     time_axes: Mapping[str, int],
     steps_per_frame: Mapping[str, int],
     n_frames: int,
@@ -97,7 +106,7 @@ def make_feeds(
     rng = np.random.default_rng(seed)
     feeds: dict[str, AnyArray] = {}
     for name, value in inputs.items():
-        if name is None or value.shape is None or value.dtype is None:
+        if value.shape is None or value.dtype is None:
             raise ModelError(f"input {name!r} has no declared shape or type")
         shape = [n if isinstance(n, int) else 1 for n in value.shape]
         if name in time_axes:
@@ -113,7 +122,7 @@ def make_feeds(
 def _record(
     runs: Sequence[Mapping[str, AnyArray]],
     n_frames: tuple[int, ...],
-    inputs: Mapping[str | None, ir.Value],
+    inputs: Mapping[str, ir.Value],
     time_axes: Mapping[str, int],
     steps_per_frame: Mapping[str, int],
 ) -> Probe:

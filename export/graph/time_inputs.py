@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.export.graph.probe import Probe, probe
+from balacoon_tk.export.graph.probe import Probe, graph_inputs, probe
 
 __all__ = ["TimeInputs", "find_time_inputs"]
 
@@ -43,11 +43,7 @@ def find_time_inputs(model: ir.Model, time_inputs: Mapping[str, int] | None = No
     ModelError
         If no input has a time axis, one has several candidates, or no ratio of rates fits.
     """
-    inputs = {
-        value.name: value
-        for value in model.graph.inputs
-        if value.name is not None and value.name not in model.graph.initializers
-    }
+    inputs = graph_inputs(model)
     axes = _given(inputs, time_inputs) if time_inputs is not None else _found(inputs)
     if len(axes) == 1:
         steps = dict.fromkeys(axes, 1)
