@@ -1,0 +1,132 @@
+"""Phonemes to ids, laid out as the voice was trained, with the way back for alignment.
+
+A Piper voice reads ``^ _ p₁ _ p₂ _ … pₙ _ $``: a pad follows every symbol but the last. So each phoneme
+owns several ids, its own and the pad after it, and its duration is the sum of theirs::
+
+    phoneme_ids   1  0 | 20  0 | 59  0 | 2
+    phonemes      ^    |  h    |  ə    | $
+    id_starts     0       2       4      6
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from balacoon_tk._typing import IntArray
+from balacoon_tk.errors import ParameterError
+
+__all__ = ["BOS", "EOS", "PAD", "EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"]
+
+BOS = "^"
+"""Begins a sentence."""
+EOS = "$"
+"""Ends a sentence."""
+PAD = "_"
+"""Follows every symbol but the last."""
+
+
+class UnknownPhonemeWarning(UserWarning):
+    """A sentence holds phonemes that the voice has no ids for; they were skipped."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedSentence:
+    """The ids of a sentence, and which of them belong to which phoneme."""
+
+    phoneme_ids: IntArray
+    """Shape (n_ids,), int64: what the encoder reads."""
+    phonemes: tuple[str, ...]
+    """The phonemes that have ids, `BOS` and `EOS` among them where the voice has these."""
+    id_starts: IntArray
+    """Shape (len(phonemes),), int64: where each phoneme's ids begin; they end where the next one's begin.
+
+    The spans tile the sentence, so ``np.add.reduceat(durations, id_starts)`` are the frames of each phoneme.
+    """
+
+
+class PhonemeMap:
+    """The ids of a voice's symbols; safe to use from many threads.
+
+    Parameters
+    ----------
+    phoneme_ids : mapping of str to sequence of int
+        The ids of each symbol. Where it has no `BOS`, `PAD` or `EOS`, none is inserted.
+
+    Raises
+    ------
+    ParameterError
+        If a symbol is empty, or has no ids, or one that is not an integer >= 0.
+    """
+
+    def __init__(self, phoneme_ids: Mapping[str, Sequence[int]]) -> None:
+        if not phoneme_ids:
+            raise ParameterError("phoneme_ids={} must hold at least one symbol")
+        ids: dict[str, tuple[int, ...]] = {
+            symbol: _checked_ids(symbol, values) for symbol, values in phoneme_ids.items()
+        }
+        self._bos, self._pad, self._eos = (ids.pop(symbol, ()) for symbol in (BOS, PAD, EOS))
+        self._ids = ids
+        self._lock = threading.Lock()
+        self._named: set[str] = set()
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The phonemes that have ids; `BOS`, `PAD` and `EOS` are not among them."""
+        return frozenset(self._ids)
+
+    def encode(self, phonemes: Sequence[str]) -> EncodedSentence:
+        """Give the ids of a sentence's phonemes.
+
+        Phonemes without ids are skipped, and named in an `UnknownPhonemeWarning` the first time that
+        this map meets them. `BOS`, `PAD` and `EOS` stand for the sentence's frame alone: among the
+        phonemes they are unknown.
+        """
+        known = [phoneme for phoneme in phonemes if phoneme in self._ids]
+        if len(known) < len(phonemes):
+            self._warn(phonemes)
+        groups = [(phoneme, self._ids[phoneme]) for phoneme in known]
+        if self._bos:
+            groups.insert(0, (BOS, self._bos))
+        if self._eos:
+            groups.append((EOS, self._eos))
+        ids: list[int] = []
+        starts = []
+        for index, (_, own) in enumerate(groups):
+            starts.append(len(ids))
+            ids += own
+            # Without an EOS the last phoneme is padded as well: it is followed by the end.
+            if index < len(groups) - 1 or not self._eos:
+                ids += self._pad
+        return EncodedSentence(
+            phoneme_ids=np.array(ids, dtype=np.int64),
+            phonemes=tuple(symbol for symbol, _ in groups),
+            id_starts=np.array(starts, dtype=np.int64),
+        )
+
+    def _warn(self, phonemes: Sequence[str]) -> None:
+        with self._lock:
+            unknown = [p for p in dict.fromkeys(phonemes) if p not in self._ids and p not in self._named]
+            self._named.update(unknown)
+        if unknown:
+            names = ", ".join(f"{phoneme!r} (U+{ord(phoneme[0]):04X})" for phoneme in unknown if phoneme)
+            warnings.warn(
+                f"the voice has no ids for these phonemes, so they are skipped: {names}",
+                UnknownPhonemeWarning,
+                stacklevel=3,
+            )
+
+
+def _checked_ids(symbol: object, ids: object) -> tuple[int, ...]:
+    if not isinstance(symbol, str) or not symbol:
+        raise ParameterError(f"phoneme_ids: the symbol {symbol!r} must be a text of at least one character")
+    if isinstance(ids, str) or not isinstance(ids, Sequence) or not ids:
+        raise ParameterError(f"phoneme_ids[{symbol!r}]={ids!r} must be a list of at least one id")
+    for index, value in enumerate(ids):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ParameterError(f"phoneme_ids[{symbol!r}][{index}]={value!r} must be an integer >= 0")
+    return tuple(ids)

@@ -1,0 +1,36 @@
+"""What every frontend gives: sentences, one by one, each with its phonemes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Frontend", "Sentence"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence of a text: the unit that the encoder sees as a whole."""
+
+    text: str
+    """As it was read: cleaned, with raw phonemes still in their brackets."""
+    phonemes: tuple[str, ...]
+    """One codepoint each, decomposed (NFD); stress, length, spaces and punctuation count as phonemes."""
+
+
+class Frontend(Protocol):
+    """Turns text into sentences of phonemes; safe to call from many threads at once."""
+
+    def phonemize(self, text: str) -> Iterator[Sentence]:
+        """Split a text and give its sentences one at a time, each phonemized when it is asked for.
+
+        A text of ten minutes so starts as soon as one of five seconds. Text with nothing to say
+        (empty, or only spaces, punctuation and emoji) gives no sentence.
+
+        Raises
+        ------
+        ParameterError
+            At the call, if a ``[[`` of raw phonemes is never closed.
+        """
+        ...

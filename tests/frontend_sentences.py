@@ -1,0 +1,78 @@
+"""Plain English sentences, for tests that compare frontends."""
+
+__all__ = ["HELD_OUT", "SENTENCES"]
+
+SENTENCES = """\
+The quick brown fox jumps over the lazy dog.
+Hello world, how are you today?
+She sells sea shells by the sea shore.
+I would like to order a cup of coffee and a piece of cake, please.
+The weather tomorrow will be mostly sunny with a few clouds in the afternoon.
+He has been working on this problem for more than twenty years.
+What time does the next train to Boston leave?
+Please open the window; it is getting very warm in here.
+They went to the market, bought some apples, and came home.
+The children were playing in the garden when it started to rain.
+Our neighbours bought a little yellow house near the river.
+Can you believe that nobody noticed the difference?
+Music is the universal language of mankind.
+It was the best of times, it was the worst of times.
+A journey of a thousand miles begins with a single step.
+The government announced a new policy on renewable energy.
+Never before had the old library seemed so quiet.
+You should not have told him about the surprise party!
+The doctor said that I need to exercise regularly and drink more water.
+There were several reasons for the unexpected delay.
+My brother and his wife are visiting us next weekend.
+We drove through the mountains and stopped at a small village.
+The price of the house was higher than we had expected.
+Artificial intelligence is changing the way people work.
+I can't remember where I left my keys.
+Do you know the story of the tortoise and the hare?
+The museum is open from nine in the morning until five in the evening.
+He quickly realized that something was terribly wrong.
+The teacher asked the students to write a short essay about their favourite animal.
+An interesting article about history appeared in the newspaper.
+Water freezes at zero degrees and boils at one hundred degrees.
+She picked up the phone and called her mother immediately.
+If you want to succeed, you have to practise every single day.
+The orchestra performed a beautiful symphony by Beethoven.
+After dinner, we sat on the balcony and looked at the stars.
+The little girl laughed because the puppy was chasing its own tail.
+Thousands of people gathered in the square to celebrate the victory.
+For a moment nobody spoke, and then everybody spoke at once.
+The bottle of water was better than the butter on the table.
+It is important to understand the nature of the question before answering.""".splitlines()
+
+# No rule was made by looking at these.
+HELD_OUT = """\
+Every morning the baker opens his shop at six and sells warm bread to the people of the village.
+I had a feeling that something was about to happen, but I could not say what it was.
+The committee will announce its decision at the end of the week.
+When we arrived at the station, the last train had already left.
+She told us a story about an old man who lived in a lighthouse.
+Have you ever been to the other side of the island?
+More than a hundred people were waiting in front of the theatre.
+There was a strange noise in the kitchen, so I went downstairs to have a look.
+My favorite season is autumn because the leaves turn red and yellow.
+He put the letter in an envelope and wrote the address on it.
+The captain ordered the crew to lower the sails before the storm.
+It would have been better to ask for help earlier.
+Scientists have discovered a new species of butterfly in the Amazon.
+Could you tell me how to get to the nearest hospital?
+We are going to paint the bedroom walls light blue.
+The old clock on the wall stopped at half past four.
+You must not forget to water the plants in the evening.
+Her daughter is studying medicine at a university in Italy.
+No one knew the answer, and nobody dared to ask.
+They have been friends for as long as I can remember.
+Our team won the game after a long and difficult season.
+Honestly, I am not sure that it is a good idea.
+The river runs through a deep valley between two mountains.
+If it does not rain tomorrow, we will have a picnic in the park.
+That is one of the most beautiful pictures I have ever seen.
+A small boy with a red umbrella crossed the empty street.
+Please do not touch anything in this room until the police arrive.
+The company has reduced its prices by ten percent.
+Everything that he owned was in a single suitcase.
+At once the crowd became silent, and the speaker began.""".splitlines()

@@ -1,0 +1,143 @@
+"""Cleaning, punctuation and raw phonemes: what happens to a text before any backend sees it."""
+# ruff: noqa: RUF001 - the look-alikes of ASCII are meant
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.frontend.cleaning import clean_text, has_speech
+from balacoon_tk.frontend.punctuation import plain_punctuation
+from balacoon_tk.frontend.raw_phonemes import RAW_MARK, mark_raw_phonemes, restore_raw_phonemes
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("", ""),
+        ("plain text.\nTwo lines.", "plain text.\nTwo lines."),
+        ("a\u00a0b\u2003c\td", "a b c d"),
+        ("a\r\nb\rc\u2028d\x85e", "a\nb\nc\nd\ne"),
+        ("one\u2029two\fthree", "one\n\ntwo\n\nthree"),
+        ("con\x00tr\x07ol\x1b", "control"),
+        ("zero\u200bwidth\ufeff, soft\u00adhyphen", "zerowidth, softhyphen"),
+        ("bidi \u202eabc\u202c", "bidi abc"),
+        ("half a pair \ud83d", "half a pair "),
+        ("private \ue000\U000f0000", "private "),
+        ("Hi 😀!", "Hi!"),
+        ("family 👨‍👩‍👧 flag 🇩🇪 thumb 👍🏽 heart ❤️", "family flag thumb heart "),
+        ("key 1️⃣", "key 1"),
+        ("20 °C, №5, ™ stay", "20 °C, №5, ™ stay"),
+        ("Ｆｕｌｌ ｗｉｄｔｈ １２．５", "Full width 12.5"),
+        ("你好。世界！", "你好。世界！"),
+        ("ﬁne 𝐛𝐨𝐥𝐝", "fine bold"),
+        ("cafe\u0301", "café"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("क\u094d\u200dष", "क\u094d\u200dष"),
+        ("stray\u200d joiner", "stray joiner"),
+        ("Quoi ? Oui !", "Quoi? Oui!"),
+        ("costs .5 or more", "costs .5 or more"),
+        ("fillers \u3164\u115f", "fillers "),
+        ("\ufffd", " "),
+    ],
+)
+def test_cleaning_leaves_what_is_said(text: str, cleaned: str) -> None:
+    assert clean_text(text) == cleaned
+
+
+@given(st.text())
+def test_cleaned_text_has_no_control_characters_and_is_composed(text: str) -> None:
+    cleaned = clean_text(text)
+    assert not [c for c in cleaned if unicodedata.category(c)[0] == "C" and c not in "\n\u200c\u200d"]
+    assert RAW_MARK not in cleaned
+    assert "  " not in cleaned
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "Zs"])))
+def test_cleaning_twice_is_cleaning_once(text: str) -> None:
+    assert clean_text(clean_text(text)) == clean_text(text)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "...", "?! —", "()", "_", "$ %"])
+def test_no_speech_in(text: str) -> None:
+    assert not has_speech(text)
+
+
+@pytest.mark.parametrize("text", ["a", "1", "你", "٣", "½", "Ⅷ"])
+def test_speech_in(text: str) -> None:
+    assert has_speech(text)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "plain"),
+    [
+        ("", ""),
+        ("Plain, isn't it?", "Plain, isn't it?"),
+        ("你好，世界。", "你好, 世界."),
+        ("真的吗？！", "真的吗?"),
+        ("مرحبا، كيف حالك؟", "مرحبا, كيف حالك?"),
+        ("नमस्ते।", "नमस्ते."),
+        ("“It’s «fine»”", '"It\'s "fine""'),
+        ("well... no", "well, no"),
+        ("well… no…", "well, no."),
+        ("wait … what...", "wait, what."),
+        ("yes — no", "yes; no"),
+        ("yes—no", "yes; no"),
+        ("yes – no, pages 5–10", "yes; no, pages 5–10"),
+        ("yes -- no, well-known", "yes; no, well-known"),
+        ("— Hello", "Hello"),
+        ("What?!? No!!!", "What? No!"),
+        ("Yes,...", "Yes."),
+        ("wait, — no", "wait; no"),
+        ("at 5 a.m., or .5 later", "at 5 a.m., or .5 later"),
+        ("3,000.5 at 10:30", "3,000.5 at 10:30"),
+    ],
+)
+def test_punctuation_becomes_plain(sentence: str, plain: str) -> None:
+    assert plain_punctuation(sentence) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "marked", "raws"),
+    [
+        ("none", "none", []),
+        ("Hello [[wˈɜːld]] again.", "Hello | again.", ["wˈɜːld"]),
+        ("[[a]][[b]]", "||", ["a", "b"]),
+        ("[[]]", "|", [""]),
+        ("[[a\n  b]]", "|", ["a b"]),
+        ("un[[ə]]able", "un|able", ["ə"]),
+        ("x[y[0]] stays", "x[y[0]] stays", []),
+        ("[[[a]]]", "|]", ["[a"]),
+        ("emoji 😀 out, [[😀]] in", "emoji out, | in", ["😀"]),
+    ],
+)
+def test_raw_phonemes_travel_as_one_mark(text: str, marked: str, raws: list[str]) -> None:
+    assert mark_raw_phonemes(text) == (marked.replace("|", RAW_MARK), raws)
+
+
+@given(st.lists(st.text(st.sampled_from("ab ˈ.")), max_size=4), st.text(st.sampled_from("xyz. "), max_size=5))
+def test_raw_phonemes_are_restored(raws: list[str], between: str) -> None:
+    text = between.join(f"[[{raw}]]" for raw in raws)
+    marked, found = mark_raw_phonemes(text)
+    assert mark_raw_phonemes(restore_raw_phonemes(marked, found)) == (marked, found)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("[[", r"text\[0:\]='\[\[' \(line 1\)"),
+        ("Hello [[wˈɜːld again", r"text\[6:\]='\[\[wˈɜːld again' \(line 1\) .* must close them"),
+        ("one\n[[ok]]\nthree [[", r"text\[17:\]='\[\[' \(line 3\)"),
+        ("[[a [[b]]", r"text\[0:\]='\[\[a \[\[b\]\]'"),
+    ],
+)
+def test_raw_phonemes_that_are_never_closed_are_refused(text: str, match: str) -> None:
+    with pytest.raises(ParameterError, match=match):
+        mark_raw_phonemes(text)
+
+
+def test_text_must_be_a_str() -> None:
+    with pytest.raises(ParameterError, match="text=b'bytes' must be a str"):
+        mark_raw_phonemes(b"bytes")  # type: ignore[arg-type]
