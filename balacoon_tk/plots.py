@@ -9,6 +9,7 @@ without colour.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.ticker import LogLocator
 
 __all__ = [
+    "check_figure_path",
     "comparison_figure",
     "draw_difference",
     "draw_spectrogram",
@@ -67,6 +69,23 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
+def check_figure_path(path: str | os.PathLike[str]) -> str:
+    """Return the format that a file's name ends with, before anything has been drawn.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    ParameterError
+        If the name ends in nothing that matplotlib can write.
+    """
+    suffix = Path(path).suffix.lstrip(".").lower()
+    formats = new_figure(1.0, 1.0).canvas.get_supported_filetypes()
+    if suffix not in formats:
+        raise ParameterError(f"{path}: the name must end in one of .{', .'.join(sorted(formats))}")
+    return suffix
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure, in the format that the file's name ends with; never half of it.
 
@@ -76,13 +95,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         If the name ends in nothing that matplotlib can write.
     """
     path = Path(path)
-    suffix = path.suffix.lstrip(".").lower()
-    formats = figure.canvas.get_supported_filetypes()
-    if suffix not in formats:
-        raise ParameterError(f"{path}: the name must end in one of .{', .'.join(sorted(formats))}")
-    part = path.with_name(f".{path.name}.part")
+    suffix = check_figure_path(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        # Without the date and the version in it, the same figure is the same file.
+        # Without the program's version in it, the same figure is the same file.
         figure.savefig(part, format=suffix, dpi=150, metadata={"Software": None} if suffix == "png" else None)
         part.replace(path)
     finally:

@@ -24,6 +24,7 @@ __all__ = [
     "add_chunk_argument",
     "add_text_arguments",
     "add_voice_arguments",
+    "format_size",
     "json_text",
     "open_tts",
     "positive_int",
@@ -36,6 +37,7 @@ STANDARD_STREAM = "-"
 """The name that means stdin where a file is read, and stdout where one is written."""
 
 _REFRESH_S = 0.1
+_BAR_WIDTH = 24
 
 
 class UsageError(Exception):
@@ -117,6 +119,11 @@ def positive_int(text: str) -> int:
     return value
 
 
+def format_size(n_bytes: float) -> str:
+    """Return a size for a person to read."""
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.1f} kB"
+
+
 def add_chunk_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option for the size of chunks."""
     parser.add_argument(
@@ -173,10 +180,10 @@ class ProgressLine:
             self._last_s = now_s
             self._write(text)
 
-    def bar(self, n_done: int, n_all: int, label: str = "") -> None:
-        """Show how much is done, as a bar."""
-        filled = 24 * n_done // max(1, n_all)
-        self.update(f"[{'#' * filled}{'.' * (24 - filled)}] {n_done}/{n_all} {label}")
+    def bar(self, share: float, label: str) -> None:
+        """Show how much is done, from 0 to 1, as a bar."""
+        filled = int(_BAR_WIDTH * share)
+        self.update(f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {100 * share:3.0f} % {label}")
 
     def close(self, summary: str = "") -> None:
         """Put a last line in its place, or nothing."""

@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> None:
     from balacoon_tk.compare import compare
 
     text = read_text(args)
+    if args.plot is not None:
+        _check_plot(args.plot)
     line = ProgressLine()
     comparison = compare(
         open_tts(args),
@@ -76,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         speaker=args.speaker,
         chunk_frames=args.chunk_frames,
-        progress=lambda n_done, n_all: line.bar(n_done, n_all, "runs"),
+        progress=lambda n_done, n_all: line.bar(n_done / n_all, f"{n_done} of {n_all} runs"),
     )
     line.close()
     # Files come before the report: who reads the report finds them in place.
@@ -92,6 +94,13 @@ def run(args: argparse.Namespace) -> None:
     if args.output != STANDARD_STREAM:
         sys.stderr.write(table)
         say(f"wrote {args.output}")
+
+
+def _check_plot(path: str) -> None:
+    """Refuse what can't be drawn before the comparison has taken its time."""
+    from balacoon_tk.plots import check_figure_path
+
+    check_figure_path(path)
 
 
 def _write_wavs(comparison: Comparison, folder: Path) -> None:

@@ -1,14 +1,19 @@
 """Export a trained voice, so that it can be run and streamed.
 
-The graph is split into an encoder and a decoder, checked against the original, and put into DIR
-with a voice.json that says what it is. Nothing is left behind if that fails.
+The graph is split into an encoder and a decoder, checked against the original, and put into DIR with a
+voice.json that says what it is. If anything fails, nothing is left behind.
 
   balacoon-tk export en_US-joe-medium.onnx -o voices/joe
+  balacoon-tk export --list
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from balacoon_tk.cli._common import ProgressLine, UsageError, format_size
+from balacoon_tk.errors import MissingExtraError
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -19,13 +24,69 @@ HELP = "make a voice folder of a trained model"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the source and where its voice goes."""
     parser.add_argument(
-        "source", nargs="?", metavar="VOICE", help="trained model, such as a Piper voice's .onnx file"
+        "source", nargs="?", metavar="VOICE", help="trained model, such as the .onnx file of a Piper voice"
     )
     parser.add_argument("-o", "--output", metavar="DIR", help="folder of the exported voice")
     parser.add_argument("--config", metavar="FILE", help="the model's JSON file (default: VOICE.json)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a voice that is there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in DIR already")
     parser.add_argument("--list", action="store_true", help="list the kinds of model that can be exported")
 
 
 def run(args: argparse.Namespace) -> None:
     """Export, and show what became of the model."""
+    if args.list:
+        _print_sources()
+        return
+    if args.source is None or args.output is None:
+        raise UsageError("give a trained VOICE and the folder that becomes of it: VOICE -o DIR")
+    try:
+        from balacoon_tk.export import export_voice
+    except ImportError as error:
+        raise MissingExtraError("export", extra="export") from error
+
+    line = ProgressLine()
+    folder = export_voice(
+        args.source,
+        args.output,
+        config=args.config,
+        overwrite=args.overwrite,
+        progress=lambda what, share: line.bar(share, what),
+    )
+    line.close()
+    print(_summary(Path(args.source), folder))
+
+
+def _print_sources() -> None:
+    from balacoon_tk.export.sources import SOURCES
+
+    for source in SOURCES:
+        name = type(source).__module__.rpartition(".")[2]
+        first_line = (type(source).__doc__ or "").partition("\n")[0].replace("``", "")
+        print(f"{name:<16} {first_line}")
+
+
+def _summary(source: Path, folder: Path) -> str:
+    from balacoon_tk.manifest import Manifest
+    from balacoon_tk.voice import MANIFEST_FILE
+
+    manifest = Manifest.from_json((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    decoder = manifest.decoder
+    rows = [
+        ("voice", f"{manifest.name}, {manifest.language}, {manifest.license}"),
+        ("folder", str(folder)),
+        ("speakers", str(len(manifest.speakers) or 1)),
+        ("sample rate", f"{manifest.sample_rate} Hz"),
+        ("source", format_size(source.stat().st_size)),
+        ("encoder", format_size((folder / manifest.encoder.file).stat().st_size)),
+        ("decoder", format_size((folder / decoder.file).stat().st_size)),
+        ("receptive field", f"{decoder.left_context} + 1 + {decoder.lookahead} frames"),
+    ]
+    if decoder.streaming is not None:
+        lag_ms = 1e3 * decoder.streaming.lag_samples / manifest.sample_rate
+        rows.append(
+            ("exact streaming", f"lag {lag_ms:.0f} ms, state {format_size(decoder.streaming.n_state_bytes)}")
+        )
+    else:
+        rows.append(("exact streaming", f"no: {decoder.not_streamable or 'not rewritten'}"))
+    rows += [("verified", f"{name}: {value:.1e}") for name, value in manifest.verified.items()]
+    return "\n".join(f"{name:<16} {value}" for name, value in rows)

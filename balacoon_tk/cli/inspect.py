@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from balacoon_tk.cli._common import STANDARD_STREAM, UsageError, json_text, write_text
+from balacoon_tk.cli._common import STANDARD_STREAM, UsageError, format_size, json_text, write_text
 
 if TYPE_CHECKING:
     from balacoon_tk.inspection import GraphInfo, VoiceInfo
@@ -70,7 +70,7 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
         lag_ms = 1e3 * decoder.streaming.lag_samples / manifest.sample_rate
         yield (
             f"  exact streaming   lag {decoder.streaming.lag_samples} samples ({lag_ms:.0f} ms), "
-            f"state {_size(decoder.streaming.n_state_bytes)} a stream, "
+            f"state {format_size(decoder.streaming.n_state_bytes)} a stream, "
             f"largest difference {decoder.streaming.max_abs_diff:.1e}"
         )
     else:
@@ -87,7 +87,7 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
 
 
 def _graph_lines(info: GraphInfo) -> Iterator[str]:
-    yield f"{info.file}, {_size(info.n_bytes)}, {_count(info.n_parameters)} parameters"
+    yield f"{info.file}, {format_size(info.n_bytes)}, {_count(info.n_parameters)} parameters"
     hidden = set()
     if info.streaming is not None:
         hidden = {state.input for state in info.streaming.states} | {
@@ -98,8 +98,8 @@ def _graph_lines(info: GraphInfo) -> Iterator[str]:
             if spec.name not in hidden:
                 yield f"  {kind:<17} {spec.name}: {spec.dtype} ({_shape(spec)})"
     if info.streaming is not None:
-        states = info.streaming.states
-        yield f"  states            {len(states)}, at most {_size(info.streaming.n_state_bytes)} a stream"
+        size = format_size(info.streaming.n_state_bytes)
+        yield f"  states            {len(info.streaming.states)}, at most {size} a stream"
         yield f"  computed again    {100 * info.streaming.recomputed_share:.1f} % of the multiply-adds"
         for line in info.streaming.plan:
             yield f"  plan              {line}"
@@ -166,10 +166,6 @@ def _spec_dict(spec: TensorSpec) -> dict[str, object]:
 
 def _shape(spec: TensorSpec) -> str:
     return ", ".join("?" if axis is None else str(axis) for axis in spec.shape)
-
-
-def _size(n_bytes: float) -> str:
-    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.1f} kB"
 
 
 def _count(n: float) -> str:
