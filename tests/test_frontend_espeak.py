@@ -1,0 +1,177 @@
+"""espeak-ng, through piper-tts: an optional extra, so a user without it can run the suite."""
+# ruff: noqa: RUF001 - the look-alikes of ASCII are meant
+
+import sys
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from balacoon_tk.errors import MissingExtraError, ParameterError
+from balacoon_tk.frontend import MAX_SENTENCE_PHONEMES, EspeakFrontend, Sentence
+from balacoon_tk.frontend import espeak as espeak_module
+from frontend_sentences import HELD_OUT, SENTENCES
+
+pytest.importorskip("piper.espeakbridge")
+
+
+def spoken(text: str, voice: str = "en-us") -> list[str]:
+    return ["".join(sentence.phonemes) for sentence in EspeakFrontend(voice).phonemize(text)]
+
+
+def test_plain_sentences_have_the_phonemes_that_piper_gives() -> None:
+    from piper.phonemize_espeak import EspeakPhonemizer
+
+    piper, frontend = EspeakPhonemizer(), EspeakFrontend("en-us")
+    for text in [*SENTENCES, *HELD_OUT, "no mark at the end", "what: now; yes, then"]:
+        (expected,) = piper.phonemize("en-us", text)
+        assert list(frontend.phonemize(text)) == [Sentence(text, tuple(expected))]
+
+
+def test_other_languages_have_the_phonemes_that_piper_gives() -> None:
+    from piper.phonemize_espeak import EspeakPhonemizer
+
+    piper = EspeakPhonemizer()
+    for voice, text in {
+        "de": "Ich möchte gern einen Kaffee, bitte.",
+        "fr": "Où est la gare?",
+        "ru": "Привет, как дела?",
+        "ar": "كيف حالك؟",
+        "es": "¿Dónde está el niño?",
+    }.items():
+        (expected,) = piper.phonemize(voice, text)
+        (sentence,) = EspeakFrontend(voice).phonemize(text)
+        assert sentence.phonemes == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "phonemes"),
+    [
+        ("Hello [[wˈɜːld]] again.", ["həlˈoʊ wˈɜːld ɐɡˈɛn."]),
+        ("[[həlˈoʊ]], world!", ["həlˈoʊ, wˈɜːld!"]),
+        ("Mr. [[smɪθ]] came. [[ˈoʊ]]?", ["mˈɪstɚ smɪθ kˈeɪm.", "ˈoʊ?"]),
+        ("Hello, [[a]] (yes)", ["həlˈoʊ, a jˈɛs"]),
+        ("un[[ə]]able", ["ˈʌnəˈeɪbəl"]),
+        ("[[ a  b ]]", ["a b"]),
+        ("[[ã]]", ["a\u0303"]),
+        ("[[]] [[.]] !", []),
+    ],
+)
+def test_raw_phonemes_join_the_sentence(text: str, phonemes: list[str]) -> None:
+    assert spoken(text) == phonemes
+
+
+def test_a_sentence_keeps_its_text_with_raw_phonemes() -> None:
+    sentences = EspeakFrontend().phonemize("One. Two [[tˈuː]]! [[θ\n θ]]")
+    assert [sentence.text for sentence in sentences] == ["One.", "Two [[tˈuː]]!", "[[θ θ]]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "phonemes"),
+    [
+        ("Mr. Smith of the U.S. Army", ["mˈɪstɚ smˈɪθ ʌvðə jˌuːˈɛs ˈɑːɹmi"]),
+        ("“Stop!” he said.", ["stˈɑːp! hiː sˈɛd."]),
+        ("Well... no…", ["wˈɛl, nˈoʊ."]),
+        ("Yes — no", ["jˈɛs; nˈoʊ"]),
+        ("Is it true?!", ["ɪz ɪt tɹˈuː?"]),
+        ("Hello 😀 world\x00!", ["həlˈoʊ wˈɜːld!"]),
+        ("naïve ＷＯＲＤ", ["naɪˈiːv wˈɜːd"]),
+    ],
+)
+def test_punctuation_and_abbreviations(text: str, phonemes: list[str]) -> None:
+    assert spoken(text) == phonemes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", "\n\n", "...", "!", "?! — ()", "😀🎉", "\x00\x07", "\u200b", "$%&"]
+)
+def test_text_with_nothing_to_say_gives_no_sentence(text: str) -> None:
+    assert spoken(text) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["你好，世界。再见！", "مرحبا بالعالم", "привет, мир", "नमस्ते", "한국어", "ไทย"]
+)
+def test_other_scripts_are_spoken_by_an_english_voice(text: str) -> None:
+    assert all(len(phonemes) > 3 for phonemes in spoken(text))
+    assert len(spoken(text)) == text.count("。") + text.count("！") or len(spoken(text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("voice", "unit", "symbol"), [("th", "สวัสดี", "w"), ("ja", "こんにちは", "k"), ("en-us", "zq", "z")]
+)
+def test_no_speech_is_lost_in_words_without_spaces(voice: str, unit: str, symbol: str) -> None:
+    assert sum(phonemes.count(symbol) for phonemes in spoken(unit * 60, voice)) == 60
+
+
+def test_text_that_is_longer_spoken_than_written_is_cut_again() -> None:
+    sentences = list(EspeakFrontend().phonemize("77 " * 190))
+    assert sum("".join(s.phonemes).count("sˈɛvənti") for s in sentences) == 190
+    assert 1 < len(sentences) < 20
+    assert max(len(s.phonemes) for s in sentences) <= MAX_SENTENCE_PHONEMES
+
+
+def test_a_long_text_starts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frontend = EspeakFrontend()
+    calls: list[str] = []
+    speak = frontend._to_phonemes
+    monkeypatch.setattr(frontend, "_to_phonemes", lambda text: calls.append(text) or speak(text))
+    ten_minutes = " ".join([*SENTENCES, *HELD_OUT] * 2)
+    sentences = frontend.phonemize(ten_minutes)
+    assert not calls
+    assert next(sentences).text == SENTENCES[0]
+    assert len(calls) == 1
+    assert len(list(sentences)) == 2 * len([*SENTENCES, *HELD_OUT]) - 1
+
+
+def test_brackets_are_checked_before_the_first_sentence() -> None:
+    with pytest.raises(ParameterError, match=r"text\[10:\]='\[\[b' \(line 2\)"):
+        EspeakFrontend().phonemize("One. Two.\n[[b")
+
+
+@pytest.mark.parametrize("voice", ["", "xx", "English", "a\0b", None])
+def test_an_unknown_voice_is_refused_and_leaves_the_others_alone(voice: str) -> None:
+    before = EspeakFrontend("de")
+    with pytest.raises(ParameterError, match="must be a voice that espeak-ng has"):
+        EspeakFrontend(voice)
+    assert "".join(next(before.phonemize("ja")).phonemes) == "jˈɑː"
+
+
+def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    espeak_module._bridge.cache_clear()
+    monkeypatch.setitem(sys.modules, "piper", None)
+    with pytest.raises(MissingExtraError, match=r"balacoon_tk\[espeak\]") as caught:
+        EspeakFrontend()
+    assert caught.value.extra == "espeak"
+    monkeypatch.undo()
+    assert spoken("yes") == ["jˈɛs"]
+
+
+def test_threads_with_several_voices_get_their_own_phonemes() -> None:
+    texts = ["Hello there, my friend.", "Number 7 is in the garden.", "What is it?"]
+    frontends = [EspeakFrontend(voice) for voice in ("en-us", "de", "fr")]
+    expected = {f.voice: [list(f.phonemize(text)) for text in texts] for f in frontends}
+    failures: list[str] = []
+
+    def run(frontend: EspeakFrontend) -> None:
+        for text, sentences in zip(texts * 20, expected[frontend.voice] * 20, strict=True):
+            if list(frontend.phonemize(text)) != sentences:
+                failures.append(f"{frontend.voice}: {text}")
+
+    threads = [threading.Thread(target=run, args=(frontend,)) for frontend in frontends * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_characters="["), max_size=60))
+def test_any_text_gives_phonemes_of_one_codepoint_each(text: str) -> None:
+    for sentence in EspeakFrontend().phonemize(text):
+        assert sentence.phonemes
+        assert all(len(phoneme) == 1 for phoneme in sentence.phonemes)
+        assert sentence.phonemes[0] != " " != sentence.phonemes[-1]
+        assert len(sentence.phonemes) <= MAX_SENTENCE_PHONEMES

@@ -1,0 +1,190 @@
+"""gruut: no GPL, and nearly the phonemes that voices learnt from espeak-ng.
+
+Disagreement is the Levenshtein distance between the phonemes of both backends, as a share of
+espeak-ng's. With gruut's breaks written as punctuation and its words as the lexicon has them it was
+3.7 % on these sentences; the rules of english_joins.py leave less than a tenth of that.
+"""
+# ruff: noqa: RUF001 - the look-alikes of ASCII are meant
+
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from balacoon_tk.errors import MissingExtraError, ParameterError
+from balacoon_tk.frontend import EspeakFrontend, GruutFrontend
+from balacoon_tk.frontend import gruut as gruut_module
+from balacoon_tk.frontend.english_joins import join_english
+from balacoon_tk.frontend.english_text import spell_out
+from frontend_sentences import HELD_OUT, SENTENCES
+
+pytest.importorskip("gruut")
+
+
+@pytest.fixture(scope="module")
+def frontend() -> GruutFrontend:
+    return GruutFrontend()
+
+
+def spoken(frontend: GruutFrontend, text: str) -> list[str]:
+    return ["".join(sentence.phonemes) for sentence in frontend.phonemize(text)]
+
+
+def distance(a: Sequence[str], b: Sequence[str]) -> int:
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        above, row[0] = row[:], i
+        for j, y in enumerate(b, 1):
+            row[j] = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (x != y))
+    return row[-1]
+
+
+@pytest.mark.parametrize(("sentences", "limit"), [(SENTENCES, 0.001), (HELD_OUT, 0.005)])
+def test_gruut_agrees_with_espeak(frontend: GruutFrontend, sentences: list[str], limit: float) -> None:
+    pytest.importorskip("piper.espeakbridge")
+    reference = EspeakFrontend("en-us")
+    wrong = n_phonemes = 0
+    for text in sentences:
+        (expected,), (found,) = reference.phonemize(text), frontend.phonemize(text)
+        assert found.text == expected.text
+        wrong += distance(found.phonemes, expected.phonemes)
+        n_phonemes += len(expected.phonemes)
+    assert wrong / n_phonemes < limit
+
+
+def test_distance_counts_edits() -> None:
+    assert [distance("abc", b) for b in ("abc", "ac", "axc", "", "cba")] == [0, 1, 1, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "phonemes"),
+    [
+        ("Hello [[wˈɜːld]] again.", ["həlˈoʊ wˈɜːld ɐɡˈɛn."]),
+        ("[[həlˈoʊ]], world!", ["həlˈoʊ, wˈɜːld!"]),
+        (
+            "Mr. Smith came, at last; or not: who knows?",
+            ["mˈɪstɚ smˈɪθ kˈeɪm, æt lˈæst; ɔːɹ nˌɑːt: hˌuː nˈoʊz?"],
+        ),
+        ("“Stop!” he said.", ["stˈɑːp! hiː sˈɛd."]),
+        ("He left at 5 p.m. Go to B.", ["hiː lˈɛft æt fˈaɪv pˌiːʲˈɛm.", "ɡˌoʊ tə bˈiː."]),
+        ("The USA, NASA and the FBI", ["ðə jˌuːˌɛsˈeɪ, nˈæsɐ ænd ðɪʲ ˌɛfbˌiːʲˈaɪ"]),
+        ("HELLO WORLD", ["həlˈoʊ wˈɜːld"]),
+        ("It costs $3.50.", ["ɪt kˈɔsts θɹˈiː dˈɑːlɚz fˈɪfti sˈɛnts."]),
+        ("I read it.", ["aɪ ɹˈɛd ɪt."]),
+    ],
+)
+def test_english_is_written_as_espeak_writes_it(
+    frontend: GruutFrontend, text: str, phonemes: list[str]
+) -> None:
+    assert spoken(frontend, text) == phonemes
+
+
+@pytest.mark.parametrize("text", ["", "...", "😀", "\x00", "$", "— ?"])
+def test_text_with_nothing_to_say_gives_no_sentence(frontend: GruutFrontend, text: str) -> None:
+    assert spoken(frontend, text) == []
+
+
+def test_words_of_other_scripts_are_left_out_and_logged(
+    frontend: GruutFrontend, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert spoken(frontend, "Hello мир. 你好。") == ["həlˈoʊ."]
+    assert [record.args for record in caplog.records] == [("мир",), ("你好",)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1e400", "9" * 50, "0/0/0000 99:99", "1.2.3.4", "²³½", "C++ && <b>x</b>", "٣٤ १२", "-0 +5 5$ $-5 $1e9"],
+)
+def test_odd_numbers_and_signs_are_survived(frontend: GruutFrontend, text: str) -> None:
+    assert all(phonemes for phonemes in spoken(frontend, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("5kg, 1 km, 1 ft at 20°C", "5 kilograms, 1 kilometer, 1 foot at 20 degrees Celsius"),
+        ("the 1990s, '80s, 1900s and 2000s", "the 19 nineties, ' eighties, 19 hundreds and 2 thousands"),
+        ("See No. 5, Jan. 3, #2.", "See number 5, January 3, number 2."),
+        ("There is no. Gen. Lee, e.g. Prof. X", "There is no. general Lee, for example professor X"),
+        ("St. John of Elm St. left", "Saint John of Elm St. left"),
+        ("naïve Straße Łódź", "naive Strasse Lodz"),
+        ("joe@example.com and/or x=½", "joe at example dot com and slash or x equals  one half "),
+        ("1234567890123 at 1st", "1 2 3 4 5 6 7 8 9 0 1 2 3 at 1st"),
+        ("WORD and HTML", "word and HTML"),
+        ("THIS IS A WORD", "this is a word"),
+        ("at 5pm or 6 a.m. −7", "at 5pm or 6 A.M. -7"),
+        ("Untouched, isn't it?", "Untouched, isn't it?"),
+    ],
+)
+def test_what_gruut_would_garble_is_written_out(text: str, written: str) -> None:
+    assert " ".join(spell_out(text, {"word"}).split()) == " ".join(written.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "joined"),
+    [
+        ([], ""),
+        ([("garden", "ɡˈɑːɹdəŋ")], "ɡˈɑːɹdən"),
+        ([("king", "kˈɪŋ")], "kˈɪŋ"),
+        ([("over", "ˌoʊvɚɹ"), ("the", "ðə")], "ˌoʊvɚ ðə"),
+        ([("over", "ˌoʊvɚ"), ("it", "ɪɾ")], "ˌoʊvɚɹ ɪt"),
+        ([("it", "ɪɾ"), ("is", "ɪz")], "ɪɾ ɪz"),
+        ([("city", "sˈɪɾi"), ("ability", "ɐbˈɪlɪɾi")], "sˈɪɾiʲ ɐbˈɪlᵻɾi"),
+        (
+            [("create", "kɹiːˈeɪt"), ("quiet", "kwˈaɪət"), ("museum", "mjuːzˈiəm")],
+            "kɹiːʲˈeɪt kwˈaɪət mjuːzˈiəm",
+        ),
+        ([("tea", "tˈiː"), ("and", "ænd")], "tˈiː ænd"),
+        ([("of", "ʌv"), ("the", "ðə"), ("hour", "ˈaʊɚ")], "ʌvðɪʲ ˈaʊɚ"),
+        ([("to", "tə"), ("eat", "ˈiːt")], "tʊ ˈiːt"),
+        ([("A", "ɐ"), ("B", "bˈiː"), ("C", "sˈiː")], "ˌeɪbˌiːsˈiː"),
+        ([("A", "ɐ"), ("cat", "kˈæt")], "ɐ kˈæt"),
+        ([("When", "wˌɛn"), ("I", "ˈaɪ")], "wˌɛn aɪ"),
+        ([("and", "ænd"), ("when", "wˌɛn")], "ænd wɛn"),
+    ],
+)
+def test_words_change_with_what_follows(words: list[tuple[str, str]], joined: str) -> None:
+    assert join_english(words) == joined
+
+
+def test_threads_get_the_phonemes_that_one_thread_gets(frontend: GruutFrontend) -> None:
+    texts = ["She reads on May 5, 2020.", "It was 3:30 p.m. and he read 12 books.", "A xyzzy word."]
+    expected = [list(frontend.phonemize(text)) for text in texts]
+    failures: list[str] = []
+
+    def run() -> None:
+        # A frontend made in the thread shares its parser with the others.
+        for each in (frontend, GruutFrontend("en_US")):
+            if [list(each.phonemize(text)) for text in texts] != expected:
+                failures.append(each.language)  # noqa: PERF401 - a list per thread says less
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+@pytest.mark.parametrize("language", ["xx", "", "klingon"])
+def test_an_unknown_language_is_refused(language: str) -> None:
+    with pytest.raises(
+        ParameterError, match=f"language={language!r} must be one that gruut knows: ar, .*en-us"
+    ):
+        GruutFrontend(language)
+
+
+def test_a_language_that_is_not_installed_names_its_package() -> None:
+    with pytest.raises(ParameterError, match=r"language='sv' needs .* pip install gruut-lang-sv"):
+        GruutFrontend("sv")
+
+
+def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gruut_module, "_processor", gruut_module._Processor)
+    monkeypatch.setitem(sys.modules, "gruut", None)
+    with pytest.raises(MissingExtraError, match=r"balacoon_tk\[voice\]") as caught:
+        GruutFrontend()
+    assert caught.value.extra == "voice"
