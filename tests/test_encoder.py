@@ -119,6 +119,12 @@ def test_durations_and_encodings_that_cannot_be_are_refused(factors, message):
         broken.encode(ids_of(3))
 
 
+def test_a_duration_of_minus_one_is_refused():
+    broken = make_encoder(encoder_model(duration_factor=-1.2))
+    with pytest.raises(ModelError, match=r"durations\[0\]=-1 must be in"):
+        broken.encode(np.array([SYMBOLS.index("_")]))
+
+
 def test_a_sentence_of_hours_is_refused():
     slow = make_encoder(encoder_model(duration_factor=MAX_PHONEME_FRAMES / 10))
     with pytest.raises(ModelError, match=rf"sum\(durations\)=\d+ must be <= {MAX_FRAMES}"):

@@ -7,15 +7,23 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-import balacoon_tk.export
 from balacoon_tk import TTS, AudioChunk, SpeechUtterance
 from balacoon_tk.audio import to_pcm16
 from balacoon_tk.decoder import STRATEGIES
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
-from balacoon_tk.frontend.phoneme_map import UnknownPhonemeWarning
-from balacoon_tk.frontend.protocol import Sentence
+from balacoon_tk.frontend import PhonemeMap, Sentence, UnknownPhonemeWarning
+from balacoon_tk.random import noise_stream
+from balacoon_tk.upsampler import Upsampler
 from balacoon_tk.voice import load_voice
-from tiny_voice import HOP_LENGTH, SAMPLE_RATE, build_tiny_voice, decoder_model, encoder_model, write_voice
+from tiny_voice import (
+    HOP_LENGTH,
+    SAMPLE_RATE,
+    SPEAKERS,
+    build_tiny_voice,
+    decoder_model,
+    encoder_model,
+    write_voice,
+)
 
 TEXTS = ["a", "it is", "one, two; three and four!", "So it is. Is it so? It is, and so it stays. Oh."]
 CHUNK_FRAMES = [1, 7, 64, 100_000, (1, 2, 3), [16, 32, 64]]
@@ -36,8 +44,6 @@ def many(tiny_speakers_voice):
 
 @pytest.fixture(scope="module")
 def streaming_tts(tmp_path_factory):
-    if not hasattr(balacoon_tk.export, "make_streaming"):
-        pytest.skip("needs make_streaming")
     folder = build_tiny_voice(tmp_path_factory.mktemp("voices") / "streaming", streaming=True)
     return TTS(load_voice(folder, n_threads=1))
 
@@ -72,6 +78,15 @@ def test_a_stateful_graph_speaks_as_the_graph_it_was_made_from(streaming_tts, tt
         rewritten = samples_of(streaming_tts.stream(text, strategy="full", seed=5))
         original = samples_of(tts.stream(text, strategy="full", seed=5))
         np.testing.assert_allclose(rewritten, original, rtol=0, atol=TOLERANCE)
+
+
+def test_a_stateful_graph_streams_every_speaker(tmp_path, many):
+    streaming = TTS(build_tiny_voice(tmp_path / "voice", SPEAKERS, streaming=True), n_threads=1)
+    for speaker in SPEAKERS:
+        whole = samples_of(many.stream(TEXTS[-1], strategy="full", seed=5, speaker=speaker))
+        for strategy in STRATEGIES:
+            parts = samples_of(streaming.stream(TEXTS[-1], strategy=strategy, seed=5, speaker=speaker))
+            np.testing.assert_allclose(parts, whole, rtol=0, atol=TOLERANCE)
 
 
 def test_stateful_is_chosen_where_the_voice_can(streaming_tts):
@@ -112,6 +127,11 @@ def test_chunks_have_the_size_that_was_asked_for(tts):
     assert set(sizes[2:-1]) == {16}
 
 
+def test_the_first_chunk_of_a_stateful_stream_is_whole_in_spite_of_the_lag(streaming_tts):
+    chunk = next(streaming_tts.stream("a" * 60, strategy="stateful", seed=5, chunk_frames=4))
+    assert len(chunk.samples) >= 4 * HOP_LENGTH
+
+
 def test_full_gives_one_chunk_per_sentence(tts):
     assert len(list(tts.stream("So it is. Is it so? Oh.", strategy="full", seed=5, chunk_frames=1))) == 3
 
@@ -122,6 +142,27 @@ def test_a_chunk_does_not_change_when_the_next_one_is_made(tts):
         chunks.append(chunk.samples)
         copies.append(chunk.samples.copy())
     assert all(map(np.array_equal, chunks, copies))
+
+
+def test_the_whole_is_the_stages_one_after_the_other(tts, tiny_voice):
+    start, wholes = 0, list(tts.stream("So it is. Is it so?", strategy="full", seed=5, noise_w=0.5))
+    for index, (text, whole) in enumerate(zip(["so it is.", "is it so?"], wholes, strict=True)):
+        encoded = PhonemeMap(tiny_voice.manifest.frontend.phoneme_ids).encode(text)
+        encoding = tiny_voice.encoder.encode(
+            encoded.phoneme_ids, noise_w=0.5, seed=5, stream=noise_stream(index, "durations")
+        )
+        frames = Upsampler(
+            encoding.encodings,
+            encoding.durations,
+            log_scales=encoding.log_scales,
+            noise_scale=tiny_voice.manifest.prosody.noise_scale,
+            seed=5,
+            stream=noise_stream(index, "frames"),
+        ).window(0, encoding.n_frames)
+        samples = tiny_voice.decoder.decode({"frames": frames[None]})["samples"]
+        assert np.array_equal(whole.samples, samples.ravel())
+        assert whole.start_sample == start
+        start += samples.size
 
 
 # --- alignment -----------------------------------------------------------------------------------

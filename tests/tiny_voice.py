@@ -47,7 +47,7 @@ def build_tiny_voice(folder: Path, speakers: Sequence[str] = (), *, streaming: b
     """Write a voice folder and return it; with `streaming` its decoder carries its own state."""
     decoder = decoder_model(len(speakers))
     if streaming:
-        from balacoon_tk.export import make_streaming
+        from balacoon_tk.export.streaming import make_streaming
 
         decoder = make_streaming(decoder)
     return write_voice(folder, encoder_model(len(speakers)), decoder, speakers=speakers)
