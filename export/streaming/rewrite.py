@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -243,15 +244,16 @@ class _Writer:
 
     def _window(self, name: str, before: int, span: int, after: int) -> ir.Value:
         """Return the new steps with the `span` steps before them; zeros stand beyond the ends."""
-        if not span:
+        if not (before or span or after):
             return self.values[name]
         axis = self._axis(name)
-        state = self._state(name, before, span)
+        state = self._state(name, before, max(before, span))
         parts = [state, self.values[name]]
         if after:
             parts.append(self.builder.at_the_end(self._shape(name), axis, after, self._dtype(name)))
         window = self.builder.concat(parts, axis)
-        self.builder.keep(state, self.builder.after(window, axis, -span))
+        used = -span if span else self.builder.length(window, axis)
+        self.builder.keep(state, self.builder.after(window, axis, used))
         return window
 
     def _delay(self, name: str, lag: Fraction) -> ir.Value:
@@ -283,7 +285,7 @@ class _Writer:
         lengths = [self.builder.length(line, axis) for _, line, axis in lines.values()]
         shortest = lengths[0]
         for length in lengths[1:]:
-            shortest = self.builder.op("Min", [shortest, length])
+            shortest = self._extreme("Min", shortest, length)
         out = {}
         for name, (state, line, axis) in lines.items():
             out[name] = self.builder.slice(line, axis, 0, shortest)
@@ -291,10 +293,21 @@ class _Writer:
         return out
 
     def _left_crop(self, state: ir.Value, axis: int, segment: Segment) -> ir.Value:
-        """Return ``max(0, rate * len(tail) - lag)``."""
+        """Return ``max(0, rate * len(tail) - lag)``, and 0 while the tail is empty."""
         build = self.builder
-        steps = build.op("Mul", [build.length(state, axis), build.ints(segment.rate)])
-        return build.op("Max", [build.op("Sub", [steps, build.ints(segment.lag)]), build.ints(0)])
+        length = build.length(state, axis)
+        steps = build.op("Mul", [length, build.ints(segment.rate)])
+        if segment.lag < 0:
+            begun = build.op("Sign", [length])
+            return build.op("Sub", [steps, build.op("Mul", [begun, build.ints(segment.lag)])])
+        return self._extreme("Max", build.op("Sub", [steps, build.ints(segment.lag)]), build.ints(0))
+
+    def _extreme(self, op_type: Literal["Max", "Min"], a: ir.Value, b: ir.Value) -> ir.Value:
+        """Return the larger or smaller of two lengths; ``Max`` and ``Min`` of integers are of opset 12."""
+        if self._analysis.model.graph.opset_imports.get("", 0) >= 12:
+            return self.builder.op(op_type, [a, b])
+        first = self.builder.op("Greater" if op_type == "Max" else "Less", [a, b])
+        return self.builder.op("Where", [first, a, b])
 
     def _state(self, name: str, first_length: int, max_length: int) -> ir.Value:
         axis = self._axis(name)

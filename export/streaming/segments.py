@@ -6,13 +6,13 @@ were seen before, and the new ones. What the missing neighbourhood spoils is cro
         input    [ tail (m) |        new (n)        ]
         output   [ left crop|   new, now known   |right crop]
 
-    m           = ceil((left + lag) / rate)
-    left crop   = max(0, rate * len(tail) - lag)        at the utterance's start the tail is empty
+    m           = ceil((left + lag) / rate), and at least 1 if the lag is negative
+    left crop   = max(0, rate * len(tail) - lag), and 0 at the utterance's start, where the tail is empty
     right crop  = right, and none in the last push
 
 At both ends of the utterance nothing is cropped, so the padding that the graph was trained with
 stands where it stood. `left`, `lag` and `right` are those of `Timeline`, counted from the
-segment's input.
+segment's input. The lag is negative where padding at the start makes more steps than come in.
 """
 
 from __future__ import annotations
@@ -138,6 +138,6 @@ def measure_segment(analysis: Analysis, nodes: Sequence[ir.Node], source: str, t
         rate=rate,
         lag=lag,
         right_crop=int(out.right(n_steps)),
-        tail=max(tail, ceil((int(out.left) + lag) / rate), 0),
+        tail=max(tail, ceil((int(out.left) + lag) / rate), int(lag < 0)),
         min_length=min_length,
     )
