@@ -44,6 +44,8 @@ def _kernel(ctx: NodeContext, timeline: Timeline, kernel_shape: list[int]) -> _K
 @rule("Conv", "ConvInteger")
 def _conv(ctx: NodeContext) -> Effect:
     timeline = ctx.only_time()
+    if timeline.axis == 0:
+        return Effect(0)  # the batch: every step has a kernel of its own
     kernel = _kernel(ctx, timeline, list(ctx.shape(1)[2:]))
     return Effect(
         timeline.axis,
@@ -60,6 +62,8 @@ def _conv(ctx: NodeContext) -> Effect:
 @rule("ConvTranspose")
 def _conv_transpose(ctx: NodeContext) -> Effect:
     timeline = ctx.only_time()
+    if timeline.axis == 0:
+        return Effect(0)
     if ctx.ints("output_shape"):
         ctx.refuse("its output_shape fixes the length of time")
     if ctx.string("auto_pad", "NOTSET").startswith("SAME"):
@@ -83,11 +87,13 @@ def _conv_transpose(ctx: NodeContext) -> Effect:
 @rule("AveragePool", "MaxPool", "LpPool")
 def _pool(ctx: NodeContext) -> Effect:
     timeline = ctx.only_time()
+    if len(ctx.node.outputs) > 1:
+        ctx.refuse("the places of the maxima are counted from the utterance's start")
+    if timeline.axis == 0:
+        return Effect(0)
     kernel = _kernel(ctx, timeline, ctx.ints("kernel_shape") or [])
     if ctx.int("ceil_mode", 0):
         ctx.refuse("with ceil_mode its last window depends on the length of the utterance")
-    if len(ctx.node.outputs) > 1:
-        ctx.refuse("the places of the maxima are counted from the utterance's start")
     padded = kernel.pad_left or kernel.pad_right
     if kernel.stride > 1 and padded:
         ctx.refuse("a pool that reduces the rate and pads is not supported; pad before it")
