@@ -11,7 +11,8 @@ Cases, per node:
 2. A convolution: without its own padding on ``state + new``. Its first state is the zeros of its own
    left padding; in the last push the zeros of its right padding follow. So the padding of the whole
    run is there, and nothing has to be masked.
-3. The same, going down in rate: what the windows of this push have not used up stays in the state.
+3. The same, going down in rate: what the windows of this push have not used up stays in the state. If
+   the stride skips steps, those that have yet to come are counted by the length of a second state.
 4. Other operators with a window (transposed convolution, pooling, padding): a segment of one node.
 5. A recurrence: its own state goes in and out.
 """
@@ -35,6 +36,9 @@ from balacoon_tk.export.streaming.plan import Plan
 from balacoon_tk.export.streaming.segments import Segment, measure_segment, sources_of
 
 __all__ = ["Rewritten", "rewrite"]
+
+_FAR = 2**31 - 1
+"""More steps than a tensor has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,25 +178,31 @@ class _Writer:
         name = _name(node.inputs[0])
         local, axis, down = effect.local, self._axis(name), effect.local.down
         shape, dtype = self._shape(name), self._dtype(name)
-        # Windows are at least as wide as the stride, so the next push begins with what this one leaves.
-        state = self.builder.state(_with_length(shape, axis, local.pad_left), axis, local.span + down, dtype)
+        longest = max(local.pad_left, local.span)
+        state = self.builder.state(_with_length(shape, axis, local.pad_left), axis, longest, dtype)
         parts = [state, self.values[name]]
         if local.pad_right:
             parts.append(self.builder.at_the_end(shape, axis, local.pad_right, dtype))
         window = self.builder.concat(parts, axis)
+        n_skipped = down - local.span - 1
+        if n_skipped > 0:
+            to_skip = self.builder.state((0,), 0, n_skipped, np.dtype(np.float32))
+            window = self.builder.after(window, axis, self.builder.length(to_skip, 0))
         if node.op_type in ("Reshape", "Flatten"):
             whole = self.builder.op("Div", [self.builder.length(window, axis), self.builder.ints(down)])
             used = self.builder.op("Mul", [whole, self.builder.ints(down)])
-            copy = self._copy_unpadded(node, self.builder.slice(window, axis, 0, used))
+            # A whole utterance that doesn't fold without a rest must fail, as it does in the original.
+            copy = self._copy_unpadded(node, self.builder.slice(window, axis, 0, self._all_if_last(used)))
         else:
-            if local.span + 1 < down:
-                raise NotStreamableError(
-                    node, f"it skips steps: its window of {local.span + 1} is below its stride"
-                )
             copy = self._copy_unpadded(node, window)
             given = self.builder.length(copy.outputs[0], effect.axis)
             used = self.builder.op("Mul", [given, self.builder.ints(down)])
         self.builder.keep(state, self.builder.after(window, axis, used))
+        if n_skipped > 0:
+            ahead = self.builder.op("Sub", [used, self.builder.length(window, axis)])
+            count = self._extreme("Max", ahead, self.builder.ints(0))
+            zeros = self.builder.constant(np.zeros(n_skipped, dtype=np.float32))
+            self.builder.keep(to_skip, self.builder.slice(zeros, 0, 0, count))
         lag = (self.lags[name] + local.span - local.pad_left) / down
         self.min_push_frames = max(self.min_push_frames, ceil(down / self._analysis.timelines[name].rate))
         self._set(node, copy, lag)
@@ -288,9 +298,15 @@ class _Writer:
             shortest = self._extreme("Min", shortest, length)
         out = {}
         for name, (state, line, axis) in lines.items():
-            out[name] = self.builder.slice(line, axis, 0, shortest)
+            # Whole tensors of different lengths must fail to join, as they do in the original.
+            out[name] = self.builder.slice(line, axis, 0, self._all_if_last(shortest))
             self.builder.keep(state, self.builder.after(line, axis, shortest))
         return out
+
+    def _all_if_last(self, n_steps: ir.Value) -> ir.Value:
+        """Return a slice's end: a number of steps, and no end in the last push."""
+        far = self.builder.op("Mul", [self.builder.last, self.builder.ints(_FAR)])
+        return self.builder.op("Add", [n_steps, far])
 
     def _left_crop(self, state: ir.Value, axis: int, segment: Segment) -> ir.Value:
         """Return ``max(0, rate * len(tail) - lag)``, and 0 while the tail is empty."""
@@ -331,20 +347,33 @@ class _Writer:
         n_spatial = len(self._shape(name)) - 2
         k = self._axis(name) - 2
         pads = [int(n) for n in node.attributes["pads"].as_ints()] if "pads" in node.attributes else []
-        pads = pads or self._automatic_pads(node, n_spatial, k)
+        pads = pads or self._automatic_pads(node, n_spatial)
         pads[k] = pads[k + n_spatial] = 0
         copy.attributes["pads"] = ir.AttrInt64s("pads", pads)
         copy.attributes.pop("auto_pad", None)
         return copy
 
-    def _automatic_pads(self, node: ir.Node, n_spatial: int, k: int) -> list[int]:
+    def _automatic_pads(self, node: ir.Node, n_spatial: int) -> list[int]:
         """Write automatic padding out, for the axes that aren't time; along time it is taken off anyway."""
         automatic = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
-        if automatic.startswith("SAME") and n_spatial > 1:
-            raise NotStreamableError(
-                node, "automatic padding of several axes is not supported; write pads out"
-            )
-        return [0] * 2 * n_spatial
+        pads = [0] * 2 * n_spatial
+        if not automatic.startswith("SAME"):
+            return pads
+        strides, dilations = (
+            list(node.attributes[key].as_ints()) if key in node.attributes else [1] * n_spatial
+            for key in ("strides", "dilations")
+        )
+        if "kernel_shape" in node.attributes:
+            kernel = list(node.attributes["kernel_shape"].as_ints())
+        else:
+            kernel = list(self._shape(_name(node.inputs[1]))[2:])
+        for k, length in enumerate(self._shape(_name(node.inputs[0]))[2:]):
+            last_start = (ceil(length / strides[k]) - 1) * strides[k]
+            total = max(0, last_start + dilations[k] * (kernel[k] - 1) + 1 - length)
+            smaller, larger = total // 2, total - total // 2
+            upper = automatic == "SAME_UPPER"
+            pads[k], pads[k + n_spatial] = (smaller, larger) if upper else (larger, smaller)
+        return pads
 
     def _set(self, node: ir.Node, copy: ir.Node, lag: Fraction) -> None:
         name = _name(node.outputs[0])
