@@ -13,7 +13,7 @@ KERNEL_TESTS := $(wildcard $(KERNELS:balacoon_tk._%=tests/test_%.py))
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test lint typecheck test-debug test-release bench clean
+.PHONY: help setup demo picture test lint typecheck test-debug test-release bench clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ demo: $(STAMP) ## Speak a paragraph whole and streamed, compare both in numbers 
 	    --wav-dir out/demo --plot out/demo/compare.png --json -o out/demo/report.json
 	@echo; echo "Listen and look:"; ls out/demo/*.wav out/demo/report.json out/demo/compare.png
 
+picture: demo ## Draw the README's picture anew
+	@mkdir -p docs/images
+	cp out/demo/compare.png docs/images/compare.png
+
 test: lint typecheck test-debug test-release ## Check style and types, then run every test
 
 lint: $(STAMP)
@@ -51,10 +55,20 @@ typecheck: $(STAMP)
 	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../mypy -p balacoon_tk
 	cd build/typecheck && ../../$(BIN)/stubtest --mypy-config-file ../../pyproject.toml $(KERNELS)
 
-# The kernels once more, with every check that the release build trusts the facades for.
-test-debug: $(STAMP)
-	@BALACOON_TK_BUILD=debug $(BIN)/python setup.py -q build --build-base build/debug --build-lib build/debug/lib
-	PYTHONPATH=build/debug/lib $(BIN)/pytest -q $(KERNEL_TESTS)
+# The kernels once more, with every check that the release build trusts the facades for. It has a folder
+# of its own, so that neither build ever stands in the other's place.
+DEBUG := build/debug
+
+$(DEBUG)/.built: setup.py $(wildcard balacoon_tk/*.pyx) | $(STAMP)
+	@rm -rf $(DEBUG)
+	@BALACOON_TK_BUILD=debug $(BIN)/python setup.py -q build_ext --build-temp $(DEBUG)/temp --build-lib $(DEBUG)/lib
+	@touch $@
+
+test-debug: $(DEBUG)/.built
+	@BALACOON_TK_BUILD=debug $(BIN)/python setup.py -q build_py --build-lib $(DEBUG)/lib
+	@PYTHONPATH=$(DEBUG)/lib $(BIN)/python -P -c 'import sys, balacoon_tk._random as k; \
+	    "$(DEBUG)/lib" in k.__file__ or sys.exit(f"{k.__file__} is not the debug build")'
+	PYTHONPATH=$(DEBUG)/lib $(BIN)/pytest -q $(KERNEL_TESTS)
 
 test-release: $(STAMP)
 	$(BIN)/pytest

@@ -33,8 +33,8 @@ def run(*command, cwd, **environment):
 
 
 @pytest.fixture(scope="module")
-def dist(tmp_path_factory):
-    """The sdist, and the wheel that was built from it."""
+def source(tmp_path_factory):
+    """A copy of the repository, as it would be cloned."""
     source = tmp_path_factory.mktemp("source")
     built = shutil.ignore_patterns("*.so", "*.pyd", "*.c", "__pycache__")
     for name in SOURCES:
@@ -42,12 +42,21 @@ def dist(tmp_path_factory):
             shutil.copytree(ROOT / name, source / name, ignore=built)
         else:
             shutil.copy(ROOT / name, source / name)
-    folder = source / "dist"
-    # Without optimisation the kernels compile in half the time, and are the same in everything else.
+    return source
+
+
+@pytest.fixture(scope="module")
+def dist(source, tmp_path_factory):
+    """The sdist, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    # Side by side and without optimisation the kernels compile faster, and are the same to install.
+    config = folder / "parallel.cfg"
+    config.write_text("[build_ext]\nparallel = 2\n")
     result = run(
         *(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source),
         cwd=source,
         CFLAGS="-O0 -g0",
+        DIST_EXTRA_CONFIG=str(config),
         BALACOON_TK_BUILD="release",
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
@@ -68,20 +77,20 @@ def site(dist, tmp_path_factory):
     return folder
 
 
-def test_the_sdist_holds_sources_and_nothing_that_was_built(dist):
+def test_the_sdist_holds_sources_and_nothing_that_was_built(source, dist):
     (sdist,) = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for name in SOURCES:
         assert name in names
     for pattern in ("balacoon_tk/*.pyx", "balacoon_tk/*.pyi", "export/**/*.py", "tests/*.py"):
-        wanted = {str(path.relative_to(ROOT)) for path in ROOT.glob(pattern)}
+        wanted = {path.relative_to(source).as_posix() for path in source.glob(pattern)}
         assert wanted
         assert wanted <= names
     assert not [name for name in names if name.endswith((".so", ".c", ".pyc")) or name.startswith("build/")]
 
 
-def test_the_wheel_holds_the_package_and_nothing_beside_it(dist):
+def test_the_wheel_holds_the_package_and_nothing_beside_it(source, dist):
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -92,7 +101,9 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(dist):
     )
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith((".pyx", ".c"))]
-    exported = {f"balacoon_tk/{path.relative_to(ROOT)}" for path in (ROOT / "export").rglob("*.py")}
+    exported = {
+        f"balacoon_tk/{path.relative_to(source).as_posix()}" for path in source.glob("export/**/*.py")
+    }
     assert exported <= set(names)
 
 
