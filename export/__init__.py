@@ -1,0 +1,13 @@
+"""Export of trained voices, and rewrites of their graphs."""
+
+from balacoon_tk.errors import MissingExtraError
+
+try:
+    import onnx as _onnx  # noqa: F401 - only to say what is missing
+    import onnx_ir as _onnx_ir  # noqa: F401
+except ImportError as _error:
+    raise MissingExtraError("balacoon_tk.export", extra="export") from _error
+
+from balacoon_tk.export.pipeline import export_voice
+
+__all__ = ["export_voice"]
