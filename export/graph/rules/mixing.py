@@ -20,11 +20,14 @@ def _matmul(ctx: NodeContext) -> Effect:
         if left.axis == ctx.rank(0) - 2 or right.axis == ctx.rank(1) - 1:
             ctx.refuse(f"{_WHOLE}: every step meets every other, as in attention")
         return Effect(broadcast_axis(ctx))
+    n_vectors = (ctx.rank(0) == 1) + (ctx.rank(1) == 1)  # a vector's axis is not in the result
     if left is not None:
-        return Effect(left.axis + n_dims - ctx.rank(0))
+        return Effect(left.axis + n_dims + n_vectors - ctx.rank(0))
     if right is None:
         ctx.refuse("it has no time axis")
-    return Effect(right.axis + n_dims - ctx.rank(1))
+    if right.axis == ctx.rank(1) - 1:
+        return Effect(n_dims - 1)
+    return Effect(right.axis + n_dims + n_vectors - ctx.rank(1))
 
 
 @rule("Gemm")
