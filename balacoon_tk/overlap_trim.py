@@ -6,8 +6,7 @@ too little a fade would hide the seam while the samples stay wrong. `balacoon_tk
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +19,8 @@ from balacoon_tk.errors import ParameterError
 __all__ = ["join", "trim"]
 
 _Sample = TypeVar("_Sample", np.float32, np.int16)
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.int16))
 
 
 def trim(
@@ -53,9 +54,7 @@ def trim(
         If the decoder gave more or fewer samples than hop_length a frame, or an array has a wrong shape,
         dtype or layout.
     """
-    _check_hop_length(hop_length)
-    if not window.start <= window.keep_start <= window.keep_stop <= window.stop:
-        raise ParameterError(f"{window} must satisfy start <= keep_start <= keep_stop <= stop")
+    _check_windows([window], hop_length)
     _check_samples("decoded", decoded, n_samples=window.n_frames * hop_length)
     n_kept = window.n_kept * hop_length
     if out is None:
@@ -70,15 +69,14 @@ def trim(
 
 
 def join(
-    decoded: Iterable[NDArray[_Sample]], windows: Sequence[Window], *, hop_length: int
+    decoded: Sequence[NDArray[_Sample]], windows: Sequence[Window], *, hop_length: int
 ) -> NDArray[_Sample]:
     """Write the kept samples of every window into one array.
 
     Parameters
     ----------
-    decoded : iterable of ndarray of shape (window.n_frames * hop_length,), float32 or int16
-        One for each window, in order and of one dtype. A generator that decodes as it goes keeps only one
-        of them in memory.
+    decoded : sequence of ndarray of shape (window.n_frames * hop_length,), float32 or int16
+        One for each window, at least one, all of the same dtype.
     windows : sequence of Window
         Their kept frames follow each other without gap or overlap.
     hop_length : int
@@ -87,41 +85,44 @@ def join(
     Returns
     -------
     ndarray of shape (n_samples,)
-        ``n_samples = sum(window.n_kept) * hop_length``; float32 if there are no windows.
+        ``n_samples = sum(window.n_kept) * hop_length``.
 
     Raises
     ------
     ParameterError
-        If the windows do not follow each other, there are more or fewer of them than decoded ones, or
-        `trim` refuses one.
+        If the windows do not follow each other, there is not one for each decoded array, or an array has
+        a wrong shape, dtype or layout.
     """
-    _check_hop_length(hop_length)
-    for before, after in pairwise(windows):
-        if before.keep_stop != after.keep_start:
-            raise ParameterError(f"{after} must keep frames from {before.keep_stop} on")
-    joined: NDArray[_Sample] | None = None
-    position = n_decoded = 0
-    for n_decoded, samples in enumerate(decoded, start=1):
-        if n_decoded > len(windows):
-            break
-        window = windows[n_decoded - 1]
-        if joined is None:
-            joined = np.empty(sum(w.n_kept for w in windows) * hop_length, samples.dtype)
-        stop = position + window.n_kept * hop_length
-        trim(samples, window, hop_length=hop_length, out=joined[position:stop])
-        position = stop
-    if n_decoded != len(windows):
-        raise ParameterError(f"decoded has {n_decoded} arrays or more, windows {len(windows)}; must be equal")
-    return np.empty(0, np.float32) if joined is None else joined
+    if not len(decoded) == len(windows) >= 1:
+        raise ParameterError(f"len(decoded)={len(decoded)} must be len(windows)={len(windows)}, at least 1")
+    _check_windows(windows, hop_length)
+    for i, (samples, window) in enumerate(zip(decoded, windows, strict=True)):
+        _check_samples(f"decoded[{i}]", samples, n_samples=window.n_frames * hop_length)
+        if samples.dtype != decoded[0].dtype:
+            raise ParameterError(f"decoded[{i}]: {samples.dtype} must be {decoded[0].dtype} as in decoded[0]")
+    # Windows that keep nothing would put a pointer behind the end of an array.
+    pairs = [pair for pair in zip(decoded, windows, strict=True) if pair[1].n_kept]
+    kept = np.array([(w.keep_start - w.start, w.keep_stop - w.start) for _, w in pairs], np.int64)
+    joined = np.empty((windows[-1].keep_stop - windows[0].keep_start) * hop_length, decoded[0].dtype)
+    if pairs:
+        _overlap_trim.join_kept([samples for samples, _ in pairs], kept * hop_length, joined)
+    return joined
 
 
-def _check_hop_length(hop_length: int) -> None:
+def _check_windows(windows: Sequence[Window], hop_length: int) -> None:
     if hop_length < 1:
         raise ParameterError(f"hop_length={hop_length} must be >= 1")
+    keep_start = windows[0].keep_start
+    for window in windows:
+        if not 0 <= window.start <= window.keep_start <= window.keep_stop <= window.stop:
+            raise ParameterError(f"{window} must satisfy 0 <= start <= keep_start <= keep_stop <= stop")
+        if window.keep_start != keep_start:
+            raise ParameterError(f"{window} must keep frames from {keep_start} on")
+        keep_start = window.keep_stop
 
 
 def _check_samples(name: str, samples: object, *, n_samples: int) -> None:
-    if not isinstance(samples, np.ndarray) or samples.dtype not in (np.float32, np.int16):
+    if not isinstance(samples, np.ndarray) or samples.dtype not in _DTYPES:
         kind = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
         raise ParameterError(f"{name}: {kind} must be a float32 or int16 array")
     if samples.shape != (n_samples,):

@@ -9,6 +9,7 @@ straight into the decoder's layout; the whole is never built.
 from __future__ import annotations
 
 import operator
+from bisect import bisect_right
 
 import numpy as np
 
@@ -121,7 +122,7 @@ class Upsampler:
         if self._scales is not None:
             noise = frame_noise(start, stop, n_channels=self.n_channels, seed=self._seed, stream=self._stream)
         # The last phoneme that starts at or before `start`: phonemes of duration 0 are stepped over.
-        first = int(np.searchsorted(self.phoneme_starts, start, side="right")) - 1
+        first = bisect_right(self.phoneme_starts, start) - 1
         _upsampler.expand(self._encodings, self._scales, noise, self.phoneme_starts, first, start, out)
         return out
 
@@ -135,7 +136,8 @@ class Upsampler:
         if noise_scale == 0:
             return None
         with np.errstate(over="ignore"):  # looked at in the next line, with a better message
-            scales: FloatArray = np.exp(log_scales) * np.float32(noise_scale)
+            scales: FloatArray = np.exp(log_scales)
+            scales *= np.float32(noise_scale)
         _check_finite("exp(log_scales) * noise_scale", scales)
         return scales
 

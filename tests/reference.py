@@ -76,9 +76,14 @@ def expand_with_noise(encodings, log_scales, durations, noise, noise_scale):
 
 
 def expand_with_noise_fast(encodings, log_scales, durations, noise, noise_scale):
-    """The same with the exponential taken per phoneme: as good as NumPy gets, and the kernel's rounding."""
-    scale = np.exp(log_scales) * np.float32(noise_scale)
-    frames = noise * np.repeat(scale, durations, axis=0)
+    """The same with the exponential taken per phoneme, which is also the kernel's rounding."""
+    scales = np.exp(log_scales) * np.float32(noise_scale)
+    return expand_with_scaled_noise(encodings, scales, durations, noise)
+
+
+def expand_with_scaled_noise(encodings, scales, durations, noise):
+    """As good as NumPy gets, once the scales are there."""
+    frames = noise * np.repeat(scales, durations, axis=0)
     frames += np.repeat(encodings, durations, axis=0)
     return np.ascontiguousarray(frames.T)
 

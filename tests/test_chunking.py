@@ -2,7 +2,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balacoon_tk import chunking
@@ -23,6 +23,7 @@ def test_public_names_are_pinned():
     assert chunking.__all__ == ["Push", "Window", "overlap_window", "overlap_windows", "push_schedule"]
 
 
+@settings(deadline=None)
 @given(sizes, chunk_sizes, contexts)
 def test_pushes_tile_the_sentence_and_only_the_final_one_is_last(n_frames, chunk_frames, lag_frames):
     pushes = list(push_schedule(n_frames, chunk_frames, lag_frames=lag_frames))
@@ -31,6 +32,7 @@ def test_pushes_tile_the_sentence_and_only_the_final_one_is_last(n_frames, chunk
     assert all(push.n_frames == push.stop - push.start > 0 for push in pushes)
 
 
+@settings(deadline=None)
 @given(sizes, chunk_sizes, contexts)
 def test_each_push_but_the_last_gives_exactly_its_chunk(n_frames, chunk_frames, lag_frames):
     growing = [chunk_frames] if isinstance(chunk_frames, int) else chunk_frames
@@ -40,6 +42,7 @@ def test_each_push_but_the_last_gives_exactly_its_chunk(n_frames, chunk_frames, 
         assert after - before == growing[min(i, len(growing) - 1)]
 
 
+@settings(deadline=None)
 @given(sizes, chunk_sizes, contexts)
 def test_the_last_audio_is_no_sliver_and_no_push_is_delayed_by_more_than_a_quarter(
     n_frames, chunk_frames, lag_frames
@@ -107,6 +110,7 @@ def test_a_wrong_schedule_is_refused_at_the_call(arguments, message):
         push_schedule(**arguments)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=20), contexts, contexts)
 def test_kept_frames_tile_the_sentence_for_pushes_of_any_size(push_sizes, left_context, lookahead):
     edges = np.cumsum([0, *push_sizes]).tolist()
@@ -120,6 +124,7 @@ def test_kept_frames_tile_the_sentence_for_pushes_of_any_size(push_sizes, left_c
         assert window.n_frames == 0 or window.n_kept > 0
 
 
+@settings(deadline=None)
 @given(sizes, chunk_sizes, contexts, contexts)
 def test_planned_windows_tile_the_sentence(n_frames, chunk_frames, left_context, lookahead):
     windows = list(overlap_windows(n_frames, chunk_frames, left_context=left_context, lookahead=lookahead))
@@ -156,6 +161,7 @@ def stream(frames, decoder, chunk_frames, *, left_context, lookahead):
     return np.concatenate(parts).reshape(-1)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 9), st.integers(0, 9))
 def test_the_exact_context_gives_the_whole_utterance(n_frames, chunk_frames, left_context, lookahead):
     frames = np.arange(1, n_frames + 1)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
@@ -31,6 +31,7 @@ def test_trim_keeps_the_samples_of_the_kept_frames(hop_length, dtype):
     assert np.array_equal(kept, decoded[2 * hop_length : 5 * hop_length])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=4, max_size=4), st.integers(1, 9), st.sampled_from(DTYPES))
 def test_trim_is_a_slice(edges, hop_length, dtype):
     start, keep_start, keep_stop, stop = sorted(edges)
@@ -73,22 +74,17 @@ def test_joined_windows_are_the_whole_utterance(n_frames, chunk_frames, dtype):
     assert np.array_equal(joined, reference.join(decoded, windows, 4))
 
 
-def test_join_decodes_one_window_at_a_time():
-    windows = list(overlap_windows(20, 5, left_context=1, lookahead=1))
-    alive = []
-
-    def decode():
-        for window in windows:
-            alive.append(window)
-            yield numbered(window.n_frames)
-
-    assert join(decode(), windows, hop_length=1).shape == (20,)
-    assert alive == windows
-
-
-def test_joining_nothing_gives_no_samples():
-    assert join([], [], hop_length=256).shape == (0,)
-    assert join([], [], hop_length=256).dtype == np.float32
+def test_windows_that_keep_nothing_are_joined_as_nothing():
+    windows = [
+        Window(0, 0, 0, 0),
+        Window(0, 4, 0, 2),
+        Window(2, 2, 2, 2),
+        Window(1, 3, 2, 3),
+        Window(2, 5, 3, 3),
+    ]
+    decoded = [numbered(window.n_frames * 2) + 100 * i for i, window in enumerate(windows)]
+    assert join(decoded, windows, hop_length=2).tolist() == [100, 101, 102, 103, 302, 303]
+    assert join(decoded[:1], windows[:1], hop_length=2).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +125,10 @@ def test_impossible_windows_and_hops_are_refused():
     with pytest.raises(ParameterError, match="hop_length=0 must be >= 1"):
         trim(numbered(0), WINDOW, hop_length=0)
     with pytest.raises(ParameterError, match="hop_length=-1 must be >= 1"):
-        join([], [], hop_length=-1)
-    with pytest.raises(ParameterError, match="must satisfy start <= keep_start <= keep_stop <= stop"):
-        trim(numbered(6), Window(3, 9, 2, 8), hop_length=1)
+        join([numbered(0)], [WINDOW], hop_length=-1)
+    for wrong in (Window(3, 9, 2, 8), Window(3, 9, 4, 10), Window(3, 9, 5, 4), Window(-1, 5, 0, 3)):
+        with pytest.raises(ParameterError, match="must satisfy 0 <= start <= keep_start <= keep"):
+            trim(numbered(6), wrong, hop_length=1)
 
 
 def test_windows_with_a_gap_or_an_overlap_between_them_are_refused():
@@ -144,5 +141,21 @@ def test_windows_with_a_gap_or_an_overlap_between_them_are_refused():
 @pytest.mark.parametrize("n_decoded", [0, 1, 3])
 def test_every_window_needs_its_samples(n_decoded):
     windows = [Window(0, 4, 0, 4), Window(4, 8, 4, 8)]
-    with pytest.raises(ParameterError, match=rf"decoded has {n_decoded} arrays.*windows 2"):
+    with pytest.raises(ParameterError, match=rf"len\(decoded\)={n_decoded} must be len\(windows\)=2"):
         join([numbered(4)] * n_decoded, windows, hop_length=1)
+    with pytest.raises(ParameterError, match="at least 1"):
+        join([], [], hop_length=1)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (numbered(3), r"decoded\[1\].shape=\(3,\) must be \(n_samples,\)=\(4,\)"),
+        (numbered(4, np.int16), r"decoded\[1\]: int16 must be float32 as in decoded\[0\]"),
+        (numbered(8)[::2], r"decoded\[1\] must be C-contiguous"),
+    ],
+)
+def test_joined_samples_are_checked_one_by_one(second, message):
+    windows = [Window(0, 4, 0, 4), Window(4, 8, 4, 8)]
+    with pytest.raises(ParameterError, match=message):
+        join([numbered(4), second], windows, hop_length=1)

@@ -2,7 +2,7 @@ from math import erf
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
@@ -74,6 +74,7 @@ def test_noise_has_the_same_bits_on_every_platform():
     assert [value.hex() for value in noise.ravel().tolist()] == GOLDEN
 
 
+@settings(deadline=None)
 @given(st.integers(0, 70), st.integers(0, 70), st.integers(1, 70), st.integers(1, 70))
 def test_any_window_is_the_slice_of_the_whole(start, n_frames, n_channels, more_channels):
     whole = frame_noise(0, 140, n_channels=n_channels + more_channels, seed=3, stream=9)

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
@@ -58,6 +58,7 @@ def test_noise_is_scaled_by_phoneme_and_added(n_frames, n_channels):
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 70), st.data())
 def test_any_window_is_the_slice_of_the_whole(durations, n_channels, data):
     encodings, log_scales, durations = sentence(durations, n_channels)
