@@ -1,6 +1,10 @@
-"""Plain English sentences, for tests that compare frontends."""
+"""Plain English sentences and a way to call from many threads, for tests that compare frontends."""
 
-__all__ = ["HELD_OUT", "SENTENCES"]
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+__all__ = ["HELD_OUT", "SENTENCES", "in_threads"]
 
 SENTENCES = """\
 The quick brown fox jumps over the lazy dog.
@@ -42,10 +46,7 @@ The little girl laughed because the puppy was chasing its own tail.
 Thousands of people gathered in the square to celebrate the victory.
 For a moment nobody spoke, and then everybody spoke at once.
 The bottle of water was better than the butter on the table.
-It is important to understand the nature of the question before answering.""".splitlines()
-
-# No rule was made by looking at these.
-HELD_OUT = """\
+It is important to understand the nature of the question before answering.
 Every morning the baker opens his shop at six and sells warm bread to the people of the village.
 I had a feeling that something was about to happen, but I could not say what it was.
 The committee will announce its decision at the end of the week.
@@ -75,4 +76,43 @@ A small boy with a red umbrella crossed the empty street.
 Please do not touch anything in this room until the police arrive.
 The company has reduced its prices by ten percent.
 Everything that he owned was in a single suitcase.
-At once the crowd became silent, and the speaker began.""".splitlines()
+At once the crowd became silent, and the speaker began.
+""".splitlines()
+
+# Written after the rules, and never looked at to make one.
+HELD_OUT = """\
+The train to the coast leaves from the platform on the other side.
+An engineer explained how the bridge had been built over a hundred years ago.
+We have never seen anything as strange as that animal in our garden.
+You can borrow my umbrella if you promise to bring it back.
+Winter evenings are long, but they are also quiet and warm by the fire.
+After all, it was not a matter of money.
+The actor answered every question of the audience with great patience.
+In the beginning nobody understood what the old map was for.
+Their house is near a forest, and there are always birds in the trees.
+She had to carry the heavy boxes up a narrow stair on her own.
+He asked whether it would rain in the afternoon or not.
+Fresh air and enough sleep are better than any medicine.
+Somebody has taken the key that I left under the flower pot.
+The university offers evening courses in history, art and economics.
+I wonder if the people of this town are happy with their mayor.
+A piece of paper was lying on the floor in front of the door.
+My uncle used to be a sailor before he opened a restaurant.
+The result of the election surprised all of us.
+Let us meet at eight in the lobby of the hotel.
+Only a few of the students could solve the last exercise in an hour.
+""".splitlines()
+
+
+def in_threads(calls: Sequence[Callable[[], None]]) -> None:
+    """Make all calls at once, each in a thread of its own, with the threads switched very often."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=call) for call in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)

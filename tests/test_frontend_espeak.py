@@ -2,7 +2,6 @@
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
 
 import sys
-import threading
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend import MAX_SENTENCE_PHONEMES, EspeakFrontend, Sentence
 from balacoon_tk.frontend import espeak as espeak_module
-from frontend_sentences import HELD_OUT, SENTENCES
+from frontend_sentences import HELD_OUT, SENTENCES, in_threads
 
 pytest.importorskip("piper.espeakbridge")
 
@@ -148,6 +147,12 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     assert spoken("yes") == ["jˈɛs"]
 
 
+def test_frontends_keep_their_voices_when_they_take_turns() -> None:
+    english, german = EspeakFrontend("en-us"), EspeakFrontend("de")
+    for frontend, phonemes in [(english, "jˈɛs"), (german, "jˈeːs"), (english, "jˈɛs")]:
+        assert "".join(next(frontend.phonemize("yes")).phonemes) == phonemes
+
+
 def test_threads_with_several_voices_get_their_own_phonemes() -> None:
     texts = ["Hello there, my friend.", "Number 7 is in the garden.", "What is it?"]
     frontends = [EspeakFrontend(voice) for voice in ("en-us", "de", "fr")]
@@ -159,11 +164,7 @@ def test_threads_with_several_voices_get_their_own_phonemes() -> None:
             if list(frontend.phonemize(text)) != sentences:
                 failures.append(f"{frontend.voice}: {text}")
 
-    threads = [threading.Thread(target=run, args=(frontend,)) for frontend in frontends * 3]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads([lambda frontend=frontend: run(frontend) for frontend in frontends * 3])
     assert not failures
 
 

@@ -16,7 +16,6 @@ from balacoon_tk.frontend import (
     Sentence,
     create_frontend,
     espeak,
-    gruut,
 )
 
 
@@ -28,7 +27,6 @@ def no_piper(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_gruut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gruut, "_processor", gruut._Processor)
     monkeypatch.setitem(sys.modules, "gruut", None)
 
 

