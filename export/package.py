@@ -23,11 +23,11 @@ from pathlib import Path
 
 from balacoon_tk.errors import ParameterError, VoiceError
 from balacoon_tk.manifest import Manifest
+from balacoon_tk.voice import MANIFEST_FILE
 
-__all__ = ["ADDON_SUFFIX", "MANIFEST_FILE", "check_target", "install"]
+__all__ = ["ADDON_SUFFIX", "check_target", "install"]
 
 ADDON_SUFFIX = ".addon"
-MANIFEST_FILE = "voice.json"
 
 _N_ATTEMPTS = 100  # renames; each that fails means that another exporter has just succeeded
 _ZIP_MODE = 0o644 << 16

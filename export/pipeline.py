@@ -14,10 +14,13 @@ import onnx
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.graph.errors import NotStreamableError
 from balacoon_tk.export.graph.receptive_field import ReceptiveField, receptive_field
-from balacoon_tk.export.package import MANIFEST_FILE, check_target, install
+from balacoon_tk.export.package import check_target, install
 from balacoon_tk.export.sources import Progress, SourceVoice, find_source
-from balacoon_tk.export.verify import verify_receptive_field, verify_split
+from balacoon_tk.export.streaming import make_streaming, streaming_spec
+from balacoon_tk.export.streaming.verify import verify_streaming
+from balacoon_tk.export.verify import trained_frames, verify_receptive_field, verify_split
 from balacoon_tk.manifest import DecoderInfo, EncoderInfo, Manifest, StreamingInfo
+from balacoon_tk.voice import MANIFEST_FILE
 
 __all__ = ["export_voice"]
 
@@ -25,7 +28,7 @@ _ENCODER_FILE = "encoder.onnx"
 _DECODER_FILE = "decoder.onnx"
 
 # Shares of the time that an export takes, where each stage ends.
-_READ, _MEASURED, _VERIFIED = 0.4, 0.5, 0.95
+_READ, _MEASURED, _VERIFIED, _STATEFUL = 0.3, 0.35, 0.75, 0.95
 
 
 def export_voice(
@@ -89,13 +92,15 @@ def export_voice(
     )
     names = _speaker_names(trained, speakers)
     report("measuring", _READ)
-    decoder = _measure(trained.decoder)
+    field = _receptive_field(trained.decoder)
     report("verifying", _MEASURED)
     verified = verify_split(
         trained, progress=lambda share: report("verifying", _MEASURED + share * (_VERIFIED - _MEASURED))
     )
-    verified |= verify_receptive_field(trained.decoder, decoder.field)
-    report("writing", _VERIFIED)
+    verified |= verify_receptive_field(trained.decoder, field)
+    report("making stateful", _VERIFIED)
+    decoder = _stateful(trained)
+    report("writing", _STATEFUL)
     encoder_data = trained.encoder.SerializeToString(deterministic=True)
     decoder_data = decoder.model.SerializeToString(deterministic=True)
     facts = trained.facts
@@ -104,7 +109,7 @@ def export_voice(
         language=facts.language,
         license=license or facts.license,
         sample_rate=facts.sample_rate,
-        hop_length=decoder.field.hop_length,
+        hop_length=field.hop_length,
         n_channels=trained.n_channels,
         frontend=facts.frontend,
         prosody=facts.prosody,
@@ -112,8 +117,8 @@ def export_voice(
         decoder=DecoderInfo(
             file=_DECODER_FILE,
             sha256=hashlib.sha256(decoder_data).hexdigest(),
-            left_context=decoder.field.left_context,
-            lookahead=decoder.field.lookahead,
+            left_context=field.left_context,
+            lookahead=field.lookahead,
             streaming=decoder.streaming,
             not_streamable=decoder.not_streamable,
         ),
@@ -146,20 +151,32 @@ def _speaker_names(trained: SourceVoice, given: Sequence[str] | None) -> tuple[s
 
 
 @dataclass(frozen=True, slots=True)
-class _MeasuredDecoder:
-    """The decoder as it goes into the voice, and what it takes to stream it."""
+class _Decoder:
+    """The decoder as it goes into the voice."""
 
     model: onnx.ModelProto
-    field: ReceptiveField
     streaming: StreamingInfo | None
     not_streamable: str | None
 
 
-def _measure(model: onnx.ModelProto) -> _MeasuredDecoder:
-    """Find the decoder's receptive field, and give it its stateful form."""
+def _receptive_field(model: onnx.ModelProto) -> ReceptiveField:
     try:
-        field = receptive_field(model)
+        return receptive_field(model)
     except NotStreamableError as error:
         raise ModelError(f"the decoder needs the whole utterance for every sample: {error}") from error
-    # The stateful form of the decoder, which is also its plain one, is made here.
-    return _MeasuredDecoder(model, field, streaming=None, not_streamable=None)
+
+
+def _stateful(trained: SourceVoice) -> _Decoder:
+    """Give the decoder its stateful form, which is its plain one as well, if it has one."""
+    try:
+        model = make_streaming(trained.decoder)
+    except NotStreamableError as error:
+        return _Decoder(trained.decoder, None, f"{error.op_type} node {error.node!r}: {error.reason}")
+    check = verify_streaming(trained.decoder, model, utterances=trained_frames(trained))
+    spec = streaming_spec(model)
+    info = StreamingInfo(
+        lag_samples=spec.outputs[0].lag,
+        n_state_bytes=spec.n_state_bytes,
+        max_abs_diff=check.max_abs_diff,
+    )
+    return _Decoder(model, info, None)

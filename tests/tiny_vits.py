@@ -36,7 +36,9 @@ class TinyVits:
     upsample_rates: tuple[int, ...] = (4, 2)
     resblock: Literal["1", "2"] = "2"
     stochastic: bool = True
-    scales: Literal["vector", "scalars"] = "vector"
+    scales: Literal["vector", "split", "scalars"] = "vector"
+    scale_order: tuple[int, int, int] = (0, 1, 2)
+    """Places of the noise scale, the length scale and the noise of durations."""
     opset: int = 15
     extra_output: bool = False
     names: Literal["exported", "scrambled", "prefixed"] = "exported"
@@ -270,12 +272,17 @@ class _Voice:
 
         ids = declare("input", TensorProto.INT64, ["batch_size", "phonemes"])
         lengths = declare("input_lengths", TensorProto.INT64, ["batch_size"])
-        if self.v.scales == "vector":
-            vector = declare("scales", TensorProto.FLOAT, [3])
-            scales = [b.op("Gather", vector, b.const(i), axis=0) for i in range(3)]
-        else:
+        if self.v.scales == "scalars":
             names = ("noise_scale", "length_scale", "noise_scale_w")
             scales = [declare(name, TensorProto.FLOAT, [1]) for name in names]
+        else:
+            vector = declare("scales", TensorProto.FLOAT, [3])
+            if self.v.scales == "split":
+                scales = b.ops("Split", vector, b.const([1, 1, 1]), n_outputs=3, axis=0)
+                scales = [b.op("Squeeze", scale, b.const([0])) for scale in scales]
+            else:
+                scales = [b.op("Gather", vector, b.const(i), axis=0) for i in range(3)]
+            scales = [scales[place] for place in self.v.scale_order]
         speaker_id = declare("sid", TensorProto.INT64, ["batch_size"]) if self.v.n_speakers > 1 else ""
         return ids, lengths, scales, speaker_id
 

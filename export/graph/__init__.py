@@ -1,0 +1,1 @@
+"""Reading a graph: axes and rates, receptive field, streamability."""
