@@ -8,6 +8,8 @@ try:
 except ImportError as _error:
     raise MissingExtraError("balacoon_tk.export", extra="export") from _error
 
+from balacoon_tk.export.graph.errors import NotStreamableError
 from balacoon_tk.export.pipeline import export_voice
+from balacoon_tk.export.streaming import make_streaming
 
-__all__ = ["export_voice"]
+__all__ = ["NotStreamableError", "export_voice", "make_streaming"]

@@ -23,8 +23,9 @@ __all__ = ["analyse_model", "prepare"]
 def prepare(
     model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
 ) -> tuple[ir.Model, TimeInputs]:
-    """Return a cleaned copy of a model, and its inputs: constants lifted, computed shapes
-    fixed, masks of ones and shape-made zeros folded away.
+    """Return a cleaned copy of a model, and its inputs.
+
+    Constants are lifted, computed shapes fixed, masks of ones and zeros made from shapes folded away.
 
     Raises
     ------

@@ -11,12 +11,13 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk.decoder.graph import StreamingSpec, TimeInput, TimeOutput
+from balacoon_tk.errors import ModelError
 from balacoon_tk.export.graph.analysis import Analysis
 from balacoon_tk.export.graph.prepare import analyse_model
 from balacoon_tk.export.streaming.plan import DEFAULT_CHUNK_FRAMES, Plan, make_plan
 from balacoon_tk.export.streaming.rewrite import Rewritten, rewrite
 
-__all__ = ["make_streaming"]
+__all__ = ["make_streaming", "streaming_spec"]
 
 
 def make_streaming(
@@ -58,6 +59,20 @@ def make_streaming(
     analysis = analyse_model(model, time_inputs=None if time_inputs is None else dict(time_inputs))
     plan = make_plan(analysis, chunk_frames=chunk_frames)
     return _assemble(model, analysis, plan, rewrite(analysis, plan))
+
+
+def streaming_spec(model: onnx.ModelProto) -> StreamingSpec:
+    """Return the streaming contract of a stateful graph.
+
+    Raises
+    ------
+    ModelError
+        If the graph isn't stateful.
+    """
+    for item in model.metadata_props:
+        if item.key == StreamingSpec.METADATA_KEY:
+            return StreamingSpec.from_json(item.value)
+    raise ModelError("not a stateful graph; make_streaming makes one")
 
 
 def _assemble(
