@@ -8,8 +8,11 @@ without colour.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
+import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,9 +100,13 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     suffix = check_figure_path(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    # Without the program's version in it, the same figure is the same file.
+    metadata = {"Software": None} if suffix == "png" else None
     try:
-        # Without the program's version in it, the same figure is the same file.
-        figure.savefig(part, format=suffix, dpi=150, metadata={"Software": None} if suffix == "png" else None)
+        with warnings.catch_warnings():
+            # A text in another script shows as boxes in the title; that is no reason to say so twice.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+            figure.savefig(part, format=suffix, dpi=150, metadata=metadata)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -134,7 +141,14 @@ def spectrogram_db(samples: FloatArray, *, n_fft: int = 1024, hop_length: int = 
     return decibels
 
 
-def draw_waveform(axes: Axes, samples: FloatArray, *, sample_rate: int, borders: Sequence[int] = ()) -> None:
+def draw_waveform(
+    axes: Axes,
+    samples: FloatArray,
+    *,
+    sample_rate: int,
+    borders: Sequence[int] = (),
+    border_colour: str = _BORDER,
+) -> None:
     """Draw samples over time, and the borders of chunks as ticks on the upper edge.
 
     Parameters
@@ -147,13 +161,15 @@ def draw_waveform(axes: Axes, samples: FloatArray, *, sample_rate: int, borders:
         Hz
     borders : sequence of int
         First sample of each chunk but the first.
+    border_colour : str
+        A colour as matplotlib names them.
     """
     low, high, times_s = _envelope(samples, sample_rate, n_spans=2000)
     axes.fill_between(times_s, low, high, color=_INK, linewidth=0.3)
     peak = float(np.max(np.abs(samples), initial=1e-3))
     axes.set(ylim=(-1.1 * peak, 1.5 * peak), ylabel="amplitude")
     borders_s = np.asarray(borders) / sample_rate
-    axes.vlines(borders_s, 1.2 * peak, 1.5 * peak, color=_BORDER, linewidth=1.2)
+    axes.vlines(borders_s, 1.2 * peak, 1.5 * peak, color=border_colour, linewidth=1.2)
 
 
 def draw_spectrogram(axes: Axes, samples: FloatArray, *, sample_rate: int) -> AxesImage:
@@ -205,6 +221,9 @@ def draw_difference(
         color=_INK,
     )
     axes.set(yscale="log", ylim=(bottom, 30.0 * max(tops)), ylabel="difference to full")
+    axes.yaxis.set_major_formatter(
+        lambda value, _: "0" if value <= bottom else f"$10^{{{round(math.log10(value))}}}$"
+    )
     if len(tops) > 1:
         axes.legend(loc="upper left", ncols=2, frameon=False, fontsize="small")
 
@@ -264,6 +283,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
         If matplotlib is not installed.
     """
     figure = new_figure(9.0, 10.0)
+    text = textwrap.shorten(comparison.text, 100, placeholder=" …")
+    figure.suptitle(f"{comparison.voice}: “{text}”", fontsize="medium", parse_math=False)
     results = comparison.strategies
     streamed = {name: result for name, result in results.items() if name != REFERENCE}
     sample_rate, reference = comparison.sample_rate, results[REFERENCE].samples
@@ -272,7 +293,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
     )
     last_name, last = list(results.items())[-1]
     borders = np.cumsum(last.median_trace.n_samples)[:-1].tolist()
-    draw_waveform(wave, reference, sample_rate=sample_rate, borders=borders)
+    colour = _STYLES[(len(results) - 1) % len(_STYLES)][0]
+    draw_waveform(wave, reference, sample_rate=sample_rate, borders=borders, border_colour=colour)
     image = draw_spectrogram(spectrum, reference, sample_rate=sample_rate)
     figure.colorbar(image, ax=spectrum, label="dB below the peak", pad=0.01)
     draw_difference(

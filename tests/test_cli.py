@@ -15,6 +15,7 @@ import pytest
 
 from balacoon_tk.audio import read_wav
 from balacoon_tk.cli import _common, main
+from tiny_vits import write_tiny_vits
 from tiny_voice import HOP_LENGTH, SAMPLE_RATE, SPEAKERS, pack_addon
 
 # The tiny voice streams by overlap and says so; what it says is tested where it is meant.
@@ -418,6 +419,63 @@ def test_compare_refuses_a_picture_it_can_not_draw_before_it_runs(
 
 def test_compare_needs_something_to_say(cli, tiny_voice_folder):
     assert_one_line_error(cli("compare", " ", "-v", tiny_voice_folder), "must hold something")
+
+
+# --- export
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A trained voice as it comes: one ONNX file and its JSON."""
+    return write_tiny_vits(tmp_path_factory.mktemp("trained"))
+
+
+def test_an_exported_voice_speaks(cli, trained, tmp_path):
+    result = cli("export", trained, "-o", tmp_path / "voice")
+    assert (result.status, result.err) == (0, "")
+    summary = result.out.decode()
+    for part in ("written to", "sample rate", "receptive field", "verified"):
+        assert part in summary
+    assert cli("synthesize", "[[abc]]", "-v", tmp_path / "voice", "-o", tmp_path / "a.wav").status == 0
+    assert read_wav(tmp_path / "a.wav")[0].size > 0
+
+
+def test_an_addon_is_exported_as_well(cli, trained, tmp_path):
+    addon = tmp_path / "voice.addon"
+    assert cli("export", trained, "-o", addon, "--name", "Ada", "--license", "CC0-1.0").status == 0
+    manifest = json.loads(cli("inspect", addon, "--json").out)["manifest"]
+    assert (manifest["name"], manifest["license"]) == ("Ada", "CC0-1.0")
+
+
+def test_what_is_there_already_stays_unless_asked(cli, trained, tmp_path):
+    folder = tmp_path / "voice"
+    assert cli("export", trained, "-o", folder, "--name", "one").status == 0
+    before = (folder / "voice.json").read_bytes()
+    assert_one_line_error(cli("export", trained, "-o", folder, "--name", "two"), "voice")
+    assert (folder / "voice.json").read_bytes() == before
+    assert cli("export", trained, "-o", folder, "--name", "two", "--overwrite").status == 0
+    assert (folder / "voice.json").read_bytes() != before
+
+
+def test_the_json_may_lie_elsewhere(cli, trained, tmp_path):
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes(trained.read_bytes())
+    assert_one_line_error(cli("export", alone, "-o", tmp_path / "voice"), r"alone\.onnx\.json")
+    config = trained.with_name(f"{trained.name}.json")
+    assert cli("export", alone, "-o", tmp_path / "voice", "--config", config).status == 0
+
+
+def test_what_can_not_be_exported_is_one_line_and_leaves_nothing(cli, tmp_path, tiny_voice_folder):
+    (tmp_path / "text.onnx").write_bytes(b"this is no graph")
+    for name in ("missing.onnx", "text.onnx", tiny_voice_folder / "decoder.onnx"):
+        assert_one_line_error(cli("export", tmp_path / name, "-o", tmp_path / "voice"), str(name))
+    assert [path.name for path in tmp_path.iterdir()] == ["text.onnx"]
+
+
+def test_the_kinds_of_model_are_listed(cli):
+    result = cli("export", "--list")
+    assert result.status == 0
+    assert re.search(r"^piper_onnx +\S", result.out.decode(), flags=re.MULTILINE)
 
 
 # --- inspect

@@ -1,6 +1,7 @@
 """Figures: what is drawn is what was measured, and files are whole or not there."""
 
 import builtins
+import dataclasses
 import math
 
 import numpy as np
@@ -157,15 +158,15 @@ def test_a_comparison_has_four_panels_with_units(n_samples, tmp_path):
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("text", ["你好 🎉\x00", "$x^", "", "word " * 1000])
+def test_any_text_can_stand_above_a_comparison(text, tmp_path):
+    comparison = dataclasses.replace(make_comparison(), text=text)
+    save_figure(comparison_figure(comparison), tmp_path / "compare.png")
+
+
 def test_a_comparison_of_one_strategy_can_be_drawn(tmp_path):
     comparison = make_comparison()
-    alone = Comparison(
-        voice=comparison.voice,
-        text=comparison.text,
-        sample_rate=RATE,
-        audio_s=comparison.audio_s,
-        strategies={"full": comparison.strategies["full"]},
-    )
+    alone = dataclasses.replace(comparison, strategies={"full": comparison.strategies["full"]})
     save_figure(comparison_figure(alone), tmp_path / "one.png")
 
 

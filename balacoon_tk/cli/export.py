@@ -13,7 +13,6 @@ import argparse
 from pathlib import Path
 
 from balacoon_tk.cli._common import ProgressLine, UsageError, format_size
-from balacoon_tk.errors import MissingExtraError
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -26,8 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="?", metavar="VOICE", help="trained model, such as the .onnx file of a Piper voice"
     )
-    parser.add_argument("-o", "--output", metavar="DIR", help="folder of the exported voice")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", help="folder of the exported voice, or a file ending in .addon"
+    )
     parser.add_argument("--config", metavar="FILE", help="the model's JSON file (default: VOICE.json)")
+    parser.add_argument("--name", help="name of the voice (default: that of the file)")
+    parser.add_argument(
+        "--license",
+        metavar="TEXT",
+        help="licence of the weights (default: what a MODEL_CARD beside VOICE says)",
+    )
+    parser.add_argument("--speakers", metavar="A,B", help="names of the speakers, in the order of their ids")
     parser.add_argument("--overwrite", action="store_true", help="replace what is in DIR already")
     parser.add_argument("--list", action="store_true", help="list the kinds of model that can be exported")
 
@@ -39,16 +47,16 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.source is None or args.output is None:
         raise UsageError("give a trained VOICE and the folder that becomes of it: VOICE -o DIR")
-    try:
-        from balacoon_tk.export import export_voice
-    except ImportError as error:
-        raise MissingExtraError("export", extra="export") from error
+    from balacoon_tk.export import export_voice
 
     line = ProgressLine()
     folder = export_voice(
         args.source,
         args.output,
         config=args.config,
+        name=args.name,
+        license=args.license,
+        speakers=None if args.speakers is None else args.speakers.split(","),
         overwrite=args.overwrite,
         progress=lambda what, share: line.bar(share, what),
     )
@@ -65,28 +73,29 @@ def _print_sources() -> None:
         print(f"{name:<16} {first_line}")
 
 
-def _summary(source: Path, folder: Path) -> str:
-    from balacoon_tk.manifest import Manifest
-    from balacoon_tk.voice import MANIFEST_FILE
+def _summary(source: Path, target: Path) -> str:
+    from balacoon_tk.voice import load_voice
 
-    manifest = Manifest.from_json((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    manifest = load_voice(target).manifest
     decoder = manifest.decoder
     rows = [
         ("voice", f"{manifest.name}, {manifest.language}, {manifest.license}"),
-        ("folder", str(folder)),
+        ("written to", str(target)),
+        ("size", f"{_size(target)}, of {_size(source)}"),
         ("speakers", str(len(manifest.speakers) or 1)),
         ("sample rate", f"{manifest.sample_rate} Hz"),
-        ("source", format_size(source.stat().st_size)),
-        ("encoder", format_size((folder / manifest.encoder.file).stat().st_size)),
-        ("decoder", format_size((folder / decoder.file).stat().st_size)),
         ("receptive field", f"{decoder.left_context} + 1 + {decoder.lookahead} frames"),
     ]
     if decoder.streaming is not None:
         lag_ms = 1e3 * decoder.streaming.lag_samples / manifest.sample_rate
-        rows.append(
-            ("exact streaming", f"lag {lag_ms:.0f} ms, state {format_size(decoder.streaming.n_state_bytes)}")
-        )
+        state = format_size(decoder.streaming.n_state_bytes)
+        rows.append(("exact streaming", f"lag {lag_ms:.0f} ms, state {state} a stream"))
     else:
         rows.append(("exact streaming", f"no: {decoder.not_streamable or 'not rewritten'}"))
     rows += [("verified", f"{name}: {value:.1e}") for name, value in manifest.verified.items()]
     return "\n".join(f"{name:<16} {value}" for name, value in rows)
+
+
+def _size(path: Path) -> str:
+    files = path.iterdir() if path.is_dir() else [path]
+    return format_size(sum(file.stat().st_size for file in files))
