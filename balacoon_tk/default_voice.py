@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from balacoon_tk.errors import MissingExtraError
+from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.manifest import FORMAT_VERSION
 
 __all__ = ["CACHE_VARIABLE", "cache_folder", "default_voice_folder"]
@@ -48,8 +48,11 @@ def default_voice_folder() -> Path:
         from balacoon_tk.export import export_voice
 
         print(f"balacoon_tk: exporting the default voice, once, to {folder}", file=sys.stderr, flush=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        export_voice(source, folder)
+        try:
+            export_voice(source, folder)
+        except ParameterError:
+            if not folder.is_dir():
+                raise  # else another process has put the same voice there meanwhile
     return folder
 
 

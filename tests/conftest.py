@@ -1,11 +1,26 @@
-"""What every test may use: a tiny voice of each kind, loaded once."""
+"""What every test may use: a tiny voice of each kind, and the default voice, each loaded once."""
 
+import hashlib
 import importlib.util
+import os
+from pathlib import Path
 
 import pytest
 
+from balacoon_tk import TTS
+from balacoon_tk.default_voice import CACHE_VARIABLE
 from balacoon_tk.voice import load_voice
 from tiny_voice import SPEAKERS, build_tiny_voice
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_configure():
+    """Keep the default voice of the tests apart from the user's, and export it anew if that code changed."""
+    code = hashlib.sha256()
+    for file in sorted((REPOSITORY / "export").rglob("*.py")):
+        code.update(file.read_bytes())
+    os.environ.setdefault(CACHE_VARIABLE, str(REPOSITORY / "build" / f"test-cache-{code.hexdigest()[:16]}"))
 
 
 def pytest_collection_modifyitems(items):
@@ -14,6 +29,12 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("voice"):
                 item.add_marker(pytest.mark.skip(reason='needs pip install "balacoon_tk[voice]"'))
+
+
+@pytest.fixture(scope="session")
+def default_tts():
+    """The trained default voice; a test that uses it is marked `voice`."""
+    return TTS()
 
 
 @pytest.fixture(scope="session")

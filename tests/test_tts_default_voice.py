@@ -10,7 +10,7 @@ import balacoon_tk.default_voice
 import balacoon_tk.export
 from balacoon_tk import TTS
 from balacoon_tk.default_voice import CACHE_VARIABLE, cache_folder, default_voice_folder
-from balacoon_tk.errors import MissingExtraError, ModelError
+from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def exports(trained, monkeypatch, tiny_voice_folder):
         calls.append(source)
         shutil.copytree(tiny_voice_folder, out)
 
-    monkeypatch.setattr(balacoon_tk.export, "export_voice", export_voice, raising=False)
+    monkeypatch.setattr(balacoon_tk.export, "export_voice", export_voice)
     return calls
 
 
@@ -80,6 +80,23 @@ def test_an_export_that_failed_is_tried_again(trained, exports, monkeypatch, tin
         default_voice_folder()
     monkeypatch.setattr(balacoon_tk.export, "export_voice", working)
     assert default_voice_folder().is_dir()
+
+
+def test_another_process_may_be_faster(trained, monkeypatch, tiny_voice_folder):
+    def too_late(source, out):
+        shutil.copytree(tiny_voice_folder, out)
+        raise ParameterError("exists")
+
+    monkeypatch.setattr(balacoon_tk.export, "export_voice", too_late)
+    assert default_voice_folder().is_dir()
+
+    def wrong(source, out):
+        raise ParameterError("something else")
+
+    trained.write_bytes(b"other weights")
+    monkeypatch.setattr(balacoon_tk.export, "export_voice", wrong)
+    with pytest.raises(ParameterError, match="something else"):
+        default_voice_folder()
 
 
 def test_the_cache_is_the_users_unless_the_environment_says_otherwise(monkeypatch, tmp_path):

