@@ -10,6 +10,8 @@ STAMP := $(VENV)/.built
 KERNELS := $(patsubst balacoon_tk/%.pyx,balacoon_tk.%,$(wildcard balacoon_tk/_*.pyx))
 KERNEL_TESTS := $(wildcard $(KERNELS:balacoon_tk._%=tests/test_%.py))
 
+# cython-lint calls pycodestyle by its name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

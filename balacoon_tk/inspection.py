@@ -214,7 +214,7 @@ def _general_cost(model: onnx.ModelProto) -> Cost | None:
         shapes = (found.probe.shapes[output.name] for output in model.graph.output)
         if not any(first[1:] != other[1:] for first, *others in shapes for other in others):
             return None
-        inputs = {value.name: value for value in ir_model.graph.inputs}
+        inputs = {value.name: value for value in ir_model.graph.inputs if value.name is not None}
         return _cost_per_step(
             model,
             lambda n: make_feeds(inputs, found.axes, found.steps_per_frame, n),

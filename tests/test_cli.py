@@ -254,8 +254,8 @@ def test_bad_input_is_one_line_and_leaves_no_file(
 
 
 def test_text_that_is_not_utf_8_is_refused(cli, tiny_voice_folder, tmp_path):
-    result = cli("synthesize", "-", "-v", tiny_voice_folder, "-o", tmp_path / "a.wav", stdin=b"caf\xe9")
-    assert_one_line_error(result, "stdin: must be UTF-8, but byte 3 is 0xe9")
+    result = cli("synthesize", "-", "-v", tiny_voice_folder, "-o", tmp_path / "a.wav", stdin=b"hello \xe9")
+    assert_one_line_error(result, "stdin: must be UTF-8, but byte 6 is 0xe9")
 
 
 def test_a_failed_stream_leaves_the_old_file(cli, tiny_voice_folder, tmp_path, monkeypatch):
