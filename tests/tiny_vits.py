@@ -7,6 +7,7 @@ zeros made from shapes. The variants differ in what exporters differ in.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Sequence
@@ -57,32 +58,30 @@ class TinyVits:
         return math.prod(self.upsample_rates)
 
 
-def build_tiny_vits(
-    variant: TinyVits = TinyVits(),
-) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def build_tiny_vits(variant: TinyVits = TinyVits()) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Build the monolithic ONNX model of a variant, and the JSON that belongs to it."""
+    return onnx.ModelProto.FromString(_build(variant)), _config(variant)
+
+
+def write_tiny_vits(folder: Path, variant: TinyVits = TinyVits(), *, name: str = "tiny.onnx") -> Path:
+    """Write the model and its JSON into a folder; return the path of the model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_bytes(_build(variant))
+    path.with_name(f"{name}.json").write_text(json.dumps(_config(variant)), encoding="utf-8")
+    return path
+
+
+@functools.cache
+def _build(variant: TinyVits) -> bytes:
     builder = _Builder(variant)
     _Voice(variant, builder).build()
     model = builder.model()
     if variant.names != "exported":
         _rename(model, variant)
     onnx.checker.check_model(model)
-    return model, _config(variant)
-
-
-def write_tiny_vits(
-    folder: Path,
-    variant: TinyVits = TinyVits(),
-    *,
-    name: str = "tiny.onnx",
-) -> Path:
-    """Write the model and its JSON into a folder; return the path of the model."""
-    model, config = build_tiny_vits(variant)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.write_bytes(model.SerializeToString())
-    path.with_name(f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
-    return path
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def _config(variant: TinyVits) -> dict[str, Any]:
