@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.graph.errors import NotStreamableError
+from balacoon_tk.export.graph.lengths import RANDOM, read_lengths
 from balacoon_tk.export.graph.probe import Probe
 from balacoon_tk.export.graph.rules import Effect, NodeContext, find_rule
 from balacoon_tk.export.graph.time_inputs import TimeInputs
 from balacoon_tk.export.graph.timeline import Timeline, join
+from balacoon_tk.export.graph.walk import read_by
 
 __all__ = ["Analysis", "analyse", "time_names"]
 
@@ -32,7 +33,7 @@ class Analysis:
     effects: Mapping[ir.Node, Effect]
     """Every node that has time, in the order of the graph."""
     sized_by: Mapping[str, str]
-    """Every small tensor whose values are computed from the length of a tensor with time, and that tensor."""
+    """Every small tensor that is computed from the length of a tensor with time, and that tensor."""
 
     @property
     def n_frames(self) -> tuple[int, ...]:
@@ -59,21 +60,30 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
     effects: dict[ir.Node, Effect] = {}
     sized_by: dict[str, str] = {}
     opset = model.graph.opset_imports.get("", 0)
+    lengths = {str(value.name): column for value, column in read_lengths(model.graph, inputs.probe).items()}
     for node in model.graph:
+        _check_branches(node, timelines, sized_by)
         sources = time_names(node, timelines)
-        roots = [sized_by[str(v.name)] for v in node.inputs if v is not None and v.name in sized_by]
-        if node.op_type in ("Shape", "Size") and sources:
-            sized_by |= dict.fromkeys(_varying(node, inputs.probe), sources[0])
-            continue
+        sizes = [str(v.name) for v in node.inputs if v is not None and v.name in sized_by]
+        roots = list(dict.fromkeys(sized_by[name] for name in sizes))
+        names = [value.name for value in node.outputs if value.name]
+        standard = node.domain in ("", "ai.onnx")
         if not sources and not roots:
+            _check_timeless(node, inputs.probe)
             continue
-        if not sources and node.op_type not in _SHAPE_MAKERS:
-            computed = _varying(node, inputs.probe)
-            if not all(_is_small(name, inputs.probe) for name in computed):
+        if standard and node.op_type in ("Shape", "Size") and sources:
+            sized_by |= dict.fromkeys(names, sources[0])
+            continue
+        if len(roots) > 1:
+            raise NotStreamableError(
+                node, f"it computes with the lengths of {' and '.join(map(repr, roots))}"
+            )
+        if not sources and not (standard and node.op_type in _SHAPE_MAKERS):
+            if not all(_is_small(name, inputs.probe) for name in names):
                 raise NotStreamableError(node, "it computes with the number of frames")
-            sized_by |= dict.fromkeys(computed, roots[0])
+            sized_by |= dict.fromkeys(names, roots[0])
             continue
-        context = NodeContext(node, opset, inputs.probe, timelines, sized_by)
+        context = NodeContext(node, opset, inputs.probe, timelines, sized_by, lengths)
         if sources and roots:
             raise NotStreamableError(node, "one of its inputs is computed from the number of frames")
         effect = find_rule(node)(context)
@@ -110,16 +120,21 @@ def time_names(node: ir.Node, timelines: Mapping[str, Timeline]) -> list[str]:
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
-def _varying(node: ir.Node, probe: Probe) -> list[str]:
-    """Return the outputs whose values or shapes differ between the probe's lengths."""
-    found = []
+def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: Mapping[str, str]) -> None:
+    """Refuse a node whose branches read time from outside: that can't be seen in its inputs."""
+    inputs = set(node.inputs)
+    for value in read_by(node):
+        if value not in inputs and (value.name in timelines or value.name in sized_by):
+            raise NotStreamableError(node, f"its branches read {value.name!r}, which has time, from outside")
+
+
+def _check_timeless(node: ir.Node, probe: Probe) -> None:
+    """Refuse a node that has no input with time, and yet isn't the same whatever the utterance."""
+    if node.op_type in RANDOM:
+        raise NotStreamableError(node, "it draws its own noise, other in each run: make the noise an input")
     for value in node.outputs:
-        if not value.name:
-            continue
-        seen = probe.values.get(value.name)
-        if probe.varies(value.name) or seen is None or any(not np.array_equal(v, seen[0]) for v in seen):
-            found.append(value.name)
-    return found
+        if value.name and value.name in probe.shapes and probe.varies(value.name):
+            raise NotStreamableError(node, "its output varies in shape, but none of its inputs has time")
 
 
 def _is_small(name: str, probe: Probe) -> bool:

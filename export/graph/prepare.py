@@ -5,7 +5,6 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import (
-    IdentityEliminationPass,
     InlinePass,
     LiftConstantsToInitializersPass,
     RemoveUnusedNodesPass,
@@ -38,7 +37,11 @@ def prepare(
         raise ModelError(f"the graph is of opset {opset}: 10 or newer is needed, export it again")
     for cleanup in (InlinePass(), LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)):
         cleanup(copy)
-    IdentityEliminationPass()(copy)
+    # Not onnx_ir's own pass: of an output that is there twice it makes one name.
+    for node in list(copy.graph):
+        source = node.inputs[0] if node.op_type == "Identity" else None
+        if source is not None and not node.outputs[0].is_graph_output():
+            node.outputs[0].replace_all_uses_with(source)
     RemoveUnusedNodesPass()(copy)
     inputs = find_time_inputs(copy, time_inputs)
     FixShapesPass(inputs.probe)(copy)

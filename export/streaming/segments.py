@@ -84,22 +84,27 @@ def find_cuts(analysis: Analysis, nodes: Sequence[ir.Node]) -> list[tuple[int, s
     """
     uses: dict[str, int] = {}
     for node in nodes:
-        for name in sources_of(node, analysis):
+        for name in _read_names(node, analysis):
             uses[name] = uses.get(name, 0) + 1
     for name in analysis.outputs:
         uses[name] = uses.get(name, 0) + 1  # an output is never used up
     live = {name for name in analysis.inputs.axes if uses.get(name)}
     cuts = [(0, next(iter(live)))] if len(live) == 1 else []
     for position, node in enumerate(nodes, start=1):
-        for name in sources_of(node, analysis):
+        for name in _read_names(node, analysis):
             uses[name] -= 1
             if not uses[name]:
                 live.discard(name)
-        made = {str(value.name) for value in node.outputs if value.name in analysis.timelines}
-        live |= {name for name in made if uses.get(name)}
-        if len(live) == 1:
-            cuts.append((position, next(iter(live))))
+        live |= {name for value in node.outputs if uses.get(name := str(value.name))}
+        if len(live) == 1 and (name := next(iter(live))) in analysis.timelines:
+            cuts.append((position, name))
     return cuts
+
+
+def _read_names(node: ir.Node, analysis: Analysis) -> list[str]:
+    """Return the tensors that a node reads and that a cut must not lose: those with time, and lengths."""
+    sizes = [str(v.name) for v in node.inputs if v is not None and v.name in analysis.sized_by]
+    return list(dict.fromkeys([*sources_of(node, analysis), *sizes]))
 
 
 def measure_segment(analysis: Analysis, nodes: Sequence[ir.Node], source: str, target: str) -> Segment | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
@@ -47,6 +47,8 @@ class NodeContext:
     timelines: Mapping[str, Timeline]
     sized_by: Mapping[str, str]
     """Tensors whose values are computed from the length of a tensor with time, and that tensor."""
+    lengths: Mapping[str, Sequence[AnyArray]]
+    """What is computed from lengths in a way that can be followed, at each of the probe's lengths."""
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise the error that says why this node can't be streamed."""
@@ -103,12 +105,9 @@ class NodeContext:
         if name is None:
             return None
         value = self.node.inputs[index]
-        if value is not None and value.const_value is not None:
-            return value.const_value.numpy()
-        seen = self.probe.values.get(name)
-        if name in self.sized_by or seen is None or any(not np.array_equal(v, seen[0]) for v in seen):
+        if value is None or value.const_value is None:
             self.refuse(f"its input {index} ({name!r}) must be a constant")
-        return seen[0]
+        return value.const_value.numpy()
 
     def ints(self, attribute: str, index: int | None = None) -> list[int] | None:
         """Return a list of integers that older opsets hold in an attribute and newer in an input."""

@@ -144,6 +144,8 @@ def _sized(ctx: NodeContext) -> Effect:
     source = None if name is None else ctx.sized_by.get(name)
     if source is None:
         ctx.refuse("its shape can't be traced to a tensor with time")
+    if name not in ctx.lengths:
+        ctx.refuse("how its shape follows from the number of frames isn't known")
     lengths = ctx.timelines[source].lengths
     shapes = ctx.output_shapes()
     varying = [axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1]
