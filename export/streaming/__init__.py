@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from math import ceil
 
 import onnx
 import onnx_ir as ir
@@ -159,4 +158,4 @@ def _time_last_output(name: str, analysis: Analysis, rewritten: Rewritten) -> ir
 def _time_output(name: str, analysis: Analysis, rewritten: Rewritten) -> TimeOutput:
     rate = analysis.timelines[name].rate
     hop_length = int(rate) if rate.denominator == 1 else float(rate)
-    return TimeOutput(name, hop_length, ceil(rewritten.lags[name]))
+    return TimeOutput(name, hop_length, rewritten.lags[name])

@@ -32,6 +32,7 @@ from balacoon_tk.export.graph.analysis import Analysis
 from balacoon_tk.export.graph.errors import NotStreamableError
 from balacoon_tk.export.graph.rules import Effect
 from balacoon_tk.export.streaming.builder import GraphBuilder
+from balacoon_tk.export.streaming.frontier import Frontiers, Steps
 from balacoon_tk.export.streaming.plan import Plan
 from balacoon_tk.export.streaming.segments import Segment, measure_segment, sources_of
 
@@ -48,8 +49,8 @@ class Rewritten:
     builder: GraphBuilder
     values: Mapping[str, ir.Value]
     """The new value of every tensor of the original graph."""
-    lags: Mapping[str, Fraction]
-    """Steps by which each tensor with time trails."""
+    lags: Mapping[str, int]
+    """Largest number of steps by which each output trails."""
     min_first_frames: int
     min_push_frames: int
 
@@ -64,12 +65,13 @@ def rewrite(analysis: Analysis, plan: Plan) -> Rewritten:
         else:
             for node in step.nodes:
                 writer.write_node(node)
+    min_first, min_push = writer.frontiers.pushes()
     return Rewritten(
         builder=writer.builder,
         values=writer.values,
-        lags=writer.lags,
-        min_first_frames=writer.min_first_frames,
-        min_push_frames=writer.min_push_frames,
+        lags={name: writer.frontiers.trailing(name, min_first) for name in analysis.outputs},
+        min_first_frames=min_first,
+        min_push_frames=min_push,
     )
 
 
@@ -86,9 +88,7 @@ class _Writer:
             for value in (*graph.inputs, *graph.initializers.values())
             if value.name
         }
-        self.lags: dict[str, Fraction] = dict.fromkeys(analysis.inputs.axes, Fraction(0))
-        self.min_first_frames = 1
-        self.min_push_frames = 1
+        self.frontiers = Frontiers(analysis)
         self._delayed: dict[tuple[str, Fraction], ir.Value] = {}
         self._windows: dict[tuple[str, Fraction], tuple[ir.Value, int]] = {}
         """Convolutions' windows by tensor and the lag of the middle, which begins at the second number."""
@@ -122,9 +122,9 @@ class _Writer:
                 out, self._axis(segment.target), start, self.builder.end_before(segment.right_crop)
             )
         self.values[segment.target] = out
-        lag = self.lags[segment.source]
-        self._need(segment.source, segment.min_length - 1)
-        self._known(segment.target, lag * segment.rate + segment.lag)
+        self.frontiers.need(segment.source, segment.min_length)
+        lag = self._lag(segment.source) * segment.rate + segment.lag
+        self._note(segment.target, lag, self._steps(segment.source) * segment.rate - segment.lag)
 
     def write_node(self, node: ir.Node) -> None:
         """Write one node on what is newly known."""
@@ -151,17 +151,18 @@ class _Writer:
         names = sources_of(node, self._analysis)
         if any(self._analysis.timelines[name].phased for name in names) and len(names) > 1:
             aligned = self._align_phased(names)
-            lag = max(self.lags[name] for name in names)
+            lag = max(self._lag(name) for name in names)
         else:
-            lag = max(self.lags[name] for name in names)
+            lag = max(self._lag(name) for name in names)
             aligned = {name: self._delay(name, lag) for name in names}
         local = {**self.values, **aligned}
         self._copy(node, local, keep_names=True)
         up = effect.local.up
+        steps = self.frontiers.slowest(names)
         for value in node.outputs:
             if value.name:
                 self.values[value.name] = local[value.name]
-                self._known(value.name, lag * up)
+                self._note(value.name, lag * up, steps * up)
 
     def _write_valid(self, node: ir.Node, effect: Effect) -> None:
         name = _name(node.inputs[0])
@@ -170,9 +171,9 @@ class _Writer:
         window = self._window(name, local.pad_left, local.span, local.pad_right)
         if local.span and local.pad_right == right:
             # The middle of the window is the input itself, as late as the output: a delay line for free.
-            self._windows[name, self.lags[name] + right] = (window, local.pad_left)
+            self._windows[name, self._lag(name) + right] = (window, local.pad_left)
         copy = self._copy_unpadded(node, window)
-        self._set(node, copy, self.lags[name] + right)
+        self._set(node, copy, self._lag(name) + right, self._steps(name) - right)
 
     def _write_reducing(self, node: ir.Node, effect: Effect) -> None:
         name = _name(node.inputs[0])
@@ -203,9 +204,9 @@ class _Writer:
             count = self._extreme("Max", ahead, self.builder.ints(0))
             zeros = self.builder.constant(np.zeros(n_skipped, dtype=np.float32))
             self.builder.keep(to_skip, self.builder.slice(zeros, 0, 0, count))
-        lag = (self.lags[name] + local.span - local.pad_left) / down
-        self.min_push_frames = max(self.min_push_frames, ceil(down / self._analysis.timelines[name].rate))
-        self._set(node, copy, lag)
+        right = local.span - local.pad_left
+        steps = (self._steps(name) - right - 1) // down + 1
+        self._set(node, copy, (self._lag(name) + right) / down, steps)
 
     def _write_recurrent(self, node: ir.Node) -> None:
         name = _name(node.inputs[0])
@@ -219,7 +220,7 @@ class _Writer:
             self.values[_name(node.outputs[0])] = self.builder.after(
                 total, axis, self.builder.length(state, axis)
             )
-            self._known(_name(node.outputs[0]), self.lags[name])
+            self._note(_name(node.outputs[0]), self._lag(name), self._steps(name))
             return
         inputs = [None if value is None else self.values[str(value.name)] for value in node.inputs]
         inputs += [None] * (6 - len(inputs))
@@ -231,16 +232,13 @@ class _Writer:
         states = []
         for k in range(n_states):
             first = inputs[5 + k] if 5 + k < len(inputs) else None
-            if first is not None and first.const_value is None:
-                raise NotStreamableError(node, "its first state is not a constant")
-            fill = 0.0
-            if first is not None and first.const_value is not None:
-                array = first.const_value.numpy()
-                if np.ptp(array) != 0:
-                    raise NotStreamableError(node, "its first state is not the same in every channel")
-                fill = float(array.flat[0])
-            states.append(self.builder.state(state_shape, 0, 1, self._dtype(name), fill=fill))
-        inputs[5 : 5 + n_states] = states
+            if first is None:
+                states.append(self.builder.state(state_shape, 0, 1, self._dtype(name)))
+                inputs[5 + k : 6 + k] = states[-1:]
+            else:  # an empty state is followed by the first one, which stands in for it
+                states.append(self.builder.state((0, *state_shape[1:]), 0, 1, self._dtype(name)))
+                either = self.builder.concat([states[-1], first], 0)
+                inputs[5 + k] = self.builder.slice(either, 0, 0, 1)
         copy = ir.Node(
             node.domain, node.op_type, inputs, list(node.attributes.values()), num_outputs=1 + n_states
         )
@@ -250,7 +248,7 @@ class _Writer:
         self.builder.nodes.append(copy)
         for state, value in zip(states, copy.outputs[1:], strict=True):
             self.builder.keep(state, value)
-        self._set(node, copy, self.lags[name])
+        self._set(node, copy, self._lag(name), self._steps(name))
 
     def _window(self, name: str, before: int, span: int, after: int) -> ir.Value:
         """Return the new steps with the `span` steps before them; zeros stand beyond the ends."""
@@ -268,7 +266,7 @@ class _Writer:
 
     def _delay(self, name: str, lag: Fraction) -> ir.Value:
         """Return the tensor as late as `lag`: what is ahead of that waits in a state."""
-        ahead = lag - self.lags[name]
+        ahead = lag - self._lag(name)
         if ahead == 0:
             return self.values[name]
         if (name, lag) not in self._delayed:
@@ -287,10 +285,10 @@ class _Writer:
     def _align_phased(self, names: Sequence[str]) -> dict[str, ir.Value]:
         """Bring tensors whose lags depend on the phase to the same step: as far as the shortest goes."""
         lines = {}
+        slowest = self.frontiers.slowest(list(names))
         for name in names:
             axis = self._axis(name)
-            ahead = max(self.lags[other] for other in names) - self.lags[name]
-            state = self._state(name, 0, ceil(ahead) + 2)
+            state = self._state(name, 0, int(np.max(self._steps(name) - slowest)))
             lines[name] = (state, self.builder.concat([state, self.values[name]], axis), axis)
         lengths = [self.builder.length(line, axis) for _, line, axis in lines.values()]
         shortest = lengths[0]
@@ -375,21 +373,19 @@ class _Writer:
             pads[k], pads[k + n_spatial] = (smaller, larger) if upper else (larger, smaller)
         return pads
 
-    def _set(self, node: ir.Node, copy: ir.Node, lag: Fraction) -> None:
+    def _set(self, node: ir.Node, copy: ir.Node, lag: Fraction, steps: Steps) -> None:
         name = _name(node.outputs[0])
         self.values[name] = copy.outputs[0]
-        self._known(name, lag)
+        self._note(name, lag, steps)
 
-    def _known(self, name: str, lag: Fraction) -> None:
-        """Note how late a tensor is; each run must bring it one step at least."""
-        timeline = self._analysis.timelines[name]
-        self.lags[name] = lag
-        self.min_first_frames = max(self.min_first_frames, ceil((lag + 1) / timeline.rate))
+    def _note(self, name: str, lag: Fraction, steps: Steps) -> None:
+        self.frontiers.note(name, lag, steps)
 
-    def _need(self, name: str, n_steps: int) -> None:
-        """Note that the first run must bring a tensor more than `n_steps` steps."""
-        rate = self._analysis.timelines[name].rate
-        self.min_first_frames = max(self.min_first_frames, ceil((self.lags[name] + n_steps + 1) / rate))
+    def _lag(self, name: str) -> Fraction:
+        return self.frontiers.lags[name]
+
+    def _steps(self, name: str) -> Steps:
+        return self.frontiers.steps[name]
 
     def _axis(self, name: str) -> int:
         return self._analysis.timelines[name].axis
