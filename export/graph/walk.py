@@ -32,7 +32,6 @@ def read_by(node: ir.Node) -> list[ir.Value]:
         for inner in graph:
             values += (value for value in read_by(inner) if value not in own)
             own.update(inner.outputs)
-        values += (value for value in graph.outputs if value not in own)
     return values
 
 
