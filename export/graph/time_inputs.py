@@ -9,16 +9,14 @@ import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.graph.probe import Probe, graph_inputs, probe
+from balacoon_tk.export.graph.rates import find_rates
 
 __all__ = ["TimeInputs", "find_time_inputs"]
-
-_MAX_STEPS_PER_FRAME = 1024
-"""Largest ratio of two inputs' rates that is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeInputs:
-    """The inputs that bring new steps with every push; a frame is a step of the slowest."""
+    """The inputs that bring new steps with every push; a frame is a step of the slowest, as a rule."""
 
     axes: Mapping[str, int]
     steps_per_frame: Mapping[str, int]
@@ -33,22 +31,20 @@ def find_time_inputs(model: ir.Model, time_inputs: Mapping[str, int] | None = No
     model : ir.Model
     time_inputs : mapping of str to int, optional
         The time axis of every input that has one, where it can't be told from the graph. Without
-        it the time axis is the only dynamic axis of an input, leaving aside a dynamic first axis
-        (the batch, which is taken to be 1).
+        it the time axis is the only dynamic axis of an input, leaving aside one whose name says
+        "batch", or else a first one beside others (the batch, which is taken to be 1).
 
     Raises
     ------
     ParameterError
         If `time_inputs` names an input or an axis that isn't there.
     ModelError
-        If no input has a time axis, one has several candidates, or no ratio of rates fits.
+        If no input has a time axis, one has several candidates, or the graph can't be run.
     """
     inputs = graph_inputs(model)
     axes = _given(inputs, time_inputs) if time_inputs is not None else _found(inputs)
-    if len(axes) == 1:
-        steps = dict.fromkeys(axes, 1)
-        return TimeInputs(axes, steps, probe(model, axes, steps))
-    return _with_rates(model, inputs, axes)
+    steps = dict.fromkeys(axes, 1) if len(axes) == 1 else find_rates(model, axes)
+    return TimeInputs(axes, steps, probe(model, axes, steps))
 
 
 def _given(inputs: Mapping[str, ir.Value], time_inputs: Mapping[str, int]) -> dict[str, int]:
@@ -75,9 +71,10 @@ def _found(inputs: Mapping[str, ir.Value]) -> dict[str, int]:
     for name, value in inputs.items():
         dims = list(value.shape) if value.shape is not None else []
         dynamic = [axis for axis, n in enumerate(dims) if not isinstance(n, int)]
-        if len(dynamic) > 1 and dynamic[0] == 0:
-            dynamic = dynamic[1:]  # a batch
-        elif dynamic == [0] and len(dims) > 1 and name.lower() not in axes and _is_batch_only(dims, inputs):
+        named = [axis for axis in dynamic if "batch" in str(dims[axis]).lower()]
+        if named or (len(dynamic) > 1 and dynamic[0] == 0):
+            dynamic.remove((named or dynamic)[0])
+        elif dynamic == [0] and _is_batch_only(dims, inputs):
             dynamic = []
         if len(dynamic) > 1:
             raise ModelError(
@@ -101,29 +98,3 @@ def _is_batch_only(dims: Sequence[object], inputs: Mapping[str, ir.Value]) -> bo
         if value.shape is not None and sum(not isinstance(n, int) for n in value.shape) > 1
     }
     return str(dims[0]) in batches
-
-
-def _with_rates(model: ir.Model, inputs: Mapping[str, ir.Value], axes: Mapping[str, int]) -> TimeInputs:
-    """Try ratios of rates until the graph runs; equal names of axes mean equal rates."""
-    names = list(axes)
-    dims = {name: str(inputs[name].shape[axes[name]]) for name in names}  # type: ignore[index]
-    same = all(dims[name] == dims[names[0]] for name in names)
-    candidates = [1] if same else range(1, _MAX_STEPS_PER_FRAME + 1)
-    error: ModelError | None = None
-    # One input is the slowest; the others share one faster rate or have its rate.
-    for ratio in candidates:
-        for fast in _subsets(names) if ratio > 1 else [()]:
-            steps = {name: ratio if name in fast else 1 for name in names}
-            try:
-                return TimeInputs(axes, steps, probe(model, axes, steps))
-            except ModelError as failed:
-                error = failed
-    raise ModelError(
-        f"no ratio up to {_MAX_STEPS_PER_FRAME} of the rates of {', '.join(names)} fits the graph: {error}"
-    ) from error
-
-
-def _subsets(names: list[str]) -> list[tuple[str, ...]]:
-    """Return the subsets of the inputs that may be fast: some of them, not all."""
-    masks = range(1, 2 ** len(names) - 1)
-    return [tuple(name for bit, name in enumerate(names) if mask >> bit & 1) for mask in masks]
