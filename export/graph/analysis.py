@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import inf
 
 import onnx_ir as ir
 
@@ -87,7 +88,9 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
         if sources and roots:
             raise NotStreamableError(node, "one of its inputs is computed from the number of frames")
         effect = find_rule(node)(context)
-        start = join([timelines[name] for name in sources or roots[:1]])
+        start = join([timelines[name] for name in sources or roots])
+        if effect.kind == "recurrent":
+            start = replace(start, left=inf)
         _check_rates(node, [timelines[name] for name in sources])
         effects[node] = effect
         for value in node.outputs:

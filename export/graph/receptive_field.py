@@ -48,7 +48,8 @@ def receptive_field(
     NotStreamableError
         If a node has no bounded view of time.
     ModelError
-        If samples are not a whole multiple of the frames.
+        If samples are not a whole multiple of the frames, a recurrence looks back to the start, or
+        frames are taken several at a time.
     """
     return receptive_field_of(analyse_model(model, time_inputs=time_inputs))
 
@@ -61,6 +62,10 @@ def receptive_field_of(analysis: Analysis) -> ReceptiveField:
         raise ModelError(
             f"{analysis.outputs[0]!r} has lengths {output.lengths} for {analysis.n_frames} frames: "
             "not a whole number of samples for each frame"
+        )
+    if output.phased:
+        raise ModelError(
+            "the rate falls on the way: a piece that begins at an odd frame is decoded otherwise"
         )
     if output.left == inf:
         raise ModelError("a recurrence looks back to the utterance's start: no context is enough")
