@@ -7,7 +7,7 @@ Every step works on LANES counters at once, in plain loops that the compiler tur
 
 from libc.math cimport sqrtf
 from libc.stdint cimport int32_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cdef enum:
     LANES = 16
@@ -37,7 +37,7 @@ cdef inline float radius(uint32_t word) noexcept nogil:
     u *= <float>(1.0 / 2147483648.0)
     memcpy(&bits, &u, sizeof(bits))
     exponent = (bits - 0x3F3504F3) >> 23  # the bits of sqrt(1/2): the mantissa lies in [sqrt(1/2), sqrt(2))
-    bits -= exponent << 23
+    bits -= exponent * 0x800000
     memcpy(&mantissa, &bits, sizeof(bits))
     # log(mantissa) = 2 atanh(s) as its power series: |s| < 0.172, what is left out is below 3e-9 of it.
     s = (mantissa - <float>1.0) / (mantissa + <float>1.0)
@@ -70,7 +70,7 @@ cdef inline void box_muller(const uint32_t* first, const uint32_t* second, float
         cosine = <float>(1.0 / 24.0) - y * cosine
         cosine = <float>(1.0 / 2.0) - y * cosine
         cosine = <float>1.0 - y * cosine
-        r = radius(first[i]) * <float>(1 - <int32_t>(turn & 2))  # the second and third quarters turn back
+        r = radius(first[i]) * <float>(1 - <int32_t>(turn & 2))  # quarters 2 and 3 are 0 and 1, turned by half
         normals[4 * i] = r * (-sine if turn & 1 else cosine)
         normals[4 * i + 1] = r * (cosine if turn & 1 else sine)
 
@@ -79,6 +79,7 @@ def philox4x32(const uint32_t[:, ::1] counters, uint64_t key, uint32_t[:, ::1] o
     """Encrypt each row of four words; `fill_normal` draws from the same function."""
     cdef uint32_t x[4 * LANES]
     cdef Py_ssize_t i, w
+    memset(x, 0, sizeof(x))
     for i in range(counters.shape[0]):
         for w in range(4):
             x[w * LANES + i % LANES] = counters[i, w]

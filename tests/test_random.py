@@ -82,11 +82,11 @@ def test_any_window_is_the_slice_of_the_whole(start, n_frames, n_channels, more_
     assert np.array_equal(window, whole[start : start + n_frames, :n_channels])
 
 
-@pytest.mark.parametrize("first", [0, 1, 2, 2**31, 2**32 - 2, 2**32 - 1])
+@pytest.mark.parametrize("first", [0, 2**31, 2**32 - 1])
 def test_the_extreme_words_give_finite_normals(first):
     # The cipher can be undone: look for a position in reach whose first word is the wanted one.
     key = (123, 456)
-    wanted = np.random.default_rng(first).integers(0, 2**32, (1_000_000, 4), np.uint32)
+    wanted = np.random.default_rng(first).integers(0, 2**32, (600_000, 4), np.uint32)
     wanted[:, 0] = first
     counters = reference.philox4x32_inverse(wanted, key)
     found = np.flatnonzero((counters[:, 0] < 2**17) & (counters[:, 2] < 2**31))[0]
