@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from math import prod
 
-import numpy as np
-
 from balacoon_tk.export.graph.rules.base import Effect, NodeContext, rule
 from balacoon_tk.export.graph.timeline import Local
 
@@ -158,19 +156,40 @@ def _sized(ctx: NodeContext) -> Effect:
     return Effect(varying[0], Local(up=int(up), span=int(up) - 1))
 
 
-@rule("Resize", "Upsample")
+@rule("Resize")
 def _resize(ctx: NodeContext) -> Effect:
     timeline = ctx.only_time()
-    factors = np.array(ctx.output_shapes()[0]) / np.array(ctx.shape(0))
-    up = factors[timeline.axis]
     if ctx.string("mode", "nearest") != "nearest":
         ctx.refuse("only nearest-neighbour resizing repeats steps exactly; others interpolate over the ends")
-    if up != int(up):
+    scales = ctx.const(1 if ctx.opset == 10 else 2)
+    if scales is None or not scales.size:
+        ctx.refuse("it stretches time to a fixed length")
+    given = ctx.ints("axes") or list(range(ctx.rank(0)))
+    axes = [axis % ctx.rank(0) for axis in given]
+    up = float(scales[axes.index(timeline.axis)]) if timeline.axis in axes else 1.0
+    if up < 1 or up != int(up):
         ctx.refuse(f"it stretches time by {up:g}, which is not a whole number")
-    floor = ctx.string("nearest_mode", "round_prefer_floor") == "floor"
-    asymmetric = ctx.string("coordinate_transformation_mode", "half_pixel") == "asymmetric"
-    if ctx.node.op_type == "Resize" and up > 1 and asymmetric and not floor:
-        ctx.refuse("with asymmetric coordinates only nearest_mode=floor repeats each step equally")
-    if ctx.string("coordinate_transformation_mode", "half_pixel") in ("align_corners", "tf_crop_and_resize"):
-        ctx.refuse("its coordinates depend on the length of the utterance")
+    if _mode(ctx)[0] == "tf_crop_and_resize":
+        ctx.refuse("it crops by a share of the length")
+    if up > 1 and ctx.opset > 10 and _mode(ctx) not in _REPEATING:
+        ctx.refuse(f"with {' and '.join(_mode(ctx))} it doesn't repeat every step equally often")
     return Effect(timeline.axis, Local(up=int(up), span=int(up) - 1))
+
+
+_REPEATING = {
+    ("asymmetric", "floor"),
+    *(
+        (transform, nearest)
+        for transform in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
+        for nearest in ("round_prefer_floor", "round_prefer_ceil")
+    ),
+}
+"""Where the steps ``up * n`` to ``up * n + up - 1`` are all made of step ``n``: with half pixels the place
+is ``(i + 0.5) / up - 0.5``, less than half a step away; otherwise it is ``i / up``."""
+
+
+def _mode(ctx: NodeContext) -> tuple[str, str]:
+    return (
+        ctx.string("coordinate_transformation_mode", "half_pixel"),
+        ctx.string("nearest_mode", "round_prefer_floor"),
+    )

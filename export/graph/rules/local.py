@@ -47,6 +47,10 @@ def _conv(ctx: NodeContext) -> Effect:
     if timeline.axis == 0:
         return Effect(0)  # the batch: every step has a kernel of its own
     kernel = _kernel(ctx, timeline, list(ctx.shape(1)[2:]))
+    if ctx.node.op_type == "ConvInteger" and (kernel.pad_left or kernel.pad_right):
+        zero = ctx.const(2)
+        if zero is not None and zero.any():
+            ctx.refuse("its padding is not of zeros: pad before it")
     return Effect(
         timeline.axis,
         Local(

@@ -59,6 +59,14 @@ def _layer_norm(ctx: NodeContext) -> Effect:
     return Effect(timeline.axis)
 
 
+@rule("TopK")
+def _top_k(ctx: NodeContext) -> Effect:
+    timeline = ctx.only_time()
+    if ctx.int("axis", -1) % ctx.rank(0) == timeline.axis:
+        ctx.refuse(f"{_WHOLE}: it picks the largest values over time")
+    return Effect(timeline.axis)
+
+
 @rule("LpNormalization")
 def _lp_norm(ctx: NodeContext) -> Effect:
     timeline = ctx.only_time()

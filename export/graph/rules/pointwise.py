@@ -9,7 +9,7 @@ __all__ = ["broadcast_axis"]
 # fmt: off
 _ONE_INPUT = (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Cos",
-    "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
+    "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
     "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu",
     "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh",
     "ThresholdedRelu",
@@ -38,6 +38,15 @@ def broadcast_axis(ctx: NodeContext) -> int:
 @rule(*_ONE_INPUT, *_BROADCAST)
 def _pointwise(ctx: NodeContext) -> Effect:
     return Effect(broadcast_axis(ctx))
+
+
+@rule("Dropout")
+def _dropout(ctx: NodeContext) -> Effect:
+    timeline = ctx.only_time()
+    training = ctx.const(2)
+    if training is not None and bool(training.any()):
+        ctx.refuse("in training it draws its own noise, other in each run")
+    return Effect(timeline.axis)
 
 
 @rule("QuantizeLinear", "DequantizeLinear")

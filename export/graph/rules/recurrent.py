@@ -14,7 +14,7 @@ def _recurrent(ctx: NodeContext) -> Effect:
         ctx.refuse("only the layout with time first is supported")
     if ctx.input(4) is not None:
         ctx.refuse("its sequence lengths are given from outside")
-    if any(value.name and value.uses() for value in ctx.node.outputs[1:]):
+    if any(value.uses() or value.is_graph_output() for value in ctx.node.outputs[1:]):
         ctx.refuse("its final state is used: that is known at the utterance's end only")
     if any(ctx.input(index) in ctx.sized_by for index in (5, 6)):
         ctx.refuse("its first state is computed from the number of frames")

@@ -22,7 +22,6 @@ _REASONS = {
     "NonZero": "how many steps it gives depends on their values",
     "Compress": "how many steps it gives depends on their values",
     "Unique": "it looks at the whole time axis",
-    "TopK": "it is not supported",
     "Range": "it numbers the steps of the utterance",
     "If": "its branches are not followed: fold the condition before",
     "Loop": "its body is not followed",
