@@ -7,7 +7,7 @@ operators do with time is then decided by rules; the probe only tells which numb
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,10 +74,11 @@ def probe(
     error: ModelError | None = None
     for candidate in lengths:
         try:
-            runs = [
-                session.run(make_feeds(inputs, time_axes, steps_per_frame, n_frames))
-                for n_frames in candidate
-            ]
+            runs: list[_Run] = []
+            for n_frames in candidate:
+                arrays = session.run(make_feeds(inputs, time_axes, steps_per_frame, n_frames))
+                runs.append(_Run.of(arrays, runs[0].values if runs else _small(arrays)))
+                del arrays  # every tensor of the graph: gigabytes, for a large one
         except ModelError as failed:
             error = failed
             continue
@@ -119,20 +120,41 @@ def make_feeds(
     return feeds
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is kept of one run."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, np.dtype[np.generic]]
+    values: Mapping[str, AnyArray]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, AnyArray], kept: Iterable[str]) -> _Run:
+        """Take the shapes, and copies of the arrays that are kept."""
+        return cls(
+            {name: array.shape for name, array in arrays.items()},
+            {name: array.dtype for name, array in arrays.items()},
+            {name: arrays[name].copy() for name in kept},
+        )
+
+
+def _small(arrays: Mapping[str, AnyArray]) -> list[str]:
+    """Return the names of the tensors that are kept with their values."""
+    return [
+        name for name, array in arrays.items() if array.dtype.kind in "iubf" and array.size <= _MAX_VALUE_SIZE
+    ]
+
+
 def _record(
-    runs: Sequence[Mapping[str, AnyArray]],
+    runs: Sequence[_Run],
     n_frames: tuple[int, ...],
     inputs: Mapping[str, ir.Value],
     time_axes: Mapping[str, int],
     steps_per_frame: Mapping[str, int],
 ) -> Probe:
-    shapes = {name: tuple(run[name].shape for run in runs) for name in runs[0]}
-    values = {
-        name: tuple(run[name] for run in runs)
-        for name, array in runs[0].items()
-        if array.dtype.kind in "iubf" and array.size <= _MAX_VALUE_SIZE
-    }
-    dtypes = {name: array.dtype for name, array in runs[0].items()}
+    shapes = {name: tuple(run.shapes[name] for run in runs) for name in runs[0].shapes}
+    values = {name: tuple(run.values[name] for run in runs) for name in runs[0].values}
+    dtypes = dict(runs[0].dtypes)
     for n in n_frames:
         for name, array in make_feeds(inputs, time_axes, steps_per_frame, n).items():
             shapes[name] = (*shapes.get(name, ()), array.shape)
