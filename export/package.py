@@ -43,6 +43,9 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         If something is there that must not, or can't, be replaced.
     """
     is_addon = target.suffix == ADDON_SUFFIX
+    nearest = next(folder for folder in target.absolute().parents if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ParameterError(f"out={str(target)!r}: {nearest} must be a folder that can be written to")
     if not target.exists() and not target.is_symlink():
         return
     if target.is_dir() == is_addon:

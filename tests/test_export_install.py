@@ -120,6 +120,14 @@ def test_what_is_no_voice_is_never_replaced(tmp_path, overwrite):
         check_target(tmp_path / "folder.addon", overwrite=overwrite)
 
 
+def test_a_place_that_can_not_be_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ParameterError, match="file must be a folder that can be written to"):
+        check_target(tmp_path / "file" / "deep" / "voice", overwrite=False)
+    check_target(tmp_path / "new" / "deep" / "voice", overwrite=False)
+    check_target(Path("voice"), overwrite=False)
+
+
 # --- trouble on the way ----------------------------------------------------------------------
 
 

@@ -16,18 +16,22 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from balacoon_tk.errors import ModelError
+from balacoon_tk.export.graph.vits_noise import (
+    RENAMES,
+    factors_of,
+    find_noises,
+    find_scale,
+    find_scaled,
+    find_sum,
+    label,
+    not_a_voice,
+    required,
+)
 from balacoon_tk.export.graph.walk import ancestors, descendants, read_by
 
 __all__ = ["Prior", "Seams", "Table", "find_seams"]
 
-_RANDOM = frozenset({"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"}) | {
-    "RandomUniform",
-    "RandomUniformLike",
-}
-_NORMAL = ("RandomNormalLike", "RandomNormal")
-_RENAMES = frozenset({"Identity", "Cast"})
-_KEEPS_ORDER = _RENAMES | {"Squeeze", "Unsqueeze", "Reshape"}
+_KEEPS_ORDER = RENAMES | {"Squeeze", "Unsqueeze", "Reshape"}
 _INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
 
 
@@ -93,16 +97,16 @@ def find_seams(graph: ir.Graph) -> Seams:
     phonemes, speakers = _find_tables(graph)
     ceil, products = _find_path(graph, phonemes)
     behind_ceil = ancestors([ceil.outputs[0]])
-    frame_noise, duration_noise = _find_noises(graph, behind_ceil)
-    frames, noise_factors = _add_of(graph, frame_noise)
+    frame_noise, duration_noise = find_noises(graph, behind_ceil)
+    frames, noise_factors = find_sum(graph, frame_noise)
     mean, log_scale = _tell_apart(graph, products, frames, noise_factors)
-    scaled, noise_w = _scaled(graph, duration_noise)
+    scaled, noise_w = find_scaled(graph, duration_noise)
     durations = _end_of_durations(ceil)
     return Seams(
         phonemes=phonemes,
         lengths=_find_lengths(graph, phonemes, speakers),
         speakers=speakers,
-        before_ceil=_required(ceil.inputs[0]),
+        before_ceil=required(ceil.inputs[0]),
         durations=durations,
         encodings=mean,
         log_scales=log_scale,
@@ -110,26 +114,12 @@ def find_seams(graph: ir.Graph) -> Seams:
         frame_noise=frame_noise,
         duration_noise=duration_noise,
         scaled_duration_noise=scaled,
-        noise_scale=_scale_among(graph, noise_factors, "the frames' noise"),
-        length_scale=_scale_among(graph, _factors(_required(ceil.inputs[0])), "the durations"),
+        noise_scale=find_scale(graph, noise_factors, "the frames' noise"),
+        length_scale=find_scale(graph, factors_of(required(ceil.inputs[0])), "the durations"),
         noise_w=noise_w,
         total_frames=_find_totals(graph, durations, frames),
         samples=_find_samples(graph, frames),
     )
-
-
-def _refuse(what: str) -> ModelError:
-    return ModelError(f"not a VITS voice: {what}")
-
-
-def _label(node: ir.Node) -> str:
-    return f"{node.op_type} node {node.name or (node.outputs[0].name if node.outputs else '')!r}"
-
-
-def _required(value: ir.Value | None) -> ir.Value:
-    if value is None:
-        raise _refuse("an input of a node is left out where there must be one")
-    return value
 
 
 # --- inputs ----------------------------------------------------------------------------------
@@ -149,12 +139,12 @@ def _find_tables(graph: ir.Graph) -> tuple[Table, Table | None]:
             continue
         n_axes = max(len(ids.shape), 1)
         if n_axes in found and found[n_axes].input is not ids:
-            raise _refuse(
+            raise not_a_voice(
                 f"two inputs, {found[n_axes].input.name!r} and {ids.name!r}, are looked up in tables"
             )
         found.setdefault(n_axes, Table(ids, node.outputs[0], table.const_value.numpy().shape[0]))
     if 2 not in found:
-        raise _refuse(
+        raise not_a_voice(
             "no phoneme ids found (an integer input with two axes that is looked up in an embedding)"
         )
     return found[2], found.get(1)
@@ -173,10 +163,12 @@ def _find_lengths(graph: ir.Graph, phonemes: Table, speakers: Table | None) -> i
     others = [value for value in others if value.uses() and value.dtype != ir.DataType.FLOAT]
     for value in others:
         if value.dtype not in _INTEGERS or value.shape is None or len(value.shape) != 1:
-            raise _refuse(f"input {value.name!r} is none of phoneme ids, their number, scales and speaker")
+            raise not_a_voice(
+                f"input {value.name!r} is none of phoneme ids, their number, scales and speaker"
+            )
     if len(others) > 1:
         names = ", ".join(repr(value.name) for value in others)
-        raise _refuse(f"inputs {names} could each be the number of phonemes")
+        raise not_a_voice(f"inputs {names} could each be the number of phonemes")
     return others[0] if others else None
 
 
@@ -187,7 +179,7 @@ def _find_path(graph: ir.Graph, phonemes: Table) -> tuple[ir.Node, list[ir.Node]
     """Find the Ceil that makes durations, and the two products with the path that follows from it."""
     ceils = [node for node in graph if node.op_type == "Ceil"]
     if not ceils:
-        raise _refuse("no duration Ceil found")
+        raise not_a_voice("no duration Ceil found")
     from_text = descendants(graph, [phonemes.rows])
     most: list[ir.Node] = []
     for ceil in ceils:
@@ -202,7 +194,7 @@ def _find_path(graph: ir.Graph, phonemes: Table) -> tuple[ir.Node, list[ir.Node]
         if len(products) == 2:
             return ceil, products
         most = max(most, products, key=len)
-    raise _refuse(
+    raise not_a_voice(
         f"{len(most)} products of an alignment path and a prior found after the duration Ceil, not 2"
     )
 
@@ -211,7 +203,7 @@ def _operands(
     product: ir.Node, after: set[ir.Value], from_text: set[ir.Value]
 ) -> tuple[ir.Value, bool] | None:
     """Return the prior and whether it is the second operand; None if this is no product with the path."""
-    a, b = _required(product.inputs[0]), _required(product.inputs[1])
+    a, b = required(product.inputs[0]), required(product.inputs[1])
     if a in after and b not in after and b in from_text:
         return b, True
     if b in after and a not in after and a in from_text:
@@ -224,87 +216,12 @@ def _end_of_durations(ceil: ir.Node) -> ir.Value:
     value = ceil.outputs[0]
     while True:
         readers = value.consumers()
-        if len(readers) != 1 or readers[0].op_type not in _RENAMES | {"Mul", "Clip", "Max"}:
+        if len(readers) != 1 or readers[0].op_type not in RENAMES | {"Mul", "Clip", "Max"}:
             return value
         value = readers[0].outputs[0]
 
 
-# --- noise and scales ------------------------------------------------------------------------
-
-
-def _find_noises(graph: ir.Graph, behind_ceil: set[ir.Value]) -> tuple[ir.Value, ir.Value | None]:
-    frame_noises: list[ir.Node] = []
-    duration_noises: list[ir.Node] = []
-    for node in graph:
-        if node.op_type not in _RANDOM:
-            continue
-        mean, scale = (node.attributes.get(name) for name in ("mean", "scale"))
-        standard = (mean is None or mean.as_float() == 0) and (scale is None or scale.as_float() == 1)
-        if node.op_type not in _NORMAL or not standard:
-            raise _refuse(f"{_label(node)} draws something else than standard normal noise")
-        (duration_noises if node.outputs[0] in behind_ceil else frame_noises).append(node)
-    if len(duration_noises) > 1:
-        raise _refuse(f"the duration predictor draws noise twice, in {_label(duration_noises[1])} as well")
-    if not frame_noises:
-        raise _refuse("no noise (RandomNormalLike) is drawn for the frames")
-    if len(frame_noises) > 1:
-        raise _refuse(f"noise is drawn after the durations twice, in {_label(frame_noises[1])} as well")
-    return frame_noises[0].outputs[0], duration_noises[0].outputs[0] if duration_noises else None
-
-
-def _add_of(graph: ir.Graph, noise: ir.Value) -> tuple[ir.Value, list[ir.Value]]:
-    """Follow the frames' noise to where it is added to the mean; also return what it is multiplied by."""
-    value = noise
-    while True:
-        readers = [node for node in value.consumers() if node.op_type != "Shape"]
-        if len(readers) != 1 or readers[0].op_type not in _RENAMES | {"Mul", "Add"}:
-            found = ", ".join(_label(node) for node in readers) or "nothing"
-            raise _refuse(f"the frames' noise is not scaled and added to a mean, but goes into {found}")
-        node = readers[0]
-        if node.op_type == "Add":
-            return node.outputs[0], [factor for factor in _factors(value) if factor is not noise]
-        value = node.outputs[0]
-
-
-def _factors(value: ir.Value) -> list[ir.Value]:
-    """Take a product apart."""
-    node = value.producer()
-    if node is not None and node.op_type == "Mul":
-        return [factor for operand in node.inputs for factor in _factors(_required(operand))]
-    if node is not None and node.op_type in _RENAMES:
-        return _factors(_required(node.inputs[0]))
-    return [value]
-
-
-def _is_scale(graph: ir.Graph, value: ir.Value) -> bool:
-    """Whether a value depends on inputs of floating point only: what a caller sets, not what was spoken."""
-    if value.is_initializer():
-        return False
-    behind = ancestors([value])
-    if any((node := other.producer()) is not None and node.op_type in _RANDOM for other in behind):
-        return False
-    sources = [source for source in graph.inputs if source in behind and not source.is_initializer()]
-    return bool(sources) and all(source.dtype == ir.DataType.FLOAT for source in sources)
-
-
-def _scale_among(graph: ir.Graph, factors: list[ir.Value], what: str) -> ir.Value:
-    scales = [factor for factor in factors if _is_scale(graph, factor)]
-    if len(scales) != 1:
-        raise _refuse(f"{what} must be multiplied by one scale that is an input, not {len(scales)}")
-    return scales[0]
-
-
-def _scaled(graph: ir.Graph, noise: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:
-    """Follow the duration predictor's noise to its product with a scale, if it has one."""
-    if noise is None:
-        return None, None
-    value = noise
-    while len(readers := value.consumers()) == 1 and readers[0].op_type in _RENAMES | {"Mul"}:
-        node, value = readers[0], readers[0].outputs[0]
-        if node.op_type == "Mul":
-            scales = [v for v in node.inputs if v is not None and _is_scale(graph, v)]
-            return (value, scales[0]) if scales else (noise, None)
-    return noise, None
+# --- mean and log scale ---------------------------------------------------------------------
 
 
 def _tell_apart(
@@ -313,18 +230,18 @@ def _tell_apart(
     """Tell the mean from the log scale: the one of which an Exp is taken, to scale the noise."""
     exponents = [node for factor in noise_factors if (node := factor.producer()) and node.op_type == "Exp"]
     if len(exponents) != 1:
-        raise _refuse(f"the frames' noise must be multiplied by one Exp, not {len(exponents)}")
+        raise not_a_voice(f"the frames' noise must be multiplied by one Exp, not {len(exponents)}")
     in_scale = ancestors([exponents[0].outputs[0]])
     scales = [product for product in products if product.outputs[0] in in_scale]
     in_frames = ancestors([frames])
     means = [p for p in products if p not in scales and p.outputs[0] in in_frames]
     if len(scales) != 1 or len(means) != 1:
-        raise _refuse("the products with the path are not one mean and one log scale of the frames")
+        raise not_a_voice("the products with the path are not one mean and one log scale of the frames")
     return _prior(graph, means[0]), _prior(graph, scales[0])
 
 
 def _prior(graph: ir.Graph, product: ir.Node) -> Prior:
-    a, b = _required(product.inputs[0]), _required(product.inputs[1])
+    a, b = required(product.inputs[0]), required(product.inputs[1])
     # The path depends on the durations, so on everything that the prior depends on, and on more.
     return Prior(b, True) if len(ancestors([a])) > len(ancestors([b])) else Prior(a, False)
 
@@ -336,7 +253,7 @@ def _find_samples(graph: ir.Graph, frames: ir.Value) -> ir.Value:
     after = descendants(graph, [frames])
     outputs = [value for value in graph.outputs if value in after]
     if len(outputs) != 1:
-        raise _refuse(f"{len(outputs)} outputs depend on the frames, not 1")
+        raise not_a_voice(f"{len(outputs)} outputs depend on the frames, not 1")
     return outputs[0]
 
 
@@ -347,6 +264,6 @@ def _find_totals(graph: ir.Graph, durations: ir.Value, frames: ir.Value) -> tupl
     for node in graph:
         if node.outputs and durations in read_by(node) and any(value in needed for value in node.outputs):
             if node.op_type != "ReduceSum":
-                raise _refuse(f"the decoder reads the durations by {_label(node)}, not only by their sum")
+                raise not_a_voice(f"the decoder reads the durations by {label(node)}, not only by their sum")
             totals.append(node.outputs[0])
     return tuple(totals)
