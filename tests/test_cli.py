@@ -525,6 +525,12 @@ def test_inspect_says_what_a_lone_graph_is(cli, tiny_voice_folder):
     assert report["inputs"] == [{"name": "frames", "dtype": "float32", "shape": [1, 8, "n_frames"]}]
 
 
+def test_what_an_utterance_costs_once_is_not_counted_for_a_frame(cli, tiny_speakers_folder):
+    report = json.loads(cli("inspect", tiny_speakers_folder, "--json").out)
+    assert report["decoder"]["op_counts"]["Conv"] == 3, "one of them for the speaker"
+    assert report["decoder"]["multiply_adds"]["total"] == 420
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
