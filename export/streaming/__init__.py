@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk.decoder.graph import StreamingSpec, TimeInput, TimeOutput
-from balacoon_tk.errors import ModelError
+from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.graph.analysis import Analysis
 from balacoon_tk.export.graph.prepare import analyse_model
 from balacoon_tk.export.streaming.plan import DEFAULT_CHUNK_FRAMES, Plan, make_plan
@@ -51,10 +51,12 @@ def make_streaming(
     NotStreamableError
         If a node looks at the whole time axis, or isn't known: `node`, `op_type` and `reason` say more.
     ModelError
-        If the graph can't be run, has no time axis, or has several candidates for it.
+        If the graph can't be run, has no time axis or several candidates for it, or is stateful
+        already.
     ParameterError
-        If `time_inputs` or `chunk_frames` don't fit.
+        If `model` is no ModelProto, or `time_inputs` or `chunk_frames` don't fit.
     """
+    _check_arguments(model, time_inputs, chunk_frames)
     analysis = analyse_model(model, time_inputs=None if time_inputs is None else dict(time_inputs))
     plan = make_plan(analysis, chunk_frames=chunk_frames)
     return _assemble(model, analysis, plan, rewrite(analysis, plan))
@@ -74,6 +76,20 @@ def streaming_spec(model: onnx.ModelProto) -> StreamingSpec:
     raise ModelError("not a stateful graph; make_streaming makes one")
 
 
+def _check_arguments(model: object, time_inputs: object, chunk_frames: object) -> None:
+    if not isinstance(model, onnx.ModelProto):
+        raise ParameterError(f"model must be an onnx.ModelProto, not {type(model).__name__}")
+    if any(item.key == StreamingSpec.METADATA_KEY for item in model.metadata_props):
+        raise ModelError("the graph is stateful already")
+    if not isinstance(chunk_frames, int) or chunk_frames < 1:
+        raise ParameterError(f"chunk_frames={chunk_frames!r} must be an int >= 1")
+    if time_inputs is not None and not isinstance(time_inputs, Mapping):
+        raise ParameterError(f"time_inputs={time_inputs!r} must be a mapping of names to axes")
+    for name, axis in (time_inputs or {}).items():
+        if not isinstance(axis, int) or isinstance(axis, bool):
+            raise ParameterError(f"time_inputs[{name!r}]={axis!r} must be an int")
+
+
 def _assemble(
     model: onnx.ModelProto, analysis: Analysis, plan: Plan, rewritten: Rewritten
 ) -> onnx.ModelProto:
@@ -81,7 +97,7 @@ def _assemble(
     inputs = [
         _time_last_input(name, analysis, rewritten)
         if name in analysis.inputs.axes
-        else rewritten.values[name]
+        else _timeless_input(rewritten.values[name])
         for value in source.inputs
         if (name := str(value.name)) not in source.initializers
     ]
@@ -90,7 +106,7 @@ def _assemble(
         inputs=tuple(TimeInput(name, steps) for name, steps in analysis.inputs.steps_per_frame.items()),
         outputs=tuple(_time_output(name, analysis, rewritten) for name in analysis.outputs),
         states=tuple(builder.states),
-        fingerprint=hashlib.sha256(model.SerializeToString()).hexdigest(),
+        fingerprint=_fingerprint(model, plan, rewritten),
         last_input=str(builder.last.name),
         min_first_frames=rewritten.min_first_frames,
         min_push_frames=rewritten.min_push_frames,
@@ -98,6 +114,10 @@ def _assemble(
         recomputed_share=plan.recomputed_share,
         planned_chunk_frames=plan.chunk_frames,
     )
+    shapes = {state.output: (state.axis, state.shape) for state in builder.states}
+    for value in builder.state_outputs:
+        axis, sizes = shapes[str(value.name)]
+        value.shape = ir.Shape([f"n_{value.name}" if k == axis else n for k, n in enumerate(sizes)])
     graph = ir.Graph(
         [*inputs, builder.last, *builder.state_inputs],
         [*outputs, *builder.state_outputs],
@@ -115,6 +135,20 @@ def _assemble(
     RemoveUnusedNodesPass()(result)
     graph.sort()
     return ir.to_proto(result)
+
+
+def _fingerprint(model: onnx.ModelProto, plan: Plan, rewritten: Rewritten) -> str:
+    """Tell graphs apart whose states can't be exchanged: other weights, or another plan."""
+    digest = hashlib.sha256(model.SerializeToString(deterministic=True))
+    digest.update(repr((plan.describe(), rewritten.builder.states)).encode())
+    return digest.hexdigest()
+
+
+def _timeless_input(value: ir.Value) -> ir.Value:
+    """Return an input without time; its dynamic axes are the batch, which is 1."""
+    if value.shape is not None:
+        value.shape = ir.Shape([n if isinstance(n, int) else 1 for n in value.shape])
+    return value
 
 
 def _time_last_input(name: str, analysis: Analysis, rewritten: Rewritten) -> ir.Value:
