@@ -73,7 +73,7 @@ def verify_streaming(
     reference = _Reference(original, time_inputs)
     lag_frames = reference.lag_frames(graph)
     rng = np.random.default_rng(seed)
-    lengths = (1, max(2, lag_frames // 2), lag_frames + 1, 2 * lag_frames + 71)
+    lengths = (1, max(2, lag_frames // 2), lag_frames + 1, lag_frames + 71)
     cases = [reference.random(graph, n, seed + k) for k, n in enumerate(lengths)]
     cases += [dict(utterance) for utterance in utterances or ()]
     worst = worst_whole = 0.0
