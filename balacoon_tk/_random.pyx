@@ -70,7 +70,7 @@ cdef inline void box_muller(const uint32_t* first, const uint32_t* second, float
         cosine = <float>(1.0 / 24.0) - y * cosine
         cosine = <float>(1.0 / 2.0) - y * cosine
         cosine = <float>1.0 - y * cosine
-        r = radius(first[i]) * <float>(1 - <int32_t>(turn & 2))  # quarters 2 and 3 are 0 and 1, turned by half
+        r = radius(first[i]) * <float>(1 - <int32_t>(turn & 2))  # 2 and 3 are 0 and 1 turned by half
         normals[4 * i] = r * (-sine if turn & 1 else cosine)
         normals[4 * i + 1] = r * (cosine if turn & 1 else sine)
 
