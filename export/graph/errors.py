@@ -31,3 +31,7 @@ class NotStreamableError(ModelError):
             f"{self.op_type} node {self.node!r} can't be streamed exactly: {reason}. "
             'What still works: decode the whole utterance, or strategy="overlap", which is approximate here.'
         )
+
+    def advise(self, advice: str) -> None:
+        """Add a sentence to the message: what else can be done about it."""
+        self.args = (f"{self.args[0]} {advice}",)

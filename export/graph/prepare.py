@@ -12,6 +12,7 @@ from onnx_ir.passes.common import (
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.graph.analysis import Analysis, analyse
+from balacoon_tk.export.graph.errors import NotStreamableError
 from balacoon_tk.export.graph.time_inputs import TimeInputs, find_time_inputs
 from balacoon_tk.export.passes.fix_shapes import FixShapesPass
 from balacoon_tk.export.passes.fold_masks import fold_uniform
@@ -61,4 +62,14 @@ def analyse_model(
     ModelError
         If the graph can't be run, or has no time axis.
     """
-    return analyse(*prepare(model, time_inputs=time_inputs))
+    prepared, inputs = prepare(model, time_inputs=time_inputs)
+    try:
+        return analyse(prepared, inputs)
+    except NotStreamableError as error:
+        symbols = [name for name in inputs.axes if inputs.probe.dtypes[name].kind in "iu"]
+        if symbols:
+            error.advise(
+                f"The input {symbols[0]!r} holds symbols, not frames: if the graph goes from text to "
+                "samples, cut out what comes after the frames and stream that."
+            )
+        raise
