@@ -111,16 +111,26 @@ def _plain_copy(model: Module) -> Module:
     """Return a copy for inference on the CPU, without weight norm, old or new."""
     import torch
     from torch.nn.utils import parametrize
+    from torch.nn.utils.weight_norm import WeightNorm
 
+    for part in model.modules():
+        for hook in part._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm):
+                hook(part, ())  # as before a run: the weight it left in a training step can't be copied
     module: Module = copy.deepcopy(model).to("cpu").eval()
     if isinstance(module, torch.jit.ScriptModule):
         return module
-    for part in module.modules():
+    for part in list(module.modules()):
         with contextlib.suppress(ValueError):  # it has none of the old kind
             torch.nn.utils.remove_weight_norm(part)
         if parametrize.is_parametrized(part):
-            for name in list(part.parametrizations):
-                parametrize.remove_parametrizations(part, name)
+            # By hand: torch's own way alters the class, which the copy shares with the caller's module.
+            values = {name: getattr(part, name) for name in part.parametrizations}
+            plain = parametrize.type_before_parametrizations(part)
+            del part.parametrizations
+            part.__class__ = plain
+            for name, value in values.items():
+                setattr(part, name, torch.nn.Parameter(value))
     return module
 
 
