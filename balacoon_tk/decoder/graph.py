@@ -187,7 +187,7 @@ class DecoderGraph:
             self.time_inputs = tuple(item.name for item in self.streaming.inputs)
             self.outputs = tuple(item.name for item in self.streaming.outputs)
         else:
-            self.time_inputs = tuple(n for n, s in self.inputs.items() if _is_dynamic(s.shape[-1:]))
+            self.time_inputs = _time_inputs(self.inputs)
             self.outputs = tuple(self.session.outputs)
         if not self.time_inputs:
             raise ModelError(f"{self.session.label}: no input has a time axis (a dynamic last axis)")
@@ -196,7 +196,9 @@ class DecoderGraph:
         }
 
     def check(self, frames: Frames) -> dict[str, AnyArray]:
-        """Check the shapes and dtypes of one push and return it by input name.
+        """Check the shapes and dtypes of one push and return copies by input name.
+
+        Copies, because frames may have to wait while the caller fills the same buffer again.
 
         Raises
         ------
@@ -221,12 +223,12 @@ class DecoderGraph:
                 raise ParameterError(
                     f"{item.name} has {n_steps} steps: must be {n_frames} frames of {item.steps_per_frame}"
                 )
-        return feeds
+        return {name: np.array(array, order="C") for name, array in feeds.items()}
 
     def n_frames(self, feeds: Mapping[str, AnyArray]) -> int:
         """Return the number of frames in one push."""
-        if self.streaming is None:
-            return int(feeds[self.time_inputs[0]].shape[-1])
+        if self.streaming is None:  # then a frame is a step of the slowest input
+            return min(int(feeds[name].shape[-1]) for name in self.time_inputs)
         first = self.streaming.inputs[0]
         return int(feeds[first.name].shape[-1]) // first.steps_per_frame
 
@@ -251,7 +253,7 @@ class DecoderGraph:
             raise ModelError(f"{self.session.label}: not a stateful graph; make_streaming makes one")
         names = [*self.outputs, *(spec.output for spec in self.streaming.states)]
         keys = [*self.outputs, *(spec.input for spec in self.streaming.states)]
-        flag = {self.streaming.last_input: _LAST[last]()}
+        flag = {self.streaming.last_input: to_tensor(np.array([last], dtype=np.int64))}
         return dict(zip(keys, self.session.run_tensors({**feeds, **state, **flag}, names), strict=True))
 
     def shaped(self, arrays: Mapping[str, AnyArray]) -> Samples:
@@ -259,15 +261,15 @@ class DecoderGraph:
         return arrays[self.outputs[0]] if len(self.outputs) == 1 else dict(arrays)
 
 
-def _flag(value: int) -> Tensor:
-    return to_tensor(np.array([value], dtype=np.int64))
-
-
-_LAST = {False: lambda: _flag(0), True: lambda: _flag(1)}
-
-
-def _is_dynamic(axes: tuple[int | str | None, ...]) -> bool:
-    return any(not isinstance(axis, int) for axis in axes)
+def _time_inputs(inputs: Mapping[str, TensorSpec]) -> tuple[str, ...]:
+    """Return the inputs whose last axis is dynamic, unless that is the batch axis."""
+    batches = {spec.shape[0] for spec in inputs.values() if len(spec.shape) > 1} - {None}
+    found = []
+    for name, spec in inputs.items():
+        last = spec.shape[-1] if spec.shape else 1
+        if not isinstance(last, int) and last not in batches and "batch" not in str(last).lower():
+            found.append(name)
+    return tuple(found)
 
 
 def _check_array(name: str, array: AnyArray, spec: TensorSpec) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.chunking import overlap_window
 from balacoon_tk.decoder.full import empty_outputs, join_feeds
@@ -66,8 +68,9 @@ class OverlapDecoder:
             first_held = n_after - self._graph.n_frames(held)
             part = self._cut(held, window.start - first_held, window.stop - first_held)
             decoded = self._graph.decode(part)[self._graph.outputs[0]]
-            kept = trim(decoded.reshape(-1), window, hop_length=self.hop_length)
-            samples: AnyArray = kept.reshape(*decoded.shape[:-1], -1)
+            rows = decoded.reshape(-1, decoded.shape[-1])
+            kept = [trim(row, window, hop_length=self.hop_length) for row in rows]
+            samples: AnyArray = np.stack(kept).reshape(*decoded.shape[:-1], -1)
         else:
             samples = empty_outputs(self._graph)[self._graph.outputs[0]]
         # The next window begins at most so many frames before the newest one.

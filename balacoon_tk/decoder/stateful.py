@@ -10,7 +10,7 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.decoder.full import empty_outputs, join_feeds
 from balacoon_tk.decoder.graph import DecoderGraph, Frames, Samples
-from balacoon_tk.errors import ModelError, StreamStateError
+from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
 from balacoon_tk.session import GraphSource, Tensor, to_tensor
 
 __all__ = ["StatefulDecoder", "StreamState"]
@@ -133,11 +133,11 @@ class StatefulDecoder:
         before = None
         if self._before is not None:
             state, feeds, n_given = self._before
-            before = (_to_arrays(state), dict(feeds), dict(n_given))
+            before = (_to_arrays(state), _copies(feeds), dict(n_given))
         return StreamState(
             fingerprint=self._spec.fingerprint,
             tensors=_to_arrays(self._state),
-            waiting=None if self._waiting is None else dict(self._waiting),
+            waiting=None if self._waiting is None else _copies(self._waiting),
             before=before,
             done=self._done,
         )
@@ -148,22 +148,54 @@ class StatefulDecoder:
         Raises
         ------
         StreamStateError
-            If the snapshot is of another graph; the stream is left as it was.
+            If the snapshot is of another graph, or damaged; the stream is left as it was.
         """
+        if not isinstance(state, StreamState):
+            raise StreamStateError(f"a state must be a StreamState, not {type(state).__name__}")
         if state.fingerprint != self._spec.fingerprint:
             raise StreamStateError("the state was taken from a stream over another graph")
-        tensors = {name: to_tensor(array) for name, array in state.tensors.items()}
-        before = None
-        if state.before is not None:
-            earlier, feeds, n_given = state.before
-            before = (
-                {name: to_tensor(array) for name, array in earlier.items()},
-                dict(feeds),
-                dict(n_given),
+        try:
+            tensors = self._checked(state.tensors)
+            waiting = None if state.waiting is None else self._graph.check(state.waiting)
+            before = None
+            if state.before is not None:
+                earlier, feeds, n_given = state.before
+                before = (self._checked(earlier), self._graph.check(feeds), self._checked_counts(n_given))
+        except (AttributeError, ParameterError, TypeError, ValueError) as error:
+            raise StreamStateError(f"the state is damaged: {error}") from error
+        if not isinstance(state.done, bool):
+            raise StreamStateError(f"the state is damaged: done={state.done!r} must be a bool")
+        self._state, self._before, self._waiting, self._done = tensors, before, waiting, state.done
+
+    def _checked(self, arrays: Mapping[str, object]) -> dict[str, Tensor]:
+        """Return copies of a snapshot's tensors, if they can be a state of this graph."""
+        specs = {spec.input: spec for spec in self._spec.states}
+        if arrays.keys() != specs.keys():
+            raise ParameterError(f"states {sorted(arrays)} must be {sorted(specs)}")
+        tensors = {}
+        for name, spec in specs.items():
+            array = arrays[name]
+            if not isinstance(array, np.ndarray) or array.dtype != spec.dtype:
+                raise ParameterError(f"{name} must be an array of {spec.dtype}")
+            longest = [spec.max_length if k == spec.axis else n for k, n in enumerate(spec.shape)]
+            fits = array.ndim == len(longest) and all(
+                n == most or (k == spec.axis and n < most)
+                for k, (n, most) in enumerate(zip(array.shape, longest, strict=True))
             )
-        self._state, self._before = tensors, before
-        self._waiting = None if state.waiting is None else dict(state.waiting)
-        self._done = state.done
+            if not fits:
+                raise ParameterError(f"{name} has shape {array.shape}: must be {longest}, or shorter")
+            tensors[name] = to_tensor(array.copy())
+        return tensors
+
+    def _checked_counts(self, counts: Mapping[str, object]) -> dict[str, int]:
+        if counts.keys() != set(self._graph.outputs):
+            raise ParameterError(f"outputs {sorted(counts)} must be {sorted(self._graph.outputs)}")
+        checked = {}
+        for name, count in counts.items():
+            if not isinstance(count, int) or count < 0:
+                raise ParameterError(f"{name}={count!r} must be an int >= 0")
+            checked[name] = count
+        return checked
 
     def _run(self, state: _State, feeds: dict[str, AnyArray], last: bool) -> dict[str, AnyArray]:
         tensors = self._graph.run({name: to_tensor(array) for name, array in feeds.items()}, state, last=last)
@@ -181,3 +213,7 @@ class StatefulDecoder:
 
 def _to_arrays(state: _State) -> dict[str, AnyArray]:
     return {name: np.array(tensor.numpy()) for name, tensor in state.items()}
+
+
+def _copies(feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    return {name: array.copy() for name, array in feeds.items()}
