@@ -1,0 +1,222 @@
+"""Every operator that has a rule and no window over time: a tiny graph each, streamed against the whole run.
+
+Each stands between two convolutions, so that it is run on pieces, inside a segment and at a cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from streaming_laws import assert_streams
+from tiny_graphs import TO_THE_END, TinyGraph
+
+N = 4
+"""Channels before the operator."""
+
+ELEMENTWISE: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(
+        ("Abs", "Acos", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp"), {}
+    ),
+    **dict.fromkeys(
+        ("Floor", "HardSwish", "Identity", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round"), {}
+    ),
+    **dict.fromkeys(("Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Tan"), {}),
+    **dict.fromkeys(("Tanh", "Gelu", "Dropout"), {}),
+    "Celu": {"alpha": 0.7},
+    "Elu": {"alpha": 0.5},
+    "HardSigmoid": {"alpha": 0.3},
+    "LeakyRelu": {"alpha": 0.1},
+    "Shrink": {"lambd": 0.4},
+    "ThresholdedRelu": {"alpha": 0.2},
+}
+
+
+def between(build: Callable[[TinyGraph, str], str], *, n_after: int = N, opset: int = 20) -> onnx.ModelProto:
+    """An operator between two convolutions; it takes N channels and gives `n_after`."""
+    g = TinyGraph(opset=opset)
+    x = g.conv(g.frames(), N, N, 3, pads=[1, 1])
+    return g.model(g.conv(build(g, x), n_after, 2, 4, pads=[2, 1]))
+
+
+def test_elementwise_operators_stream() -> None:
+    g = TinyGraph(opset=20)
+    x = g.conv(g.frames(), N, N, 3, pads=[1, 1])
+    x = g.op("Sigmoid", x)  # where every one of them is defined
+    parts = [g.op(op_type, x, **attributes) for op_type, attributes in ELEMENTWISE.items()]
+    parts.append(g.op("Acosh", g.op("Add", x, g.number(1))))
+    parts.append(g.op("Cast", g.op("Cast", x, to=TensorProto.DOUBLE), to=TensorProto.FLOAT))
+    joined = g.op("Concat", *parts, axis=1)
+    assert_streams(g.model(g.conv(joined, N * len(parts), 2, 4, pads=[2, 1])))
+
+
+def test_logical_operators_stream() -> None:
+    g = TinyGraph(opset=20)
+    x = g.conv(g.frames(), N, N, 3, pads=[1, 1])
+    zero, half = g.number(0), g.number(0.5)
+    a, b = g.op("Greater", x, zero), g.op("Less", x, half)
+    masks = [a, b, g.op("GreaterOrEqual", x, half), g.op("LessOrEqual", x, zero), g.op("Equal", x, zero)]
+    masks += [g.op("And", a, b), g.op("Or", a, b), g.op("Xor", a, b), g.op("Not", a)]
+    masks += [g.op("IsNaN", x), g.op("IsInf", x)]
+    whole = g.op("Cast", x, to=TensorProto.INT32)
+    three = g.const(3, np.int32)
+    bits = [g.op(op, whole, three) for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")]
+    bits += [g.op("BitwiseNot", whole), g.op("Mod", whole, three)]
+    parts = [g.op("Cast", y, to=TensorProto.FLOAT) for y in [*masks, *bits]]
+    parts.append(g.op("Where", a, x, half))
+    joined = g.op("Concat", *parts, axis=1)
+    assert_streams(g.model(g.conv(joined, N * len(parts), 2, 4, pads=[2, 1])))
+
+
+def test_broadcasting_operators_stream_branches_of_different_lag() -> None:
+    g = TinyGraph(opset=20)
+    x = g.frames()
+    y = g.conv(x, N, N, 7, pads=[3, 3])
+    z = g.conv(x, N, 1, 5, pads=[0, 4])
+    channel = g.weight(N, 1)
+    parts = [g.op(op, x, y) for op in ("Add", "Sub", "Mul")]
+    parts += [g.op("Div", y, g.op("Exp", x)), g.op("Pow", g.op("Abs", y), g.op("Sigmoid", x))]
+    parts += [g.op(op, x, y, z) for op in ("Sum", "Mean", "Max", "Min")]
+    parts += [g.op("PRelu", x, channel), g.op("Clip", y, g.number(-0.5), g.number(0.6))]
+    parts += [g.op("Where", g.op("Less", x, z), y, channel), g.op("CastLike", y, channel)]
+    joined = g.op("Concat", *parts, axis=1)
+    assert_streams(g.model(g.conv(joined, N * len(parts), 2, 4, pads=[2, 1])))
+
+
+def by_steps(build: Callable[[TinyGraph, str], str]) -> Callable[[TinyGraph, str], str]:
+    """Put the channels last for an operator that works on the last axis."""
+    return lambda g, x: g.transpose(build(g, g.transpose(x, 0, 2, 1)), 0, 2, 1)
+
+
+def quantized(g: TinyGraph, x: str) -> str:
+    scale, zero = g.const([0.02, 0.03, 0.04, 0.05], np.float32), g.const([1, 2, 3, 4], np.uint8)
+    y = g.op("QuantizeLinear", x, scale, zero, axis=1)
+    return g.op("DequantizeLinear", y, scale, zero, axis=1)
+
+
+def integer_product(g: TinyGraph, x: str) -> str:
+    y = g.op("QuantizeLinear", x, g.number(0.02), g.const(7, np.uint8))
+    y = g.op("MatMulInteger", y, g.const(np.arange(12).reshape(4, 3) - 6, np.int8), g.const(7, np.uint8))
+    return g.op("Mul", g.op("Cast", y, to=TensorProto.FLOAT), g.number(0.01))
+
+
+def layer_norm_written_out(g: TinyGraph, x: str) -> str:
+    centred = g.op("Sub", x, g.reduce("ReduceMean", x, 1))
+    variance = g.reduce("ReduceMean", g.op("Pow", centred, g.number(2)), 1)
+    y = g.op("Div", centred, g.op("Sqrt", g.op("Add", variance, g.number(1e-5))))
+    return g.op("Add", g.op("Mul", y, g.weight(N, 1)), g.weight(N, 1))
+
+
+def gated_by_slices(g: TinyGraph, x: str) -> str:
+    return g.op("Mul", g.op("Tanh", g.slice(x, 0, 2, 1)), g.op("Sigmoid", g.slice(x, 2, TO_THE_END, 1)))
+
+
+def gated_by_split(g: TinyGraph, x: str) -> str:
+    a, b = g.split(x, 2, 2)
+    return g.op("Mul", a, g.op("Sigmoid", b))
+
+
+def snake(g: TinyGraph, x: str) -> str:
+    alpha = g.weight(1, N, 1)
+    sine = g.op("Sin", g.op("Mul", x, alpha))
+    ratio = g.op("Reciprocal", g.op("Add", alpha, g.number(1e-9)))
+    return g.op("Add", x, g.op("Mul", ratio, g.op("Pow", sine, g.number(2))))
+
+
+def batch_norm(g: TinyGraph, x: str) -> str:
+    statistics = [g.weight(N), g.weight(N), g.weight(N), g.const([0.5, 1, 1.5, 2], np.float32)]
+    return g.op("BatchNormalization", x, *statistics)
+
+
+def folded(g: TinyGraph, x: str) -> str:
+    y = g.op("Reshape", g.transpose(x, 0, 2, 1), g.const([1, -1, 2, 2]))
+    return g.op("Reshape", g.transpose(y, 0, 2, 3, 1), g.const([0, 4, -1]))
+
+
+def flattened(g: TinyGraph, x: str) -> str:
+    y = g.op("Flatten", g.op("Squeeze", g.transpose(x, 2, 1, 0), g.const([2])), axis=1)
+    return g.unsqueeze(g.transpose(y, 1, 0), 0)
+
+
+def discrete_fourier(g: TinyGraph, x: str) -> str:
+    y = g.unsqueeze(g.transpose(x, 0, 2, 1), 3)
+    y = g.op("DFT", y, "", g.const(2), onesided=1)
+    y = g.op("Reshape", y, g.const([1, -1, 6]))
+    return g.transpose(y, 0, 2, 1)
+
+
+MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
+    "MatMul by steps": (by_steps(lambda g, x: g.op("MatMul", x, g.weight(N, 3))), 3),
+    "MatMul by channels": (lambda g, x: g.op("MatMul", g.weight(3, N), x), 3),
+    "MatMul with a vector": (
+        by_steps(lambda g, x: g.unsqueeze(g.op("MatMul", x, g.weight(N)), 2)), 1),
+    "MatMul of two with time": (
+        lambda g, x: g.transpose(
+            g.squeeze(g.op("MatMul", *[g.unsqueeze(g.transpose(x, 0, 2, 1), 2), g.unsqueeze(
+                g.transpose(g.op("Exp", x), 0, 2, 1), 3)]), 3), 0, 2, 1), 1),
+    "MatMulInteger": (by_steps(integer_product), 3),
+    "Gemm": (
+        lambda g, x: g.unsqueeze(
+            g.transpose(g.op("Gemm", g.squeeze(x, 0), g.weight(N, 3), g.weight(3), transA=1), 1, 0), 0), 3),
+    "Gemm, steps first": (
+        lambda g, x: g.unsqueeze(g.transpose(
+            g.op("Gemm", g.squeeze(g.transpose(x, 0, 2, 1), 0), g.weight(3, N), transB=1), 1, 0), 0), 3),
+    "Softmax over channels": (lambda g, x: g.op("Softmax", x, axis=1), N),
+    "LogSoftmax over channels": (by_steps(lambda g, x: g.op("LogSoftmax", x)), N),
+    "Hardmax": (lambda g, x: g.op("Hardmax", x, axis=1), N),
+    "LayerNormalization": (
+        by_steps(lambda g, x: g.op("LayerNormalization", x, g.weight(N), g.weight(N))), N),
+    "layer norm written out": (layer_norm_written_out, N),
+    "LpNormalization": (lambda g, x: g.op("LpNormalization", x, axis=1, p=2), N),
+    "BatchNormalization": (batch_norm, N),
+    "Einsum": (lambda g, x: g.op("Einsum", g.weight(3, N), x, equation="dc, bct -> bdt"), 3),
+    "Einsum that moves time": (
+        lambda g, x: g.transpose(g.op("Einsum", x, g.weight(N, 3), equation="bct,cd->tbd"), 1, 2, 0), 3),
+    "Einsum of two with time": (
+        lambda g, x: g.unsqueeze(g.op("Einsum", x, g.op("Exp", x), equation="bct,bct->bt"), 1), 1),
+    "DFT over channels": (discrete_fourier, 6),
+    "QuantizeLinear": (quantized, N),
+    **{
+        op_type: (lambda g, x, op_type=op_type: g.reduce(op_type, g.op("Exp", x), 1), 1)
+        for op_type in (
+            *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean"),
+            *("ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"),
+        )
+    },
+    "a reduction that drops its axis": (
+        lambda g, x: g.unsqueeze(g.reduce("ReduceMax", x, 1, keepdims=0), 1), 1),
+    "a reduction of nothing": (
+        lambda g, x: g.op("ReduceSum", x, g.const([], np.int64), noop_with_empty_axes=1), N),
+    "ArgMax": (lambda g, x: g.op("Cast", g.op("ArgMax", x, axis=1), to=TensorProto.FLOAT), 1),
+    "ArgMin": (
+        lambda g, x: g.op(
+            "Cast", g.unsqueeze(g.op("ArgMin", x, axis=1, keepdims=0), 1), to=TensorProto.FLOAT), 1),
+    "gates by slices": (gated_by_slices, 2),
+    "gates by Split": (gated_by_split, 2),
+    "Split into single channels": (lambda g, x: g.op("Sum", *g.split(x, 1, 1, 2)[:2]), 1),
+    "snake": (snake, N),
+    "flip by Slice": (lambda g, x: g.slice(x, -1, -TO_THE_END, 1, -1), N),
+    "flip by Gather": (lambda g, x: g.op("Gather", x, g.const([3, 2, 1, 0]), axis=1), N),
+    "one channel by Gather": (lambda g, x: g.unsqueeze(g.op("Gather", x, g.const(2), axis=1), 1), 1),
+    "Gather with two axes of indices": (
+        lambda g, x: g.op("Reshape", g.op("Gather", x, g.const([[3, 2], [1, 0]]), axis=1), g.const([1, 4, -1])), N),
+    "Gather behind time": (by_steps(lambda g, x: g.op("Gather", x, g.const([2, 0]), axis=2)), 2),
+    "Squeeze and Unsqueeze": (lambda g, x: g.squeeze(g.unsqueeze(g.squeeze(x, 0), 0, 3), 3), N),
+    "Reshape": (folded, N),
+    "Flatten": (flattened, N),
+    "Tile over channels": (lambda g, x: g.op("Tile", x, g.const([1, 2, 1])), 2 * N),
+    "Expand over channels": (
+        lambda g, x: g.op("Expand", g.reduce("ReduceSum", x, 1), g.const([1, 3, 1])), 3),
+    "Concat with itself": (lambda g, x: g.op("Concat", x, g.op("Neg", x), axis=1), 2 * N),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_an_operator_streams_that_leaves_time_alone(name: str) -> None:
+    build, n_after = MIXING[name]
+    assert_streams(between(build, n_after=n_after))
