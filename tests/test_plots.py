@@ -149,7 +149,7 @@ def test_a_timeline_of_nothing_is_empty(axes):
     assert not axes.lines
 
 
-@pytest.mark.parametrize("n_samples", [2, 100, RATE])
+@pytest.mark.parametrize("n_samples", [2, RATE])
 def test_a_comparison_has_four_panels_with_units(n_samples, tmp_path):
     figure = comparison_figure(make_comparison(n_samples))
     labels = [axes.get_ylabel() for axes in figure.axes]
@@ -158,7 +158,7 @@ def test_a_comparison_has_four_panels_with_units(n_samples, tmp_path):
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("text", ["你好 🎉\x00", "$x^", "", "word " * 1000])
+@pytest.mark.parametrize("text", ["你好 🎉\x00 $x^ " * 100, ""])
 def test_any_text_can_stand_above_a_comparison(text, tmp_path):
     comparison = dataclasses.replace(make_comparison(), text=text)
     save_figure(comparison_figure(comparison), tmp_path / "compare.png")
