@@ -127,8 +127,11 @@ def measure_segment(analysis: Analysis, nodes: Sequence[ir.Node], source: str, t
             return None
         into = join([local[name] for name in names])
         if effect.local.reach:
-            needed = ceil((effect.local.reach + into.left) / into.rate)
-            tail, min_length = max(tail, needed), max(min_length, needed)
+            # What is mirrored at the end must not be spoiled, nor, in the first run, what is at the start.
+            reach = effect.local.reach
+            at_the_end = ceil((reach + into.left + into.short(n_steps)) / into.rate)
+            at_the_start = ceil((reach + into.lag) / into.rate)
+            tail, min_length = max(tail, at_the_end), max(min_length, at_the_end, at_the_start)
         for value in node.outputs:
             if value.name:
                 local[value.name] = into.through(effect.local, axis=effect.axis, n_frames=n_steps)
