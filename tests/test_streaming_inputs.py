@@ -21,7 +21,7 @@ def convolution(shape: list[Any], *, opset: int = 17) -> onnx.ModelProto:
 
 
 def test_a_graph_without_a_time_axis_is_an_error() -> None:
-    with pytest.raises(ModelError, match="no input has a time axis.*dynamic axis"):
+    with pytest.raises(ModelError, match=r"no input has a time axis.*dynamic axis"):
         make_streaming(convolution([1, 4, 50]))
 
 
@@ -60,7 +60,7 @@ def test_a_chunk_of_no_frames_is_an_error(chunk_frames: Any) -> None:
 
 @pytest.mark.parametrize("model", [None, "decoder.onnx", b"onnx", {}])
 def test_what_is_no_model_is_an_error(model: Any) -> None:
-    with pytest.raises(ParameterError, match="must be an onnx.ModelProto"):
+    with pytest.raises(ParameterError, match=r"must be an onnx\.ModelProto"):
         make_streaming(model)
 
 

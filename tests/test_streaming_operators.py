@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from streaming_laws import assert_streams
 from tiny_graphs import TO_THE_END, TinyGraph
@@ -19,15 +19,14 @@ from tiny_graphs import TO_THE_END, TinyGraph
 N = 4
 """Channels before the operator."""
 
+PLAIN = (
+    *("Abs", "Acos", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor"),
+    *("HardSwish", "Identity", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid"),
+    *("Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh", "Gelu", "Dropout"),
+)
+
 ELEMENTWISE: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        ("Abs", "Acos", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp"), {}
-    ),
-    **dict.fromkeys(
-        ("Floor", "HardSwish", "Identity", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round"), {}
-    ),
-    **dict.fromkeys(("Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Tan"), {}),
-    **dict.fromkeys(("Tanh", "Gelu", "Dropout"), {}),
+    **{op_type: {} for op_type in PLAIN},
     "Celu": {"alpha": 0.7},
     "Elu": {"alpha": 0.5},
     "HardSigmoid": {"alpha": 0.3},

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export import NotStreamableError, make_streaming
-from streaming_laws import assert_streams
 from tiny_graphs import TO_THE_END, TinyGraph
 
 N = 4
