@@ -6,7 +6,8 @@ were seen before, and the new ones. What the missing neighbourhood spoils is cro
         input    [ tail (m) |        new (n)        ]
         output   [ left crop|   new, now known   |right crop]
 
-    m           = ceil((left + lag) / rate), and at least 1 if the lag is negative
+    m           = ceil((left + lag) / rate), and at least 1 if the lag is negative; more, if an operator
+                  inside would have no steps left of so few
     left crop   = max(0, rate * len(tail) - lag), and 0 at the utterance's start, where the tail is empty
     right crop  = right, and none in the last push
 
@@ -132,9 +133,10 @@ def measure_segment(analysis: Analysis, nodes: Sequence[ir.Node], source: str, t
             at_the_end = ceil((reach + into.left + into.short(n_steps)) / into.rate)
             at_the_start = ceil((reach + into.lag) / into.rate)
             tail, min_length = max(tail, at_the_end), max(min_length, at_the_end, at_the_start)
-        for value in node.outputs:
-            if value.name:
-                local[value.name] = into.through(effect.local, axis=effect.axis, n_frames=n_steps)
+        made = into.through(effect.local, axis=effect.axis, n_frames=n_steps)
+        local |= {value.name: made for value in node.outputs if value.name}
+        # Cut off more steps than there are, and what follows is as long as if there had been none to cut.
+        min_length = max(min_length, ceil((made.short(n_steps) + 1) / made.rate))
     out = local[target]
     if out.left == inf or out.rate.denominator != 1:
         return None
@@ -146,6 +148,6 @@ def measure_segment(analysis: Analysis, nodes: Sequence[ir.Node], source: str, t
         rate=rate,
         lag=lag,
         right_crop=int(out.right(n_steps)),
-        tail=max(tail, ceil((int(out.left) + lag) / rate), int(lag < 0)),
+        tail=max(tail, ceil((int(out.left) + lag) / rate), int(lag < 0), min_length - 1),
         min_length=min_length,
     )
