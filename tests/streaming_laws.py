@@ -21,13 +21,13 @@ from balacoon_tk.session import Session
 
 __all__ = ["PLANS", "Streamed", "assert_streams", "force_plan", "random_feeds", "schedules", "stream"]
 
-PlanKind = Literal["planned", "states", "segments", "longest segments"]
+PlanKind = Literal["planned", "states", "segments", "longest segments", "mixed"]
 PLANS: tuple[PlanKind, ...] = ("planned", "states", "segments", "longest segments")
 Feeds = Mapping[str, np.ndarray]
 
 
 def force_plan(analysis: Analysis, kind: PlanKind) -> Plan:
-    """Make a plan that takes the same choice wherever there is one."""
+    """Make a plan that takes the same choice wherever there is one, or a random one each time."""
     if kind == "planned":
         return make_plan(analysis, chunk_frames=8)
     nodes = time_nodes(analysis)
@@ -36,10 +36,12 @@ def force_plan(analysis: Analysis, kind: PlanKind) -> Plan:
     real = dict(found)
     cuts = sorted(places.items())
     steps: list[Step] = []
+    rng = np.random.default_rng(len(nodes))
     i = 0
     while i < len(cuts) - 1:
         (start, source), j, segment = cuts[i], i + 1, None
-        last = {"states": i, "segments": i + 1, "longest segments": len(cuts) - 1}[kind]
+        lasts = {"states": i, "segments": i + 1, "longest segments": len(cuts) - 1}
+        last = lasts[kind] if kind in lasts else int(rng.integers(i, len(cuts)))
         for k in range(last, i, -1):
             stop, target = cuts[k]
             if start in real and stop in real:
