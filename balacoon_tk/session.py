@@ -82,7 +82,10 @@ class Session:
         if n_threads is not None and n_threads < 1:
             raise ParameterError(f"n_threads={n_threads} must be >= 1")
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors come as exceptions; warnings are about foreign graphs
+        options.log_severity_level = 4  # errors come as exceptions; warnings are about foreign graphs
+        # Within a run threads wait for each other in a loop, which is fast; between runs that would take
+        # the cores from whoever plays the sound, and from every other stream.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if n_threads is not None:
