@@ -54,6 +54,7 @@ _STYLES = (  # colour, line style, marker; in the order of the strategies
 _BORDER = "#56B4E9"
 _PCM16_STEP = 1.0 / 32768.0
 _DB_RANGE = 80.0
+_DPI = 120
 _MS = 1e3
 
 
@@ -106,7 +107,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         with warnings.catch_warnings():
             # A text in another script shows as boxes in the title; that is no reason to say so twice.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-            figure.savefig(part, format=suffix, dpi=150, metadata=metadata)
+            figure.savefig(part, format=suffix, dpi=_DPI, metadata=metadata)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -308,7 +309,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
         wave: f"Waveform, and where the chunks of {last_name!r} begin",
         spectrum: "Spectrogram",
         difference: f"Largest difference to {REFERENCE!r}",
-        timeline: "Audio ready (steps with marks) and audio played (thin lines)",
+        timeline: "Audio ready (steps with marks) and played (thin lines), in the round of median length",
     }
     for axes, title in titles.items():
         axes.set_title(title, loc="left", fontsize="medium")
