@@ -108,8 +108,14 @@ def _read_names(node: ir.Node, analysis: Analysis) -> list[str]:
     return list(dict.fromkeys([*sources_of(node, analysis), *sizes]))
 
 
-def measure_segment(analysis: Analysis, nodes: Sequence[ir.Node], source: str, target: str) -> Segment | None:
-    """Work out what a run of nodes needs to be decoded piece by piece; None if it can't be."""
+def measure_segment(
+    analysis: Analysis, nodes: Sequence[ir.Node], source: str, target: str, *, late: bool = False
+) -> Segment | None:
+    """Work out what a run of nodes needs to be decoded piece by piece; None if it can't be.
+
+    A node that cuts steps off the end cuts them off a piece as well, though they are known: what comes
+    out is late. Such a run is None too, unless `late` is true; begun further up it would not be late.
+    """
     start = analysis.timelines[source]
     n_steps = start.lengths
     local: dict[str, Timeline] = {
@@ -141,6 +147,8 @@ def measure_segment(analysis: Analysis, nodes: Sequence[ir.Node], source: str, t
     if out.left == inf or out.rate.denominator != 1:
         return None
     rate, lag = int(out.rate), int(out.lag)
+    if not late and start.lag * rate + lag > analysis.timelines[target].lag:
+        return None
     return Segment(
         nodes=tuple(nodes),
         source=source,
