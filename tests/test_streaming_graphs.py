@@ -520,3 +520,20 @@ def test_nodes_without_names_stream() -> None:
     for node in model.graph.node:
         node.name = ""
     assert_streams(model)
+
+
+def test_the_trimmed_centre_of_a_transform_costs_no_lag() -> None:
+    """What is cut off at the end of the utterance is known before: it isn't held back, whatever the plan."""
+    g = TinyGraph()
+    y = g.op("ConvTranspose", g.frames(10), g.weight(10, 1, 16), strides=[4])
+    y = g.op("Slice", y, g.const([6, 0]), g.const([-6, 1]), g.const([2, 1]))
+    for pair in assert_streams(g.model(g.op("Tanh", y))):
+        assert pair.spec.outputs[0].lag == 6
+
+
+def test_a_slice_of_time_and_channels_streams() -> None:
+    g = TinyGraph()
+    x = g.conv(g.frames(), N, N, 3, pads=[1, 2])
+    y = g.op("Slice", x, g.const([2, 1]), g.const([-4, 3]), g.const([-1, 1]))
+    z = g.op("Slice", g.frames(N, "other"), g.const([0, 0, 3]), g.const([1, 2, -2]))
+    assert_streams(g.model(g.op("Add", y, z)))
