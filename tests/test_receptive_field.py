@@ -78,8 +78,9 @@ FIELDS: dict[str, Callable[[TinyGraph, str], str]] = {
     "upsampled, kernel no multiple": lambda g, x: g.up(x, N, 1, 7, 3, pads=[2, 2]),
     "repeated": lambda g, x: g.conv(
         g.op("Resize", x, "", g.const([1, 1, 3], np.float32), mode="nearest"), N, 1, 5, pads=[2, 2]),
-    "shuffled": lambda g, x: g.conv(g.op("Reshape", g.transpose(g.op("Reshape", g.conv(x, N, 4, 3, pads=[1, 1]),
-        g.const([1, 2, 2, -1])), 0, 1, 3, 2), g.const([1, 2, -1])), 2, 1, 3, pads=[1, 1]),
+    "shuffled": lambda g, x: g.conv(g.op("Reshape", g.transpose(
+        g.op("Reshape", g.conv(x, N, 4, 3, pads=[1, 1]), g.const([1, 2, 2, -1])), 0, 1, 3, 2),
+        g.const([1, 2, -1])), 2, 1, 3, pads=[1, 1]),
     "hifigan": hifigan,
     "wavenet": wavenet,
     "vocos": vocos,
