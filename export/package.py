@@ -12,6 +12,7 @@ late, it finds the first one's voice; no lock is held, so none can be left behin
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -146,11 +147,13 @@ def _swap_folder(folder: Path, target: Path, files: Mapping[str, bytes], *, over
                 _replace(folder, target)
             else:
                 folder.rename(target)
-        except OSError:
+        except OSError as error:
             if not overwrite and _is_taken(target, files):
                 return
-            # Another process may have put its own voice there between two steps: then try again.
-            if not target.exists() or attempt == _N_ATTEMPTS - 1:
+            # Another process may have put its own voice there between two steps, and may even have moved
+            # it aside again: then try again.
+            in_the_way = error.errno in (errno.ENOTEMPTY, errno.EEXIST) or target.exists()
+            if not in_the_way or attempt == _N_ATTEMPTS - 1:
                 raise
         else:
             return

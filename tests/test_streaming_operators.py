@@ -153,7 +153,7 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "MatMul by steps": (by_steps(lambda g, x: g.op("MatMul", x, g.weight(N, 3))), 3),
     "MatMul by channels": (lambda g, x: g.op("MatMul", g.weight(3, N), x), 3),
     "MatMul with a vector": (
-        by_steps(lambda g, x: g.unsqueeze(g.op("MatMul", x, g.weight(N)), 2)), 1),
+        by_steps(lambda g, x: g.unsqueeze(g.op("MatMul", g.op("Tanh", x), g.weight(N)), 2)), 1),
     "MatMul of two with time": (
         lambda g, x: g.transpose(
             g.squeeze(g.op("MatMul", *[g.unsqueeze(g.transpose(x, 0, 2, 1), 2), g.unsqueeze(
