@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export import NotStreamableError
+from balacoon_tk.session import Session
 from streaming_laws import PLANS, Streamed, assert_same, stream
 from tiny_graphs import TO_THE_END, TinyGraph
 
@@ -27,6 +28,9 @@ TOLERANCE = 2e-5
 
 _COUNTS = tuple(range(145))
 """Numbers of frames at which lengths are compared: tensors that agree on the larger of them may meet."""
+
+
+_MAX_CHANNELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class Maker:
         return self.tensors[-1 - min(self.int(0, 3), len(self.tensors) - 1)]
 
     def add(self, name: str, channels: int, lengths: tuple[int, ...]) -> None:
+        if channels > _MAX_CHANNELS:
+            name, channels = self.g.conv(name, channels, 2, 1), 2
         self.tensors.append(Tensor(name, channels, lengths))
 
     # Each operator takes one tensor and adds another, or nothing if it doesn't fit.
@@ -95,7 +101,7 @@ class Maker:
             return
         stride, kernel, dilation = self.int(1, 4), self.int(1, 6), self.int(1, 2)
         span = (kernel - 1) * dilation
-        more = self.int(0, max(0, max(stride, dilation) - 1)) if self.flag() else 0
+        more = self.int(0, stride - 1) if self.flag() else 0
         surplus = max(0, span + 1 - stride + more)
         left = self.int(0, surplus + 1) if self.flag() else surplus // 2
         right = self.int(0, surplus + 1) if self.flag() else max(0, surplus - left)
@@ -272,6 +278,14 @@ def described(model: onnx.ModelProto) -> str:
     return "\n".join(lines)
 
 
+def loads(model: onnx.ModelProto) -> bool:
+    try:
+        Session(model)
+    except ModelError:
+        return False
+    return True
+
+
 @settings(
     max_examples=N_EXAMPLES or 150,
     derandomize=not N_EXAMPLES,
@@ -291,6 +305,8 @@ def test_a_random_graph_streams_exactly_or_is_refused(made, kind, data: st.DataO
         return
     except ModelError as error:
         event(f"error: {str(error)[:60]}")
+        # Only graphs that ONNX Runtime itself can't take: folds by 7, optional inputs of old opsets.
+        assert "runs at none of the lengths" in str(error) or not loads(model), error
         return
     event(f"streamed {kind}")
     lag = pair.spec.min_first_frames

@@ -6,6 +6,7 @@ Each stands between two convolutions, so that it is run on pieces, inside a segm
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from balacoon_tk.errors import ModelError
+from balacoon_tk.export.graph.rules.base import _RULES
+from balacoon_tk.session import Session
 from streaming_laws import assert_streams
 from tiny_graphs import TO_THE_END, TinyGraph
 
@@ -213,6 +217,30 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
         lambda g, x: g.op("Expand", g.reduce("ReduceSum", x, 1), g.const([1, 3, 1])), 3),
     "Concat with itself": (lambda g, x: g.op("Concat", x, g.op("Neg", x), axis=1), 2 * N),
 }  # fmt: skip
+
+
+NEW = {
+    "RMSNormalization": (23, by_steps(lambda g, x: g.op("RMSNormalization", x, g.weight(N)))),
+    "Swish": (24, lambda g, x: g.op("Swish", x)),
+}
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_an_operator_of_a_new_opset_streams_where_the_runtime_has_it(name: str) -> None:
+    opset, build = NEW[name]
+    model = between(build, opset=opset)
+    try:
+        Session(model)
+    except ModelError:
+        pytest.skip(f"ONNX Runtime doesn't run {name} yet")
+    assert_streams(model)
+
+
+def test_every_rule_has_a_tiny_graph() -> None:
+    """An operator that the registry knows is named in one of these files."""
+    here = Path(__file__).parent
+    text = "".join(path.read_text() for path in [*here.glob("test_streaming_*.py"), here / "tiny_graphs.py"])
+    assert [op_type for op_type in _RULES if f'"{op_type}"' not in text] == []
 
 
 @pytest.mark.parametrize("name", MIXING)

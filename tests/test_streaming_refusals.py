@@ -155,6 +155,33 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         lambda g, x: g.op("Add", x, g.op("RandomUniformLike", x)), "RandomUniformLike", "make the noise an input"),
     "noise of a fixed shape": (
         lambda g, x: g.op("Add", x, g.op("RandomNormal", shape=[1, N, 1])), "RandomNormal", "make the noise an input"),
+    "uniform noise of a fixed shape": (
+        lambda g, x: g.op("Add", x, g.op("RandomUniform", shape=[1, N, 1])),
+        "RandomUniform",
+        "make the noise an input",
+    ),
+    "draws": (
+        lambda g, x: g.op("Multinomial", g.squeeze(g.transpose(x, 0, 2, 1), 0), sample_size=2),
+        "Multinomial",
+        "make the noise an input",
+    ),
+    "some of the steps": (
+        lambda g, x: g.op("Compress", x, g.op("Greater", g.op("Reshape", g.slice(x, 0, 1, 1), g.const([-1])),
+                                              g.number(0)), axis=2),
+        "Compress",
+        "depends on their values",
+    ),
+    "different steps": (lambda g, x: g.op("Unique", x, axis=2), "Unique", WHOLE),
+    "frames cut out of samples": (
+        lambda g, x: g.op("STFT", g.transpose(g.slice(x, 0, 1, 1), 0, 2, 1), g.const(4), "", g.const(8)),
+        "STFT",
+        "write it as a convolution",
+    ),
+    "attention in one operator": (
+        lambda g, x: g.op("Attention", *[g.unsqueeze(g.transpose(x, 0, 2, 1), 1)] * 3),
+        "Attention",
+        "every step looks at every other",
+    ),
     "coins": (lambda g, x: g.op("Bernoulli", g.op("Sigmoid", x)), "Bernoulli", "make the noise an input"),
     "dropout in training": (
         lambda g, x: g.op("Dropout", x, g.number(0.5), g.const(True, np.bool_)), "Dropout", "training"),
@@ -230,7 +257,7 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_exact_is_refused(name: str) -> None:
     build, op_type, reason = REFUSED[name]
-    g = TinyGraph(opset=21 if name == "group norm" else 20)
+    g = TinyGraph(opset={"group norm": 21, "attention in one operator": 23}.get(name, 20))
     x = g.op("Tanh", g.frames())
     g.domains["com.microsoft"] = 1
     y = build(g, x)

@@ -23,7 +23,7 @@ __all__ = ["Probe", "graph_inputs", "make_feeds", "probe"]
 _MAX_VALUE_SIZE = 64
 """Tensors up to this size are kept with their values: shapes, paddings, slice bounds, scales."""
 
-_LENGTHS = ((41, 48, 72), (48, 72, 120), (240, 360, 480), (960, 1200, 1440))
+_LENGTHS = ((41, 48, 72), (48, 72, 120), (240, 360, 480), (720, 1440, 2160))
 """Numbers of frames to try: the first set also sees odd lengths; later ones suit graphs that fold
 time by a factor or need many frames."""
 
