@@ -88,6 +88,8 @@ class DecoderInfo:
     """None if the decoder can't be streamed exactly."""
     not_streamable: str | None = None
     """The reason, if it can't."""
+    passes: tuple[str, ...] = ()
+    """What was done to the graph to make it faster, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ class Manifest:
                 lookahead=decoder.integer("lookahead", minimum=0),
                 streaming=_streaming(decoder),
                 not_streamable=decoder.optional_text("not_streamable"),
+                passes=() if decoder.is_null("passes") else decoder.distinct_texts("passes"),
             ),
             speakers=root.distinct_texts("speakers"),
             provenance=root.text_mapping("provenance"),

@@ -14,6 +14,7 @@ import onnx
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.graph.errors import NotStreamableError
 from balacoon_tk.export.graph.receptive_field import ReceptiveField, receptive_field
+from balacoon_tk.export.optimize import optimize_decoder
 from balacoon_tk.export.package import check_target, install
 from balacoon_tk.export.sources import Progress, SourceVoice, find_source
 from balacoon_tk.export.streaming import make_streaming, streaming_spec
@@ -121,6 +122,7 @@ def export_voice(
             lookahead=field.lookahead,
             streaming=decoder.streaming,
             not_streamable=decoder.not_streamable,
+            passes=decoder.passes,
         ),
         speakers=names,
         provenance={**facts.provenance, "exporter": f"balacoon_tk {version('balacoon_tk')}"},
@@ -157,6 +159,7 @@ class _Decoder:
     model: onnx.ModelProto
     streaming: StreamingInfo | None
     not_streamable: str | None
+    passes: tuple[str, ...] = ()
 
 
 def _receptive_field(model: onnx.ModelProto) -> ReceptiveField:
@@ -168,8 +171,9 @@ def _receptive_field(model: onnx.ModelProto) -> ReceptiveField:
 
 def _stateful(trained: SourceVoice) -> _Decoder:
     """Give the decoder its stateful form, which is its plain one as well, if it has one."""
+    optimized = optimize_decoder(trained.decoder)
     try:
-        model = make_streaming(trained.decoder)
+        model = make_streaming(optimized.model)
     except NotStreamableError as error:
         return _Decoder(trained.decoder, None, f"{error.op_type} node {error.node!r}: {error.reason}")
     check = verify_streaming(trained.decoder, model, utterances=trained_frames(trained))
@@ -179,4 +183,4 @@ def _stateful(trained: SourceVoice) -> _Decoder:
         n_state_bytes=spec.n_state_bytes,
         max_abs_diff=check.max_abs_diff,
     )
-    return _Decoder(model, info, None)
+    return _Decoder(model, info, None, optimized.passes)

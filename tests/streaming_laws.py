@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from unittest import mock
 
@@ -16,14 +16,16 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.export import streaming
 from balacoon_tk.export.graph.analysis import Analysis
 from balacoon_tk.export.graph.prepare import analyse_model
+from balacoon_tk.export.optimize import optimize_decoder
+from balacoon_tk.export.streaming.halves import can_halve
 from balacoon_tk.export.streaming.plan import Plan, Step, make_plan
 from balacoon_tk.export.streaming.segments import find_cuts, measure_segment, time_nodes
 from balacoon_tk.session import Session
 
 __all__ = ["PLANS", "Streamed", "assert_streams", "force_plan", "random_feeds", "schedules", "stream"]
 
-PlanKind = Literal["planned", "states", "segments", "longest segments", "mixed"]
-PLANS: tuple[PlanKind, ...] = ("planned", "states", "segments", "longest segments")
+PlanKind = Literal["planned", "states", "segments", "longest segments", "halves", "mixed"]
+PLANS: tuple[PlanKind, ...] = ("planned", "states", "segments", "longest segments", "halves")
 Feeds = Mapping[str, np.ndarray]
 
 
@@ -41,12 +43,15 @@ def force_plan(analysis: Analysis, kind: PlanKind) -> Plan:
     i = 0
     while i < len(cuts) - 1:
         (start, source), j, segment = cuts[i], i + 1, None
-        lasts = {"states": i, "segments": i + 1, "longest segments": len(cuts) - 1}
+        to_the_end = len(cuts) - 1
+        lasts = {"states": i, "segments": i + 1, "longest segments": to_the_end, "halves": to_the_end}
         last = lasts[kind] if kind in lasts else int(rng.integers(i, len(cuts)))
         for k in range(last, i, -1):
             stop, target = cuts[k]
             if start in real and stop in real:
                 segment = measure_segment(analysis, nodes[start:stop], source, target)
+                if segment is not None and kind == "halves":
+                    segment = replace(segment, in_halves=True) if can_halve(segment, analysis) else None
                 if segment is not None:
                     j = k
                     break
@@ -70,6 +75,8 @@ class Streamed:
     kind: PlanKind = "planned"
     time_inputs: Mapping[str, int] | None = None
     n_tokens: int = 5
+    optimize: bool = False
+    """Whether the twin is made of the graph after all passes; the whole run is always the original's."""
     analysis: Analysis = field(init=False)
     plan: Plan = field(init=False)
     graph: DecoderGraph = field(init=False)
@@ -77,7 +84,8 @@ class Streamed:
 
     def __post_init__(self) -> None:
         given = None if self.time_inputs is None else dict(self.time_inputs)
-        self.analysis = analyse_model(self.model, time_inputs=given)
+        model = optimize_decoder(self.model, time_inputs=given).model if self.optimize else self.model
+        self.analysis = analyse_model(model, time_inputs=given)
         self.whole = Session(self.model, n_threads=1)
         self._stream(self.kind)
 
@@ -217,12 +225,13 @@ def assert_streams(
     multiple: int = 1,
     n_tokens: int = 5,
     plans: Sequence[PlanKind] = PLANS,
+    optimize: bool = False,
 ) -> list[Streamed]:
     """Check the law over plans, utterance lengths and pushes; return the stateful twins.
 
     `multiple` is for graphs that fold time: the whole run takes only multiples of it.
     """
-    first = Streamed(model, plans[0], time_inputs, n_tokens)
+    first = Streamed(model, plans[0], time_inputs, n_tokens, optimize)
     pairs, seen, whole_runs = [], set(), {}
     for kind in plans:
         pair = first if kind == plans[0] else first.twin(kind)

@@ -294,12 +294,12 @@ def loads(model: onnx.ModelProto) -> bool:
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     print_blob=True,
 )
-@given(models(), st.sampled_from([*PLANS, "mixed"]), st.data())
-def test_a_random_graph_streams_exactly_or_is_refused(made, kind, data: st.DataObject) -> None:
+@given(models(), st.sampled_from([*PLANS, "mixed"]), st.booleans(), st.data())
+def test_a_random_graph_streams_exactly_or_is_refused(made, kind, optimize, data: st.DataObject) -> None:
     model, shortest = made
     note(described(model))
     try:
-        pair = Streamed(model, kind)
+        pair = Streamed(model, kind, optimize=optimize)
     except NotStreamableError as error:
         event(f"refused: {error.op_type}: {error.reason[:60]}")
         return
@@ -308,7 +308,7 @@ def test_a_random_graph_streams_exactly_or_is_refused(made, kind, data: st.DataO
         # Only graphs that ONNX Runtime itself can't take: folds by 7, optional inputs of old opsets.
         assert "runs at none of the lengths" in str(error) or not loads(model), error
         return
-    event(f"streamed {kind}")
+    event(f"streamed {kind}{' optimized' if optimize else ''}")
     lag = pair.spec.min_first_frames
     lengths = [data.draw(st.integers(1, lag + 3)), lag + data.draw(st.integers(0, 30))]
     lengths = [max(n_frames, shortest) for n_frames in lengths]

@@ -191,6 +191,9 @@ class DecoderGraph:
             self.outputs = tuple(self.session.outputs)
         if not self.time_inputs:
             raise ModelError(f"{self.session.label}: no input has a time axis (a dynamic last axis)")
+        self._next_names = [*self.outputs, *(state.output for state in states)]
+        self._next_keys = [*self.outputs, *(state.input for state in states)]
+        self._last = {flag: to_tensor(np.array([flag], dtype=np.int64)) for flag in (False, True)}
         self.initial_state = {
             state.input: to_tensor(np.full(state.shape, state.fill, dtype=state.dtype)) for state in states
         }
@@ -251,10 +254,9 @@ class DecoderGraph:
         """Run a stateful graph once; return its outputs, and the new state under the names of the inputs."""
         if self.streaming is None:
             raise ModelError(f"{self.session.label}: not a stateful graph; make_streaming makes one")
-        names = [*self.outputs, *(spec.output for spec in self.streaming.states)]
-        keys = [*self.outputs, *(spec.input for spec in self.streaming.states)]
-        flag = {self.streaming.last_input: to_tensor(np.array([last], dtype=np.int64))}
-        return dict(zip(keys, self.session.run_tensors({**feeds, **state, **flag}, names), strict=True))
+        flag = {self.streaming.last_input: self._last[last]}
+        tensors = self.session.run_tensors({**feeds, **state, **flag}, self._next_names)
+        return dict(zip(self._next_keys, tensors, strict=True))
 
     def shaped(self, arrays: Mapping[str, AnyArray]) -> Samples:
         """Return the outputs as a push does: an array if there is one, else a dict."""

@@ -8,7 +8,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.export.graph.walk import branches
 
-__all__ = ["Names", "add_constant", "bypass", "remove_unused"]
+__all__ = ["Names", "add_constant", "bypass", "constant_of", "only_user", "remove_unused"]
 
 
 class Names:
@@ -41,6 +41,20 @@ def add_constant(graph: ir.Graph, array: AnyArray, name: str) -> ir.Value:
     return value
 
 
+def constant_of(node: ir.Node, index: int) -> AnyArray | None:
+    """Return the array that a node reads there, if it is an initializer that nobody can replace."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    return value.const_value.numpy()
+
+
+def only_user(value: ir.Value) -> ir.Node | None:
+    """Return the one node that reads a value, if it is one and nothing else depends on the value."""
+    users = {node for node, _ in value.uses()}
+    return users.pop() if len(users) == 1 and not value.is_graph_output() else None
+
+
 def bypass(graph: ir.Graph, value: ir.Value, replacement: ir.Value) -> bool:
     """Let everything that reads a value read another one; return False if that would lose an output.
 
@@ -52,6 +66,8 @@ def bypass(graph: ir.Graph, value: ir.Value, replacement: ir.Value) -> bool:
     if replacement.producer() is None or replacement.is_graph_output() or replacement.graph is not graph:
         return False
     name = value.name
+    replacement.type = replacement.type or value.type
+    replacement.shape = replacement.shape or value.shape
     value.replace_all_uses_with(replacement, replace_graph_outputs=True)
     value.name, replacement.name = f"{replacement.name}.old", name
     return True

@@ -11,13 +11,14 @@ dynamic programming over all of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import onnx_ir as ir
 
 from balacoon_tk.export.graph.analysis import Analysis
 from balacoon_tk.export.graph.cost import WEIGHT_INPUT, multiply_adds
+from balacoon_tk.export.streaming.halves import can_halve, is_narrow
 from balacoon_tk.export.streaming.segments import (
     Segment,
     find_cuts,
@@ -82,6 +83,7 @@ class Plan:
                 how = "no state"
             else:
                 how = f"tail of {step.segment.tail} steps, margin computed again"
+                how += ", run as two halves" if step.segment.in_halves else ""
             mega = step.multiply_adds / 1e6
             lines.append(f"{step.source} -> {step.target}: {what}, {mega:.2f} M multiply-adds a frame, {how}")
         return tuple(lines)
@@ -139,9 +141,12 @@ class _Planner:
         if self._real[i] and self._real[j]:
             segment = measure_segment(self._analysis, nodes, source, target)
             if segment is not None:
-                cost, recomputed = self._segment_cost(segment, weight)
-                step = Step(tuple(nodes), segment, source, target, weight, recomputed)
-                options.append((cost, step))
+                forms = [segment]
+                if self._narrow(nodes) and can_halve(segment, self._analysis):
+                    forms.append(replace(segment, in_halves=True))
+                for form in forms:
+                    cost, recomputed = self._segment_cost(form, weight)
+                    options.append((cost, Step(tuple(nodes), form, source, target, weight, recomputed)))
         if j == i + 1:
             cost, recomputed = self._state_cost(nodes)
             options.append((cost, Step(tuple(nodes), None, source, target, weight, recomputed)))
@@ -153,14 +158,24 @@ class _Planner:
         timeline = self._analysis.timelines[segment.source]
         frames_again = segment.tail / float(timeline.rate)
         recomputed = frames_again * weight
+        alone = 0.0 if segment.in_halves else self._narrow(segment.nodes)
         moved = self._bytes(segment.source) * (self._chunk_frames + 2 * frames_again)
         moved += self._bytes(segment.target) * self._chunk_frames
         touched = sum(self._bytes(v.name) for node in segment.nodes for v in node.outputs) * frames_again
-        return self._price(recomputed, moved + touched, 9), recomputed
+        cost = alone + self._price(recomputed, moved + touched, 9)
+        if segment.in_halves:  # two margins, and the piece is copied once more at either end
+            recomputed *= 2
+            cost += self._price(recomputed / 2, moved + touched, 12)
+        return cost, recomputed
+
+    def _narrow(self, nodes: Sequence[ir.Node]) -> float:
+        """Return the time that all threads but one lose over a chunk, unless it is run in halves."""
+        lost = sum(self._weights[node] for node in nodes if is_narrow(node)) * self._chunk_frames
+        return self._price(lost, 0, 0)
 
     def _state_cost(self, nodes: Sequence[ir.Node]) -> tuple[float, float]:
         """Return the cost of a state at every operator: a copy of each input that is looked back on."""
-        cost = recomputed = 0.0
+        cost, recomputed = self._narrow(nodes), 0.0
         delays: set[tuple[str, object]] = set()
         for node in nodes:
             effect = self._analysis.effects.get(node)

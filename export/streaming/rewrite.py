@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import onnx_ir as ir
@@ -30,6 +31,7 @@ import onnx_ir as ir
 from balacoon_tk.export.graph.analysis import Analysis
 from balacoon_tk.export.graph.errors import NotStreamableError
 from balacoon_tk.export.graph.rules import Effect
+from balacoon_tk.export.passes.lift_to_2d import ROW_AXIS
 from balacoon_tk.export.streaming.builder import GraphBuilder
 from balacoon_tk.export.streaming.plan import Plan
 from balacoon_tk.export.streaming.segments import Segment, measure_segment, sources_of
@@ -49,6 +51,15 @@ class Rewritten:
     """Largest number of steps by which each output trails."""
     min_first_frames: int
     min_push_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Halves:
+    """Where the outputs of a segment's two rows meet."""
+
+    axis: int
+    first_end: ir.Value
+    second_start: ir.Value
 
 
 def rewrite(analysis: Analysis, plan: Plan) -> Rewritten:
@@ -84,6 +95,7 @@ class _CaseWriter(Writer):
             state = self._state(segment.source, 0, segment.tail)
             local[segment.source] = window = self.builder.concat([state, new], axis)
             self.builder.keep(state, self.builder.after(window, axis, -segment.tail))
+        halves = self._cut_in_halves(local, axis, segment) if segment.in_halves else None
         for node in segment.nodes:
             self._copy(node, local, keep_names=segment.pointwise)
         out = local[segment.target]
@@ -91,13 +103,43 @@ class _CaseWriter(Writer):
             start: ir.Value | int = 0
             if state is not None:
                 start = self._left_crop(state, axis, segment)
-            out = self.builder.slice(
-                out, self._axis(segment.target), start, self.builder.end_before(segment.right_crop)
-            )
+            end = self.builder.end_before(segment.right_crop)
+            if halves is None:
+                out = self.builder.slice(out, self._axis(segment.target), start, end)
+            else:
+                out = self._join_halves(out, halves, start, end)
         self.values[segment.target] = out
         self.frontiers.need(segment.source, segment.min_length)
         lag = self._lag(segment.source) * segment.rate + segment.lag
         self._note(segment.target, lag, self._steps(segment.source) * segment.rate - segment.lag)
+
+    def _cut_in_halves(self, local: dict[str, ir.Value], axis: int, segment: Segment) -> _Halves:
+        """Let the two halves of a piece stand in its place, as rows."""
+        build, piece = self.builder, local[segment.source]
+        n_steps = build.length(piece, axis)
+        longer = build.op("Add", [n_steps, build.ints(segment.tail + 1)])
+        length = self._extreme("Min", n_steps, build.op("Div", [longer, build.ints(2)]))
+        offset = build.op("Sub", [n_steps, length])
+        rows = [build.slice(piece, axis, 0, length), build.after(piece, axis, offset)]
+        local[segment.source] = build.concat(rows, ROW_AXIS)
+        rate = build.ints(segment.rate)
+        known = build.op("Sub", [build.op("Mul", [length, rate]), build.ints(segment.lag)])
+        first_end = self._extreme("Max", known, build.ints(0))
+        second_start = build.op("Sub", [first_end, build.op("Mul", [offset, rate])])
+        return _Halves(self._axis(segment.target), first_end, second_start)
+
+    def _join_halves(
+        self, rows: ir.Value, halves: _Halves, start: ir.Value | int, end: ir.Value | int
+    ) -> ir.Value:
+        build = self.builder
+        first, second = build.slice(rows, ROW_AXIS, 0, 1), build.slice(rows, ROW_AXIS, 1, 2)
+        return build.concat(
+            [
+                build.slice(first, halves.axis, start, halves.first_end),
+                build.slice(second, halves.axis, halves.second_start, end),
+            ],
+            halves.axis,
+        )
 
     def write_node(self, node: ir.Node) -> None:
         """Write one node on what is newly known."""
@@ -142,12 +184,32 @@ class _CaseWriter(Writer):
         name = name_of(node.inputs[0])
         local = effect.local
         right = local.span - local.pad_left
-        window = self._window(name, local.pad_left, local.span, local.pad_right)
+        whole, cut = self._cut_from(name)
+        shared = cut is not None and self._waits(whole, self._analysis.timelines[whole].lag + right)
+        source = whole if shared else name
+        window = self._window(source, local.pad_left, local.span, local.pad_right)
         if local.span and local.pad_right == right:
             # The middle of the window is the input itself, as late as the output: a delay line for free.
-            self._windows[name, self._lag(name) + right] = (window, local.pad_left)
+            self._windows[source, self._lag(source) + right] = (window, local.pad_left)
+        if shared and cut is not None:
+            window = self._copy(cut, {**self.values, whole: window}, keep_names=False).outputs[0]
         copy = self._copy_unpadded(node, window)
         self._set(node, copy, self._lag(name) + right, self._steps(name) - right)
+
+    def _waits(self, name: str, lag: Fraction) -> bool:
+        """Return whether a tensor has to wait until `lag` for something else, whole or in part."""
+        producer = self._producers.get(name)
+        value = None if producer is None else next(v for v in producer.outputs if v.name == name)
+        for user, _ in () if value is None else value.uses():
+            effect = self._analysis.effects.get(user)
+            if effect is None or not effect.local.pointwise:
+                continue
+            out = name_of(user.outputs[0])
+            if self._analysis.timelines[out].lag == lag:
+                return True
+            if user.op_type == "Slice" and self._waits(out, lag):
+                return True
+        return False
 
     def _write_reducing(self, node: ir.Node, effect: Effect) -> None:
         name = name_of(node.inputs[0])

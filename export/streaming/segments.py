@@ -48,6 +48,8 @@ class Segment:
     """Steps of the source that are kept from push to push."""
     min_length: int
     """Steps that a piece of the source must have."""
+    in_halves: bool = False
+    """Whether the piece is run as two rows (see `halves`)."""
 
     @property
     def pointwise(self) -> bool:

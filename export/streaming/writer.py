@@ -36,6 +36,7 @@ class Writer:
             if value.name
         }
         self.frontiers = Frontiers(analysis)
+        self._producers = {name_of(v): node for node in analysis.effects for v in node.outputs}
         self._delayed: dict[tuple[str, Fraction], ir.Value] = {}
         self._windows: dict[tuple[str, Fraction], tuple[ir.Value, int]] = {}
         """Convolutions' windows by tensor and the lag of the middle, which begins at the second number."""
@@ -69,7 +70,11 @@ class Writer:
             return self.values[name]
         if (name, lag) not in self._delayed:
             axis, steps = self._axis(name), int(ahead)
-            if (name, lag) in self._windows:
+            whole, cut = self._cut_from(name)
+            if cut is not None and (whole, lag) in self._windows:
+                later = {**self.values, whole: self._delay(whole, lag)}
+                out = self._copy(cut, later, keep_names=False).outputs[0]
+            elif (name, lag) in self._windows:
                 window, start = self._windows[name, lag]
                 out = self.builder.slice(window, axis, start, -steps)
             else:
@@ -79,6 +84,13 @@ class Writer:
                 self.builder.keep(state, self.builder.after(line, axis, -steps))
             self._delayed[name, lag] = out
         return self._delayed[name, lag]
+
+    def _cut_from(self, name: str) -> tuple[str, ir.Node | None]:
+        """Return the tensor that this one is some channels of, and the node that cuts them out."""
+        node = self._producers.get(name)
+        if node is None or node.op_type != "Slice" or not self._analysis.effects[node].local.pointwise:
+            return name, None
+        return name_of(node.inputs[0]), node
 
     def _align_phased(self, names: Sequence[str]) -> dict[str, ir.Value]:
         """Bring tensors whose lags depend on the phase to the same step: as far as the shortest goes."""

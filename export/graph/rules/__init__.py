@@ -17,7 +17,8 @@ from balacoon_tk.export.graph.rules import (
     refused,
 )
 from balacoon_tk.export.graph.rules.base import Effect, NodeContext, find_rule
+from balacoon_tk.export.graph.rules.pointwise import ELEMENTWISE
 
-__all__ = ["Effect", "NodeContext", "find_rule"]
+__all__ = ["ELEMENTWISE", "Effect", "NodeContext", "find_rule"]
 
 _FAMILIES = (layout, local, mixing, pointwise, recurrent, refused)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from balacoon_tk.export.graph.rules.base import Effect, NodeContext, rule
 
-__all__ = ["broadcast_axis"]
+__all__ = ["ELEMENTWISE", "broadcast_axis"]
 
 # fmt: off
 _ONE_INPUT = (
@@ -20,6 +20,9 @@ _BROADCAST = (
     "Sub", "Sum", "Where", "Xor",
 )
 # fmt: on
+
+ELEMENTWISE = frozenset({*_ONE_INPUT, *_BROADCAST})
+"""Operators that treat every element alone, and broadcast their inputs."""
 
 
 def broadcast_axis(ctx: NodeContext) -> int:

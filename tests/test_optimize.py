@@ -1,0 +1,264 @@
+"""The passes that make a decoder faster: the same samples, and less to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from balacoon_tk.errors import ModelError
+from balacoon_tk.export.optimize import optimize_decoder
+from balacoon_tk.export.streaming.plan import CostModel, make_plan
+from balacoon_tk.export.streaming.rewrite import _CaseWriter
+from balacoon_tk.session import Session
+from streaming_laws import Streamed, assert_streams
+from tiny_graphs import TinyGraph
+
+N = 16
+"""Channels; ONNX Runtime's blocked convolutions need a multiple of 16."""
+
+
+def optimize(model: onnx.ModelProto, n_frames: int = 23) -> tuple[onnx.ModelProto, tuple[str, ...], float]:
+    """The optimized model, what was done, and the largest difference of an output."""
+    optimized = optimize_decoder(model)
+    if all(value.type.HasField("tensor_type") for value in model.graph.output):
+        onnx.checker.check_model(optimized.model)
+    rng = np.random.default_rng(0)
+    session = Session(model)
+    feeds = {
+        name: rng.standard_normal([n if isinstance(n, int) else n_frames for n in spec.shape]).astype("f4")
+        for name, spec in session.inputs.items()
+    }
+    wanted, got = session.run(feeds), Session(optimized.model).run(feeds)
+    assert {name: array.shape for name, array in got.items()} == {n: a.shape for n, a in wanted.items()}
+    return optimized.model, optimized.passes, max(float(np.abs(got[n] - wanted[n]).max()) for n in wanted)
+
+
+def count(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def transposed(kernel: int, stride: int, pads: tuple[int, int], more: int, *, bias: bool, opset: int = 17):
+    g = TinyGraph(opset=opset)
+    x = g.frames(3)
+    weights = [g.weight(3, 2, kernel)] + ([g.weight(2)] if bias else [])
+    attributes = {"output_padding": [more]} if more else {}
+    y = g.op("ConvTranspose", x, *weights, strides=[stride], pads=list(pads), **attributes)
+    return g.model(g.op("Tanh", y))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads", "more"),
+    [
+        (16, 8, (4, 4), 0),  # HiFi-GAN
+        (8, 4, (2, 2), 0),
+        (4, 2, (1, 1), 0),
+        (11, 5, (3, 3), 0),  # a kernel that is no multiple of the stride
+        (10, 5, (3, 3), 1),  # with padding of the output
+        (3, 5, (0, 0), 0),  # a kernel shorter than the stride leaves gaps
+        (7, 2, (0, 5), 0),
+        (6, 3, (4, 0), 0),
+        (5, 3, (1, 2), 1),
+        (2, 2, (0, 0), 0),
+    ],
+)  # fmt: skip
+def test_a_transposed_convolution_becomes_one_with_phases(kernel, stride, pads, more, bias: bool) -> None:
+    for opset in (11, 17):
+        model = transposed(kernel, stride, pads, more, bias=bias, opset=opset)
+        made, passes, difference = optimize(model)
+        assert difference <= 1e-6
+        if kernel >= stride:
+            assert "polyphase" in passes
+            assert "ConvTranspose" not in count(made)
+    assert_streams(model, optimize=True)
+
+
+@pytest.mark.parametrize("attributes", [{"group": 2}, {"dilations": [2]}, {"auto_pad": "SAME_UPPER"}])
+def test_other_transposed_convolutions_stay(attributes) -> None:
+    g = TinyGraph()
+    x = g.frames(4)
+    y = g.op("ConvTranspose", x, g.weight(4, 2, 4), strides=[2], **attributes)
+    made, passes, difference = optimize(g.model(g.op("Tanh", y)))
+    assert count(made)["ConvTranspose"] == 1
+    assert "polyphase" not in passes
+    assert difference <= 1e-6
+
+
+def test_more_output_than_windows_give_stays_a_transposed_convolution() -> None:
+    made, _, difference = optimize(transposed(4, 2, (0, 0), 1, bias=True))
+    assert count(made)["ConvTranspose"] == 1
+    assert difference <= 1e-6
+
+
+LIFTED: dict[str, Callable[[TinyGraph, str], str]] = {
+    "a constant of rank 3": lambda g, x: g.op("Mul", x, g.weight(1, N, 1)),
+    "a constant of rank 2": lambda g, x: g.op("Add", x, g.weight(N, 1)),
+    "a number": lambda g, x: g.op("Sub", x, g.number(0.5)),
+    "a slope per channel": lambda g, x: g.op("PRelu", x, g.weight(N, 1)),
+    "halves of channels": lambda g, x: g.op("Mul", *g.split(g.op("Concat", x, x, axis=1), N, N)),
+    "slices of time": lambda g, x: g.op("Concat", g.slice(x, 0, 3, 2), g.slice(x, 3, 2**31, 2), axis=-1),
+    "channels backwards": lambda g, x: g.slice(x, -1, -(2**31), 1, -1),
+    "a choice": lambda g, x: g.op("Where", g.op("Greater", x, g.number(0)), x, g.op("Neg", x)),
+    "stride and dilation": lambda g, x: g.op(
+        "Conv", x, g.weight(N, N, 3), strides=[1], dilations=[3], pads=[3, 3]),
+    "automatic padding": lambda g, x: g.op("Conv", x, g.weight(N, N, 3), auto_pad="SAME_UPPER"),
+    "groups": lambda g, x: g.op("Conv", x, g.weight(N, 1, 3), group=N, pads=[1, 1]),
+    "what must stay": lambda g, x: g.transpose(
+        g.op("LayerNormalization", g.transpose(x, 0, 2, 1), g.weight(N), axis=-1), 0, 2, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIFTED)
+@pytest.mark.parametrize("opset", [11, 17])
+def test_lifting_to_two_dimensions_changes_no_sample(name: str, opset: int) -> None:
+    if name == "what must stay" and opset == 11:
+        pytest.skip("LayerNormalization is of opset 17")
+    g = TinyGraph(opset=opset)
+    x = g.conv(g.frames(4), 4, N, 3)
+    y = LIFTED[name](g, x)
+    model = g.model(g.conv(g.op("Tanh", y), N, 1, 3))
+    made, passes, difference = optimize(model)
+    assert passes == ("lift_to_2d",)
+    assert difference <= 1e-6
+    weights = {node.input[1] for node in made.graph.node if node.op_type == "Conv"}
+    assert {len(t.dims) for t in made.graph.initializer if t.name in weights} == {4}
+    lone = [n for n in made.graph.node if n.op_type in ("Squeeze", "Unsqueeze")]
+    assert len(lone) == (4 if name == "what must stay" else 2)
+    if name != "slices of time":
+        assert_streams(model, optimize=True)
+
+
+def test_nothing_is_lifted_without_a_convolution() -> None:
+    g = TinyGraph()
+    model = g.model(g.op("Tanh", g.frames()))
+    assert optimize_decoder(model).passes == ()
+
+
+def test_an_output_in_the_middle_keeps_its_name_and_rank() -> None:
+    g = TinyGraph()
+    x = g.conv(g.frames(4), 4, N, 3)
+    _, passes, difference = optimize(g.model(x, g.conv(x, N, 2, 5), names=["hidden", "samples"]))
+    assert passes == ("lift_to_2d",)
+    assert difference <= 1e-6
+
+
+def scaled(scale: float, *, op_type: str = "Div", between: str = "LeakyRelu", twice: bool = False):
+    g = TinyGraph()
+    x = g.conv(g.frames(4), 4, N, 3)
+    scale_name = g.number(scale)
+    x = g.op(op_type, *((scale_name, x) if op_type == "Mul" else (x, scale_name)))
+    y = g.op(between, x)
+    z = g.conv(y, N, N, 3, pads=[1, 1])
+    return g.model(g.op("Add", z, y) if twice else z)
+
+
+@pytest.mark.parametrize("op_type", ["Div", "Mul"])
+@pytest.mark.parametrize("between", ["LeakyRelu", "Relu", "Identity"])
+def test_a_scale_goes_into_the_weights_behind_it(op_type: str, between: str) -> None:
+    made, passes, difference = optimize(scaled(3.0, op_type=op_type, between=between))
+    assert passes[0] == "fold_scales"
+    assert count(made)[op_type] == 0
+    assert difference <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "model",
+    [scaled(-3.0), scaled(3.0, between="Tanh"), scaled(3.0, twice=True)],
+    ids=["negative", "not homogeneous", "read twice"],
+)
+def test_a_scale_stays_where_the_weights_cannot_take_it(model: onnx.ModelProto) -> None:
+    made, passes, difference = optimize(model)
+    assert "fold_scales" not in passes
+    assert count(made)["Div"] == 1
+    assert difference <= 1e-6
+
+
+def wavenet(n_layers: int = 4, n: int = N) -> onnx.ModelProto:
+    """A stack of gated layers, as VITS has them in its flow."""
+    g = TinyGraph()
+    x, skip = g.conv(g.frames(4), 4, n, 1), ""
+    for k in range(n_layers):
+        gates = g.conv(x, n, 2 * n, 5, pads=[2, 2])
+        acts = g.op(
+            "Mul", g.op("Tanh", g.slice(gates, 0, n, 1)), g.op("Sigmoid", g.slice(gates, n, 2**62, 1))
+        )
+        last = k == n_layers - 1
+        both = g.conv(acts, n, n if last else 2 * n, 1)
+        if last:
+            skip = g.op("Add", skip, both)
+            break
+        x = g.op("Add", x, g.slice(both, 0, n, 1))
+        part = g.slice(both, n, 2**62, 1)
+        skip = g.op("Add", skip, part) if skip else part
+    return g.model(g.conv(skip, n, 1, 1))
+
+
+def test_residual_and_skip_are_added_in_one_tensor() -> None:
+    model = wavenet()
+    made, passes, difference = optimize(model)
+    assert passes == ("join_residual_and_skip", "lift_to_2d")
+    assert difference <= 1e-6
+    assert count(made)["Add"] == count(model)["Add"] - 2  # layers 2 and 3 add once instead of twice
+    plain, joined = (Streamed(model, "states", optimize=flag) for flag in (False, True))
+    assert len(joined.spec.states) == len(plain.spec.states) - 3 == 4  # one a layer
+    assert_streams(model, optimize=True)
+
+
+def test_sums_that_are_read_elsewhere_are_still_theirs() -> None:
+    """The residual sum of a layer is an output as well."""
+    model = wavenet(3)
+    add = next(node for node in model.graph.node if node.op_type == "Add")
+    model.graph.output.append(onnx.helper.make_tensor_value_info(add.output[0], 1, [1, N, "n_sum"]))
+    _, _, difference = optimize(model)
+    assert difference <= 1e-6
+
+
+def test_a_narrow_stack_is_run_in_halves_and_streams_exactly() -> None:
+    """Two stages of residual blocks, as HiFi-GAN has them, narrow enough for one thread's work."""
+    g = TinyGraph()
+    x = g.conv(g.frames(4), 4, N, 7)
+    for n_in, n_out in ((N, N), (N, N)):
+        x = g.up(g.op("LeakyRelu", x), n_in, n_out, 8, 4, pads=[2, 2])
+        branches = []
+        for kernel, dilation in ((3, 1), (5, 2)):
+            y = x
+            for step in (1, dilation):
+                inner = g.conv(
+                    g.op("LeakyRelu", y), n_out, n_out, kernel,
+                    dilations=[step], pads=[step * (kernel - 1) // 2] * 2)  # fmt: skip
+                y = g.op("Add", y, inner)
+            branches.append(y)
+        x = g.op("Div", g.op("Add", *branches), g.number(2))
+    model = g.model(g.op("Tanh", g.conv(g.op("LeakyRelu", x), N, 1, 7)))
+    _, passes, difference = optimize(model)
+    assert passes == ("fold_scales", "lift_to_2d", "polyphase")
+    assert difference <= 1e-6
+    pair = Streamed(model, "halves", optimize=True)
+    assert any(step.segment is not None and step.segment.in_halves for step in pair.plan.steps)
+    slow = CostModel(per_multiply_add=1e-6)  # then it is worth the copies
+    plan = make_plan(pair.analysis, chunk_frames=32, costs=slow)
+    assert any("run as two halves" in line for line in plan.describe())
+    assert_streams(model, optimize=True)
+
+
+def test_halves_that_overlap_too_little_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The law is strong enough: a margin of two steps less is an error."""
+    g = TinyGraph()
+    x = g.conv(g.frames(4), 4, N, 3)
+    for _ in range(3):
+        x = g.op("Tanh", g.conv(x, N, N, 5))
+    model = g.model(x)
+    assert_streams(model, optimize=True, plans=["halves"])
+    cut = _CaseWriter._cut_in_halves
+
+    def with_less(self, local, axis, segment):
+        return cut(self, local, axis, replace(segment, tail=segment.tail - 2))
+
+    monkeypatch.setattr(_CaseWriter, "_cut_in_halves", with_less)
+    with pytest.raises((AssertionError, ModelError), match=r"differs by|Invalid input shape"):
+        assert_streams(model, optimize=True, plans=["halves"])
