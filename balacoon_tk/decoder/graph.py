@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Protocol
@@ -226,7 +227,10 @@ class DecoderGraph:
                 raise ParameterError(
                     f"{item.name} has {n_steps} steps: must be {n_frames} frames of {item.steps_per_frame}"
                 )
-        return {name: np.array(array, order="C") for name, array in feeds.items()}
+        copies = {name: np.array(array, order="C") for name, array in feeds.items()}
+        for name, array in copies.items():
+            _check_finite(name, array)
+        return copies
 
     def n_frames(self, feeds: Mapping[str, AnyArray]) -> int:
         """Return the number of frames in one push."""
@@ -285,5 +289,11 @@ def _check_array(name: str, array: AnyArray, spec: TensorSpec) -> None:
     if not fits:
         shape = ", ".join("n" if not isinstance(n, int) else str(n) for n in spec.shape)
         raise ParameterError(f"{name} has shape {array.shape}: must be ({shape})")
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+
+
+def _check_finite(name: str, array: AnyArray) -> None:
+    """Refuse what would spread through a stream's state; a sum shows it without an array of flags."""
+    if array.dtype.kind != "f" or math.isfinite(np.add.reduce(array, axis=None, dtype=np.float64)):
+        return
+    if not np.isfinite(array).all():  # a sum of float64 may be too large for one
         raise ParameterError(f"{name} holds NaN or infinity")
