@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import onnx_ir as ir
@@ -192,24 +191,11 @@ class _CaseWriter(Writer):
             # The middle of the window is the input itself, as late as the output: a delay line for free.
             self._windows[source, self._lag(source) + right] = (window, local.pad_left)
         if shared and cut is not None:
-            window = self._copy(cut, {**self.values, whole: window}, keep_names=False).outputs[0]
+            local_values = {**self.values, whole: window}
+            self._copy(cut, local_values, keep_names=False)
+            window = local_values[name]
         copy = self._copy_unpadded(node, window)
         self._set(node, copy, self._lag(name) + right, self._steps(name) - right)
-
-    def _waits(self, name: str, lag: Fraction) -> bool:
-        """Return whether a tensor has to wait until `lag` for something else, whole or in part."""
-        producer = self._producers.get(name)
-        value = None if producer is None else next(v for v in producer.outputs if v.name == name)
-        for user, _ in () if value is None else value.uses():
-            effect = self._analysis.effects.get(user)
-            if effect is None or not effect.local.pointwise:
-                continue
-            out = name_of(user.outputs[0])
-            if self._analysis.timelines[out].lag == lag:
-                return True
-            if user.op_type == "Slice" and self._waits(out, lag):
-                return True
-        return False
 
     def _write_reducing(self, node: ir.Node, effect: Effect) -> None:
         name = name_of(node.inputs[0])

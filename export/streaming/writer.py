@@ -16,6 +16,8 @@ from balacoon_tk.export.streaming.frontier import Frontiers, Steps
 
 __all__ = ["FAR", "Writer", "name_of"]
 
+_CUTS = frozenset({"Slice", "Split"})
+
 FAR = 2**31 - 1
 """More steps than a tensor has."""
 
@@ -36,7 +38,7 @@ class Writer:
             if value.name
         }
         self.frontiers = Frontiers(analysis)
-        self._producers = {name_of(v): node for node in analysis.effects for v in node.outputs}
+        self._producers = {v.name: node for node in analysis.effects for v in node.outputs if v.name}
         self._delayed: dict[tuple[str, Fraction], ir.Value] = {}
         self._windows: dict[tuple[str, Fraction], tuple[ir.Value, int]] = {}
         """Convolutions' windows by tensor and the lag of the middle, which begins at the second number."""
@@ -71,10 +73,17 @@ class Writer:
         if (name, lag) not in self._delayed:
             axis, steps = self._axis(name), int(ahead)
             whole, cut = self._cut_from(name)
-            if cut is not None and (whole, lag) in self._windows:
+            parts = () if cut is None else cut.outputs
+            if cut is not None and (
+                (whole, lag) in self._windows
+                or (len(parts) > 1 and all(self._waits(name_of(part), lag) for part in parts))
+            ):
+                # What is cut in parts waits as a whole.
                 later = {**self.values, whole: self._delay(whole, lag)}
-                out = self._copy(cut, later, keep_names=False).outputs[0]
-            elif (name, lag) in self._windows:
+                copies = self._copy(cut, later, keep_names=False).outputs
+                self._delayed |= {(name_of(a), lag): b for a, b in zip(parts, copies, strict=True)}
+                return self._delayed[name, lag]
+            if (name, lag) in self._windows:
                 window, start = self._windows[name, lag]
                 out = self.builder.slice(window, axis, start, -steps)
             else:
@@ -88,9 +97,24 @@ class Writer:
     def _cut_from(self, name: str) -> tuple[str, ir.Node | None]:
         """Return the tensor that this one is some channels of, and the node that cuts them out."""
         node = self._producers.get(name)
-        if node is None or node.op_type != "Slice" or not self._analysis.effects[node].local.pointwise:
+        if node is None or node.op_type not in _CUTS or not self._analysis.effects[node].local.pointwise:
             return name, None
         return name_of(node.inputs[0]), node
+
+    def _waits(self, name: str, lag: Fraction) -> bool:
+        """Return whether a tensor has to wait until `lag` for something else, whole or in part."""
+        producer = self._producers.get(name)
+        value = None if producer is None else next(v for v in producer.outputs if v.name == name)
+        for user, _ in () if value is None else value.uses():
+            effect = self._analysis.effects.get(user)
+            if effect is None or not effect.local.pointwise:
+                continue
+            out = name_of(user.outputs[0])
+            if self._analysis.timelines[out].lag == lag:
+                return True
+            if user.op_type in _CUTS and any(self._waits(name_of(part), lag) for part in user.outputs):
+                return True
+        return False
 
     def _align_phased(self, names: Sequence[str]) -> dict[str, ir.Value]:
         """Bring tensors whose lags depend on the phase to the same step: as far as the shortest goes."""
