@@ -12,15 +12,12 @@ import numpy as np
 
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.metrics import StreamTrace, TraceRecorder, audio_s, rtf, ttfa_s, underrun_s, xrt
+from balacoon_tk.metrics import REFERENCE, StreamTrace, TraceRecorder, audio_s, rtf, ttfa_s, underrun_s, xrt
 
 if TYPE_CHECKING:
     from balacoon_tk.tts import TTS
 
 __all__ = ["REFERENCE", "Comparison", "StrategyResult", "compare"]
-
-REFERENCE = "full"
-"""The strategy that every other is compared with."""
 
 
 @dataclass(frozen=True, slots=True)

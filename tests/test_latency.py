@@ -11,11 +11,19 @@ from balacoon_tk.metrics import (
     StreamTrace,
     TraceRecorder,
     audio_s,
+    c50,
+    c100,
+    c200,
     continuity,
+    first_audible_s,
+    lag_s,
     playback,
+    readiness_s,
     rtf,
     ttfa_s,
+    underrun_ms,
     underrun_s,
+    work_ratio,
     xrt,
 )
 
@@ -201,6 +209,7 @@ def test_a_recorder_serves_one_stream() -> None:
         ({"total_s": 2.0}, "must not decrease"),
         ({"first_audible": 400}, r"first_audible=400 must be in \[0, 400\)"),
         ({"first_audible": -1}, "first_audible=-1 must be in"),
+        ({"lag_samples": -1}, "lag_samples=-1 must be >= 0"),
     ],
 )
 def test_a_trace_that_cannot_have_happened_is_refused(changes: dict[str, object], message: str) -> None:
@@ -213,3 +222,48 @@ def test_a_trace_that_cannot_have_happened_is_refused(changes: dict[str, object]
     }
     with pytest.raises(ParameterError, match=message):
         StreamTrace(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_readiness_is_how_long_before_its_turn_a_chunk_came() -> None:
+    np.testing.assert_allclose(readiness_s(LATE), [0.0, 0.5, -0.5])
+    np.testing.assert_allclose(readiness_s(LATE, prebuffer_s=0.5), [0.5, 1.0, 0.0])
+    assert readiness_s(NOTHING).size == 0
+
+
+@given(trace=traces())
+def test_the_least_readiness_is_the_underrun(trace: StreamTrace) -> None:
+    assert underrun_s(trace) == max(0.0, -float(readiness_s(trace).min()))
+    assert underrun_ms(trace) == 1e3 * underrun_s(trace)
+
+
+@pytest.mark.parametrize(("late_ms", "expected"), [(40, (1, 1, 1)), (60, (0, 1, 1)), (150, (0, 0, 1))])
+def test_c50_c100_and_c200_allow_so_many_milliseconds(late_ms: int, expected: tuple[int, ...]) -> None:
+    trace = StreamTrace(
+        sample_rate=1000,
+        ready_s=(0.0, 0.1 + late_ms / 1000),
+        n_samples=(100, 100),
+        total_s=1.0,
+        first_audible=0,
+    )
+    assert (c50([trace]), c100([trace]), c200([trace])) == expected
+    assert continuity([trace]) == 0.0
+
+
+def test_work_ratio_is_the_time_over_that_of_the_whole() -> None:
+    assert work_ratio(LATE, EARLY) == 3.25 / 2.5
+    assert work_ratio(EARLY, EARLY) == 1.0
+
+
+def test_the_work_of_two_utterances_is_not_compared() -> None:
+    with pytest.raises(ParameterError, match=r"400 samples at 100 Hz .* must be of one utterance"):
+        work_ratio(LATE, NOTHING)
+
+
+def test_lag_and_leading_silence_are_seconds_of_audio() -> None:
+    recorder = TraceRecorder(sample_rate=100, lag_samples=25)
+    recorder.add(np.array([0.0, 0.0, 0.5], np.float32))
+    trace = recorder.finish()
+    assert lag_s(trace) == 0.25
+    assert first_audible_s(trace) == 0.02
+    assert np.isnan(lag_s(LATE)), "nobody has said it"
+    assert np.isnan(first_audible_s(NOTHING))

@@ -24,16 +24,28 @@ from balacoon_tk.errors import ParameterError, StreamStateError
 
 __all__ = [
     "AUDIBLE_DBFS",
+    "REFERENCE",
     "StreamTrace",
     "TraceRecorder",
     "audio_s",
+    "c50",
+    "c100",
+    "c200",
     "continuity",
+    "first_audible_s",
+    "lag_s",
     "playback",
+    "readiness_s",
     "rtf",
     "ttfa_s",
+    "underrun_ms",
     "underrun_s",
+    "work_ratio",
     "xrt",
 ]
+
+REFERENCE = "full"
+"""The strategy that every other is compared with: the whole utterance in one call."""
 
 AUDIBLE_DBFS = -60.0
 """Samples quieter than this count as silence, in dB relative to full scale (0.001 of it)."""
@@ -59,6 +71,8 @@ class StreamTrace:
     """When the stream ended; later than the last chunk if there was work to do after it."""
     first_audible: int | None
     """Index of the first sample above the threshold; None if there is none."""
+    lag_samples: int | None = None
+    """How far the decoder's output trails its input; None where the engine doesn't say."""
 
     def __post_init__(self) -> None:
         """Refuse what can't have happened, so that no figure is made from it."""
@@ -75,6 +89,8 @@ class StreamTrace:
             raise ParameterError(f"0, ready_s={self.ready_s}, total_s={self.total_s} must not decrease")
         if self.first_audible is not None and not 0 <= self.first_audible < sum(self.n_samples):
             raise ParameterError(f"first_audible={self.first_audible} must be in [0, {sum(self.n_samples)})")
+        if self.lag_samples is not None and self.lag_samples < 0:
+            raise ParameterError(f"lag_samples={self.lag_samples} must be >= 0")
 
 
 class TraceRecorder:
@@ -89,6 +105,8 @@ class TraceRecorder:
         Hz
     audible_dbfs : float
         Level of the first sample that counts as audible, in dB relative to full scale.
+    lag_samples : int, optional
+        How far the decoder's output trails its input, where that is known.
     clock : callable
         Gives the time in seconds.
     """
@@ -98,9 +116,11 @@ class TraceRecorder:
         *,
         sample_rate: int,
         audible_dbfs: float = AUDIBLE_DBFS,
+        lag_samples: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._sample_rate = sample_rate
+        self._lag_samples = lag_samples
         self._threshold = 10.0 ** (audible_dbfs / 20.0)
         self._ready: list[float] = []
         self._chunks: list[AnyArray] = []
@@ -143,6 +163,7 @@ class TraceRecorder:
             n_samples=tuple(int(samples.size) for samples in self._chunks),
             total_s=total_s,
             first_audible=first_audible,
+            lag_samples=self._lag_samples,
         )
 
 
@@ -161,6 +182,15 @@ def ttfa_s(trace: StreamTrace) -> float:
         return float("nan")
     ends = np.cumsum(trace.n_samples)
     return trace.ready_s[int(np.searchsorted(ends, trace.first_audible, side="right"))]
+
+
+def first_audible_s(trace: StreamTrace) -> float:
+    """Return where the first audible sample lies in the audio, in seconds; NaN if nothing is audible.
+
+    This is the silence that the voice begins with, which no strategy can change: `ttfa_s` says when
+    the sample was handed over, and a player sounds it ``first_audible_s`` after it began.
+    """
+    return float("nan") if trace.first_audible is None else trace.first_audible / trace.sample_rate
 
 
 def rtf(trace: StreamTrace) -> float:
@@ -210,6 +240,31 @@ def playback(
     return start_s, stop_s
 
 
+def readiness_s(trace: StreamTrace, *, prebuffer_s: float = 0.0) -> NDArray[np.float64]:
+    """Return how long before its turn each chunk was ready, in seconds; negative if it came too late.
+
+    A player that never waits plays chunk k at ``ready[0] + prebuffer_s + audio before k``; the readiness
+    is that time less ``ready[k]``. The lowest one, with its sign turned, is `underrun_s` if it is positive.
+
+    Parameters
+    ----------
+    trace : StreamTrace
+        The record of one stream.
+    prebuffer_s : float
+        Seconds that the player waits after the first chunk is ready.
+
+    Returns
+    -------
+    ndarray of shape (n_chunks,), float64
+    """
+    _check_prebuffer(prebuffer_s)
+    if not trace.ready_s:
+        return np.empty(0)
+    ready_s = np.asarray(trace.ready_s)
+    before_s = (np.cumsum(trace.n_samples) - trace.n_samples) / trace.sample_rate
+    return ready_s[0] + before_s - ready_s + prebuffer_s
+
+
 def underrun_s(trace: StreamTrace, *, prebuffer_s: float = 0.0) -> float:
     """Return how long playback waits for late chunks, in seconds.
 
@@ -229,11 +284,13 @@ def underrun_s(trace: StreamTrace, *, prebuffer_s: float = 0.0) -> float:
     The worst-case underrun of vLLM-Omni's benchmark, `vllm-project/vllm-omni` pull request 3618.
     """
     _check_prebuffer(prebuffer_s)
-    if not trace.ready_s:
-        return 0.0
-    ready_s = np.asarray(trace.ready_s)
-    before_s = (np.cumsum(trace.n_samples) - trace.n_samples) / trace.sample_rate
-    return max(0.0, float((ready_s - ready_s[0] - before_s).max()) - prebuffer_s)
+    late_s = -readiness_s(trace)
+    return max(0.0, float(late_s.max(initial=0.0)) - prebuffer_s)
+
+
+def underrun_ms(trace: StreamTrace, *, prebuffer_s: float = 0.0) -> float:
+    """Return `underrun_s` in milliseconds."""
+    return 1e3 * underrun_s(trace, prebuffer_s=prebuffer_s)
 
 
 def continuity(traces: Sequence[StreamTrace], *, prebuffer_s: float = 0.0) -> float:
@@ -257,6 +314,49 @@ def continuity(traces: Sequence[StreamTrace], *, prebuffer_s: float = 0.0) -> fl
         raise ParameterError("traces must hold at least one trace")
     smooth = [underrun_s(trace, prebuffer_s=prebuffer_s) == 0.0 for trace in traces]
     return sum(smooth) / len(smooth)
+
+
+def c50(traces: Sequence[StreamTrace]) -> float:
+    """Return `continuity` with a prebuffer of 50 ms."""
+    return continuity(traces, prebuffer_s=0.05)
+
+
+def c100(traces: Sequence[StreamTrace]) -> float:
+    """Return `continuity` with a prebuffer of 100 ms."""
+    return continuity(traces, prebuffer_s=0.1)
+
+
+def c200(traces: Sequence[StreamTrace]) -> float:
+    """Return `continuity` with a prebuffer of 200 ms."""
+    return continuity(traces, prebuffer_s=0.2)
+
+
+def work_ratio(trace: StreamTrace, reference: StreamTrace) -> float:
+    """Return the compute of a streamed utterance over that of the same utterance in full.
+
+    ``total_s / reference.total_s``; 1 is no redundant work, 2 is everything done twice. Infinite if the
+    reference took no time.
+
+    Raises
+    ------
+    ParameterError
+        If the two don't have the same length: they are not the same utterance.
+    """
+    n_samples, n_reference = sum(trace.n_samples), sum(reference.n_samples)
+    if n_samples != n_reference or trace.sample_rate != reference.sample_rate:
+        raise ParameterError(
+            f"a trace of {n_samples} samples at {trace.sample_rate} Hz and a reference of {n_reference} "
+            f"at {reference.sample_rate} Hz must be of one utterance"
+        )
+    return trace.total_s / reference.total_s if reference.total_s > 0 else float("inf")
+
+
+def lag_s(trace: StreamTrace) -> float:
+    """Return how far the decoder's output trails its input, in seconds: ``lag_samples / sample_rate``.
+
+    It is the part of TTFA that no faster machine takes away. NaN where the engine doesn't say.
+    """
+    return float("nan") if trace.lag_samples is None else trace.lag_samples / trace.sample_rate
 
 
 def _check_prebuffer(prebuffer_s: float) -> None:
