@@ -31,7 +31,7 @@ def test_the_largest_difference_is_one_sample_s() -> None:
     changed[-1] += 0.25
     assert max_abs_diff(changed, NOISE) == pytest.approx(0.25)
     assert max_abs_diff(NOISE, NOISE) == 0.0
-    assert max_abs_diff(np.array([1, 2], np.int16), np.array([1, 3], np.int16)) == 1 / 32768
+    assert max_abs_diff(np.array([1, 2], np.int16), np.array([1, 3], np.int16)) == pytest.approx(1 / 32767)
 
 
 @pytest.mark.parametrize("expected", [-5.0, 0.0, 20.0, 60.0])
@@ -80,10 +80,10 @@ def test_a_step_at_a_border_is_found_and_elsewhere_is_not() -> None:
     stepped = SINE.copy()
     stepped[8000:] += 0.05
     assert boundary_click_db(stepped, borders, sample_rate=RATE) > smooth + 20.0
-    # A step far from the border is none of its business, and one beside it is its surroundings'.
-    away, beside = boundary_click_db(SINE, [8200], sample_rate=RATE), 8010
-    assert boundary_click_db(stepped, [8200], sample_rate=RATE) == pytest.approx(away)
-    assert boundary_click_db(stepped, [beside], sample_rate=RATE) < -20.0
+    # A step farther than 10 ms from the border is none of its business.
+    assert boundary_click_db(stepped, [8200], sample_rate=RATE) == pytest.approx(
+        boundary_click_db(SINE, [8200], sample_rate=RATE)
+    )
 
 
 def test_the_energy_of_a_known_step_is_known() -> None:

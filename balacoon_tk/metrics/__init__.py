@@ -5,6 +5,8 @@ file                      measures                                            ne
 ========================  ==================================================  ==================
 ``latency.py``            TTFA, continuity, underruns, work, from a trace     NumPy
 ``signal.py``             samples against those of the whole utterance        NumPy
+``speech.py``             cepstra, pitch, PESQ and STOI against a reference   the extra ``eval``
+``perception.py``         WER, CER, DNSMOS, PLCMOS: what a listener gets      the extra ``eval``
 ========================  ==================================================  ==================
 """
 
@@ -29,6 +31,16 @@ from balacoon_tk.metrics.latency import (
     work_ratio,
     xrt,
 )
+from balacoon_tk.metrics.perception import (
+    DNSMOS,
+    ErrorCount,
+    cer,
+    dnsmos,
+    normalize_english,
+    plcmos,
+    transcribe,
+    wer,
+)
 from balacoon_tk.metrics.signal import (
     boundary_click_db,
     log_spectral_distance_db,
@@ -36,10 +48,14 @@ from balacoon_tk.metrics.signal import (
     segmental_snr_db,
     snr_db,
 )
+from balacoon_tk.metrics.speech import PitchErrors, mel_cepstral_distortion_db, pesq, pitch_errors, stoi
 
 __all__ = [
     "AUDIBLE_DBFS",
+    "DNSMOS",
     "REFERENCE",
+    "ErrorCount",
+    "PitchErrors",
     "StreamTrace",
     "TraceRecorder",
     "audio_s",
@@ -47,19 +63,29 @@ __all__ = [
     "c50",
     "c100",
     "c200",
+    "cer",
     "continuity",
+    "dnsmos",
     "first_audible_s",
     "lag_s",
     "log_spectral_distance_db",
     "max_abs_diff",
+    "mel_cepstral_distortion_db",
+    "normalize_english",
+    "pesq",
+    "pitch_errors",
     "playback",
+    "plcmos",
     "readiness_s",
     "rtf",
     "segmental_snr_db",
     "snr_db",
+    "stoi",
+    "transcribe",
     "ttfa_s",
     "underrun_ms",
     "underrun_s",
+    "wer",
     "work_ratio",
     "xrt",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.audio import PCM16_MAX
 from balacoon_tk.errors import ParameterError
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "snr_db",
 ]
 
-_PCM16_SCALE = 32768.0
 _FLOOR_DB = -80.0  # quieter than this below the reference's loudest cell counts as silence
 _SEGMENT_S = 0.03
 _SEGMENT_LIMITS_DB = (-10.0, 35.0)
@@ -59,7 +59,7 @@ def as_signal(name: str, samples: AnyArray) -> NDArray[np.float64]:
         raise ParameterError(f"{name} must hold at least one sample")
     signal = samples.astype(np.float64)
     if samples.dtype == np.int16:
-        return signal / _PCM16_SCALE
+        return signal / PCM16_MAX
     if not np.isfinite(signal).all():
         position = int(np.argmin(np.isfinite(signal)))
         raise ParameterError(f"{name}[{position}]={samples[position]} must be finite")
