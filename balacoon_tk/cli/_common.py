@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
-import secrets
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balacoon_tk._files import json_text, write_whole
 from balacoon_tk.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -138,31 +137,12 @@ def _frame_counts(text: str) -> tuple[int, ...]:
     return tuple(positive_int(part) for part in text.split(","))
 
 
-def json_text(data: object) -> str:
-    """Return data as the JSON text that a program reads: finite numbers, names as they are."""
-    return json.dumps(_finite(data), ensure_ascii=False, indent=2) + "\n"
-
-
-def _finite(data: object) -> object:
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
-
-
 def write_text(output: str, text: str) -> None:
     """Write a report to a file, whole or not at all, or to stdout."""
     if output == STANDARD_STREAM:
         sys.stdout.write(text)
         return
-    path = Path(output)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(output, text)
 
 
 class ProgressLine:

@@ -7,9 +7,12 @@ file                      measures                                            ne
 ``signal.py``             samples against those of the whole utterance        NumPy
 ``speech.py``             cepstra, pitch, PESQ and STOI against a reference   the extra ``eval``
 ``perception.py``         WER, CER, DNSMOS, PLCMOS: what a listener gets      the extra ``eval``
+``bootstrap.py``          how far a mean over sentences can be trusted        NumPy
+``sentences.py``          what to measure with                                nothing
 ========================  ==================================================  ==================
 """
 
+from balacoon_tk.metrics.bootstrap import Estimate, PairedBootstrap
 from balacoon_tk.metrics.latency import (
     AUDIBLE_DBFS,
     REFERENCE,
@@ -41,6 +44,7 @@ from balacoon_tk.metrics.perception import (
     transcribe,
     wer,
 )
+from balacoon_tk.metrics.sentences import hard_sentences, plain_sentences, read_sentences
 from balacoon_tk.metrics.signal import (
     boundary_click_db,
     log_spectral_distance_db,
@@ -55,6 +59,8 @@ __all__ = [
     "DNSMOS",
     "REFERENCE",
     "ErrorCount",
+    "Estimate",
+    "PairedBootstrap",
     "PitchErrors",
     "StreamTrace",
     "TraceRecorder",
@@ -67,6 +73,7 @@ __all__ = [
     "continuity",
     "dnsmos",
     "first_audible_s",
+    "hard_sentences",
     "lag_s",
     "log_spectral_distance_db",
     "max_abs_diff",
@@ -74,8 +81,10 @@ __all__ = [
     "normalize_english",
     "pesq",
     "pitch_errors",
+    "plain_sentences",
     "playback",
     "plcmos",
+    "read_sentences",
     "readiness_s",
     "rtf",
     "segmental_snr_db",

@@ -1,0 +1,96 @@
+"""Sentences to evaluate with: a list of our own, and lists in files of the same form."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from balacoon_tk.errors import ParameterError
+
+__all__ = ["check_sentences", "hard_sentences", "parse_sentences", "plain_sentences", "read_sentences"]
+
+_COMMENT = "#"
+
+
+def plain_sentences() -> tuple[str, ...]:
+    """Return 100 plain English sentences, from one word to forty, short ones first.
+
+    Without digits, abbreviations and rare names: what goes wrong in them is the voice's doing and not
+    that of the text's normalisation.
+
+    Examples
+    --------
+    >>> sentences = plain_sentences()
+    >>> len(sentences), sentences[0], len(sentences[-1].split())
+    (100, 'Yes.', 40)
+    """
+    return parse_sentences(_packaged("sentences.txt"))
+
+
+def hard_sentences() -> dict[str, tuple[str, ...]]:
+    """Return hard English sentences by kind, such as numbers, names and tongue twisters.
+
+    Examples
+    --------
+    >>> hard_sentences()["tongue twisters"][0]
+    'Six slick snails slid slowly seaward.'
+    """
+    kinds: dict[str, list[str]] = {}
+    for line in _packaged("hard_sentences.txt").splitlines():
+        if line.startswith("["):
+            kinds[line.strip("[]")] = sentences = []
+        elif line and not line.startswith(_COMMENT):
+            sentences.append(line)
+    return {kind: tuple(found) for kind, found in kinds.items()}
+
+
+def read_sentences(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Read a UTF-8 file with a sentence a line; see `parse_sentences`.
+
+    Raises
+    ------
+    ParameterError
+        If the file isn't UTF-8 or has no sentence in it.
+    """
+    data = Path(path).read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ParameterError(
+            f"{path}: must be UTF-8, but byte {error.start} is 0x{data[error.start]:02x}"
+        ) from error
+    sentences = parse_sentences(text)
+    if not sentences:
+        raise ParameterError(f"{path}: must hold at least one sentence, a line each")
+    return sentences
+
+
+def parse_sentences(text: str) -> tuple[str, ...]:
+    """Return the lines of a text that are sentences: neither empty nor begun with ``#``."""
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith(_COMMENT))
+
+
+def check_sentences(sentences: Sequence[str]) -> tuple[str, ...]:
+    """Return the sentences as a tuple.
+
+    Raises
+    ------
+    ParameterError
+        If there is none, one holds nothing, or there is a lone str, whose letters would be spoken.
+    """
+    if isinstance(sentences, str):
+        raise ParameterError(f"sentences={sentences[:60]!r} must be a sequence of str, not one str")
+    found = tuple(sentences)
+    if not found:
+        raise ParameterError("sentences must hold at least one sentence")
+    for i, sentence in enumerate(found):
+        if not isinstance(sentence, str) or not sentence.strip():
+            raise ParameterError(f"sentences[{i}]={sentence!r} must be a str with something to say in it")
+    return found
+
+
+def _packaged(name: str) -> str:
+    return (importlib.resources.files("balacoon_tk.metrics") / "data" / name).read_text(encoding="utf-8")
