@@ -12,7 +12,17 @@ import numpy as np
 
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.metrics import REFERENCE, StreamTrace, TraceRecorder, audio_s, rtf, ttfa_s, underrun_s, xrt
+from balacoon_tk.metrics import (
+    REFERENCE,
+    StreamTrace,
+    TraceRecorder,
+    audio_s,
+    record_stream,
+    rtf,
+    ttfa_s,
+    underrun_s,
+    xrt,
+)
 
 if TYPE_CHECKING:
     from balacoon_tk.tts import TTS
@@ -154,14 +164,10 @@ def compare(
 
     def run(strategy: str) -> tuple[StreamTrace, FloatArray]:
         recorder = TraceRecorder(sample_rate=tts.get_sampling_rate())
-        chunks: list[FloatArray] = []
-        for chunk in tts.stream(
-            text, strategy=strategy, seed=seed, speaker=speaker, chunk_frames=chunk_frames
-        ):
-            recorder.add(chunk.samples)
-            chunks.append(chunk.samples)
-        trace = recorder.finish()
-        return trace, np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+        return record_stream(
+            recorder,
+            tts.stream(text, strategy=strategy, seed=seed, speaker=speaker, chunk_frames=chunk_frames),
+        )
 
     n_runs, n_done = len(names) * (1 + n_rounds), 0
     samples: dict[str, FloatArray] = {}

@@ -48,7 +48,7 @@ def test_a_difference_in_pairs_is_free_of_what_the_pairs_share() -> None:
     shared = generator.normal(0.0, 100.0, 200)
     values = shared + 1.0 + generator.normal(0.0, 0.1, 200)
     bootstrap = PairedBootstrap(200)
-    found = bootstrap.difference(values, shared)
+    found = bootstrap.difference((values, None), (shared, None))
     half = NORMAL_975 * (values - shared).std() / np.sqrt(200)
     assert found.value == pytest.approx(1.0, abs=0.05)
     assert found.high - found.low == pytest.approx(2 * half, rel=0.15)
@@ -58,14 +58,14 @@ def test_a_difference_in_pairs_is_free_of_what_the_pairs_share() -> None:
 
 def test_a_difference_of_equal_ratios_is_zero_exactly() -> None:
     words = [3.0, 5.0, 8.0]
-    found = PairedBootstrap(3).difference([1.0, 0.0, 2.0], [1.0, 0.0, 2.0], words, words)
+    found = PairedBootstrap(3).difference(([1.0, 0.0, 2.0], words), ([1.0, 0.0, 2.0], words))
     assert found == Estimate(0.0, 0.0, 0.0, 3)
 
 
 def test_what_was_not_measured_is_left_out_of_both() -> None:
     bootstrap = PairedBootstrap(4)
     assert bootstrap.ratio([1.0, np.nan, 3.0, 2.0]).value == 2.0
-    found = bootstrap.difference([5.0, 9.0, np.nan, 5.0], [1.0, np.nan, 3.0, 1.0])
+    found = bootstrap.difference(([5.0, 9.0, np.nan, 5.0], None), ([1.0, np.nan, 3.0, 1.0], None))
     assert (found.value, found.n) == (4.0, 2)
     nothing = bootstrap.ratio([np.nan] * 4)
     assert nothing.n == 0
@@ -78,7 +78,7 @@ def test_infinite_values_are_values() -> None:
     assert (found.value, found.low, found.high) == (np.inf, np.inf, np.inf)
     mixed = bootstrap.ratio([np.inf, 1.0, 1.0])
     assert (mixed.value, mixed.low, mixed.high) == (np.inf, 1.0, np.inf)
-    assert np.isnan(bootstrap.difference([np.inf] * 3, [np.inf] * 3).value)
+    assert np.isnan(bootstrap.difference(([np.inf] * 3, None), ([np.inf] * 3, None)).value)
 
 
 def test_the_same_seed_gives_the_same_interval_and_one_sentence_no_width() -> None:

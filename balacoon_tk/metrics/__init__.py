@@ -9,10 +9,12 @@ file                      measures                                            ne
 ``perception.py``         WER, CER, DNSMOS, PLCMOS: what a listener gets      the extra ``eval``
 ``bootstrap.py``          how far a mean over sentences can be trusted        NumPy
 ``sentences.py``          what to measure with                                nothing
+``evaluation.py``         all of it over sentences, voices and strategies     what is measured
 ========================  ==================================================  ==================
 """
 
 from balacoon_tk.metrics.bootstrap import Estimate, PairedBootstrap
+from balacoon_tk.metrics.evaluation import METRIC_GROUPS, evaluate
 from balacoon_tk.metrics.latency import (
     AUDIBLE_DBFS,
     REFERENCE,
@@ -27,6 +29,7 @@ from balacoon_tk.metrics.latency import (
     lag_s,
     playback,
     readiness_s,
+    record_stream,
     rtf,
     ttfa_s,
     underrun_ms,
@@ -44,6 +47,7 @@ from balacoon_tk.metrics.perception import (
     transcribe,
     wer,
 )
+from balacoon_tk.metrics.report import METRICS, Metric, Report, SummaryRow
 from balacoon_tk.metrics.sentences import hard_sentences, plain_sentences, read_sentences
 from balacoon_tk.metrics.signal import (
     boundary_click_db,
@@ -57,12 +61,17 @@ from balacoon_tk.metrics.speech import PitchErrors, mel_cepstral_distortion_db, 
 __all__ = [
     "AUDIBLE_DBFS",
     "DNSMOS",
+    "METRICS",
+    "METRIC_GROUPS",
     "REFERENCE",
     "ErrorCount",
     "Estimate",
+    "Metric",
     "PairedBootstrap",
     "PitchErrors",
+    "Report",
     "StreamTrace",
+    "SummaryRow",
     "TraceRecorder",
     "audio_s",
     "boundary_click_db",
@@ -72,6 +81,7 @@ __all__ = [
     "cer",
     "continuity",
     "dnsmos",
+    "evaluate",
     "first_audible_s",
     "hard_sentences",
     "lag_s",
@@ -86,6 +96,7 @@ __all__ = [
     "plcmos",
     "read_sentences",
     "readiness_s",
+    "record_stream",
     "rtf",
     "segmental_snr_db",
     "snr_db",

@@ -12,6 +12,8 @@ from balacoon_tk.errors import ParameterError
 
 __all__ = ["Estimate", "PairedBootstrap"]
 
+Weighted = tuple[Sequence[float], Sequence[float] | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -81,19 +83,18 @@ class PairedBootstrap:
         known = _known(x, w)
         return self._estimate(self._ratios(x, w, known), known)
 
-    def difference(
-        self,
-        values: Sequence[float],
-        baseline: Sequence[float],
-        weights: Sequence[float] | None = None,
-        baseline_weights: Sequence[float] | None = None,
-    ) -> Estimate:
-        """Estimate how much larger the ratio of values is than that of a baseline, in pairs.
+    def difference(self, ratio: Weighted, baseline: Weighted) -> Estimate:
+        """Estimate how much larger a ratio is than a baseline, in pairs.
 
-        Sentences of which one of the two is NaN are left out of both.
+        Sentences of which either is NaN are left out of both.
+
+        Parameters
+        ----------
+        ratio, baseline : tuple of values and weights
+            What `ratio` takes; weights of None are ones.
         """
-        x, w = self._checked(values, weights)
-        y, v = self._checked(baseline, baseline_weights)
+        x, w = self._checked(*ratio)
+        y, v = self._checked(*baseline)
         known = _known(x, w) & _known(y, v)
         with np.errstate(invalid="ignore"):  # inf - inf says nothing, and NaN says so
             return self._estimate(self._ratios(x, w, known) - self._ratios(y, v, known), known)

@@ -12,14 +12,15 @@ after the first chunk is ready and then plays without a pause, unless the next c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from balacoon_tk._typing import AnyArray
+from balacoon_tk._typing import AnyArray, FloatArray
+from balacoon_tk.audio import AudioChunk
 from balacoon_tk.errors import ParameterError, StreamStateError
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "lag_s",
     "playback",
     "readiness_s",
+    "record_stream",
     "rtf",
     "ttfa_s",
     "underrun_ms",
@@ -167,6 +169,27 @@ class TraceRecorder:
         )
 
 
+def record_stream(recorder: TraceRecorder, chunks: Iterable[AudioChunk]) -> tuple[StreamTrace, FloatArray]:
+    """Run a stream to its end; return its trace and all of its samples.
+
+    Parameters
+    ----------
+    recorder : TraceRecorder
+        Made before the stream was, so that its clock counts the call as well.
+    chunks : iterable of AudioChunk
+
+    Returns
+    -------
+    trace : StreamTrace
+    samples : ndarray of shape (n_samples,), float32
+    """
+    parts = [np.zeros(0, np.float32)]
+    for chunk in chunks:
+        recorder.add(chunk.samples)
+        parts.append(chunk.samples)
+    return recorder.finish(), np.concatenate(parts)
+
+
 def audio_s(trace: StreamTrace) -> float:
     """Return how long the audio plays, in seconds: ``sum(n_samples) / sample_rate``."""
     return sum(trace.n_samples) / trace.sample_rate
@@ -262,7 +285,8 @@ def readiness_s(trace: StreamTrace, *, prebuffer_s: float = 0.0) -> NDArray[np.f
         return np.empty(0)
     ready_s = np.asarray(trace.ready_s)
     before_s = (np.cumsum(trace.n_samples) - trace.n_samples) / trace.sample_rate
-    return ready_s[0] + before_s - ready_s + prebuffer_s
+    early_s: NDArray[np.float64] = ready_s[0] + before_s - ready_s + prebuffer_s
+    return early_s
 
 
 def underrun_s(trace: StreamTrace, *, prebuffer_s: float = 0.0) -> float:

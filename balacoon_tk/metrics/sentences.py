@@ -9,7 +9,7 @@ from pathlib import Path
 
 from balacoon_tk.errors import ParameterError
 
-__all__ = ["check_sentences", "hard_sentences", "parse_sentences", "plain_sentences", "read_sentences"]
+__all__ = ["check_sentences", "decode_sentences", "hard_sentences", "plain_sentences", "read_sentences"]
 
 _COMMENT = "#"
 
@@ -26,7 +26,7 @@ def plain_sentences() -> tuple[str, ...]:
     >>> len(sentences), sentences[0], len(sentences[-1].split())
     (100, 'Yes.', 40)
     """
-    return parse_sentences(_packaged("sentences.txt"))
+    return _lines(_packaged("sentences.txt"))
 
 
 def hard_sentences() -> dict[str, tuple[str, ...]]:
@@ -47,33 +47,30 @@ def hard_sentences() -> dict[str, tuple[str, ...]]:
 
 
 def read_sentences(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Read a UTF-8 file with a sentence a line; see `parse_sentences`.
+    """Read a UTF-8 file with a sentence a line; empty lines and those begun with ``#`` are left out.
 
     Raises
     ------
     ParameterError
         If the file isn't UTF-8 or has no sentence in it.
     """
-    data = Path(path).read_bytes()
+    return decode_sentences(Path(path).read_bytes(), os.fspath(path))
+
+
+def decode_sentences(data: bytes, name: str) -> tuple[str, ...]:
+    """Return the sentences of a file's bytes; `name` is what the error of `read_sentences` says."""
     try:
-        text = data.decode("utf-8-sig")
+        sentences = _lines(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ParameterError(
-            f"{path}: must be UTF-8, but byte {error.start} is 0x{data[error.start]:02x}"
+            f"{name}: must be UTF-8, but byte {error.start} is 0x{data[error.start]:02x}"
         ) from error
-    sentences = parse_sentences(text)
     if not sentences:
-        raise ParameterError(f"{path}: must hold at least one sentence, a line each")
+        raise ParameterError(f"{name}: must hold at least one sentence, a line each")
     return sentences
 
 
-def parse_sentences(text: str) -> tuple[str, ...]:
-    """Return the lines of a text that are sentences: neither empty nor begun with ``#``."""
-    lines = (line.strip() for line in text.splitlines())
-    return tuple(line for line in lines if line and not line.startswith(_COMMENT))
-
-
-def check_sentences(sentences: Sequence[str]) -> tuple[str, ...]:
+def check_sentences(sentences: Sequence[object]) -> tuple[str, ...]:
     """Return the sentences as a tuple.
 
     Raises
@@ -83,13 +80,19 @@ def check_sentences(sentences: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(sentences, str):
         raise ParameterError(f"sentences={sentences[:60]!r} must be a sequence of str, not one str")
-    found = tuple(sentences)
-    if not found:
-        raise ParameterError("sentences must hold at least one sentence")
-    for i, sentence in enumerate(found):
+    found: list[str] = []
+    for i, sentence in enumerate(sentences):
         if not isinstance(sentence, str) or not sentence.strip():
             raise ParameterError(f"sentences[{i}]={sentence!r} must be a str with something to say in it")
-    return found
+        found.append(sentence)
+    if not found:
+        raise ParameterError("sentences must hold at least one sentence")
+    return tuple(found)
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith(_COMMENT))
 
 
 def _packaged(name: str) -> str:

@@ -30,7 +30,7 @@ _SEGMENT_LIMITS_DB = (-10.0, 35.0)
 _CLICK_RADIUS_S = 0.01
 
 
-def as_signal(name: str, samples: AnyArray) -> NDArray[np.float64]:
+def as_signal(name: str, samples: object) -> NDArray[np.float64]:
     """Return samples as float64, full scale being 1.
 
     Parameters

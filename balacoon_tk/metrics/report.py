@@ -1,0 +1,355 @@
+"""What an evaluation found: figures with confidence intervals, as a table, JSON, Markdown and a picture."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from balacoon_tk._files import json_text, write_whole
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.metrics.bootstrap import Estimate, PairedBootstrap
+from balacoon_tk.metrics.latency import REFERENCE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["METRICS", "Metric", "Report", "SummaryRow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure that is summarised over sentences."""
+
+    name: str
+    group: str
+    """What `evaluate` is asked for."""
+    label: str
+    unit: str
+    better: int
+    """1 if more is better, -1 if less is, 0 if neither."""
+    ratio: tuple[str, str] | None = None
+    """Fields whose sums are divided; None for the mean of the field `name`."""
+    digits: int = 2
+    """After the decimal point, for a person."""
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("ttfa_ms", "latency", "TTFA", "ms", -1, digits=1),
+    Metric("rtf", "latency", "RTF", "", -1, ("total_s", "audio_s"), digits=4),
+    Metric("work_ratio", "latency", "work ratio", "", -1, ("total_s", "reference_total_s")),
+    Metric("underrun_ms", "latency", "underrun", "ms", -1, digits=1),
+    Metric("continuity", "latency", "continuity", "", 1),
+    Metric("c50", "latency", "C50", "", 1),
+    Metric("c100", "latency", "C100", "", 1),
+    Metric("c200", "latency", "C200", "", 1),
+    Metric("lag_ms", "latency", "lag", "ms", -1, digits=1),
+    Metric("n_chunks", "latency", "chunks", "", 0, digits=1),
+    Metric("max_abs_diff", "signal", "largest difference", "", -1, digits=7),
+    Metric("snr_db", "signal", "SNR", "dB", 1, digits=1),
+    Metric("segmental_snr_db", "signal", "segmental SNR", "dB", 1, digits=1),
+    Metric("log_spectral_distance_db", "signal", "log-spectral distance", "dB", -1, digits=4),
+    Metric("click_db", "signal", "boundary click", "dB", -1, digits=3),
+    Metric("mel_cepstral_distortion_db", "mcd", "mel-cepstral distortion", "dB", -1, digits=4),
+    Metric("f0_rmse_hz", "pitch", "F0 RMSE", "Hz", -1),
+    Metric("f0_rmse_cents", "pitch", "F0 RMSE", "cents", -1),
+    Metric("voicing_error", "pitch", "voicing error", "", -1, digits=4),
+    Metric("pesq", "pesq", "PESQ", "", 1),
+    Metric("stoi", "stoi", "STOI", "", 1, digits=4),
+    Metric("wer", "wer", "WER", "", -1, ("n_word_errors", "n_words"), digits=4),
+    Metric("cer", "wer", "CER", "", -1, ("n_char_errors", "n_chars"), digits=4),
+    Metric("dnsmos", "dnsmos", "DNSMOS overall", "", 1),
+    Metric("dnsmos_signal", "dnsmos", "DNSMOS signal", "", 1),
+    Metric("dnsmos_background", "dnsmos", "DNSMOS background", "", 1),
+    Metric("dnsmos_p808", "dnsmos", "DNSMOS P.808", "", 1),
+    Metric("plcmos", "plcmos", "PLCMOS", "", 1),
+)
+"""Every metric that `evaluate` summarises, by the group that it is asked for with."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """One metric of one strategy of one voice over all sentences, and how it differs from a baseline."""
+
+    voice: str
+    strategy: str
+    metric: str
+    unit: str
+    estimate: Estimate
+    baseline: str
+    """``voice/strategy`` that the difference is to; empty where this is the baseline itself."""
+    difference: Estimate | None
+    """This less the baseline, sentence by sentence; None where there is nothing to compare."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the row as one flat record."""
+        found = {
+            name: value for name, value in asdict(self).items() if name not in ("estimate", "difference")
+        }
+        found |= asdict(self.estimate)
+        nothing = Estimate(math.nan, math.nan, math.nan, 0)
+        difference = asdict(self.difference or nothing)
+        return found | {
+            "difference": difference["value"],
+            "difference_low": difference["low"],
+            "difference_high": difference["high"],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Results of an evaluation, sentence by sentence and over all of them.
+
+    The baseline of a strategy is the whole utterance by the same voice; that of a further voice's whole
+    utterance is the first voice's.
+    """
+
+    settings: Mapping[str, Any]
+    """What was asked for."""
+    records: tuple[Mapping[str, Any], ...]
+    """A record for each voice, sentence and strategy."""
+    summary: tuple[SummaryRow, ...]
+    confidence: float
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        settings: Mapping[str, Any],
+        confidence: float = 0.95,
+        n_resamples: int = 2000,
+    ) -> Report:
+        """Summarise records; those of one sentence have the same number in ``sentence``.
+
+        Raises
+        ------
+        ParameterError
+            If there are none.
+        """
+        if not records:
+            raise ParameterError("records must hold at least one record")
+        n_sentences = 1 + max(record["sentence"] for record in records)
+        bootstrap = PairedBootstrap(n_sentences, n_resamples=n_resamples, confidence=confidence)
+        columns = _columns(records, n_sentences)
+        first = next(iter(columns))[0]
+        rows = []
+        for (voice, strategy), fields in columns.items():
+            baseline = (voice, REFERENCE) if strategy != REFERENCE else (first, REFERENCE)
+            for metric in METRICS:
+                measured = _parts(metric, fields)
+                if measured is None:
+                    continue
+                compared = None
+                if baseline != (voice, strategy) and baseline in columns:
+                    compared = _parts(metric, columns[baseline])
+                rows.append(
+                    SummaryRow(
+                        voice,
+                        strategy,
+                        metric.name,
+                        metric.unit,
+                        estimate=bootstrap.ratio(*measured),
+                        baseline="" if compared is None else "/".join(baseline),
+                        difference=None if compared is None else bootstrap.difference(measured, compared),
+                    )
+                )
+        return cls(dict(settings), tuple(records), tuple(rows), confidence)
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return the summary as flat records, one for each voice, strategy and metric."""
+        return [row.to_dict() for row in self.summary]
+
+    def table(self) -> Any:
+        """Return `rows` as a pandas DataFrame, or as they are where pandas isn't installed."""
+        return _framed(self.rows())
+
+    def sentence_table(self) -> Any:
+        """Return `records` as a pandas DataFrame, or as they are where pandas isn't installed."""
+        return _framed([dict(record) for record in self.records])
+
+    def find(self, metric: str, *, strategy: str, voice: str | None = None) -> SummaryRow:
+        """Return one row of the summary; the first voice's if None.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such row; the message names those that there are.
+        """
+        voice = self.summary[0].voice if voice is None else voice
+        for row in self.summary:
+            if (row.metric, row.strategy, row.voice) == (metric, strategy, voice):
+                return row
+        known = {
+            "metric": [row.metric for row in self.summary],
+            "strategy": [row.strategy for row in self.summary],
+            "voice": [row.voice for row in self.summary],
+        }
+        for name, value in (("voice", voice), ("strategy", strategy), ("metric", metric)):
+            if value not in known[name]:
+                names = ", ".join(dict.fromkeys(known[name]))
+                raise ParameterError(f"{name}={value!r} must be one of {names}")
+        raise ParameterError(f"metric={metric!r} was not measured for {voice}/{strategy}")
+
+    def to_dict(self) -> dict[str, object]:
+        """Return all of it as JSON has it; write it with `save` or print it with `to_json`."""
+        return {
+            "settings": dict(self.settings),
+            "confidence": self.confidence,
+            "summary": self.rows(),
+            "records": [dict(record) for record in self.records],
+        }
+
+    def to_json(self) -> str:
+        """Return `to_dict` as JSON text; what isn't finite becomes null."""
+        return json_text(self.to_dict())
+
+    def to_markdown(self) -> str:
+        """Return the figures as Markdown, a table for each voice and one for the differences."""
+        voices = dict.fromkeys(row.voice for row in self.summary)
+        n_sentences = len({record["sentence"] for record in self.records})
+        n_taken = sum(bool(record.get("verdict_of")) for record in self.records)
+        text = [
+            "# Evaluation",
+            "",
+            f"{n_sentences} sentences, {', '.join(voices)}. "
+            f"In brackets: {100 * self.confidence:g} % confidence intervals (paired bootstrap, by sentence).",
+        ]
+        if n_taken:
+            text += [
+                "",
+                f"{n_taken} of {len(self.records)} utterances differ from one that was judged already by at "
+                "most one step of 16-bit PCM in any sample, and take over its verdict.",
+            ]
+        for voice in voices:
+            rows = [row for row in self.summary if row.voice == voice]
+            text += ["", f"## {voice}", "", *_markdown(rows, difference=False)]
+            differing = [row for row in rows if row.difference is not None]
+            if differing:
+                baselines = dict.fromkeys(row.baseline for row in differing)
+                text += ["", f"Difference to {' and '.join(baselines)}:", ""]
+                text += _markdown(differing, difference=True)
+        return "\n".join(text) + "\n"
+
+    def figure(self) -> Figure:
+        """Draw each metric with its intervals, a panel each, but for those that say the same of all.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        from balacoon_tk._report_figure import intervals_figure
+
+        names = list(dict.fromkeys(f"{row.voice}/{row.strategy}" for row in self.summary))
+        panels: dict[str, dict[str, Estimate]] = {}
+        for metric in METRICS:
+            title = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
+            found = {
+                f"{row.voice}/{row.strategy}": row.estimate
+                for row in self.summary
+                if row.metric == metric.name and math.isfinite(row.estimate.value)
+            }
+            if len({(estimate.value, estimate.low, estimate.high) for estimate in found.values()}) > 1:
+                panels[title] = found
+        return intervals_figure(
+            names,
+            {
+                title: [
+                    (found[name].value, found[name].low, found[name].high)
+                    if name in found
+                    else (math.nan, math.nan, math.nan)
+                    for name in names
+                ]
+                for title, found in panels.items()
+            },
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """Write ``report.md``, ``report.json`` and, where matplotlib is installed, ``report.png``.
+
+        Each is there whole or not at all.
+
+        Returns
+        -------
+        tuple of Path
+            The files.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such folder.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise ParameterError(f"{folder}: no such folder")
+        paths = [folder / "report.md", folder / "report.json"]
+        write_whole(paths[0], self.to_markdown())
+        write_whole(paths[1], self.to_json())
+        if importlib.util.find_spec("matplotlib") is not None:
+            from balacoon_tk.plots import save_figure
+
+            paths.append(folder / "report.png")
+            save_figure(self.figure(), paths[-1])
+        return tuple(paths)
+
+
+def _columns(
+    records: Sequence[Mapping[str, Any]], n_sentences: int
+) -> dict[tuple[str, str], dict[str, list[float]]]:
+    """Return for each voice and strategy each field that is a number, a value for each sentence."""
+    columns: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for record in records:
+        fields = columns.setdefault((record["voice"], record["strategy"]), {})
+        for name, value in record.items():
+            if isinstance(value, (int, float)) and name != "sentence":
+                fields.setdefault(name, [math.nan] * n_sentences)[record["sentence"]] = float(value)
+    return columns
+
+
+def _parts(
+    metric: Metric, fields: Mapping[str, list[float]]
+) -> tuple[list[float], list[float] | None] | None:
+    """Return what is summed and what it is divided by, if anything; None where nothing was measured."""
+    if metric.ratio is None:
+        return (fields[metric.name], None) if metric.name in fields else None
+    over, under = metric.ratio
+    return (fields[over], fields[under]) if over in fields and under in fields else None
+
+
+def _markdown(rows: Sequence[SummaryRow], *, difference: bool) -> list[str]:
+    strategies = list(dict.fromkeys(row.strategy for row in rows))
+    lines = [f"| metric | {' | '.join(strategies)} |", f"|---|{'---:|' * len(strategies)}"]
+    for metric in METRICS:
+        cells = {row.strategy: row for row in rows if row.metric == metric.name}
+        if not cells:
+            continue
+        label = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
+        texts = []
+        for strategy in strategies:
+            row = cells.get(strategy)
+            estimate = None if row is None else row.difference if difference else row.estimate
+            texts.append(_cell(estimate, metric.digits, signed=difference))
+        lines.append(f"| {label} | {' | '.join(texts)} |")
+    return lines
+
+
+def _cell(estimate: Estimate | None, digits: int, *, signed: bool) -> str:
+    if estimate is None or math.isnan(estimate.value):
+        return ""
+    form = f"{'+' if signed else ''}.{digits}f"
+    value, low, high = (format(x, form) for x in (estimate.value, estimate.low, estimate.high))
+    return value if value == low == high else f"{value} [{low}, {high}]"
+
+
+def _framed(rows: list[dict[str, Any]]) -> Any:
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError:
+        return rows
+    return pandas.DataFrame(rows)
