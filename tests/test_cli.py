@@ -626,3 +626,93 @@ def test_a_person_at_the_terminal_is_told_how_it_went(cli, tiny_voice_folder, tm
     monkeypatch.setattr(sys, "stderr", stream)
     assert cli("synthesize", "hello", "-v", tiny_voice_folder, "-o", tmp_path / "a.wav").status == 0
     assert re.search(r"\d\.\d\d s of audio in .* real time\), first sound after \d+ ms\n", stream.getvalue())
+
+
+# --- evaluate
+
+
+def test_evaluate_keeps_a_report_of_the_sentences_of_a_file(cli, tiny_voice_folder, tmp_path):
+    (tmp_path / "list.txt").write_text("# mine\nhello there.\n\nand more.\n")
+    out = tmp_path / "out"
+    arguments = ("evaluate", "-f", tmp_path / "list.txt", "-v", tiny_voice_folder, "-o", out)
+    result = cli(*arguments)
+    assert result.status == 0, result.err
+    assert result.out == (out / "report.md").read_bytes()
+    assert "2 sentences, tiny." in result.out.decode()
+    assert result.err == f"balacoon-tk: wrote report.md, report.json and what was measured to {out}\n"
+    again = cli(*arguments, "--json")
+    assert again.out == (out / "report.json").read_bytes()
+    data = json.loads(again.out)
+    assert data["settings"]["sentences"] == ["hello there.", "and more."]
+    assert {row["strategy"] for row in data["summary"]} == {"full", "overlap"}
+
+
+def test_evaluate_takes_several_voices_and_a_part_of_the_sentences(
+    cli, tiny_voice_folder, tiny_speakers_folder
+):
+    voices = ("-v", tiny_voice_folder, "-v", tiny_speakers_folder)
+    options = ("--strategies", "full", "--metrics", "latency", "--json", "--limit", "4")
+    result = cli("evaluate", *voices, *options)
+    assert result.status == 0, result.err
+    data = json.loads(result.out)
+    names = [f"tiny ({folder.name})" for folder in (tiny_voice_folder, tiny_speakers_folder)]
+    assert list(data["settings"]["voices"]) == names
+    lengths = [len(text.split()) for text in data["settings"]["sentences"]]
+    assert len(lengths) == 4
+    assert lengths[0] == 1 < lengths[1] < lengths[2] < lengths[3]
+
+
+@pytest.mark.filterwarnings("ignore:the voice has no ids")
+def test_evaluate_reads_stdin_and_knows_hard_sentences(cli, tiny_voice_folder):
+    options = ("-v", tiny_voice_folder, "--metrics", "latency", "--json")
+    result = cli("evaluate", "-f", "-", *options, stdin=b"hello there.\n")
+    assert json.loads(result.out)["settings"]["sentences"] == ["hello there."]
+    result = cli("evaluate", "--hard", "--limit", "2", *options)
+    assert result.status == 0, result.err
+    assert "$1,249.50" in json.loads(result.out)["settings"]["sentences"][0]
+    result = cli("evaluate", "--hard", "-f", "-", *options)
+    assert_one_line_error(result, "give --hard or a file", status=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-f", "missing.txt"), "No such file or directory: 'missing.txt'"),
+        (("-f", "empty.txt"), "empty.txt: must hold at least one sentence"),
+        (("-v", "gone"), "gone: no such voice folder or .addon file"),
+        (("-o", "nowhere/out"), "nowhere/out: can't be made, because there is no folder nowhere"),
+        (("--metrics", "mos"), "metrics: 'mos' must be one of latency"),
+        (("--strategies", "fast"), "strategy='fast' must be one of full, overlap"),
+        (("--strategies", "stateful"), "the decoder of tiny can't be streamed exactly"),
+    ],
+)
+def test_evaluate_refuses_bad_input_in_one_line(
+    cli, tiny_voice_folder, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    assert_one_line_error(cli("evaluate", "-v", tiny_voice_folder, *arguments), message)
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.txt"]
+
+
+def test_evaluate_names_the_extra_that_a_metric_needs(cli, tiny_voice_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    result = cli("evaluate", "-v", tiny_voice_folder, "--metrics", "wer")
+    assert_one_line_error(result, r'the metric wer needs .* pip install "balacoon_tk\[eval\]"')
+
+
+def test_evaluate_says_how_long_it_will_take(monkeypatch):
+    from balacoon_tk.cli import evaluate
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(_common, "_REFRESH_S", 0.0)
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    times = iter([0.0, 0.0, 30.0, 30.0, 60.0, 60.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
+    bar = evaluate._Remaining(_common.ProgressLine())
+    for n_done in (10, 11, 12):
+        bar.show(n_done, 20)
+    assert "10 of 20 sentences\r" in stream.getvalue(), "no pace before anything is done"
+    assert "11 of 20 sentences, 4 min left" in stream.getvalue()
+    assert "12 of 20 sentences, 4 min left" in stream.getvalue()

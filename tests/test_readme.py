@@ -52,11 +52,12 @@ def test_the_python_blocks_run(folder, capsys):
 @pytest.mark.voice
 def test_the_shell_blocks_run(folder, capfd):
     lines = commands("balacoon-tk")
-    assert {line[0] for line in lines} == {"synthesize", "compare", "export", "inspect"}
+    assert {line[0] for line in lines} == {"synthesize", "compare", "evaluate", "export", "inspect"}
     for line in lines:
         assert main(line) == 0, capfd.readouterr().err
     assert (folder / "hello.wav").stat().st_size > 44
     assert (folder / "compare.png").is_file()
+    assert (folder / "evaluation/report.md").is_file()
     assert (folder / "voices/joe/voice.json").is_file()
 
 

@@ -42,7 +42,7 @@ def test_a_file_has_a_sentence_a_line(tmp_path) -> None:
     [
         (b"", "must hold at least one sentence"),
         (b"# nothing\n\n", "must hold at least one sentence"),
-        (b"caf\xe9", "must be UTF-8, but byte 3 is 0xe9"),
+        (b"abc\xe9", "must be UTF-8, but byte 3 is 0xe9"),
     ],
 )
 def test_a_file_without_sentences_is_refused(tmp_path, content, message) -> None:

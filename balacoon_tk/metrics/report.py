@@ -302,13 +302,14 @@ class Report:
 def _columns(
     records: Sequence[Mapping[str, Any]], n_sentences: int
 ) -> dict[tuple[str, str], dict[str, list[float]]]:
-    """Return for each voice and strategy each field that is a number, a value for each sentence."""
+    """Return for each voice and strategy each field that is a number, NaN where it is None or missing."""
     columns: dict[tuple[str, str], dict[str, list[float]]] = {}
     for record in records:
         fields = columns.setdefault((record["voice"], record["strategy"]), {})
         for name, value in record.items():
-            if isinstance(value, (int, float)) and name != "sentence":
-                fields.setdefault(name, [math.nan] * n_sentences)[record["sentence"]] = float(value)
+            if (value is None or isinstance(value, (int, float))) and name != "sentence":
+                column = fields.setdefault(name, [math.nan] * n_sentences)
+                column[record["sentence"]] = math.nan if value is None else float(value)
     return columns
 
 
