@@ -241,6 +241,22 @@ def test_one_step_of_pcm_is_the_same_audio_and_two_are_not(
     assert judges["transcribe"] == n_judged
 
 
+def test_of_silence_nothing_is_understood_and_there_is_no_opinion(voice, judges, monkeypatch) -> None:
+    def refuse(pcm, *, sample_rate):
+        raise ParameterError("samples must not be silent throughout: there is nothing to judge")
+
+    heard = []
+    monkeypatch.setattr(
+        perception, "wer", lambda text, transcript: ErrorCount(heard.append(transcript) or 2, 2)
+    )
+    for judge in ("transcribe", "dnsmos"):
+        monkeypatch.setattr(perception, judge, refuse)
+    record = evaluate(voice, TEXTS[:1], ["full"], metrics=("wer", "dnsmos")).records[0]
+    assert heard == [""]
+    assert record["n_word_errors"] == 2
+    assert "dnsmos" not in record
+
+
 def test_wer_is_errors_over_words_of_all_sentences(voice, judges) -> None:
     report = evaluate(voice, TEXTS, ["full"], metrics=["wer"])
     n_words = sum(len(text.split()) for text in TEXTS)
@@ -257,19 +273,25 @@ def test_a_sentence_too_short_for_a_metric_is_left_out_of_it(voice) -> None:
 
 
 @pytest.mark.voice
-def test_a_trained_voice_is_understood_and_streams_as_good_as_whole(default_tts, tmp_path) -> None:
+def test_a_trained_voice_streamed_gets_the_verdict_of_the_whole_when_it_is_judged_again(
+    default_tts, tmp_path, quick_picture
+) -> None:
+    """Which is why that verdict is taken over where nobody asks for `judge_all`."""
     report = evaluate(
         default_tts,
         ["My brother repairs old clocks."],
         ["stateful"],
         metrics=("latency", "signal", "wer", "dnsmos"),
         folder=tmp_path / "out",
+        judge_all=True,
     )
-    row = report.find("ttfa_ms", strategy="stateful")
-    assert row.difference.value < 0.0
+    whole, streamed = report.records
+    assert 0 < streamed["max_abs_diff"] < 1e-4
+    assert streamed["ttfa_ms"] < whole["ttfa_ms"]
+    assert streamed["transcript"] == whole["transcript"]
     assert report.find("wer", strategy="stateful").estimate.value == 0.0
-    assert report.find("dnsmos", strategy="stateful").estimate.value > 2.5
-    assert report.find("max_abs_diff", strategy="stateful").estimate.value < 1e-4
+    for name in ("dnsmos", "dnsmos_signal", "dnsmos_background", "dnsmos_p808"):
+        assert streamed[name] == pytest.approx(whole[name], abs=0.01)
     assert (tmp_path / "out/report.json").is_file()
 
 

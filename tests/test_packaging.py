@@ -99,6 +99,7 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(source, dist):
     assert {"balacoon_tk/py.typed", "balacoon_tk/_upsampler.pyi", "balacoon_tk/export/__init__.py"} <= set(
         names
     )
+    assert {f"balacoon_tk/metrics/data/{name}.txt" for name in ("sentences", "hard_sentences")} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith((".pyx", ".c"))]
     exported = {

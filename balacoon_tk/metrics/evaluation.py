@@ -370,9 +370,23 @@ def _verdict(
 
 
 def _judge(pcm: PCM16Array, sentence: str, sample_rate: int, metrics: frozenset[str]) -> dict[str, Any]:
+    """Return what a listener gets of an audio: of silence no word and no opinion."""
     values: dict[str, Any] = {}
+    try:
+        if "dnsmos" in metrics:
+            opinion = perception.dnsmos(pcm, sample_rate=sample_rate)
+            values |= {
+                "dnsmos": opinion.overall,
+                "dnsmos_signal": opinion.signal,
+                "dnsmos_background": opinion.background,
+                "dnsmos_p808": opinion.p808,
+            }
+        if "plcmos" in metrics:
+            values["plcmos"] = perception.plcmos(pcm, sample_rate=sample_rate)
+        transcript = perception.transcribe(pcm, sample_rate=sample_rate) if "wer" in metrics else ""
+    except ParameterError:
+        transcript = ""
     if "wer" in metrics:
-        transcript = perception.transcribe(pcm, sample_rate=sample_rate)
         words, characters = perception.wer(sentence, transcript), perception.cer(sentence, transcript)
         values |= {
             "transcript": transcript,
@@ -381,16 +395,6 @@ def _judge(pcm: PCM16Array, sentence: str, sample_rate: int, metrics: frozenset[
             "n_char_errors": characters.n_errors,
             "n_chars": characters.n_reference,
         }
-    if "dnsmos" in metrics:
-        opinion = perception.dnsmos(pcm, sample_rate=sample_rate)
-        values |= {
-            "dnsmos": opinion.overall,
-            "dnsmos_signal": opinion.signal,
-            "dnsmos_background": opinion.background,
-            "dnsmos_p808": opinion.p808,
-        }
-    if "plcmos" in metrics:
-        values["plcmos"] = perception.plcmos(pcm, sample_rate=sample_rate)
     return values
 
 
