@@ -21,6 +21,7 @@ from balacoon_tk.metrics import (
     PairedBootstrap,
     Report,
     TraceRecorder,
+    _measuring,
     evaluate,
     evaluation,
     perception,
@@ -32,8 +33,8 @@ from tiny_voice import build_tiny_voice
 TEXTS = ("hello there.", "and more of it.", "no.", "what is it? a long one.")
 STOPPED_CLOCK = """
 import itertools
-from balacoon_tk.metrics import TraceRecorder, evaluation
-evaluation.TraceRecorder = lambda **options: TraceRecorder(clock=itertools.count().__next__, **options)
+from balacoon_tk.metrics import TraceRecorder, _measuring, evaluate
+_measuring.TraceRecorder = lambda **options: TraceRecorder(clock=itertools.count().__next__, **options)
 """
 
 
@@ -52,7 +53,7 @@ def voice(folder):
 def stopped_clock(monkeypatch):
     """Every reading is a second after the one before: times are the same in every run."""
     monkeypatch.setattr(
-        evaluation,
+        _measuring,
         "TraceRecorder",
         lambda **options: TraceRecorder(clock=itertools.count().__next__, **options),
     )
@@ -96,13 +97,13 @@ def names_in(folder):
 def spoken(monkeypatch):
     """Return a list that fills with the sentences that are measured."""
     seen = []
-    measure = evaluation._measure
+    measure = _measuring.measure
 
     def counted(tts, sentence, *arguments):
         seen.append(sentence)
         return measure(tts, sentence, *arguments)
 
-    monkeypatch.setattr(evaluation, "_measure", counted)
+    monkeypatch.setattr(_measuring, "measure", counted)
     return seen
 
 
@@ -146,13 +147,13 @@ def test_figures_are_those_of_the_bootstrap_over_sentences(voice, stopped_clock)
 
 def test_the_first_strategy_changes_from_sentence_to_sentence(voice, monkeypatch) -> None:
     order = []
-    speak = evaluation._speak
+    speak = _measuring.speak
 
     def seen(tts, sentence, strategy, plan):
         order.append((sentence, strategy))
         return speak(tts, sentence, strategy, plan)
 
-    monkeypatch.setattr(evaluation, "_speak", seen)
+    monkeypatch.setattr(_measuring, "speak", seen)
     evaluate(voice, TEXTS[:3], metrics=["latency"])
     measured = order[3:]  # the first three warm up
     assert {sentence for sentence, _ in order[:3]} == {TEXTS[0]}
@@ -194,7 +195,7 @@ def test_the_median_of_several_rounds_counts(voice, monkeypatch) -> None:
             super().__init__(clock=times.__next__, **options)
 
     tts = TTS(voice)
-    monkeypatch.setattr(evaluation, "TraceRecorder", Recorder)
+    monkeypatch.setattr(_measuring, "TraceRecorder", Recorder)
     report = evaluate(tts, TEXTS[:1], ["full"], n_rounds=3)
     assert report.records[0]["total_s"] == 2.0
 
@@ -228,7 +229,7 @@ def test_every_audio_is_judged_on_request(voice, judges) -> None:
 def test_one_step_of_pcm_is_the_same_audio_and_two_are_not(
     voice, judges, monkeypatch, n_steps, n_judged
 ) -> None:
-    pcm = evaluation.to_pcm16
+    pcm = _measuring.to_pcm16
     changes = iter([0, n_steps])
 
     def changed(samples):
@@ -236,7 +237,7 @@ def test_one_step_of_pcm_is_the_same_audio_and_two_are_not(
         found[-1] += next(changes)
         return found
 
-    monkeypatch.setattr(evaluation, "to_pcm16", changed)
+    monkeypatch.setattr(_measuring, "to_pcm16", changed)
     evaluate(voice, TEXTS[:1], ["overlap"], metrics=["wer"])
     assert judges["transcribe"] == n_judged
 
@@ -388,7 +389,7 @@ import os, signal
 def progress(n_done, n_all):
     if n_done == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-evaluation.evaluate({str(folder)!r}, {TEXTS!r}, folder="out", progress=progress)
+evaluate({str(folder)!r}, {TEXTS!r}, folder="out", progress=progress)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
@@ -420,7 +421,7 @@ def test_a_line_that_was_cut_is_done_again(
 def test_a_second_call_speaks_nothing(voice, quick_picture, stopped_clock, tmp_path, monkeypatch) -> None:
     whole = evaluate(voice, TEXTS, folder=tmp_path)
     seen = spoken(monkeypatch)
-    monkeypatch.setattr(evaluation, "_speak", None)
+    monkeypatch.setattr(_measuring, "speak", None)
     assert evaluate(voice, TEXTS, folder=tmp_path).to_json() == whole.to_json()
     assert seen == []
 
@@ -507,7 +508,7 @@ def test_a_second_writer_is_refused(voice, quick_picture, tmp_path) -> None:
 def test_what_can_not_be_evaluated_is_refused_before_anything_is_spoken(
     voice, quick_picture, tmp_path, monkeypatch, changes, message
 ) -> None:
-    monkeypatch.setattr(evaluation, "_speak", None)
+    monkeypatch.setattr(_measuring, "speak", None)
     arguments = {"voices": voice, "sentences": TEXTS, "folder": tmp_path / "out"}
     with pytest.raises(ParameterError, match=message):
         evaluate(**(arguments | changes))
@@ -539,7 +540,7 @@ def test_a_missing_extra_is_named_before_anything_is_spoken(
     voice, quick_picture, tmp_path, monkeypatch, metric, package
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(evaluation, "_speak", None)
+    monkeypatch.setattr(_measuring, "speak", None)
     with pytest.raises(MissingExtraError, match=rf"the metric {metric} needs .* \"balacoon_tk\[eval\]\""):
         evaluate(voice, TEXTS, metrics=[metric], folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -554,13 +555,13 @@ def test_a_sentence_with_nothing_to_say_is_named_and_leaves_no_report(voice, qui
 def test_another_number_of_samples_is_an_error_and_no_difference(
     voice, quick_picture, monkeypatch, tmp_path
 ) -> None:
-    speak = evaluation._speak
+    speak = _measuring.speak
 
     def shortened(tts, sentence, strategy, plan):
         trace, samples = speak(tts, sentence, strategy, plan)
         return trace, samples[: -1 if strategy == "overlap" else None]
 
-    monkeypatch.setattr(evaluation, "_speak", shortened)
+    monkeypatch.setattr(_measuring, "speak", shortened)
     with pytest.raises(ModelError, match=r"sentences\[0\]: 'overlap' gave \d+ samples, 'full' \d+"):
         evaluate(voice, TEXTS, folder=tmp_path)
     assert not list(Path(tmp_path).glob("report*"))

@@ -9,12 +9,15 @@ file                      measures                                            ne
 ``perception.py``         WER, CER, DNSMOS, PLCMOS: what a listener gets      the extra ``eval``
 ``bootstrap.py``          how far a mean over sentences can be trusted        NumPy
 ``sentences.py``          what to measure with                                nothing
+``catalogue.py``          names and units of the figures of a report          nothing
 ``evaluation.py``         all of it over sentences, voices and strategies     what is measured
+``report.py``             what it found, as a table, JSON, Markdown, picture  NumPy
 ========================  ==================================================  ==================
 """
 
 from balacoon_tk.metrics.bootstrap import Estimate, PairedBootstrap
-from balacoon_tk.metrics.evaluation import METRIC_GROUPS, evaluate
+from balacoon_tk.metrics.catalogue import METRIC_GROUPS, METRICS, Metric
+from balacoon_tk.metrics.evaluation import evaluate
 from balacoon_tk.metrics.latency import (
     AUDIBLE_DBFS,
     REFERENCE,
@@ -47,7 +50,7 @@ from balacoon_tk.metrics.perception import (
     transcribe,
     wer,
 )
-from balacoon_tk.metrics.report import METRICS, Metric, Report, SummaryRow
+from balacoon_tk.metrics.report import Report, SummaryRow
 from balacoon_tk.metrics.sentences import hard_sentences, plain_sentences, read_sentences
 from balacoon_tk.metrics.signal import (
     boundary_click_db,
