@@ -86,6 +86,7 @@ def test_the_recogniser_understands_clean_speech_and_no_speech_in_noise(speech, 
 
 
 @pytest.mark.voice
+@pytest.mark.slow
 def test_dnsmos_prefers_clean_to_clipped_and_to_noisy_speech(speech, rate) -> None:
     scores = {kind: dnsmos(speech[kind], sample_rate=rate) for kind in ("clean", "noisy", "clipped")}
     assert scores["clean"].overall > scores["clipped"].overall + 0.3
@@ -113,6 +114,22 @@ def test_what_compares_with_a_reference_prefers_clean_speech_too(speech, rate) -
         assert pesq(speech[kind], clean, sample_rate=rate) < 3.5 < pesq(clean, clean, sample_rate=rate)
         assert stoi(speech[kind], clean, sample_rate=rate) < 0.97
         assert mel_cepstral_distortion_db(speech[kind], clean, sample_rate=rate) > 1.0
+
+
+@pytest.mark.voice
+@pytest.mark.slow
+def test_a_step_of_pcm_changes_no_verdict(default_tts, rate) -> None:
+    """Why an evaluation takes a verdict over; rounding flips less than one sample in a hundred."""
+    pcm = default_tts.synthesize(TEXT, seed=0)
+    generator = np.random.default_rng(0)
+    heard, before = transcribe(pcm, sample_rate=rate), dnsmos(pcm, sample_rate=rate)
+    for share, tolerance in ((0.01, 0.01), (1.0, 0.05)):
+        steps = generator.choice([-1, 1], pcm.size) * (generator.random(pcm.size) < share)
+        other = pcm + steps.astype(np.int16)
+        assert transcribe(other, sample_rate=rate) == heard
+        after = dnsmos(other, sample_rate=rate)
+        for name in ("overall", "signal", "background", "p808"):
+            assert getattr(after, name) == pytest.approx(getattr(before, name), abs=tolerance)
 
 
 @pytest.mark.parametrize("judge", [transcribe, dnsmos, plcmos], ids=lambda judge: judge.__name__)

@@ -73,9 +73,10 @@ def evaluate(
 
     What a listener gets (WER, DNSMOS, PLCMOS) is judged from the int16 audio, and each audio once:
     audio that differs from one judged for the same sentence by at most one step of 16-bit PCM (-90 dB
-    of full scale) in every sample takes over its verdict, and its record says so in ``verdict_of``.
-    An exact stream and the whole utterance differ by rounding alone, which flips that step in one
-    sample of a few hundred. With `judge_all` every audio is judged.
+    of full scale) in every sample takes over its verdict, and its record says so in ``verdict_of``. An
+    exact stream and the whole utterance differ by rounding at most, which flips that step in less than
+    one sample of a hundred: no transcript changes, and no opinion by 0.01. A step in every sample, which
+    no stream gives, would move an opinion by a few hundredths. With `judge_all` every audio is judged.
 
     Parameters
     ----------
