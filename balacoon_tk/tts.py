@@ -45,6 +45,10 @@ class TTS:
     voice : Voice
     strategies : tuple of str
         The ways to stream that the voice can do.
+    frontend : Frontend
+        Gives the phonemes of a text, sentence by sentence.
+    phoneme_map : PhonemeMap
+        Gives the ids of phonemes, as the encoder reads them.
 
     Raises
     ------
@@ -74,8 +78,8 @@ class TTS:
             self.voice = load_voice(default_voice_folder() if voice is None else voice, n_threads=n_threads)
         front = self.voice.manifest.frontend
         self.strategies = self.voice.strategies
-        self._phoneme_map = PhonemeMap(front.phoneme_ids)
-        self._frontend = (
+        self.phoneme_map = PhonemeMap(front.phoneme_ids)
+        self.frontend = (
             create_frontend(frontend, language=front.language, phoneme_type=front.phoneme_type)
             if isinstance(frontend, str)
             else frontend
@@ -210,7 +214,7 @@ class TTS:
                 noise_w=noise_w,
             ),
         )
-        return self._speak(self._frontend.phonemize(text), settings)
+        return self._speak(self.frontend.phonemize(text), settings)
 
     def _speak(self, sentences: Iterable[Sentence], settings: Settings) -> Iterator[AudioChunk]:
         voice, prosody, seed = self.voice, settings.prosody, settings.seed
@@ -254,7 +258,7 @@ class TTS:
     def _with_ids(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         """Give the ids of each sentence of which the voice has something to say."""
         for sentence in sentences:
-            encoded = self._phoneme_map.encode(sentence.phonemes)
+            encoded = self.phoneme_map.encode(sentence.phonemes)
             if not _NOT_SPOKEN.issuperset(encoded.phonemes):
                 yield encoded
 

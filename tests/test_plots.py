@@ -7,19 +7,35 @@ import math
 import numpy as np
 import pytest
 
+from balacoon_tk.audio import PhonemeSpan
 from balacoon_tk.compare import Comparison, StrategyResult
 from balacoon_tk.errors import MissingExtraError, ParameterError
+from balacoon_tk.export.graph.layers import decoder_layers
+from balacoon_tk.export.graph.prepare import analyse_model
+from balacoon_tk.export.streaming.plan import make_plan
 from balacoon_tk.metrics import StreamTrace, rtf, ttfa_s
 from balacoon_tk.plots import (
+    FrontierPoint,
     comparison_figure,
+    draw_chunk_sweep,
+    draw_cost,
     draw_difference,
+    draw_frontier,
+    draw_mel,
+    draw_overlap_error,
+    draw_plan,
+    draw_receptive_field,
     draw_spectrogram,
     draw_timeline,
     draw_waveform,
+    mel_db,
     new_figure,
+    pareto_front,
     save_figure,
     spectrogram_db,
 )
+from balacoon_tk.sweeps import ChunkPoint, LengthPoint, OverlapPoint
+from tiny_voice import decoder_model
 
 RATE = 8000
 
@@ -147,6 +163,134 @@ def test_a_timeline_of_nothing_is_empty(axes):
     trace = StreamTrace(sample_rate=100, ready_s=(), n_samples=(), total_s=0.1, first_audible=None)
     draw_timeline(axes, {"overlap": trace})
     assert not axes.lines
+
+
+def test_a_sine_shows_in_its_mel_band():
+    t = np.arange(RATE) / RATE
+    values = mel_db(np.sin(2 * math.pi * 500.0 * t).astype(np.float32), sample_rate=RATE, n_mels=40)
+    assert values.shape == (40, 1 + RATE // 256)
+    assert values.max() == 0.0
+    # Slaney's scale has 3 mels for 200 Hz up to 1 kHz, and 27 for a factor of 6.4 above.
+    mel_of_half = 15 + 27 * math.log(4) / math.log(6.4)
+    assert abs(int(values[:, values.shape[1] // 2].argmax()) - (7.5 / mel_of_half * 41 - 1)) <= 0.5
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 1024])
+def test_silence_has_a_mel_spectrogram(n_samples):
+    values = mel_db(np.zeros(n_samples, np.float32), sample_rate=RATE)
+    np.testing.assert_array_equal(values, -80.0)
+
+
+ALIGNMENT = (PhonemeSpan("h", 0.0, 0.25), PhonemeSpan("$x^", 0.25, 0.251), PhonemeSpan("ə", 0.251, 1.0))
+
+
+@pytest.mark.parametrize("draw", [draw_waveform, draw_mel])
+def test_phonemes_stand_in_the_middle_of_their_time_and_the_shortest_are_left_out(draw, axes):
+    samples = make_comparison().strategies["full"].samples
+    draw(axes, samples, sample_rate=RATE, alignment=ALIGNMENT)
+    assert [(text.get_text(), text.get_position()[0]) for text in axes.texts] == [
+        ("h", 0.125),
+        ("ə", pytest.approx(0.6255)),
+    ]
+
+
+def test_a_strategy_has_its_colour_in_every_picture(axes):
+    traces = {name: result.median_trace for name, result in make_comparison().strategies.items()}
+    draw_timeline(axes, {"overlap": traces["overlap"]})
+    alone = axes.lines[0].get_color()
+    other = new_figure(4.0, 3.0).subplots()
+    draw_timeline(other, traces)
+    assert other.lines[2].get_color() == alone != other.lines[0].get_color()
+
+
+def make_overlap_point(context, difference, work):
+    return OverlapPoint(context, difference, work, np.zeros(1, np.float32), ())
+
+
+def test_the_error_against_overlap_is_drawn_in_order_and_zero_on_the_edge(axes):
+    points = [make_overlap_point(8, 0.0, 2.0), make_overlap_point(0, 0.5, 1.0)]
+    work = new_figure(4.0, 3.0).subplots()
+    draw_overlap_error(axes, points, needed_frames=8, work_axes=work)
+    np.testing.assert_array_equal(axes.lines[0].get_data(), [[0, 8], [0.5, 1e-9]])
+    np.testing.assert_array_equal(work.lines[0].get_data(), [[0, 8], [1.0, 2.0]])
+    assert axes.yaxis.get_major_formatter()(1e-9, 0) == "0"
+    assert work.get_xlabel().endswith("(frames)")
+
+
+def test_a_sweep_of_chunks_has_three_panels_with_units():
+    panels = new_figure(4.0, 6.0).subplots(3, 1)
+    points = [ChunkPoint("overlap", n, n / 100, 0.1 * n, 2.0 / n, 0.5, 0.0) for n in (4, 8)]
+    draw_chunk_sweep(panels, points)
+    assert [panel.get_ylabel() for panel in panels] == ["TTFA (ms)", "RTF", "continuity (%)"]
+    np.testing.assert_allclose(panels[0].lines[0].get_data(), [[40.0, 80.0], [400.0, 800.0]])
+    np.testing.assert_allclose(panels[1].lines[0].get_data()[1], [0.5, 0.25])
+    np.testing.assert_allclose(panels[2].lines[0].get_data()[1], [50.0, 50.0])
+
+
+def test_cost_is_drawn_in_ms_for_the_whole_and_for_the_first_sound(axes):
+    draw_cost(axes, [LengthPoint("full", 1.0, 0.2, 0.3), LengthPoint("full", 2.0, 0.4, 0.5)])
+    whole, first = (line.get_data() for line in axes.lines)
+    np.testing.assert_allclose(whole, [[1.0, 2.0], [300.0, 500.0]])
+    np.testing.assert_allclose(first, [[1.0, 2.0], [200.0, 400.0]])
+
+
+def test_bars_of_the_receptive_field_reach_as_far_as_each_layer_looks(axes):
+    layers = decoder_layers(decoder_model())
+    draw_receptive_field(axes, layers, frame_s=0.004)
+    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches]
+    assert spans == [(-layer.left_frames, layer.right_frames) for layer in layers]
+    assert axes.get_title(loc="left") == "2.8 frames before, 2.8 after"
+
+
+def test_the_plan_shows_each_stretch_that_costs_something(axes):
+    plan = make_plan(analyse_model(decoder_model()), chunk_frames=4)
+    draw_plan(axes, plan)
+    costly = [step.multiply_adds for step in plan.steps if step.multiply_adds]
+    widths = [bar.get_width() for bar in axes.containers[0]]
+    np.testing.assert_allclose(widths, np.array(costly) / 1e6)
+    assert sum(costly) == 420, "counted by hand in the tests of inspect"
+    again = sum(bar.get_width() for bar in axes.containers[1]) if len(axes.containers) > 1 else 0.0
+    assert again == pytest.approx(plan.recomputed_share * 420 / 1e6)
+
+
+MODELS = [
+    FrontierPoint("large", 5.0, 60_000_000, 4.0),
+    FrontierPoint("small", 10.0, 20_000_000, 3.5),
+    FrontierPoint("beaten", 8.0, 30_000_000, 3.4),
+]
+
+
+def test_the_frontier_holds_what_nothing_beats(axes):
+    assert [point.name for point in pareto_front(MODELS)] == ["large", "small"]
+    draw_frontier(axes, MODELS, quality_label="MOS (1 to 5)")
+    np.testing.assert_array_equal(axes.lines[0].get_data(), [[5.0, 10.0], [4.0, 3.5]])
+    best, beaten = axes.collections
+    np.testing.assert_allclose(best.get_sizes(), [600.0, 200.0])
+    np.testing.assert_array_equal(beaten.get_offsets(), [[8.0, 3.4]])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (
+        "speed (times faster than real time)",
+        "MOS (1 to 5)",
+    )
+
+
+def test_equal_models_are_both_on_the_frontier():
+    twins = [FrontierPoint(name, 5.0, 1, 4.0) for name in "ab"]
+    assert pareto_front(twins) == tuple(twins)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda axes: draw_chunk_sweep(axes.figure.subplots(3, 1), []),
+        lambda axes: draw_cost(axes, []),
+        lambda axes: draw_overlap_error(axes, [], needed_frames=3),
+        lambda axes: draw_receptive_field(axes, []),
+        lambda axes: draw_frontier(axes, [], quality_label="MOS"),
+    ],
+)
+def test_pictures_of_nothing_are_empty_and_can_be_saved(draw, axes, tmp_path):
+    draw(axes)
+    save_figure(axes.figure, tmp_path / "empty.png")
 
 
 @pytest.mark.parametrize("n_samples", [2, RATE])

@@ -1,0 +1,42 @@
+"""Every figure that reports and notebooks show, drawn on axes that the caller may bring.
+
+matplotlib is imported when a figure is drawn. A figure is made by `new_figure` and written by
+`save_figure`; everything in between is a ``draw_`` function for each picture. What they draw are
+samples, traces and plain records: nothing here speaks or measures.
+"""
+
+from balacoon_tk.plots.audio import (
+    draw_difference,
+    draw_mel,
+    draw_spectrogram,
+    draw_waveform,
+    mel_db,
+    spectrogram_db,
+)
+from balacoon_tk.plots.comparison import comparison_figure
+from balacoon_tk.plots.figure import check_figure_path, new_figure, save_figure
+from balacoon_tk.plots.quantization import FrontierPoint, draw_frontier, pareto_front
+from balacoon_tk.plots.streaming import draw_overlap_error, draw_plan, draw_receptive_field
+from balacoon_tk.plots.timing import draw_chunk_sweep, draw_cost, draw_timeline
+
+__all__ = [
+    "FrontierPoint",
+    "check_figure_path",
+    "comparison_figure",
+    "draw_chunk_sweep",
+    "draw_cost",
+    "draw_difference",
+    "draw_frontier",
+    "draw_mel",
+    "draw_overlap_error",
+    "draw_plan",
+    "draw_receptive_field",
+    "draw_spectrogram",
+    "draw_timeline",
+    "draw_waveform",
+    "mel_db",
+    "new_figure",
+    "pareto_front",
+    "save_figure",
+    "spectrogram_db",
+]
