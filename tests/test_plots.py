@@ -24,6 +24,7 @@ from balacoon_tk.plots import (
     draw_mel,
     draw_overlap_error,
     draw_plan,
+    draw_pushes,
     draw_receptive_field,
     draw_spectrogram,
     draw_timeline,
@@ -232,6 +233,13 @@ def test_cost_is_drawn_in_ms_for_the_whole_and_for_the_first_sound(axes):
     whole, first = (line.get_data() for line in axes.lines)
     np.testing.assert_allclose(whole, [[1.0, 2.0], [300.0, 500.0]])
     np.testing.assert_allclose(first, [[1.0, 2.0], [200.0, 400.0]])
+
+
+def test_pushes_show_what_went_in_and_what_was_known_then(axes):
+    draw_pushes(axes, [(3, 8), (2, 8), (0, 4)], hop_length=4, sample_rate=4)
+    pushed, known = (line.get_data() for line in axes.lines)
+    np.testing.assert_array_equal(pushed, [[0, 1, 2, 3], [0.0, 3.0, 5.0, 5.0]])
+    np.testing.assert_array_equal(known, [[0, 1, 2, 3], [0.0, 2.0, 4.0, 5.0]])
 
 
 def test_bars_of_the_receptive_field_reach_as_far_as_each_layer_looks(axes):

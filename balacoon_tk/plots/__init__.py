@@ -16,7 +16,7 @@ from balacoon_tk.plots.audio import (
 from balacoon_tk.plots.comparison import comparison_figure
 from balacoon_tk.plots.figure import check_figure_path, new_figure, save_figure
 from balacoon_tk.plots.quantization import FrontierPoint, draw_frontier, pareto_front
-from balacoon_tk.plots.streaming import draw_overlap_error, draw_plan, draw_receptive_field
+from balacoon_tk.plots.streaming import draw_overlap_error, draw_plan, draw_pushes, draw_receptive_field
 from balacoon_tk.plots.timing import draw_chunk_sweep, draw_cost, draw_timeline
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "draw_mel",
     "draw_overlap_error",
     "draw_plan",
+    "draw_pushes",
     "draw_receptive_field",
     "draw_spectrogram",
     "draw_timeline",

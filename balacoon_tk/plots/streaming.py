@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from balacoon_tk.export.streaming.plan import Plan
     from balacoon_tk.sweeps import OverlapPoint
 
-__all__ = ["draw_overlap_error", "draw_plan", "draw_receptive_field"]
+__all__ = ["draw_overlap_error", "draw_plan", "draw_pushes", "draw_receptive_field"]
 
 _SMALLEST = 1e-9
 _MS = 1e3
@@ -105,6 +105,47 @@ def draw_overlap_error(
         color=INK,
     )
     last.set(xlabel="context before and after each chunk (frames)")
+
+
+def draw_pushes(
+    axes: Axes, pushes: Sequence[tuple[int, int]], *, hop_length: float, sample_rate: int
+) -> None:
+    """Draw how far a decoder's frontier, up to which samples are known, trails the frames pushed.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw.
+    pushes : sequence of (n_frames, n_samples)
+        What went in with each push, and what came out.
+    hop_length : float
+        Samples per frame.
+    sample_rate : int
+        Hz
+    """
+    counts = np.cumsum(np.array([(0, 0), *pushes], dtype=np.float64), axis=0)
+    pushed_s, known_s = counts[:, 0] * hop_length / sample_rate, counts[:, 1] / sample_rate
+    number = np.arange(len(counts))
+    for values_s, (colour, style, marker), label in (
+        (pushed_s, STYLES[0], "frames pushed"),
+        (known_s, STYLES[2], "samples known"),
+    ):
+        axes.step(
+            number,
+            values_s,
+            where="post",
+            color=colour,
+            linestyle=style,
+            marker=marker,
+            markersize=3.5,
+            linewidth=1.3,
+            label=label,
+        )
+    axes.fill_between(number, known_s, pushed_s, step="post", color=STYLES[2][0], alpha=0.15, label="lag")
+    axes.set(xlabel="push", ylabel="audio (s)", xlim=(0, None), ylim=(0.0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="upper left", frameon=False, fontsize="small")
+    plain(axes)
 
 
 def draw_receptive_field(axes: Axes, layers: Sequence[Layer], *, frame_s: float | None = None) -> None:

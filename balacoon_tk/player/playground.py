@@ -1,0 +1,127 @@
+"""Everything a person can turn, around the player: text, speaker, speed, strategy, chunks, seed."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+
+from balacoon_tk.errors import BalacoonError, ParameterError
+from balacoon_tk.player.widget import Player
+from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES
+
+if TYPE_CHECKING:
+    from balacoon_tk.metrics import StreamTrace
+    from balacoon_tk.tts import TTS
+
+__all__ = ["Playground", "parse_schedule"]
+
+_TEXT = "The first sound comes early, long before the last word of this sentence has been made."
+
+
+def parse_schedule(text: str) -> tuple[int, ...]:
+    """Return the chunk sizes that a person has typed, such as "16, 32, 64".
+
+    Raises
+    ------
+    ParameterError
+        If one is no whole number >= 1, or there is none.
+
+    Examples
+    --------
+    >>> parse_schedule("16, 32 64")
+    (16, 32, 64)
+    """
+    parts = text.replace(",", " ").split()
+    if not parts or not all(part.isdecimal() and int(part) >= 1 for part in parts):
+        raise ParameterError(f"chunks={text!r} must be whole numbers >= 1, such as 16, 32, 64")
+    return tuple(int(part) for part in parts)
+
+
+class Playground(widgets.VBox):  # type: ignore[misc]
+    """Controls and a player, to be shown in a notebook.
+
+    Parameters
+    ----------
+    tts : TTS
+        Speaks.
+    text : str
+        What stands in the box at first.
+
+    Attributes
+    ----------
+    player : Player
+    traces : dict of str to StreamTrace
+        The newest trace of each strategy that was played to its end; `draw_timeline` draws it.
+    """
+
+    def __init__(self, tts: TTS, *, text: str = _TEXT) -> None:
+        self._tts = tts
+        self._played: str | None = None
+        self._traces: dict[str, StreamTrace] = {}
+        self.player = Player(sample_rate=tts.get_sampling_rate())
+        wide = widgets.Layout(width="100%", max_width="46rem")
+        self.text = widgets.Textarea(
+            text, layout=widgets.Layout(width="100%", max_width="46rem", height="5rem")
+        )
+        self.speaker = widgets.Dropdown(options=tts.get_speakers(), description="speaker")
+        self.strategy = widgets.ToggleButtons(
+            options=list(tts.strategies),
+            value=tts.strategies[-1],
+            description="strategy",
+            style={"button_width": "6rem"},
+        )
+        self.speed = widgets.FloatLogSlider(
+            1.0, base=2.0, min=-1.0, max=1.0, step=0.05, description="speed", readout_format=".2f"
+        )
+        self.chunks = widgets.Text(", ".join(map(str, DEFAULT_CHUNK_FRAMES)), description="chunks")
+        self.chunks.tooltip = "frames of audio in each chunk; the last number repeats"
+        self.seed = widgets.BoundedIntText(1, min=0, max=2**31 - 1, description="seed")
+        self.play_button = widgets.Button(description="Play", icon="play", button_style="primary")
+        self.play_button.on_click(lambda _: self.play())
+        self.message = widgets.HTML()
+        super().__init__(
+            [
+                self.text,
+                widgets.HBox([self.strategy], layout=wide),
+                widgets.HBox([self.speaker, self.speed], layout=wide),
+                widgets.HBox([self.chunks, self.seed], layout=wide),
+                widgets.HBox([self.play_button, self.message], layout=wide),
+                self.player,
+            ]
+        )
+
+    @property
+    def traces(self) -> dict[str, StreamTrace]:
+        """The newest trace of each strategy."""
+        self._keep()
+        return dict(self._traces)
+
+    def play(self) -> None:
+        """Speak with what is set now; what can't be is said beside the button."""
+        self._keep()
+        self.player.stop()
+        try:
+            if not self.text.value.strip():
+                raise ParameterError("there is no text to speak")
+            stream = self._tts.stream(
+                self.text.value,
+                strategy=self.strategy.value,
+                seed=self.seed.value,
+                speaker=self.speaker.index,
+                speed=self.speed.value,
+                chunk_frames=parse_schedule(self.chunks.value),
+            )
+        except BalacoonError as error:
+            self.message.value = f"<b>{html.escape(str(error))}</b>"
+            return
+        self.message.value = ""
+        self._played = self.strategy.value
+        self.player.play(stream)
+
+    def _keep(self) -> None:
+        """Note the trace of what was played last, if it came to its end."""
+        trace = self.player.trace
+        if self._played is not None and trace is not None and trace.n_samples:
+            self._traces[self._played] = trace

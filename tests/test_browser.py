@@ -1,0 +1,187 @@
+"""The player and the playground in a real page: JupyterLab in a browser without a window."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PLAYER = ROOT / "balacoon_tk" / "player" / "player.js"
+BROWSERS = ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome", "chrome")
+BROWSER = os.environ.get("BALACOON_TK_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+FIRST_SOUND_LIMIT_MS = 150.0
+TEXT = "This was typed into the page. It goes on for a while, sentence after sentence. " * 6
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(BROWSER is None, reason=f"no browser: none of {', '.join(BROWSERS)} is installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser of this machine, without a window; sound goes nowhere, on the clock of a device."""
+    playwright = pytest.importorskip("playwright.sync_api", reason='needs pip install "balacoon_tk[dev]"')
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab over a copy of the notebooks; gives its address."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [
+        *("--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0"),
+        *("--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"),
+        *("--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
+    ]
+    environment = os.environ | {
+        name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options], stdout=log, stderr=log, env=environment
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/api/status", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "log").read_text()[-3000:]
+                assert time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
+                time.sleep(0.3)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def page(browser, lab):
+    """The playground's notebook with all cells run."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(90_000)
+    page.goto(f"{lab}/lab/tree/notebooks/6_playground.ipynb?reset")
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    page.locator(".btk-player").wait_for()
+    yield page
+    page.close()
+
+
+def read(page):
+    """What the player says now."""
+    return page.locator(".btk-player").evaluate("element => ({...element.dataset})")
+
+
+def wait_for(page, wanted, limit_s=60.0):
+    """Read the player until it says what is wanted; return all that it said on the way."""
+    seen, deadline = [], time.monotonic() + limit_s
+    while True:
+        seen.append(read(page))
+        if wanted(seen[-1]):
+            return seen
+        assert time.monotonic() < deadline, seen[-1]
+        time.sleep(0.02)
+
+
+def press(page, name):
+    page.locator("button", has_text=name).first.click()
+
+
+def keep(page, name):
+    folder = ROOT / "out" / "browser"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / name)
+
+
+def set_text(page, text):
+    page.locator(".jp-OutputArea textarea").first.fill(text)
+    page.wait_for_timeout(200)
+
+
+@pytest.mark.voice
+def test_a_text_that_is_typed_sounds_while_it_is_made_and_stops_at_once(page):
+    set_text(page, TEXT)
+    press(page, "Play")
+    seen = wait_for(page, lambda now: now["state"] == "playing" and float(now["level"]) > -50.0)
+    first = int(seen[-1]["chunks"])
+    assert first >= 1
+    assert float(seen[-1]["firstSoundMs"]) <= FIRST_SOUND_LIMIT_MS
+    page.wait_for_timeout(500)
+    keep(page, "playing.png")
+    seen = wait_for(page, lambda now: int(now["chunks"]) > first)
+    assert seen[-1]["state"] == "playing", "chunks go on coming while it sounds"
+    levels = {float(now["level"]) for now in (read(page) for _ in range(20))}
+    assert len(levels) > 3, "the level moves"
+    press(page, "Stop")
+    stopped = wait_for(page, lambda now: now["state"] == "stopped", limit_s=1.0)[-1]
+    page.wait_for_timeout(1500)
+    later = read(page)
+    assert later["chunks"] == stopped["chunks"], "stop stops the synthesis too"
+    assert (later["state"], float(later["level"]), float(later["buffered"])) == ("stopped", -60.0, 0.0)
+    (ROOT / "out" / "browser" / "report.json").write_text(json.dumps(seen[-1], indent=2))
+
+
+@pytest.mark.voice
+def test_a_short_text_plays_to_its_end_without_a_wait(page):
+    set_text(page, "A few words.")
+    press(page, "Play")
+    seen = wait_for(page, lambda now: now["state"] == "done")
+    assert max(float(now["buffered"]) for now in seen) > 0.3
+    assert float(seen[-1]["firstSoundMs"]) <= FIRST_SOUND_LIMIT_MS
+    keep(page, "done.png")
+
+
+@pytest.mark.voice
+def test_what_can_not_be_spoken_is_said_in_the_page(page):
+    set_text(page, "   ")
+    press(page, "Play")
+    page.get_by_text("there is no text to speak").wait_for()
+
+
+SCHEDULED = """async ({source, chunks, rate}) => {
+    const url = URL.createObjectURL(new Blob([source], {type: "text/javascript"}));
+    const {ChunkPlayer} = await import(url);
+    const n = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    const context = new OfflineAudioContext(1, n + rate, rate);
+    const player = new ChunkPlayer({createContext: () => context, nowMs: () => 0});
+    player.resume = () => {};  // an offline context begins when it is rendered
+    player.start(1, rate, 0);
+    const startS = player.push(1, Int16Array.from(chunks[0]));
+    for (const chunk of chunks.slice(1)) player.push(1, Int16Array.from(chunk));
+    const rendered = await context.startRendering();
+    const start = Math.round(startS * rate);
+    return Array.from(rendered.getChannelData(0).slice(start, start + n));
+}"""
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 24000, 44100])
+def test_chunks_meet_in_the_browser_without_a_sample_between_them(browser, rate):
+    samples = np.random.default_rng(rate).integers(-32767, 32768, size=9000)
+    chunks = [part.tolist() for part in np.split(samples, [1, 130, 131, 4000, 4441])]
+    page = browser.new_page()
+    page.goto("about:blank")
+    heard = page.evaluate(
+        SCHEDULED, {"source": PLAYER.read_text(encoding="utf-8"), "chunks": chunks, "rate": rate}
+    )
+    page.close()
+    np.testing.assert_allclose(np.array(heard), samples / 32767, atol=1e-6)
