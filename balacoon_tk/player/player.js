@@ -146,7 +146,7 @@ export class ChunkPlayer {
   }
 
   get endS() {
-    return this.chunks.length === 0 ? 0 : this.baseS + this.nSamples / this.context.sampleRate;
+    return this.baseS + (this.nSamples > 0 ? this.nSamples / this.context.sampleRate : 0);
   }
 
   get bufferedS() {
@@ -174,8 +174,6 @@ export class ChunkPlayer {
 
   // When a time of the context reaches the loudspeaker, on the page's clock.
   soundsAtMs(timeS) {
-    const stamp = this.context.getOutputTimestamp?.();
-    if (stamp?.performanceTime > 0) return stamp.performanceTime + 1e3 * (timeS - stamp.contextTime);
     const latencyS = this.context.outputLatency || this.context.baseLatency || 0;
     return this.nowMs() + 1e3 * (timeS - this.context.currentTime + latencyS);
   }
@@ -305,84 +303,84 @@ class View {
   }
 }
 
-// One player for each model, however many views of it there are.
-const players = new WeakMap();
-
-function initialize({ model }) {
+// Called once for each model: it has one player, however many views of it there are.
+export default () => {
   const player = new ChunkPlayer();
   const views = new Set();
-  let timer = null;
-  let told = "";
-  const tell = () => {
-    const status = player.status();
-    const text = JSON.stringify([status.stream, status.state, status.underruns, status.first_sound_ms]);
-    if (text === told) return;
-    told = text;
-    model.set("status", status);
-    model.save_changes();
-  };
-  const tick = () => {
-    player.update();
-    for (const view of views) view.draw();
-    tell();
-    if (!player.busy) {
-      clearInterval(timer);
-      timer = null;
-    }
-  };
-  const run = () => {
-    timer ??= setInterval(tick, TICK_MS);
-    tick();
-  };
-  const stop = () => {
-    const stream = player.stream;
-    player.stop();
-    model.send({ kind: "stop", stream });
-    tick();
-  };
-  const hear = (message, buffers) => {
-    if (message.kind === "start") {
-      try {
-        player.start(message.stream, message.sample_rate, model.get("prebuffer_s"));
-      } catch (error) {
-        player.fail(`this page can't play sound: ${error.message}`);
+  let stop = () => {};
+
+  function initialize({ model }) {
+    let timer = null;
+    let told = "";
+    const tell = () => {
+      const status = player.status();
+      const text = JSON.stringify([status.stream, status.state, status.underruns, status.first_sound_ms]);
+      if (text === told) return;
+      told = text;
+      model.set("status", status);
+      model.save_changes();
+    };
+    const tick = () => {
+      player.update();
+      for (const view of views) view.draw();
+      tell();
+      if (!player.busy) {
+        clearInterval(timer);
+        timer = null;
       }
-      run();
-    } else if (message.kind === "chunk") {
-      const { buffer, byteOffset, byteLength } = buffers[0];
-      const pcm = new Int16Array(buffer.slice(byteOffset, byteOffset + byteLength));
-      player.push(message.stream, pcm, { readyMs: message.ready_ms, audible: message.audible });
-    } else if (message.kind === "end") {
-      player.end(message.stream, message.error);
-    } else if (message.kind === "stop") {
-      player.stop();
+    };
+    const run = () => {
+      timer ??= setInterval(tick, TICK_MS);
       tick();
+    };
+    stop = () => {
+      const stream = player.stream;
+      player.stop();
+      model.send({ kind: "stop", stream });
+      tick();
+    };
+    const hear = (message, buffers) => {
+      if (message.kind === "start") {
+        try {
+          player.start(message.stream, message.sample_rate, model.get("prebuffer_s"));
+        } catch (error) {
+          player.fail(`this page can't play sound: ${error.message}`);
+        }
+        run();
+      } else if (message.kind === "chunk") {
+        const { buffer, byteOffset, byteLength } = buffers[0];
+        const pcm = new Int16Array(buffer.slice(byteOffset, byteOffset + byteLength));
+        player.push(message.stream, pcm, { readyMs: message.ready_ms, audible: message.audible });
+      } else if (message.kind === "end") {
+        player.end(message.stream, message.error);
+      } else if (message.kind === "stop") {
+        player.stop();
+        tick();
+      }
+    };
+    model.on("msg:custom", hear);
+    try {
+      player.open(model.get("sample_rate"));
+    } catch (error) {
+      console.warn("no sound yet:", error); // a page without a device tries again when it must play
     }
-  };
-  model.on("msg:custom", hear);
-  players.set(model, { player, views, stop });
-  try {
-    player.open(model.get("sample_rate"));
-  } catch (error) {
-    console.warn("no sound yet:", error); // a page without a device tries again when it must play
+    model.send({ kind: "ready" });
+    return () => {
+      model.off("msg:custom", hear);
+      clearInterval(timer);
+      player.close();
+    };
   }
-  model.send({ kind: "ready" });
-  return () => {
-    model.off("msg:custom", hear);
-    clearInterval(timer);
-    player.close();
-  };
-}
 
-function render({ model, el }) {
-  const { player, views, stop } = players.get(model);
-  const view = new View(el, player, stop);
-  views.add(view);
-  view.draw();
-  return () => {
-    views.delete(view);
-    view.remove();
-  };
-}
+  function render({ el }) {
+    const view = new View(el, player, () => stop());
+    views.add(view);
+    view.draw();
+    return () => {
+      views.delete(view);
+      view.remove();
+    };
+  }
 
-export default { initialize, render };
+  return { initialize, render };
+};
