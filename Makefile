@@ -15,7 +15,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo picture test lint typecheck test-debug test-release bench clean
+.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release browser-test \
+    bench clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,9 +39,16 @@ demo: $(STAMP) ## Speak a paragraph whole and streamed, compare both in numbers 
 	    --wav-dir out/demo --plot out/demo/compare.png --json -o out/demo/report.json
 	@echo; echo "Listen and look:"; ls out/demo/*.wav out/demo/report.json out/demo/compare.png
 
-picture: demo ## Draw the README's picture anew
+picture: demo browser-test ## Draw the README's pictures anew; that of the playground where there is a browser
 	@mkdir -p docs/images
 	cp out/demo/compare.png docs/images/compare.png
+	@test ! -f out/browser/playground.png || cp out/browser/playground.png docs/images/playground.png
+
+notebooks: $(STAMP) ## Run all notebooks without a page, in fast mode; what they show is kept in out/notebooks
+	BALACOON_TK_FAST=1 $(BIN)/python notebooks/run.py -o out/notebooks
+
+lab: $(STAMP) ## Open JupyterLab over the notebooks, with the toolkit installed
+	$(BIN)/python -m jupyterlab notebooks
 
 test: lint typecheck test-debug test-release ## Check style and types, then run every test
 
@@ -48,7 +56,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/cython-lint balacoon_tk
-	$(BIN)/codespell balacoon_tk export tests benchmarks docs Makefile setup.py *.md *.toml
+	$(BIN)/codespell balacoon_tk export notebooks tests benchmarks docs Makefile setup.py *.md *.toml
 
 # mypy and stubtest see the package as it is installed, with export/ inside of it.
 typecheck: $(STAMP)
@@ -74,6 +82,10 @@ test-debug: $(DEBUG)/.built
 
 test-release: $(STAMP)
 	$(BIN)/pytest
+
+# Chromium comes from the system: apt-get install chromium. Its screenshots are kept in out/browser.
+browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
+	$(BIN)/pytest -m browser tests/test_browser.py
 
 bench: $(STAMP) ## Time every stage against its oracle
 	@mkdir -p out

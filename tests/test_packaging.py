@@ -15,7 +15,7 @@ from tiny_voice import SAMPLE_RATE
 
 ROOT = Path(__file__).parent.parent
 SOURCES = (
-    *("balacoon_tk", "export", "tests", "benchmarks", "docs", ".ci"),
+    *("balacoon_tk", "export", "tests", "benchmarks", "docs", "notebooks", ".ci"),
     *("setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "LICENSE"),
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", ".pre-commit-config.yaml"),
 )
@@ -100,6 +100,7 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(source, dist):
         names
     )
     assert {f"balacoon_tk/metrics/data/{name}.txt" for name in ("sentences", "hard_sentences")} <= set(names)
+    assert {"balacoon_tk/player/player.js", "balacoon_tk/player/player.css"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith((".pyx", ".c"))]
     exported = {

@@ -164,6 +164,7 @@ def test_a_timeline_of_nothing_is_empty(axes):
     trace = StreamTrace(sample_rate=100, ready_s=(), n_samples=(), total_s=0.1, first_audible=None)
     draw_timeline(axes, {"overlap": trace})
     assert not axes.lines
+    assert [text.get_text() for text in axes.texts] == ["no audio yet"]
 
 
 def test_a_sine_shows_in_its_mel_band():

@@ -10,7 +10,18 @@ import pytest
 import balacoon_tk
 from balacoon_tk import TTS, SpeechUtterance
 
-HEAVY = ("gruut", "matplotlib", "onnx", "onnx_ir", "onnxruntime", "piper", "platformdirs", "torch")
+HEAVY = (
+    "anywidget",
+    "gruut",
+    "ipywidgets",
+    "matplotlib",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "piper",
+    "platformdirs",
+    "torch",
+)
 
 
 def test_the_public_names_are_these():
@@ -30,9 +41,28 @@ def test_the_version_is_the_installed_one():
             "audio",
             ["AudioChunk", "PhonemeSpan", "WavWriter", "pcm_bytes", "read_wav", "to_pcm16", "write_wav"],
         ),
+        ("compare", ["REFERENCE", "Comparison", "StrategyResult", "compare", "record_stream"]),
         ("default_voice", ["CACHE_VARIABLE", "cache_folder", "default_voice_folder"]),
         ("encoder", ["MAX_PHONEME_FRAMES", "Encoder", "Encoding"]),
+        ("player", ["Player", "Playground"]),
+        (
+            "plots",
+            [
+                *("FrontierPoint", "check_figure_path", "comparison_figure", "draw_chunk_sweep"),
+                *("draw_cost", "draw_difference", "draw_frontier", "draw_mel", "draw_overlap_error"),
+                *("draw_plan", "draw_pushes", "draw_receptive_field", "draw_spectrogram"),
+                *("draw_timeline", "draw_waveform", "mel_db", "new_figure", "pareto_front"),
+                *("save_figure", "spectrogram_db"),
+            ],
+        ),
         ("settings", ["DEFAULT_CHUNK_FRAMES", "Prosody", "Settings", "choose_chunk_frames", "choose_seed"]),
+        (
+            "sweeps",
+            [
+                *("ChunkPoint", "LengthPoint", "OverlapPoint", "sentence_frames"),
+                *("sweep_chunks", "sweep_lengths", "sweep_overlap"),
+            ],
+        ),
         ("tts", ["TTS", "SpeechUtterance"]),
         ("voice", ["MANIFEST_FILE", "Voice", "load_voice"]),
     ],

@@ -91,6 +91,7 @@ class Playground(widgets.VBox):  # type: ignore[misc]
                 self.player,
             ]
         )
+        self.add_class("btk-playground")
 
     @property
     def traces(self) -> dict[str, StreamTrace]:

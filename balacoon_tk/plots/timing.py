@@ -69,6 +69,8 @@ def draw_timeline(axes: Axes, traces: Mapping[str, StreamTrace]) -> None:
     axes.xaxis.set_minor_formatter("")
     if axes.lines:
         axes.legend(loc="upper left", frameon=False, fontsize="small")
+    else:
+        axes.text(0.5, 0.5, "no audio yet", transform=axes.transAxes, ha="center", color=INK)
 
 
 def draw_chunk_sweep(axes: Sequence[Axes], points: Sequence[ChunkPoint]) -> None:
