@@ -19,7 +19,12 @@ PLAYER = ROOT / "balacoon_tk" / "player" / "player.js"
 BROWSERS = ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome", "chrome")
 BROWSER = os.environ.get("BALACOON_TK_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
 FIRST_SOUND_LIMIT_MS = 150.0
-TEXT = "This was typed into the page. It goes on for a while, sentence after sentence. " * 6
+SENTENCES = (
+    "This was typed into the page, and the first sound of it comes long before its last word has been made.",
+    "Each bar is a chunk, as high as it is loud and as wide as it is long.",
+    "What has sounded is grey, the line stands where it sounds now, and all the rest is in the buffer.",
+)
+TEXT = " ".join(SENTENCES * 3)
 
 pytestmark = [
     pytest.mark.browser,

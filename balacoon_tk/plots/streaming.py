@@ -123,6 +123,8 @@ def draw_pushes(
     sample_rate : int
         Hz
     """
+    from matplotlib.ticker import MaxNLocator
+
     counts = np.cumsum(np.array([(0, 0), *pushes], dtype=np.float64), axis=0)
     pushed_s, known_s = counts[:, 0] * hop_length / sample_rate, counts[:, 1] / sample_rate
     number = np.arange(len(counts))
@@ -143,7 +145,7 @@ def draw_pushes(
         )
     axes.fill_between(number, known_s, pushed_s, step="post", color=STYLES[2][0], alpha=0.15, label="lag")
     axes.set(xlabel="push", ylabel="audio (s)", xlim=(0, None), ylim=(0.0, None))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper left", frameon=False, fontsize="small")
     plain(axes)
 
