@@ -113,6 +113,12 @@ def test_the_waveform_keeps_every_peak(axes):
     np.testing.assert_array_equal(border[:, 0], 50_000 / RATE)
 
 
+def test_few_samples_are_drawn_each(axes):
+    samples = np.array([0.0, 0.5, -0.25], np.float32)
+    draw_waveform(axes, samples, sample_rate=RATE)
+    np.testing.assert_array_equal(axes.lines[0].get_data()[1], samples)
+
+
 def test_the_spectrogram_spans_the_audio_and_half_the_sample_rate(axes):
     image = draw_spectrogram(axes, make_comparison().strategies["full"].samples, sample_rate=RATE)
     left, right, bottom, top = image.get_extent()

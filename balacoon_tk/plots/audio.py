@@ -109,7 +109,8 @@ def draw_waveform(
     axes : Axes
         Where to draw.
     samples : ndarray of shape (n_samples,), float32
-        Drawn as the band between the lowest and the highest sample of each short span.
+        Drawn as the band between the lowest and the highest sample of each short span, or as a line if
+        there are so few that each can be seen.
     sample_rate : int
         Hz
     borders : sequence of int
@@ -120,7 +121,10 @@ def draw_waveform(
         What is said when; a phoneme too short for its name is drawn without.
     """
     low, high, times_s = envelope(samples, sample_rate, n_spans=2000)
-    axes.fill_between(times_s, low, high, color=INK, linewidth=0.3)
+    if low.size == samples.size:  # a band of one sample has no height
+        axes.plot(times_s, samples, color=INK, linewidth=0.9)
+    else:
+        axes.fill_between(times_s, low, high, color=INK, linewidth=0.3)
     peak = float(np.max(np.abs(samples), initial=1e-3))
     axes.set(ylim=(-(1.6 if alignment else 1.1) * peak, 1.5 * peak), ylabel="amplitude")
     if alignment:
