@@ -16,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 FOLDER = Path(__file__).parent
 CELL_LIMIT_S = 600
@@ -44,7 +44,7 @@ def main() -> int:
         begun_s = time.perf_counter()
         try:
             notebook = execute(path, Path.cwd())
-        except CellExecutionError as error:
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             print(f"{path.name}: failed\n{error}", file=sys.stderr)
             status = 1
             continue
