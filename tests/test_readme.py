@@ -1,7 +1,10 @@
 """What the README and its neighbours say is tried out, block by block, and links lead somewhere."""
 
+import importlib.util
+import json
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
@@ -37,6 +40,17 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_the_readme_s_figures_are_those_of_the_last_benchmark():
+    name = "bench_streaming"
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    bench = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    result = json.loads((ROOT / "benchmarks/results/streaming.json").read_text(encoding="utf-8"))
+    first, last = bench.MARKS
+    assert README.partition(first)[2].partition(last)[0].strip() == bench.table(result).strip()
+    assert result["missed"] == []
 
 
 @pytest.mark.voice

@@ -12,6 +12,7 @@ The sums are the same, one is left instead of two, and a stream has to delay one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,12 +73,15 @@ class JoinResidualAndSkipPass(InPlacePass):
             if layer is None:
                 continue
             before = sums.pop(layer.residual_in, None)
+            if before is not None and self._shape(before.skip) != self._shape(layer.skip):
+                before = None
             add = None if before is None else _sum_of(before.skip, layer.skip)
             if before is None or add is None:
                 sums[layer.residual_out] = _Sums(layer.skip, None)
                 continue
             residual, skip, joined = _join(model.graph, layer, before, add, names)
-            self._shapes[str(residual.name)] = self._shapes[str(layer.residual_in.name)]
+            self._shapes[str(residual.name)] = self._shape(layer.residual_in)
+            self._shapes[str(skip.name)] = self._shape(layer.skip)
             sums[residual] = _Sums(skip, joined)
             modified = True
         if modified:
@@ -90,7 +94,7 @@ class JoinResidualAndSkipPass(InPlacePass):
         users = [user for user, _ in both.uses()]
         if node.op_type != "Conv" or both.is_graph_output() or len(users) != 2:
             return None
-        n_channels = self._shapes[str(both.name)][0][_CHANNELS]
+        n_channels = self._shape(both)[0][_CHANNELS]
         parts = {_channels(user, n_channels): user.outputs[0] for user in users}
         n_residual = next((stop for start, stop in parts if start == 0), 0)
         residual, skip = parts.get((0, n_residual)), parts.get((n_residual, n_channels))
@@ -100,9 +104,12 @@ class JoinResidualAndSkipPass(InPlacePass):
         if add.outputs[0].is_graph_output():
             return None
         residual_in = next((value for value in add.inputs if value is not residual), None)
-        if residual_in is None or self._shapes[str(residual_in.name)] != self._shapes[str(residual.name)]:
+        if residual_in is None or self._shape(residual_in) != self._shape(residual):
             return None
         return _Layer(both, n_residual, skip, residual_in, add.outputs[0])
+
+    def _shape(self, value: ir.Value) -> Sequence[tuple[int, ...]]:
+        return self._shapes[str(value.name)]
 
 
 def _channels(node: ir.Node, n_channels: int) -> tuple[int, int]:

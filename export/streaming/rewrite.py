@@ -2,7 +2,8 @@
 
 In the new graph a tensor with time holds, in each push, exactly the steps that have just become
 known: its *frontier* moves from where it was to ``rate * n_frames - lag``. Nothing is computed for
-times before the start, and nothing twice (but for the margins of segments).
+times before the start, and nothing twice (but for the margins of segments). A segment with few
+filters is run as two halves side by side (see `halves`).
 
 Cases, per node:
 
