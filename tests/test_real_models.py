@@ -13,6 +13,8 @@ import pytest
 
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.decoder.graph import DecoderGraph
+from balacoon_tk.export import make_streaming
+from balacoon_tk.export.optimize import optimize_decoder
 from balacoon_tk.session import Session
 from dequantize import dequantize
 from mel import HOP_LENGTH, mel_spectrogram, recorded_speech
@@ -75,8 +77,6 @@ def whole(vocoder, mel):
 
 @pytest.fixture(scope="module")
 def streamed(vocoder):
-    from balacoon_tk.export.streaming import make_streaming
-
     return DecoderGraph(make_streaming(vocoder))
 
 
@@ -124,6 +124,16 @@ def test_the_vocoder_streams_recorded_speech_exactly(streamed, mel, whole, sizes
 def test_the_vocoder_in_one_push_gives_the_same_bits(streamed, mel, whole):
     (samples,) = push_all(StatefulDecoder(streamed), mel, [mel.shape[-1]])
     np.testing.assert_array_equal(samples, whole)
+
+
+@pytest.mark.slow
+def test_the_vocoder_streams_after_all_passes_as_well(vocoder, mel, whole):
+    optimized = optimize_decoder(vocoder)
+    assert optimized.passes == ("fold_scales", "lift_to_2d", "polyphase", "keep_blocked")
+    decoder = StatefulDecoder(DecoderGraph(make_streaming(optimized.model)))
+    for sizes in ((16,), (3, 1, 40, 0, 16, 5), (mel.shape[-1],)):
+        samples = np.concatenate(push_all(decoder, mel, sizes), axis=-1)
+        np.testing.assert_allclose(samples, whole, rtol=0, atol=MAX_ABS_DIFF)
 
 
 def test_a_push_of_the_vocoder_gives_all_that_is_known(streamed, mel):
