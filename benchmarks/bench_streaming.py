@@ -243,13 +243,15 @@ def table(result):
     to_original, to_full = (
         max(row[name] for row in threads.values()) for name in ("max_abs_diff", "max_abs_diff_to_full")
     )
+    state_kb, growth = result["state_bytes"] / 1000, 100 * result.get("rss_growth", 0)
+    machine = f"{result['n_cpus']} cores, {result['cpu']}"
     lines += [
         "",
-        f"Time over that of the trained decoder's own whole run, {seconds:.1f} s of the default voice: medians "
-        f"of {result['n_rounds']} rounds in turn, {result['n_cpus']} cores, {result['cpu']}. Streamed samples "
-        f"differ from that run by at most {to_original:.1g}, from the voice's own whole run by {to_full:.1g}. "
-        f"A stream's state takes {result['state_bytes'] / 1000:.0f} kB; over {result.get('n_utterances', 0)} "
-        f"streams of random lengths memory grew by {100 * result.get('rss_growth', 0):.1f} %.",
+        f"Time over that of the trained decoder's own whole run, {seconds:.1f} s of the default voice: "
+        f"medians of {result['n_rounds']} rounds in turn, {machine}. Streamed samples differ from that run "
+        f"by at most {to_original:.1g}, from the voice's own whole run by {to_full:.1g}. A stream's state "
+        f"takes {state_kb:.0f} kB; over {result.get('n_utterances', 0)} streams of random lengths memory "
+        f"grew by {growth:.1f} %.",
     ]
     return "\n".join(lines) + "\n"
 
