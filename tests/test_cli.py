@@ -586,6 +586,19 @@ def test_ctrl_c_ends_a_stream_quietly_and_leaves_no_file(tiny_voice_folder, tmp_
     assert list(out.iterdir()) == []
 
 
+def test_ctrl_c_during_an_import_has_the_same_status(tmp_path):
+    """A dataclass is made by executing a text; Python takes an interrupt in there for one nobody caught."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sys, types, balacoon_tk.cli._main as cli\n"
+        "def run(args): exec('raise KeyboardInterrupt')\n"
+        "cli._parser = lambda: types.SimpleNamespace(parse_args=lambda _: types.SimpleNamespace(run=run))\n"
+        "sys.exit(cli.main([]))\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, check=False, capture_output=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 130, done.stderr
+
+
 # --- the progress line
 
 

@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         args.parser.error(str(error))
     except KeyboardInterrupt:
+        # Python remembers an interrupt that came while a text was executed (as imports of dataclasses do)
+        # as one that nobody caught, and would end by the signal; executing another makes it forget.
+        exec("")
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read stdout has gone; a second flush at exit must not complain about it.
