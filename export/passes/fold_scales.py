@@ -34,7 +34,7 @@ class FoldScalesPass(InPlacePass):
             weight = constant_of(convolution, 1)
             if weight is None or not bypass(model.graph, node.outputs[0], source):
                 continue
-            name = names.take(f"{convolution.inputs[1].name}.scaled")  # type: ignore[union-attr]
+            name = names.take(f"{convolution.name or convolution.outputs[0].name}.scaled")
             scaled = (weight.astype(np.float64) * factor).astype(weight.dtype)
             convolution.replace_input_with(1, add_constant(model.graph, scaled, name))
             modified = True

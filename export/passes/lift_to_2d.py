@@ -69,7 +69,11 @@ class LiftTo2dPass(InPlacePass):
         elif node.op_type == "Split":
             variable = node.inputs[:1]
         elif node.op_type in ELEMENTWISE or node.op_type == "Concat":
-            variable = [value for value in node.inputs if value is not None and value.const_value is None]
+            variable = [
+                value
+                for index, value in enumerate(node.inputs)
+                if value is not None and constant_of(node, index) is None
+            ]
             if node.op_type == "Concat" and len(variable) != len(node.inputs):
                 return False
         else:
@@ -86,7 +90,7 @@ class _Lift:
         self._graph = model.graph
         self._opset = model.graph.opset_imports.get("", 0)
         self._names = Names(model.graph)
-        self._nodes = set(nodes)
+        self._nodes = dict.fromkeys(nodes)  # in their order, so that the same graph is written each time
         self._values = {value for node in nodes for value in node.outputs}
         self._others: dict[ir.Value, ir.Value] = {}
         """What stands in for a constant, or for a value that comes from outside."""
@@ -128,7 +132,7 @@ class _Lift:
 
     def come_back(self) -> None:
         """Give what is not lifted its tensors of rank 3."""
-        for value in self._values:
+        for value in (value for node in self._nodes for value in node.outputs):
             uses = [(user, index) for user, index in value.uses() if user not in self._nodes]
             if not uses and not value.is_graph_output():
                 continue
