@@ -50,7 +50,8 @@ class Plan:
 def speak(tts: TTS, sentence: str, strategy: str, plan: Plan) -> tuple[StreamTrace, FloatArray]:
     """Speak a sentence by one strategy, and note when its chunks came."""
     # What a full decode gives comes at the end: it has no lag to speak of.
-    lag = None if strategy == REFERENCE else tts.voice.open_decoder(strategy).lag_samples  # type: ignore[arg-type]
+    chosen = tts.voice.choose_strategy(strategy)
+    lag = None if chosen == REFERENCE else tts.voice.open_decoder(chosen).lag_samples
     recorder = TraceRecorder(sample_rate=tts.get_sampling_rate(), lag_samples=lag)
     chunks = tts.stream(
         sentence, strategy=strategy, seed=plan.seed, speaker=plan.speaker, chunk_frames=plan.chunk_frames
