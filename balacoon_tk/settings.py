@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-import secrets
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -96,7 +96,7 @@ def choose_seed(seed: int | None) -> int:
         If it is no integer in [0, 2**64).
     """
     if seed is None:
-        return secrets.randbits(64)
+        return int.from_bytes(os.urandom(8), "little")
     number = _integer("seed", seed)
     check_stream(seed=number, stream=0)
     return number

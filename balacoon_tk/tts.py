@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from balacoon_tk._background import Background
 from balacoon_tk._typing import PCM16Array
 from balacoon_tk.alignment import Timeline
 from balacoon_tk.audio import AudioChunk
-from balacoon_tk.default_voice import default_voice_folder
 from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
 from balacoon_tk.frontend.phoneme_map import BOS, EOS, PAD
 from balacoon_tk.frontend.punctuation import CLAUSE_MARKS
+from balacoon_tk.manifest import FrontendInfo
 from balacoon_tk.random import noise_stream
 from balacoon_tk.settings import Prosody, Settings, choose_chunk_frames, choose_seed
 from balacoon_tk.upsampler import Upsampler
-from balacoon_tk.voice import Voice, load_voice
+from balacoon_tk.voice import Voice, load_voice, read_manifest
 
 __all__ = ["TTS", "SpeechUtterance"]
 
@@ -74,16 +76,19 @@ class TTS:
             if n_threads is not None:
                 raise ParameterError(f"n_threads={n_threads} must be None for a voice that is loaded already")
             self.voice = voice
+            self.frontend = _make_frontend(frontend, voice.manifest.frontend)
         else:
-            self.voice = load_voice(default_voice_folder() if voice is None else voice, n_threads=n_threads)
-        front = self.voice.manifest.frontend
+            path = _default_voice() if voice is None else voice
+            front = read_manifest(path).frontend
+            # gruut takes as long to be imported as the graphs to be loaded, and leaves them the other cores.
+            making = Background(lambda: _make_frontend(frontend, front), name="make-frontend")
+            try:
+                self.voice = load_voice(path, n_threads=n_threads)
+            finally:
+                making.wait()
+            self.frontend = making.result()
         self.strategies = self.voice.strategies
-        self.phoneme_map = PhonemeMap(front.phoneme_ids)
-        self.frontend = (
-            create_frontend(frontend, language=front.language, phoneme_type=front.phoneme_type)
-            if isinstance(frontend, str)
-            else frontend
-        )
+        self.phoneme_map = PhonemeMap(self.voice.manifest.frontend.phoneme_ids)
 
     def get_speakers(self) -> list[str]:
         """Return the names of the voice's speakers; a lone speaker has the voice's name."""
@@ -261,6 +266,18 @@ class TTS:
             encoded = self.phoneme_map.encode(sentence.phonemes)
             if not _NOT_SPOKEN.issuperset(encoded.phonemes):
                 yield encoded
+
+
+def _default_voice() -> Path:
+    from balacoon_tk.default_voice import default_voice_folder
+
+    return default_voice_folder()
+
+
+def _make_frontend(frontend: str | Frontend, info: FrontendInfo) -> Frontend:
+    if not isinstance(frontend, str):
+        return frontend
+    return create_frontend(frontend, language=info.language, phoneme_type=info.phoneme_type)
 
 
 class SpeechUtterance:

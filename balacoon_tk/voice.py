@@ -16,6 +16,7 @@ from typing import cast
 
 import numpy as np
 
+from balacoon_tk._background import Background
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.chunking import push_schedule
 from balacoon_tk.contract import check_decoder, check_encoder, check_run
@@ -25,7 +26,7 @@ from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.manifest import DecoderInfo, EncoderInfo, Manifest
 from balacoon_tk.upsampler import Upsampler
 
-__all__ = ["MANIFEST_FILE", "Voice", "load_voice"]
+__all__ = ["MANIFEST_FILE", "Voice", "load_voice", "read_manifest"]
 
 MANIFEST_FILE = "voice.json"
 
@@ -43,6 +44,8 @@ class Voice:
     manifest: Manifest
     encoder: Encoder
     decoder: DecoderGraph
+    n_threads: int | None = None
+    """Threads that one run of a graph may use; None is ONNX Runtime's own choice."""
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:
@@ -172,6 +175,8 @@ class Voice:
 def load_voice(path: str | os.PathLike[str], *, n_threads: int | None = None) -> Voice:
     """Load a voice and check all of it, so that nothing is found out in the middle of a sentence.
 
+    Both graphs are loaded at the same time, each in a thread of its own, and run once.
+
     Parameters
     ----------
     path : path
@@ -185,34 +190,64 @@ def load_voice(path: str | os.PathLike[str], *, n_threads: int | None = None) ->
         If there is no voice, or it is damaged, or its parts don't fit each other; the message names
         the file or the field.
     """
-    voice_path = Path(path)
-    _check_place(voice_path)
+    voice_path, manifest = Path(path), read_manifest(path)
     try:
-        return _load(voice_path, n_threads)
+        return _load(voice_path, manifest, n_threads)
     except ModelError as error:
         raise VoiceError(f"{voice_path}: {error}") from error
 
 
-def _load(path: Path, n_threads: int | None) -> Voice:
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Read what a voice says about itself, without its graphs.
+
+    Raises
+    ------
+    VoiceError
+        If there is no voice, or its voice.json is damaged; the message names the field.
+    """
+    voice_path = Path(path)
+    _check_place(voice_path)
     try:
-        text = _read(path, MANIFEST_FILE).decode("utf-8")
+        return Manifest.from_json(_read(voice_path, MANIFEST_FILE).decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise VoiceError(f"{MANIFEST_FILE} is not UTF-8: {error}") from error
-    manifest = Manifest.from_json(text)
-    n_symbols = 1 + max(max(ids) for ids in manifest.frontend.phoneme_ids.values())
-    encoder_model, decoder_model = _read_graph(path, manifest.encoder), _read_graph(path, manifest.decoder)
-    try:
-        encoder = Encoder(encoder_model, n_symbols=n_symbols, n_threads=n_threads)
-        check_encoder(encoder, manifest)
+        raise VoiceError(f"{voice_path}: {MANIFEST_FILE} is not UTF-8: {error}") from error
     except ModelError as error:
-        raise VoiceError(f"{manifest.encoder.file}: {error}") from error
+        raise VoiceError(f"{voice_path}: {error}") from error
+
+
+def _load(path: Path, manifest: Manifest, n_threads: int | None) -> Voice:
+    n_symbols = 1 + max(max(ids) for ids in manifest.frontend.phoneme_ids.values())
+    # ONNX Runtime prepares a graph in one thread, and lets others run meanwhile.
+    loading = Background(lambda: _load_decoder(path, manifest, n_threads), name="load-decoder")
     try:
-        decoder = DecoderGraph(decoder_model, n_threads=n_threads)
+        encoder = _load_encoder(path, manifest, n_threads, n_symbols=n_symbols)
+    finally:
+        loading.wait()
+    decoder = loading.result()
+    try:
         check_decoder(decoder, encoder, manifest)
     except ModelError as error:
         raise VoiceError(f"{manifest.decoder.file}: {error}") from error
     check_run(encoder, decoder, manifest, n_symbols=n_symbols)
-    return Voice(path, manifest, encoder, decoder)
+    return Voice(path, manifest, encoder, decoder, n_threads)
+
+
+def _load_encoder(path: Path, manifest: Manifest, n_threads: int | None, *, n_symbols: int) -> Encoder:
+    model = _read_graph(path, manifest.encoder)
+    try:
+        encoder = Encoder(model, n_symbols=n_symbols, n_threads=n_threads)
+        check_encoder(encoder, manifest)
+    except ModelError as error:
+        raise VoiceError(f"{manifest.encoder.file}: {error}") from error
+    return encoder
+
+
+def _load_decoder(path: Path, manifest: Manifest, n_threads: int | None) -> DecoderGraph:
+    model = _read_graph(path, manifest.decoder)
+    try:
+        return DecoderGraph(model, n_threads=n_threads)
+    except ModelError as error:
+        raise VoiceError(f"{manifest.decoder.file}: {error}") from error
 
 
 def _check_place(path: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
-from balacoon_tk.frontend.characters import CharacterFrontend
-from balacoon_tk.frontend.espeak import EspeakFrontend
-from balacoon_tk.frontend.gruut import GruutFrontend
-from balacoon_tk.frontend.protocol import Frontend
+
+if TYPE_CHECKING:
+    from balacoon_tk.frontend.protocol import Frontend
 
 __all__ = ["BACKENDS", "create_frontend"]
 
@@ -17,7 +17,7 @@ __all__ = ["BACKENDS", "create_frontend"]
 def _auto(language: str) -> Frontend:
     """Take espeak-ng where it is installed, since voices learnt from it, and gruut otherwise."""
     try:
-        return EspeakFrontend(language)
+        return _espeak(language)
     except MissingExtraError as missing:
         try:
             return _gruut(language)
@@ -25,17 +25,29 @@ def _auto(language: str) -> Frontend:
             raise MissingExtraError(f"speaking language={language!r}", extra=missing.extra) from error
 
 
+def _espeak(language: str) -> Frontend:
+    from balacoon_tk.frontend.espeak import EspeakFrontend
+
+    return EspeakFrontend(language)
+
+
 def _gruut(language: str) -> Frontend:
+    from balacoon_tk.frontend.gruut import GruutFrontend
+
     # espeak-ng's names may end in a variant, as in `en-gb-x-rp` and `en-us+f3`.
     return GruutFrontend(language.split("+")[0].split("-x-")[0])
 
 
+def _text(_: str) -> Frontend:
+    from balacoon_tk.frontend.characters import CharacterFrontend
+
+    return CharacterFrontend()
+
+
 BACKENDS: Mapping[str, Mapping[str, Callable[[str], Frontend]]] = MappingProxyType(
     {
-        "espeak": MappingProxyType({"auto": _auto, "espeak": EspeakFrontend, "gruut": _gruut}),
-        "text": MappingProxyType(
-            {"auto": lambda _: CharacterFrontend(), "text": lambda _: CharacterFrontend()}
-        ),
+        "espeak": MappingProxyType({"auto": _auto, "espeak": _espeak, "gruut": _gruut}),
+        "text": MappingProxyType({"auto": _text, "text": _text}),
     }
 )
 """For each phoneme type the backends that give it: what makes one from the name of an espeak-ng voice."""
