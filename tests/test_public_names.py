@@ -42,7 +42,16 @@ def test_the_version_is_the_installed_one():
             "audio",
             ["AudioChunk", "PhonemeSpan", "WavWriter", "pcm_bytes", "read_wav", "to_pcm16", "write_wav"],
         ),
+        (
+            "calibration",
+            [
+                *("Calibration", "CalibrationKey", "CalibrationWarning"),
+                *("calibration_file", "load_calibration", "save_calibration"),
+            ],
+        ),
         ("compare", ["REFERENCE", "Comparison", "StrategyResult", "compare"]),
+        ("cost_measuring", ["N_ROUNDS", "calibrate"]),
+        ("cost_model", ["CostCurve", "CostModel", "PushCosts"]),
         ("default_voice", ["CACHE_VARIABLE", "cache_folder", "default_voice_folder"]),
         ("encoder", ["MAX_PHONEME_FRAMES", "Encoder", "Encoding"]),
         ("player", ["Player", "Playground"]),
@@ -54,6 +63,13 @@ def test_the_version_is_the_installed_one():
                 *("draw_plan", "draw_pushes", "draw_receptive_field", "draw_spectrogram"),
                 *("draw_timeline", "draw_waveform", "mel_db", "new_figure", "pareto_front"),
                 *("save_figure", "spectrogram_db"),
+            ],
+        ),
+        (
+            "schedule",
+            [
+                *("MAX_CHUNK_S", "SAFETY_FACTOR", "Pace", "Playback"),
+                *("check_safety_factor", "solve_schedule", "steady_chunk"),
             ],
         ),
         ("settings", ["DEFAULT_CHUNK_FRAMES", "Prosody", "Settings", "choose_chunk_frames", "choose_seed"]),

@@ -365,7 +365,7 @@ class CountingFrontend:
 
 def test_a_text_of_any_length_starts_at_once(tiny_voice):
     frontend = CountingFrontend()
-    stream = TTS(tiny_voice, frontend=frontend).stream("so it is", **SETTINGS)
+    stream = TTS(tiny_voice, frontend=frontend).stream("so it is " * 40, chunk_frames=4, **SETTINGS)
     assert frontend.n_sentences == 0
     next(stream)
     assert frontend.n_sentences == 1
