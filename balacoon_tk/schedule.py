@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ MAX_CHUNK_S = 0.75
 """Audio in a chunk of the steady size, at most: a stream that is stopped made no more than this in vain."""
 
 _GOOD_ENOUGH = 1.03  # a smaller chunk that costs this much more for each frame is preferred
+_MARGINS = (2.0, 1.5, 1.0)  # factors on the safety factor, after the first chunk
 _HORIZON_FRAMES = 1024  # growing that takes longer than this (10 s or so) is no growing
 
 
@@ -151,8 +152,10 @@ def solve_schedule(
 ) -> tuple[int, ...] | None:
     """Return the chunks with the earliest first audible sample after which playback never waits.
 
-    Of all ways to go on after that first chunk it is the one with the least work. The first chunk holds
-    the first audible sample: a chunk of silence before it would come early, and make what is heard late.
+    The first chunk holds the first audible sample: a chunk of silence before it would come early, and make
+    what is heard late. What follows is held to up to twice the safety factor, where the first chunk leaves
+    room for that: smaller chunks once a text are little work, and a gap is heard. Of all that is left it is
+    the one with the least work.
 
     Parameters
     ----------
@@ -180,8 +183,6 @@ def solve_schedule(
     if not 0.0 <= silent_frames < math.inf:
         raise ParameterError(f"silent_frames={silent_frames} must be >= 0 and finite")
     steady = steady_chunk(pace, max_chunk_s=max_chunk_s)
-    if n_frames is None and pace.later_s(steady) > steady * pace.frame_s:
-        return None
     added = pace.lag_frames - pace.lag_samples / pace.hop_length
     least = max(1, math.floor(silent_frames - added) + 1)
     most = max(least, _HORIZON_FRAMES if n_frames is None else n_frames)
@@ -190,19 +191,23 @@ def solve_schedule(
     while chunks is None and enough < most:
         least, enough = enough + 1, min(2 * enough, most)
         chunks = _grow(pace, enough, n_frames, steady)
-    while chunks is not None and least < enough:
+    if chunks is None:
+        return None
+    while least < enough:
         middle = (least + enough) // 2
-        fewer = _grow(pace, middle, n_frames, steady)
-        if fewer is None:
+        if _grow(pace, middle, n_frames, steady) is None:
             least = middle + 1
         else:
-            enough, chunks = middle, fewer
-    return chunks
+            enough = middle
+    safer = (replace(pace, safety_factor=more * pace.safety_factor) for more in _MARGINS)
+    return next(filter(None, (_grow(each, least, n_frames, steady) for each in safer)))
 
 
 def _grow(pace: Pace, first: int, n_frames: int | None, steady: int) -> tuple[int, ...] | None:
     """Return the chunks of least work that begin with `first` and never let playback wait."""
     lag = pace.lag_frames
+    if n_frames is None and pace.later_s(steady) > steady * pace.frame_s:
+        return None
     if n_frames is not None and _ends(first + lag, first, n_frames, lag):
         return (first,)
     sizes = range(1, steady + 1)

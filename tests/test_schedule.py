@@ -1,5 +1,6 @@
 """The schedule of chunks, against every schedule there is, and against playback."""
 
+import dataclasses
 import math
 from itertools import pairwise
 
@@ -88,7 +89,7 @@ def test_no_schedule_begins_with_less(n_frames, first, rises, lag_samples, safet
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(1, 9), st.integers(1, 8), steps, st.integers(0, 9))
-def test_no_schedule_with_that_first_chunk_works_less(n_frames, first, rises, lag_samples):
+def test_no_schedule_with_that_first_chunk_and_margin_works_less(n_frames, first, rises, lag_samples):
     pace = make_pace(first, rises, lag_samples)
     found = solve_schedule(pace, n_frames, max_chunk_s=4.0)
 
@@ -96,16 +97,22 @@ def test_no_schedule_with_that_first_chunk_works_less(n_frames, first, rises, la
         pushes = list(push_schedule(n_frames, chunk_frames, lag_frames=pace.lag_frames))
         return sum(pace.later_s(push.n_frames) for push in pushes[1:])
 
-    others = ((found[0], *more) for more in every_schedule(n_frames, steady_chunk(pace, max_chunk_s=4.0)))
-    smooth = [work_s(chunks) for chunks in others if never_waits(pace, n_frames, chunks)]
-    assert work_s(found) == min(smooth, default=0.0)
+    others = [(found[0], *more) for more in every_schedule(n_frames, steady_chunk(pace, max_chunk_s=4.0))]
+    for margin in (2.0, 1.5, 1.0):
+        safer = dataclasses.replace(pace, safety_factor=margin * pace.safety_factor)
+        smooth = [work_s(chunks) for chunks in others if never_waits(safer, n_frames, chunks)]
+        if smooth:
+            assert never_waits(safer, n_frames, found)
+            assert work_s(found) == min(smooth)
+            return
+    assert work_s(found) == 0.0
 
 
 @settings(deadline=None, max_examples=25)
 @given(
     st.integers(1, 120),
     st.floats(0.0, 0.02),
-    st.floats(0.0001, 0.004),
+    st.floats(0.0001, 0.003),
     st.integers(0, 12000),
     st.floats(1, 3),
 )

@@ -122,7 +122,7 @@ class _Processor:
 
         # gruut walks over its tree 16 times a sentence, by a general search that is most of its time.
         for module in (utils, text_processor):
-            module.leaves = _leaves
+            vars(module)["leaves"] = _leaves
         self.language = language
         folder = find_lang_dir(language)
         lexicon_path = Path(folder or "", _ALPHABET, "lexicon.db").resolve()
