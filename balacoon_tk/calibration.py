@@ -6,6 +6,7 @@ ONNX Runtime that it was measured with: all of them are part of its file's name,
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -143,6 +144,7 @@ def save_calibration(calibration: Calibration, voice: Voice) -> Path:
     return path
 
 
+@functools.cache
 def _cpu_name() -> str:
     """Return what the processor is called; the plain architecture where the system doesn't say."""
     try:

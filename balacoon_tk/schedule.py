@@ -237,7 +237,12 @@ def _grow(pace: Pace, first: int, n_frames: int | None, steady: int) -> tuple[in
             best = found
         _extend(buffer_s, came_by, place, has_s + gain_s[:n_sizes])
         furthest = max(furthest, place + n_sizes)
-    return None if best is None else (*_way(came_by, first, best[1]), best[2])
+    if best is None:
+        return None
+    chunks = [*_way(came_by, first, best[1]), best[2]]
+    while chunks[-2:-1] == chunks[-1:]:  # the last one repeats in any case
+        chunks.pop()
+    return tuple(chunks)
 
 
 def _extend(

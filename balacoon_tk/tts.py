@@ -39,6 +39,8 @@ _NOT_SPOKEN = frozenset([BOS, PAD, EOS, " ", *CLAUSE_MARKS])
 class TTS:
     """A voice that speaks; one serves many threads, since what changes lives in each stream.
 
+    When it is made, both graphs have been run once, so that the first sentence takes no longer than others.
+
     Parameters
     ----------
     voice : path or Voice, optional
@@ -53,8 +55,9 @@ class TTS:
         What each stage costs, from which `stream` works out its chunks; that of ``balacoon-tk calibrate``
         in the user's cache if None, and safe chunks if there is none for this voice and its threads.
     safety_factor : float
-        How much higher than measured every cost may be before playback waits, >= 1. For N streams at once
-        on as many processors as there are threads in each, N times as much.
+        How many times as long as measured everything may take before playback waits, >= 1. It only counts
+        with a calibration. N streams at once slow each other down: on C processors, with one thread each,
+        by up to N / C, which comes on top.
 
     Attributes
     ----------

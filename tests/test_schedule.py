@@ -151,6 +151,7 @@ def test_chunks_grow_from_little_to_the_steady_size():
     assert all(a <= b for a, b in pairwise(chunks))
     assert chunks[0] <= 3
     assert chunks[-1] == steady_chunk(pace)
+    assert chunks[-2] < chunks[-1]
     assert 0.5 * MAX_CHUNK_S < chunks[-1] * pace.frame_s <= MAX_CHUNK_S
 
 
