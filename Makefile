@@ -87,10 +87,12 @@ test-release: $(STAMP)
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
 	$(BIN)/pytest -m browser tests/test_browser.py
 
-bench: $(STAMP) ## Time every stage against its oracle, and write the README's figures anew
-	@mkdir -p out
-	$(BIN)/pytest benchmarks --benchmark-only --benchmark-json=out/benchmarks.json
+# BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
+bench: $(STAMP) ## Time every stage, alone and beside other engines, and write the README's figures anew
+	@$(BIN)/python -m pip install -q -e '.[peers]' --no-build-isolation
+	$(BIN)/pytest benchmarks/bench_*.py --benchmark-only --benchmark-json=benchmarks/results/kernels.json
 	$(BIN)/python benchmarks/bench_streaming.py --out benchmarks/results/streaming.json --readme README.md
+	$(BIN)/python benchmarks/run.py --readme README.md $(BENCH)
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -59,9 +59,10 @@ def test_the_version_is_the_installed_one():
             "plots",
             [
                 *("FrontierPoint", "check_figure_path", "comparison_figure", "draw_chunk_sweep"),
-                *("draw_cost", "draw_difference", "draw_frontier", "draw_mel", "draw_overlap_error"),
-                *("draw_plan", "draw_pushes", "draw_receptive_field", "draw_spectrogram"),
-                *("draw_timeline", "draw_waveform", "mel_db", "new_figure", "pareto_front"),
+                *("draw_cost", "draw_difference", "draw_frontier", "draw_growth", "draw_mel"),
+                *("draw_overlap_error", "draw_plan", "draw_pushes", "draw_receptive_field"),
+                *("draw_spectrogram", "draw_spreads", "draw_streams", "draw_timeline"),
+                *("draw_waveform", "mel_db", "new_figure", "pareto_front"),
                 *("save_figure", "spectrogram_db"),
             ],
         ),
