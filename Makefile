@@ -87,10 +87,13 @@ test-release: $(STAMP)
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
 	$(BIN)/pytest -m browser tests/test_browser.py
 
+# bench_streaming.py times the same as a program, more thoroughly.
+STAGES := $(filter-out benchmarks/bench_streaming.py,$(wildcard benchmarks/bench_*.py))
+
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
 bench: $(STAMP) ## Time every stage, alone and beside other engines, and write the README's figures anew
 	@$(BIN)/python -m pip install -q -e '.[peers]' --no-build-isolation
-	$(BIN)/pytest benchmarks/bench_*.py --benchmark-only --benchmark-json=benchmarks/results/kernels.json
+	$(BIN)/pytest $(STAGES) --benchmark-only --benchmark-json=benchmarks/results/kernels.json
 	$(BIN)/python benchmarks/bench_streaming.py --out benchmarks/results/streaming.json --readme README.md
 	$(BIN)/python benchmarks/run.py --readme README.md $(BENCH)
 

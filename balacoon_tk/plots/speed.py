@@ -33,6 +33,7 @@ def draw_spreads(axes: Axes, rounds_s: Mapping[str, Sequence[float]]) -> None:
         Name, and seconds of each round, > 0.
     """
     medians_ms = [float(np.median(seconds)) * _MS for seconds in rounds_s.values()]
+    shortest_s, longest_s = (pick(map(pick, rounds_s.values())) for pick in (min, max))
     for k, (seconds, median_ms) in enumerate(zip(rounds_s.values(), medians_ms, strict=True)):
         times_ms = np.asarray(seconds) * _MS
         axes.plot(times_ms, np.full(times_ms.size, k), "o", color=STYLES[2][0], markersize=4, alpha=0.35)
@@ -49,7 +50,7 @@ def draw_spreads(axes: Axes, rounds_s: Mapping[str, Sequence[float]]) -> None:
     axes.set_yticks(range(len(rounds_s)), list(rounds_s))
     axes.set(
         xscale="log",
-        xlim=(0.6 * min(medians_ms), 1.8 * max(medians_ms)),
+        xlim=(0.7 * _MS * shortest_s, 1.4 * _MS * longest_s),
         ylim=(len(rounds_s) - 0.5, -0.8),
         xlabel="time (ms, log scale)",
     )
