@@ -3,7 +3,7 @@
     python benchmarks/run.py                      # all parts, into benchmarks/results
     python benchmarks/run.py --only stages,start  # some parts; the others stay as they were measured here
     python benchmarks/run.py --resume             # goes on where a run was stopped
-    python benchmarks/run.py --quick              # a minute, into out/bench/quick
+    python benchmarks/run.py --quick              # a few minutes, into out/bench/quick
 
 Each part that is done is kept in out/bench, so that a run can be stopped at any time. Only parts that
 were measured on the same machine with the same versions are put together. On a machine that does

@@ -147,6 +147,21 @@ def test_an_engine_that_fails_says_so():
         Engine("no such engine", 1)
 
 
+@pytest.mark.voice
+@pytest.mark.usefixtures("default_tts")  # so that it is exported by then
+def test_an_engine_in_its_own_process_speaks():
+    engine = Engine("balacoon_tk", 1)
+    try:
+        utterance = engine.speak("Yes.", warm_up="No.")
+        assert utterance.trace.first_audible is not None
+        assert 0 < utterance.figures()["ttfa_s"] <= utterance.trace.total_s
+        assert utterance.cpu_s > 0
+        assert engine.peak_rss_mb() > 50
+        assert engine.settings == {"strategy": "stateful"}
+    finally:
+        engine.close()
+
+
 def test_streams_that_come_late_are_seen_and_others_are_not():
     late, _ = streams.play_together(Slow(0.55), "ab", starts_s=[0.0])
     in_time, busy = streams.play_together(Slow(0.01), "ab", starts_s=[0.0, 0.02])

@@ -37,7 +37,7 @@ def measure(
     text: str = STREAM_TEXT,
     spread_s: float = SPREAD_S,
 ) -> dict[str, Any]:
-    """Play so many streams at once, started within two seconds, and at the largest promise all at once.
+    """Play so many streams at once, started within seconds of each other, and in the same moment.
 
     Returns
     -------
