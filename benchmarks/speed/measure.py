@@ -6,9 +6,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
-from time import perf_counter
+from time import perf_counter, sleep
 
-__all__ = ["Rounds", "in_turn", "ratio", "rotated", "show_progress", "spread"]
+__all__ = ["SETTLE_S", "Rounds", "in_turn", "ratio", "rotated", "show_progress", "spread"]
+
+
+SETTLE_S = 0.1
+"""Rest before another engine's turn: after a run ONNX Runtime's threads, where nobody has forbidden it, wait
+for more work in a loop of 2**20 pauses, some 70 ms in which they take the cores from whoever comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,19 @@ def rotated(names: Sequence[str], k: int) -> Iterator[str]:
     yield from names[:start]
 
 
-def in_turn(runs: Mapping[str, Callable[[], object]], *, n_rounds: int) -> dict[str, list[float]]:
+def in_turn(
+    runs: Mapping[str, Callable[[], object]], *, n_rounds: int, settle_s: float = 0.0
+) -> dict[str, list[float]]:
     """Time each run once a round, every round in another order, after one run that isn't counted.
+
+    Parameters
+    ----------
+    runs : mapping of str to callable
+        What to time.
+    n_rounds : int
+        How often.
+    settle_s : float
+        Seconds of rest before each; `SETTLE_S` where other engines are among them.
 
     Returns
     -------
@@ -48,6 +64,7 @@ def in_turn(runs: Mapping[str, Callable[[], object]], *, n_rounds: int) -> dict[
         run()
     for k in range(n_rounds):
         for name in rotated(names, k):
+            sleep(settle_s)
             start = perf_counter()
             runs[name]()
             seconds[name].append(perf_counter() - start)

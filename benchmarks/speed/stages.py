@@ -24,7 +24,7 @@ from peers.files import model_path
 from peers.piper_tts import load_piper
 from peers.protocol import NOISE_SCALE, NOISE_W
 from speed.machine import SGEMM_SIZE, sgemm_s
-from speed.measure import Rounds, in_turn, show_progress
+from speed.measure import SETTLE_S, Rounds, in_turn, show_progress
 from speed.texts import TEXTS
 
 __all__ = ["CHUNK_FRAMES", "measure", "shares"]
@@ -188,7 +188,7 @@ def _whole(
 
         assert ours() == theirs()
         n_rounds = rounds.n_short if key == "60" else rounds.n_long
-        found[key] = in_turn({"voice": ours, "piper-tts": theirs}, n_rounds=n_rounds)
+        found[key] = in_turn({"voice": ours, "piper-tts": theirs}, n_rounds=n_rounds, settle_s=SETTLE_S)
     return found
 
 

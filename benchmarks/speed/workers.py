@@ -16,10 +16,10 @@ import numpy as np
 
 from balacoon_tk.metrics import StreamTrace, TraceRecorder, rtf, ttfa_s, underrun_s, xrt
 from peers import Peer, create_peer
+from speed.measure import SETTLE_S
 
 __all__ = ["Engine", "Utterance", "open_engines", "speak"]
 
-_SETTLE_S = 0.02  # threads of ONNX Runtime wait in a loop for a while after a run, and so take a core
 _MEGA = 1e6
 
 
@@ -73,7 +73,7 @@ class Engine:
 
     def speak(self, text: str, *, warm_up: str) -> Utterance:
         """Speak `warm_up` uncounted, then the text."""
-        time.sleep(_SETTLE_S)
+        time.sleep(SETTLE_S)
         self._connection.send((warm_up, text))
         answer = self._receive()
         return Utterance(StreamTrace(**answer["trace"]), answer["cpu_s"])
