@@ -103,7 +103,7 @@ def main() -> int:
             keep_part(folder, part, measure(part, quick=args.quick), stamp)
         result = assemble(kept_parts(folder, stamp), stamp, quick=args.quick)
         write(result, args.out)
-    if args.readme is not None:
+    if args.readme is not None and "end_to_end" in result["parts"]:
         write_readme(args.readme, result)
     for target in result["targets"]:
         verdict = "met" if target["met"] else "MISSED"
