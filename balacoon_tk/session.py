@@ -115,7 +115,6 @@ class Session:
             raise ModelError(f"{self.label}: ONNX Runtime can't load it: {error}") from error
         # ONNX Runtime's wrapper looks at every tensor again in every run, which takes 2 % of a push of 16
         # frames; the names and shapes are checked by whoever calls this, and by the runtime itself.
-        self._wrap = onnxruntime.OrtValue
         self._run_unchecked = getattr(getattr(self._session, "_sess", None), "run_with_ort_values", None)
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
@@ -148,8 +147,10 @@ class Session:
             if self._run_unchecked is None:
                 values: list[Tensor] = self._session.run_with_ort_values(list(outputs), dict(feeds))
             else:
-                bare = {name: value._ortvalue for name, value in feeds.items()}
-                values = [self._wrap(value) for value in self._run_unchecked(bare, list(outputs), None)]
+                # What a run gave goes into the next one as it is. Only arrays that were handed over are
+                # wrapped: the wrapper keeps their memory alive.
+                bare = {name: getattr(value, "_ortvalue", value) for name, value in feeds.items()}
+                values = list(self._run_unchecked(bare, list(outputs), None))
         except Exception as error:
             raise ModelError(f"{self.label}: the run failed: {error}") from error
         return values

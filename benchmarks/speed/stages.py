@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from piper import SynthesisConfig
 
 from balacoon_tk import TTS
 from balacoon_tk._typing import IntArray
-from balacoon_tk.encoder import Encoder, Encoding
+from balacoon_tk.encoder import Encoding
 from balacoon_tk.export.graph.cost import count_multiply_adds
+from balacoon_tk.export.graph.seams import find_seams
+from balacoon_tk.export.graph.walk import ancestors
+from balacoon_tk.export.passes.tidy import lift_constants
 from balacoon_tk.export.sources import SourceVoice, find_source
 from balacoon_tk.frontend import create_frontend
 from balacoon_tk.session import Session
@@ -47,16 +51,17 @@ def measure(
         GFLOP/s of sgemm.
     """
     trained = find_source(model_path()).read(model_path(), config=None, progress=lambda stage, share: None)
+    original = _trained_encoder()
     found: dict[str, Any] = {
         "frontend": _frontends(rounds),
-        "graphs": _graphs(TTS(frontend="espeak"), trained, sentences),
+        "graphs": _graphs(TTS(frontend="espeak"), trained, _n_working_nodes(original), sentences),
         "threads": {},
     }
     for k, n_threads in enumerate(threads):
         tts = TTS(frontend="espeak", n_threads=n_threads)
         found["threads"][str(n_threads)] = {
             "sgemm_gflops": 2 * SGEMM_SIZE**3 / sgemm_s(n_threads) / _GIGA,
-            "encoder": _encoders(tts, trained, sentences, n_threads=n_threads, rounds=rounds),
+            "encoder": _encoders(tts, original, sentences, n_threads=n_threads, rounds=rounds),
             "upsampler": _upsampler(tts, sentences[-1], rounds),
             "decoder": _decoders(tts, sentences[-1], rounds),
             "whole": _whole(tts, sentences, n_threads=n_threads, rounds=rounds),
@@ -95,7 +100,28 @@ def _frontends(rounds: Rounds) -> dict[str, dict[str, list[float]]]:
     return {name: {key: seconds[f"{name} {key}"] for key in TEXTS} for name in ("espeak", "gruut")}
 
 
-def _graphs(tts: TTS, trained: SourceVoice, sentences: Sequence[str]) -> dict[str, Any]:
+def _trained_encoder() -> onnx.ModelProto:
+    """Return the trained graph up to what its encoder gives; nothing in it is folded or cut otherwise."""
+    model = onnx.load(model_path())
+    graph = ir.from_proto(model)
+    lift_constants(graph)
+    seams = find_seams(graph.graph)
+    wanted = [seams.encodings.value, seams.log_scales.value, seams.durations]
+    needed = {producer.name for value in ancestors(wanted) if (producer := value.producer()) is not None}
+    nodes = [node for node in model.graph.node if node.name in needed or node.op_type == "Constant"]
+    del model.graph.node[:], model.graph.output[:]
+    model.graph.node.extend(nodes)
+    model.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in wanted)
+    return model
+
+
+def _n_working_nodes(model: onnx.ModelProto) -> int:
+    return sum(node.op_type != "Constant" for node in model.graph.node)
+
+
+def _graphs(
+    tts: TTS, trained: SourceVoice, n_trained_encoder_nodes: int, sentences: Sequence[str]
+) -> dict[str, Any]:
     """Count nodes of the voice's graphs and of the trained ones, and the latter's multiply-adds."""
     manifest, folder = tts.voice.manifest, tts.voice.path
     voice = {
@@ -115,7 +141,7 @@ def _graphs(tts: TTS, trained: SourceVoice, sentences: Sequence[str]) -> dict[st
     return {
         "n_nodes": {part: len(model.graph.node) for part, model in voice.items()},
         "n_nodes_trained": {
-            "encoder": len(trained.encoder.graph.node),
+            "encoder": n_trained_encoder_nodes,
             "decoder": len(trained.decoder.graph.node),
         },
         "multiply_adds": work,
@@ -123,19 +149,22 @@ def _graphs(tts: TTS, trained: SourceVoice, sentences: Sequence[str]) -> dict[st
 
 
 def _encoders(
-    tts: TTS, trained: SourceVoice, sentences: Sequence[str], *, n_threads: int, rounds: Rounds
+    tts: TTS, original: onnx.ModelProto, sentences: Sequence[str], *, n_threads: int, rounds: Rounds
 ) -> dict[str, dict[str, list[float]]]:
-    n_symbols = 1 + max(max(ids) for ids in tts.voice.manifest.frontend.phoneme_ids.values())
-    encoders = {
-        "voice": tts.voice.encoder,
-        "trained": Encoder(trained.encoder, n_symbols=n_symbols, n_threads=n_threads),
-    }
+    """Time the voice's encoder, its checks included, against the trained graph's own part."""
+    trained = Session(original, n_threads=n_threads)
+    durations_name = original.graph.output[-1].name
     found = {}
     for key in sentences:
         ids = phoneme_ids(tts, TEXTS[key])
-        durations = [encoder.encode(ids, noise_w=NOISE_W).durations for encoder in encoders.values()]
-        assert np.array_equal(*durations)
-        runs = {name: partial(encoder.encode, ids, noise_w=NOISE_W) for name, encoder in encoders.items()}
+        feeds = {
+            "input": ids[None],
+            "input_lengths": np.array([len(ids)]),
+            "scales": np.array([NOISE_SCALE, 1.0, NOISE_W], np.float32),
+        }
+        encode = partial(tts.voice.encoder.encode, ids, noise_w=NOISE_W)
+        assert np.array_equal(encode().durations, trained.run(feeds)[durations_name].reshape(-1))
+        runs = {"voice": encode, "trained": partial(trained.run, feeds)}
         found[key] = in_turn(runs, n_rounds=rounds.n_short)
     return found
 
