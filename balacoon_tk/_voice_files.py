@@ -8,9 +8,17 @@ import zlib
 from pathlib import Path
 
 from balacoon_tk.errors import VoiceError
-from balacoon_tk.manifest import DecoderInfo, EncoderInfo
+from balacoon_tk.manifest import DecoderInfo, EncoderInfo, Manifest
+from balacoon_tk.vocoder_manifest import VocoderManifest, is_vocoder
 
-__all__ = ["MANIFEST_FILE", "check_place", "read_graph", "read_manifest_text", "read_member"]
+__all__ = [
+    "MANIFEST_FILE",
+    "check_place",
+    "read_graph",
+    "read_manifest",
+    "read_manifest_text",
+    "read_member",
+]
 
 MANIFEST_FILE = "voice.json"
 
@@ -43,6 +51,19 @@ def read_manifest_text(path: Path) -> str:
         return read_member(path, MANIFEST_FILE).decode("utf-8")
     except UnicodeDecodeError as error:
         raise VoiceError(f"{MANIFEST_FILE} is not UTF-8: {error}") from error
+
+
+def read_manifest(path: Path) -> Manifest | VocoderManifest:
+    """Return the manifest of a voice, with a frontend or without.
+
+    Raises
+    ------
+    VoiceError
+        If there is no voice at the path, or its manifest is damaged.
+    """
+    check_place(path)
+    text = read_manifest_text(path)
+    return VocoderManifest.from_json(text) if is_vocoder(text) else Manifest.from_json(text)
 
 
 def read_member(path: Path, name: str) -> bytes:

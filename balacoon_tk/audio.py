@@ -97,8 +97,13 @@ def pcm_bytes(samples: AnyArray) -> bytes:
     return to_pcm16(samples).astype("<i2").tobytes()
 
 
-def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
+def read_wav(source: str | os.PathLike[str] | BinaryIO) -> tuple[FloatArray, int]:
     """Read a WAV file of one channel and 16 bits.
+
+    Parameters
+    ----------
+    source : path or binary file
+        A file that is handed in open stays open.
 
     Returns
     -------
@@ -112,8 +117,10 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
     ParameterError
         If the file is no WAV file, or has another number of channels or bits.
     """
+    file_name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    path = file_name or "the recording"
     try:
-        with wave.open(str(path), "rb") as file:
+        with wave.open(source if file_name is None else file_name, "rb") as file:
             n_channels, n_bytes = file.getnchannels(), file.getsampwidth()
             sample_rate, data = file.getframerate(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:

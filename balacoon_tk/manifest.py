@@ -128,6 +128,8 @@ class Manifest:
     decoder: DecoderInfo
     speakers: tuple[str, ...] = ()
     """Names in the order of their ids; empty for a voice with one speaker."""
+    gaussian_delta: float | None = None
+    """Sharpness of Gaussian upsampling, per frame squared; None if encodings are repeated for their durations."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Where the weights come from: source file, its sha256, the exporter, the model card's words."""
     verified: Mapping[str, float] = field(default_factory=dict)
@@ -183,6 +185,7 @@ class Manifest:
             encoder=EncoderInfo(file=encoder.file_name("file"), sha256=encoder.sha256("sha256")),
             decoder=read_decoder(decoder),
             speakers=root.distinct_texts("speakers"),
+            gaussian_delta=root.optional_positive("gaussian_delta"),
             provenance=root.text_mapping("provenance"),
             verified=root.number_mapping("verified"),
             stages=read_stages(root),

@@ -18,7 +18,18 @@ from balacoon_tk.manifest import (
 )
 from balacoon_tk.mel import MelInfo
 
-__all__ = ["VocoderManifest"]
+__all__ = ["VocoderManifest", "is_vocoder"]
+
+
+def is_vocoder(text: str) -> bool:
+    """Say whether the text of a voice.json is that of a vocoder.
+
+    Raises
+    ------
+    VoiceError
+        If it isn't JSON, or of a version that isn't read.
+    """
+    return not read_root(text).is_null("kind")
 
 
 @dataclass(frozen=True, slots=True)
