@@ -31,7 +31,7 @@ FORMAT_VERSION = 1
 VOCODER = "vocoder"
 """The kind of voice that has a decoder alone; see `balacoon_tk.vocoder_manifest`."""
 
-PhonemeType = Literal["espeak", "text"]
+PhonemeType = Literal["espeak", "text", "characters", "exact characters", "uroman"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ class FrontendInfo:
     """How the voice was fed in training: which phonemes, and which ids stand for them."""
 
     phoneme_type: PhonemeType
-    """``espeak``: espeak-ng's phonemes; ``text``: the letters themselves."""
+    """``espeak``: espeak-ng's phonemes; ``text``: the letters themselves, decomposed; ``characters``: those that
+    the map knows, in lower case and composed; ``exact characters``: the same in their own case; ``uroman``: the
+    same as ``characters``, of text that uroman has put into Latin letters."""
     language: str
     """Name of the espeak-ng voice, such as ``en-us``."""
     phoneme_ids: Mapping[str, tuple[int, ...]]

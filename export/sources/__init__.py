@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.export.sources.hf_vits import HfVits
 from balacoon_tk.export.sources.onnx_vocoder import OnnxVocoder
 from balacoon_tk.export.sources.piper_onnx import PiperOnnx
 from balacoon_tk.export.sources.source import (
@@ -32,7 +33,7 @@ __all__ = [
     "find_source",
 ]
 
-SOURCES: tuple[Source, ...] = (OnnxVocoder(), PiperOnnx(), TorchScript())
+SOURCES: tuple[Source, ...] = (HfVits(), OnnxVocoder(), PiperOnnx(), TorchScript())
 """Every kind; the first that claims a path reads it."""
 
 
