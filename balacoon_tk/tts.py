@@ -80,7 +80,12 @@ class TTS:
         self.strategies = self.voice.strategies
         self.phoneme_map = PhonemeMap(front.phoneme_ids)
         self.frontend = (
-            create_frontend(frontend, language=front.language, phoneme_type=front.phoneme_type)
+            create_frontend(
+                frontend,
+                language=front.language,
+                phoneme_type=front.phoneme_type,
+                symbols=front.phoneme_ids,
+            )
             if isinstance(frontend, str)
             else frontend
         )

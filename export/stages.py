@@ -22,7 +22,7 @@ from balacoon_tk.session import Session
 __all__ = ["stages_of_vocoder", "stages_of_voice"]
 
 _N_ROUNDS = 3
-_N_PHONEMES = 60
+_N_PHONEMES = 30
 _N_DRAWS = 5
 _VOCODER_S = 1.0
 _CHUNK_FRAMES = 16

@@ -22,12 +22,16 @@ from balacoon_tk.export.sources.torchscript import TorchScript
 
 __all__ = [
     "SOURCES",
+    "HfVits",
     "NoisyReference",
+    "OnnxVocoder",
+    "PiperOnnx",
     "Progress",
     "Reference",
     "Source",
     "SourceVocoder",
     "SourceVoice",
+    "TorchScript",
     "VocoderFacts",
     "VoiceFacts",
     "find_source",

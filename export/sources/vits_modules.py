@@ -38,6 +38,7 @@ class VitsEncoderHalf(nn.Module):
         self.duration_predictor = model.duration_predictor
         self.embed_speaker = getattr(model, "embed_speaker", None)
         self.scale = math.sqrt(model.config.hidden_size)
+        self.window = model.config.window_size
         self.n_channels = model.config.flow_size
         self.is_stochastic = model.config.use_stochastic_duration_prediction
 
@@ -47,8 +48,9 @@ class VitsEncoderHalf(nn.Module):
         noise = inputs.pop(0) if self.is_stochastic else None
         speaker = None if self.embed_speaker is None else self.embed_speaker(inputs.pop(0)).unsqueeze(-1)
         hidden = self.text_encoder.embed_tokens(phoneme_ids) * self.scale
+        near = _Neighbours(hidden, self.window) if self.window else None
         for layer in self.text_encoder.encoder.layers:
-            hidden = layer.layer_norm(hidden + _attend(layer.attention, hidden))
+            hidden = layer.layer_norm(hidden + _attend(layer.attention, hidden, near))
             hidden = layer.final_layer_norm(hidden + _feed_forward(layer.feed_forward, hidden))
         hidden = hidden.transpose(1, 2)
         prior = self.text_encoder.project(hidden).transpose(1, 2)
@@ -82,12 +84,33 @@ class VitsDecoderHalf(nn.Module):
         return samples
 
 
-def _attend(attention: Any, hidden: Tensor) -> Tensor:
+class _Neighbours:
+    """Which positions are within the window of which, for `gather`; what is not there has an index of its own.
+
+    Parameters
+    ----------
+    hidden : Tensor of shape (1, n_positions, n_channels)
+    window : int
+        Positions before and after that have a relative embedding.
+    """
+
+    def __init__(self, hidden: Tensor, window: int) -> None:
+        positions = torch.cumsum(torch.ones_like(hidden[0, :, 0], dtype=torch.int64), 0) - 1
+        n = positions[-1:] + 1
+        offsets = positions[None] - positions[:, None] + window
+        self.offsets = torch.where((offsets >= 0) & (offsets <= 2 * window), offsets, 2 * window + 1)[None]
+        """(1, n_positions, n_positions): from a pair of positions to its embedding."""
+        targets = positions[:, None] + torch.arange(-window, window + 1)[None]
+        self.targets = torch.where((targets >= 0) & (targets < n), targets, n)[None]
+        """(1, n_positions, 2 * window + 1): from a position and an embedding to the other position."""
+
+
+def _attend(attention: Any, hidden: Tensor, near: _Neighbours | None) -> Tensor:
     """Attend with relative positions (Shaw et al. 2018), looked up for each pair of positions.
 
-    Position j is ``j - i`` from position i; beyond the window there is no embedding, which is one of zeros.
+    Beyond the window there is no embedding, which is one of zeros.
     """
-    n_heads, size, window = attention.num_heads, attention.head_dim, attention.window_size
+    n_heads, size = attention.num_heads, attention.head_dim
 
     def heads(projected: Tensor) -> Tensor:
         return projected.reshape(-1, n_heads, size).transpose(0, 1)
@@ -95,21 +118,14 @@ def _attend(attention: Any, hidden: Tensor) -> Tensor:
     query = heads(attention.q_proj(hidden) * attention.scaling)
     key, value = heads(attention.k_proj(hidden)), heads(attention.v_proj(hidden))
     logits = query @ key.transpose(1, 2)
-    if window:
-        positions = torch.cumsum(torch.ones_like(hidden[0, :, 0], dtype=torch.int64), 0) - 1
-        offsets = positions[None] - positions[:, None] + window
-        offsets = torch.where((offsets >= 0) & (offsets <= 2 * window), offsets, 2 * window + 1)
+    if near is not None:
         by_offset = functional.pad(query @ attention.emb_rel_k.transpose(1, 2), (0, 1))
-        logits = logits + by_offset.gather(2, offsets[None].expand(n_heads, -1, -1))
+        logits = logits + by_offset.gather(2, near.offsets.expand(n_heads, -1, -1))
     weights = functional.softmax(logits, dim=-1)
     attended = weights @ value
-    if window:
-        # The same the other way round: which position is r - window from each one, if there is one.
-        n = positions[-1:] + 1
-        targets = positions[:, None] + torch.arange(-window, window + 1)[None]
-        targets = torch.where((targets >= 0) & (targets < n), targets, n)
-        near = functional.pad(weights, (0, 1)).gather(2, targets[None].expand(n_heads, -1, -1))
-        attended = attended + near @ attention.emb_rel_v
+    if near is not None:
+        of_offset = functional.pad(weights, (0, 1)).gather(2, near.targets.expand(n_heads, -1, -1))
+        attended = attended + of_offset @ attention.emb_rel_v
     projected: Tensor = attention.out_proj(attended.transpose(0, 1).reshape(1, -1, n_heads * size))
     return projected
 
