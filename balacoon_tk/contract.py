@@ -85,7 +85,8 @@ def check_encoder(encoder: Encoder, manifest: Manifest) -> None:
     Raises
     ------
     ModelError
-        If it has other channels, or wants a speaker where the manifest has none.
+        If it has other channels, wants a speaker where the manifest has none, or samples where that says
+        Gaussian upsampling.
     """
     if encoder.n_channels not in (None, manifest.n_channels):
         raise ModelError(
@@ -94,6 +95,8 @@ def check_encoder(encoder: Encoder, manifest: Manifest) -> None:
     if encoder.has_speakers != bool(manifest.speakers):
         has = "has an" if encoder.has_speakers else "has no"
         raise ModelError(f"the graph {has} input speaker_id, and speakers has {len(manifest.speakers)} names")
+    if encoder.has_log_scales and manifest.gaussian_delta is not None:
+        raise ModelError(f"output 'log_scales' can't go with gaussian_delta={manifest.gaussian_delta:g}")
 
 
 def check_decoder(

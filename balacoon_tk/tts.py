@@ -240,6 +240,7 @@ class TTS:
                 noise_scale=prosody.noise_scale,
                 seed=seed,
                 stream=noise_stream(index, "frames"),
+                gaussian_delta=voice.manifest.gaussian_delta,
             )
             timeline = Timeline(
                 encoded,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.sources.hf_vits import HfVits
+from balacoon_tk.export.sources.kokoro import Kokoro
 from balacoon_tk.export.sources.onnx_vocoder import OnnxVocoder
 from balacoon_tk.export.sources.piper_onnx import PiperOnnx
 from balacoon_tk.export.sources.source import (
@@ -23,6 +24,7 @@ from balacoon_tk.export.sources.torchscript import TorchScript
 __all__ = [
     "SOURCES",
     "HfVits",
+    "Kokoro",
     "NoisyReference",
     "OnnxVocoder",
     "PiperOnnx",
@@ -37,7 +39,7 @@ __all__ = [
     "find_source",
 ]
 
-SOURCES: tuple[Source, ...] = (HfVits(), OnnxVocoder(), PiperOnnx(), TorchScript())
+SOURCES: tuple[Source, ...] = (HfVits(), Kokoro(), OnnxVocoder(), PiperOnnx(), TorchScript())
 """Every kind; the first that claims a path reads it."""
 
 

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
-import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.passes.tidy import lift_constants, tidy
 from balacoon_tk.export.sources.piper_json import read_license
 from balacoon_tk.export.sources.source import Progress, SourceVoice, VoiceFacts
+from balacoon_tk.export.sources.torch_graph import to_graph
 from balacoon_tk.export.sources.torchscript import plain_copy, quiet_torch
 from balacoon_tk.export.sources.vits_checkpoint import load_vits, weights_file
 from balacoon_tk.export.sources.vits_frontend import read_tokenizer
 from balacoon_tk.manifest import ProsodyDefaults
 
 if TYPE_CHECKING:
-    import torch
     from transformers import VitsModel
 
 __all__ = ["HfVits"]
 
-_OPSET = 17
 _TRACED_PHONEMES, _TRACED_FRAMES = 11, 13
 _CARDS = ("README.md", "MODEL_CARD")
 
@@ -105,7 +101,7 @@ def _export_encoder(model: VitsModel) -> onnx.ModelProto:
     if config.num_speakers > 1:
         inputs["speaker_id"] = torch.zeros(1, dtype=torch.int64)
         outputs["speaker_embedding"] = [1, config.speaker_embedding_size, 1]
-    return _export(VitsEncoderHalf(model), inputs, time_axes, outputs, "encoder")
+    return to_graph(VitsEncoderHalf(model), inputs, time_axes=time_axes, outputs=outputs, name="encoder")
 
 
 def _export_decoder(model: VitsModel) -> onnx.ModelProto:
@@ -117,41 +113,8 @@ def _export_decoder(model: VitsModel) -> onnx.ModelProto:
     inputs = {"frames": torch.randn(1, config.flow_size, _TRACED_FRAMES)}
     if config.num_speakers > 1:
         inputs["speaker_embedding"] = torch.randn(1, config.speaker_embedding_size, 1)
-    return _export(VitsDecoderHalf(model), inputs, {"frames": 2}, {"samples": [1, 1, "n_samples"]}, "decoder")
-
-
-def _export(
-    half: torch.nn.Module,
-    inputs: dict[str, torch.Tensor],
-    time_axes: dict[str, int],
-    outputs: dict[str, list[int | str]],
-    name: str,
-) -> onnx.ModelProto:
-    """Export one half, and fold what only a batch or an unknown length would need."""
-    import torch
-
-    axes: dict[str, dict[int, str]] = {key: {axis: f"n_{name}"} for key, axis in time_axes.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "half.onnx"
-        try:
-            torch.onnx.export(
-                half.eval(),
-                tuple(inputs.values()),
-                path,
-                dynamo=False,
-                opset_version=_OPSET,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_axes=axes,
-            )
-        except Exception as error:  # a dozen unrelated types
-            raise ModelError(f"torch can't export the {name} to ONNX: {error}") from error
-        model = ir.from_proto(onnx.load(path))
-    lift_constants(model)
-    tidy(model, time_axes, outputs)
-    model.graph.name = name
-    model.producer_name, model.producer_version = "balacoon_tk", None
-    return ir.to_proto(model)
+    outputs: dict[str, list[int | str]] = {"samples": [1, 1, "n_samples"]}
+    return to_graph(VitsDecoderHalf(model), inputs, time_axes={"frames": 2}, outputs=outputs, name="decoder")
 
 
 def _card(folder: Path) -> str:

@@ -32,7 +32,7 @@ from balacoon_tk.session import Session
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["MAX_ABS_DIFF", "TorchScript", "export_vocoder", "plain_copy", "quiet_torch", "read_module"]
+__all__ = ["MAX_ABS_DIFF", "TorchScript", "export_vocoder", "first_line", "plain_copy", "quiet_torch", "read_module"]
 
 MAX_ABS_DIFF = 1e-4
 """Largest difference of samples to the torch module's that is put down to floating point."""
@@ -213,6 +213,11 @@ def plain_copy(model: Module) -> Module:
     return module
 
 
+def first_line(error: Exception) -> str:
+    """Return what an error of torch says before it prints tensors and graphs."""
+    return str(error).strip().partition("\n")[0]
+
+
 def _to_source(
     module: Module, *, facts: VocoderFacts, draw: _Draw, label: str, n_bytes: int, progress: Progress
 ) -> SourceVocoder:
@@ -267,7 +272,7 @@ def _to_onnx(module: Module, draw: _Draw, label: str) -> onnx.ModelProto:
     try:
         proto = _export(module, draw(_TRACED_FRAMES, 0), time_axis=references[0].ndim - 1)
     except Exception as error:  # a dozen unrelated types
-        raise ModelError(f"torch can't export {label} to ONNX: {error}") from error
+        raise ModelError(f"torch can't export {label} to ONNX: {first_line(error)}") from error
     _verify(proto, references, draw, label)
     return proto
 
