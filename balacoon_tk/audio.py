@@ -117,10 +117,9 @@ def read_wav(source: str | os.PathLike[str] | BinaryIO) -> tuple[FloatArray, int
     ParameterError
         If the file is no WAV file, or has another number of channels or bits.
     """
-    file_name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    path = file_name or "the recording"
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the recording"
     try:
-        with wave.open(source if file_name is None else file_name, "rb") as file:
+        with wave.open(path if isinstance(source, (str, os.PathLike)) else source, "rb") as file:
             n_channels, n_bytes = file.getnchannels(), file.getsampwidth()
             sample_rate, data = file.getframerate(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:

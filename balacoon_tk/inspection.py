@@ -114,8 +114,8 @@ def inspect_voice(path: str | os.PathLike[str]) -> VoiceInfo:
         If onnx is not installed.
     """
     from balacoon_tk._voice_files import read_manifest
-    from balacoon_tk.voice import load_voice
     from balacoon_tk.vocoder import load_vocoder
+    from balacoon_tk.voice import load_voice
 
     path = Path(path)
     manifest = read_manifest(path)

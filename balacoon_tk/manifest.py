@@ -39,9 +39,9 @@ class FrontendInfo:
     """How the voice was fed in training: which phonemes, and which ids stand for them."""
 
     phoneme_type: PhonemeType
-    """``espeak``: espeak-ng's phonemes; ``text``: the letters themselves, decomposed; ``characters``: those that
-    the map knows, in lower case and composed; ``exact characters``: the same in their own case; ``uroman``: the
-    same as ``characters``, of text that uroman has put into Latin letters."""
+    """``espeak``: espeak-ng's phonemes; ``text``: the letters themselves, decomposed; ``characters``:
+    those that the map knows, in lower case and composed; ``exact characters``: the same in their own case;
+    ``uroman``: as ``characters``, of text that uroman has put into Latin letters."""
     language: str
     """Name of the espeak-ng voice, such as ``en-us``."""
     phoneme_ids: Mapping[str, tuple[int, ...]]
@@ -131,7 +131,7 @@ class Manifest:
     speakers: tuple[str, ...] = ()
     """Names in the order of their ids; empty for a voice with one speaker."""
     gaussian_delta: float | None = None
-    """Sharpness of Gaussian upsampling, per frame squared; None if encodings are repeated for their durations."""
+    """Sharpness of Gaussian upsampling, per frame squared; None if each encoding is repeated."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Where the weights come from: source file, its sha256, the exporter, the model card's words."""
     verified: Mapping[str, float] = field(default_factory=dict)

@@ -3,9 +3,10 @@
 This is the step between encoder and decoder of VITS (Kim et al., "Conditional variational autoencoder
 with adversarial learning for end-to-end text-to-speech", ICML 2021, section 2.2): with the alignment
 known, frames are drawn from the normal distribution of their phoneme. Models like FastSpeech that upsample
-by Gaussians (JETS: Lim et al., "JETS: Jointly training FastSpeech2 and HiFi-GAN for end to end text to speech",
-Interspeech 2022; Shen et al., "Non-attentive Tacotron", 2020, section 3.1) give each frame a mixture of the
-phonemes around it. Any window of frames is written straight into the decoder's layout; the whole is never built.
+by Gaussians (Lim et al., "JETS: Jointly training FastSpeech2 and HiFi-GAN for end to end text to speech",
+Interspeech 2022; Shen et al., "Non-attentive Tacotron", 2020, section 3.1) give each frame a mixture of
+the phonemes around it. Any window of frames is written straight into the decoder's layout; the whole is
+never built.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ class Upsampler:
     Frame f of phoneme p is ``encodings[p] + noise[f] * exp(log_scales[p]) * noise_scale``, where the noise
     depends on (seed, stream, f, channel) alone: a window always equals the slice of the whole, bit for bit.
 
-    With `gaussian_delta`, frame f is ``sum(w[p] * encodings[p])`` instead, where ``w = softmax(-gaussian_delta *
-    (f - centre[p])**2)`` over the phonemes and ``centre[p]`` is the middle of phoneme p. Phonemes that have together
-    at most `GAUSSIAN_TOLERANCE` of the weight are left out: a frame so takes as long in a long sentence as in a
-    short one, and again a window is the slice of the whole.
+    With `gaussian_delta`, frame f is ``sum(w[p] * encodings[p])`` instead, where the weights are the softmax
+    over all phonemes of ``-gaussian_delta * (f - centre[p])**2``, ``centre[p]`` being the middle of phoneme p.
+    Phonemes that have together at most `GAUSSIAN_TOLERANCE` of the weight are left out: a frame so takes as
+    long in a long sentence as in a short one, and again a window is the slice of the whole.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ class Upsampler:
                 raise ParameterError("log_scales must be None with gaussian_delta: its frames are not drawn")
             durations = np.diff(self.phoneme_starts)
             self._centres = self.phoneme_starts[:-1] + durations / 2
-            # Beyond this every weight is less than the tolerance over the number of phonemes, the largest being 1.
+            # Beyond this a weight is less than the tolerance's share of one phoneme, the largest being 1.
             self._cutoff = math.log(max(1, self.n_phonemes) / GAUSSIAN_TOLERANCE)
 
     def window(self, start: int, stop: int, out: FloatArray | None = None) -> FloatArray:

@@ -158,7 +158,7 @@ class _Frames:
 
     @property
     def n_frames(self) -> int:
-        return self.frames.shape[1]
+        return int(self.frames.shape[1])
 
     def window(self, start: int, stop: int) -> FloatArray:
         return np.ascontiguousarray(self.frames[:, start:stop])

@@ -40,7 +40,7 @@ from balacoon_tk.vocoder_manifest import VocoderManifest
 from balacoon_tk.voice import MANIFEST_FILE
 
 if TYPE_CHECKING:
-    from torch.nn import Module
+    from torch.nn import Module  # noqa: TID251 - its name alone
 
 __all__ = ["export_decoder", "export_trained", "export_voice"]
 
@@ -289,15 +289,20 @@ def _vocoder_files(
     field = _receptive_field(trained.decoder)
     if facts.mel is not None and facts.mel.hop_length != field.hop_length:
         raise ModelError(
-            f"mel.hop_length={facts.mel.hop_length} must be {field.hop_length}, the decoder's samples for a frame"
+            f"mel.hop_length={facts.mel.hop_length} must be {field.hop_length}, "
+            "the decoder's samples for a frame"
         )
     report("verifying", _MEASURED)
     verified = verify_vocoder(
-        trained, field, progress=lambda share: report("verifying", _MEASURED + share * (_VERIFIED - _MEASURED))
+        trained,
+        field,
+        progress=lambda share: report("verifying", _MEASURED + share * (_VERIFIED - _MEASURED)),
     )
     verified |= verify_receptive_field(trained.decoder, field)
     report("making stateful", _VERIFIED)
-    decoder = _stateful(trained.decoder, draw=lambda n, seed: {"frames": trained.draw_frames(n, seed)}, report=report)
+    decoder = _stateful(
+        trained.decoder, draw=lambda n, seed: {"frames": trained.draw_frames(n, seed)}, report=report
+    )
     report("timing", _STATEFUL)
     stages = stages_of_vocoder(trained, decoder.model, hop_length=field.hop_length)
     report("writing", _TIMED)

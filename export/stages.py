@@ -88,9 +88,7 @@ def stages_of_vocoder(
     stages = [
         _Stage("source", vocoder.n_bytes, lambda: vocoder.reference(frames)),
         _Stage("cut", _n_bytes(vocoder.decoder), lambda: cut.run(feeds)["samples"].reshape(-1)),
-        _Stage(
-            "voice", _n_bytes(decoder), lambda: _whole(graph, feeds), lambda: _streamed(graph, feeds)
-        ),
+        _Stage("voice", _n_bytes(decoder), lambda: _whole(graph, feeds), lambda: _streamed(graph, feeds)),
     ]
     return _measure(stages, sample_rate)
 

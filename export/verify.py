@@ -193,6 +193,7 @@ class Split:
         self.draws_noise = "duration_noise" in self._encoder.inputs or "log_scales" in self._encoder.outputs
 
     def encode(self, ids: IntArray, case: _Case, duration_noise: FloatArray) -> dict[str, AnyArray]:
+        """Return the encoder's outputs."""
         feeds: dict[str, AnyArray] = {
             "phoneme_ids": ids[None],
             "length_scale": np.array([case.length_scale], np.float32),
@@ -202,6 +203,7 @@ class Split:
         return self._encoder.run({name: feeds[name] for name in self._encoder.inputs})
 
     def frames(self, outputs: Mapping[str, AnyArray], noise: FloatArray) -> dict[str, AnyArray]:
+        """Return the decoder's inputs; `noise` is (1, n_channels, n_frames), scaled already."""
         encodings, durations = outputs["encodings"][0], outputs["durations"][0]
         if self._gaussian_delta is None:
             frames = np.repeat(encodings, durations, axis=0)
@@ -220,6 +222,7 @@ class Split:
         return self.frames(outputs, np.zeros((1, 1, 1), np.float32))
 
     def decode(self, outputs: Mapping[str, AnyArray], noise: FloatArray) -> FloatArray:
+        """Return the samples of what the encoder gave."""
         return self.decode_frames(self.frames(outputs, noise))
 
     def decode_frames(self, feeds: Mapping[str, AnyArray]) -> FloatArray:

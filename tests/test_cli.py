@@ -62,7 +62,9 @@ def test_help_lists_every_command(cli):
         assert name in result.out.decode()
 
 
-@pytest.mark.parametrize("command", ["synthesize", "compare", "evaluate", "export", "resynthesize", "inspect"])
+@pytest.mark.parametrize(
+    "command", ["synthesize", "compare", "evaluate", "export", "resynthesize", "inspect"]
+)
 def test_every_command_explains_itself(cli, command):
     result = cli(command, "--help")
     assert result.status == 0

@@ -62,7 +62,8 @@ def test_an_exported_model_is_a_voice_that_streams(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [SPEAKERS, {"use_stochastic_duration_prediction": False}, {"window_size": 2, "use_bias": False}]
+    "changes",
+    [SPEAKERS, {"use_stochastic_duration_prediction": False}, {"window_size": 2, "use_bias": False}],
 )
 def test_variants_are_compared_with_the_model_s_own_forward_pass(tmp_path, changes):
     voice = read(write_tiny_vits_model(tmp_path / "model", **changes))
@@ -74,7 +75,9 @@ def test_older_names_of_weight_norm_and_pickled_weights_are_read(copy):
     expected = read(copy)
     weights = load_file(copy / "model.safetensors")
     for k, old in ((0, "weight_g"), (1, "weight_v")):
-        weights = {name.replace(f"parametrizations.weight.original{k}", old): w for name, w in weights.items()}
+        weights = {
+            name.replace(f"parametrizations.weight.original{k}", old): w for name, w in weights.items()
+        }
     (copy / "model.safetensors").unlink()
     torch.save(weights, copy / "pytorch_model.bin")
     voice = read(copy)
@@ -160,10 +163,19 @@ def rename(weights):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: set_config(f, model_type="speecht5"), "model_type='speecht5' must be 'vits': .* another arch"),
+        (
+            lambda f: set_config(f, model_type="speecht5"),
+            "model_type='speecht5' must be 'vits': .* another arch",
+        ),
         (lambda f: set_config(f, hidden_size="8"), "no VitsModel can be made of it"),
-        (lambda f: set_config(f, flow_size=6), r"project\.weight of shape \(8, 8, 1\) must be \(12, 8, 1\), as config"),
-        (lambda f: set_config(f, num_hidden_layers=2), r"text_encoder\.encoder\.layers\.1\..* and \d+ more are missing"),
+        (
+            lambda f: set_config(f, flow_size=6),
+            r"project\.weight of shape \(8, 8, 1\) must be \(12, 8, 1\), as config",
+        ),
+        (
+            lambda f: set_config(f, num_hidden_layers=2),
+            r"text_encoder\.encoder\.layers\.1\..* and \d+ more are missing",
+        ),
         (lambda f: change_weights(f, rename), r"decoder\.conv_post\.weight is missing"),
         (
             lambda f: change_weights(f, lambda w: w.update(extra=torch.zeros(1))),
@@ -172,9 +184,18 @@ def rename(weights):
         (lambda f: (f / "model.safetensors").unlink(), "neither model.safetensors nor pytorch_model.bin"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 9), "can't be read as weights alone"),
         (lambda f: (f / "vocab.json").unlink(), "vocab.json: no such file"),
-        (lambda f: (f / "vocab.json").write_text('{"a": 99}'), r"'a' has the id 99, which must be in \[0, 10\)"),
-        (lambda f: (f / "vocab.json").write_text('{"<pad>": 0}'), "none of its symbols is a single character"),
-        (lambda f: (f / "tokenizer_config.json").write_text('{"phonemize": 1}'), "phonemize=1 must be true or"),
+        (
+            lambda f: (f / "vocab.json").write_text('{"a": 99}'),
+            r"'a' has the id 99, which must be in \[0, 10\)",
+        ),
+        (
+            lambda f: (f / "vocab.json").write_text('{"<pad>": 0}'),
+            "none of its symbols is a single character",
+        ),
+        (
+            lambda f: (f / "tokenizer_config.json").write_text('{"phonemize": 1}'),
+            "phonemize=1 must be true or",
+        ),
         (lambda f: (f / "config.json").write_text("{"), "config.json: not a JSON file"),
     ],
 )
@@ -191,12 +212,16 @@ class RunsCode:
         return (Path.touch, (Path("code-has-run"),))
 
 
-@pytest.mark.parametrize("save", [lambda data, path: torch.save(data, path), lambda d, p: p.write_bytes(pickle.dumps(d))])
+@pytest.mark.parametrize(
+    "save", [lambda data, path: torch.save(data, path), lambda d, p: p.write_bytes(pickle.dumps(d))]
+)
 def test_a_pickle_that_wants_to_run_code_does_not(copy, save, monkeypatch):
     monkeypatch.chdir(copy)
     (copy / "model.safetensors").unlink()
     save({"decoder.conv_post.weight": RunsCode()}, copy / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="can't be read as weights alone, and nothing else in it is unpickled"):
+    with pytest.raises(
+        ModelError, match="can't be read as weights alone, and nothing else in it is unpickled"
+    ):
         read(copy)
     assert not (copy / "code-has-run").exists()
 

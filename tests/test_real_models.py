@@ -211,7 +211,9 @@ def test_kokoro_is_recognised_and_its_refusal_names_the_first_node(kokoro, tmp_p
     from balacoon_tk.export import export_voice
 
     onnx.save(kokoro, tmp_path / "kokoro.onnx")
-    with pytest.raises(ModelError, match=r"Kokoro \(StyleTTS 2\) is not exported: .*AdaIN, \d+ nodes, ReduceMean '/dec"):
+    with pytest.raises(
+        ModelError, match=r"Kokoro \(StyleTTS 2\) is not exported: .*AdaIN, \d+ nodes, ReduceMean '/dec"
+    ):
         export_voice(tmp_path / "kokoro.onnx", tmp_path / "voice")
     assert not (tmp_path / "voice").exists()
 

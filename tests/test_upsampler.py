@@ -184,7 +184,9 @@ def test_what_is_left_out_of_a_mixture_is_within_the_tolerance():
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 70), st.sampled_from([0.01, 0.1, 3.0]), st.data())
+@given(
+    st.lists(st.integers(0, 9), max_size=30), st.integers(1, 70), st.sampled_from([0.01, 0.1, 3.0]), st.data()
+)
 def test_any_gaussian_window_is_the_slice_of_the_whole(durations, n_channels, delta, data):
     encodings, _, durations = sentence(durations, n_channels)
     whole = Upsampler(encodings, durations, gaussian_delta=delta)

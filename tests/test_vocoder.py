@@ -208,9 +208,7 @@ def test_resynthesis_is_the_source_s_graph_over_the_recording_s_mel(trained, voc
 def test_streamed_resynthesis_is_the_whole(vocoder, strategy, chunk_frames):
     whole = join(vocoder.resynthesize(RECORDING, sample_rate=SAMPLE_RATE, strategy="full"))
     chunks = list(
-        vocoder.resynthesize(
-            RECORDING, sample_rate=SAMPLE_RATE, strategy=strategy, chunk_frames=chunk_frames
-        )
+        vocoder.resynthesize(RECORDING, sample_rate=SAMPLE_RATE, strategy=strategy, chunk_frames=chunk_frames)
     )
     np.testing.assert_allclose(join(chunks), whole, rtol=0, atol=1e-6)
     starts = np.cumsum([0, *(len(chunk.samples) for chunk in chunks)])
@@ -248,7 +246,7 @@ def test_without_a_mel_frames_can_be_decoded_and_recordings_not(trained, tmp_pat
 
 
 def test_a_vocoder_is_no_voice_and_a_voice_no_vocoder(folder, tiny_voice_folder):
-    with pytest.raises(VoiceError, match="tiny is a vocoder: it has no frontend .*resynthesize"):
+    with pytest.raises(VoiceError, match=r"tiny is a vocoder: it has no frontend .*resynthesize"):
         load_voice(folder)
     with pytest.raises(VoiceError, match="a voice that speaks text, and no vocoder"):
         load_vocoder(tiny_voice_folder)
@@ -286,7 +284,9 @@ def wav(tmp_path):
 
 @pytest.mark.parametrize("strategy", [(), ("--strategy", "full"), ("--strategy", "overlap")])
 def test_a_recording_is_said_again(vocoder, folder, wav, tmp_path, strategy):
-    assert main(["resynthesize", str(wav), "-v", str(folder), "-o", str(tmp_path / "out.wav"), *strategy]) == 0
+    assert (
+        main(["resynthesize", str(wav), "-v", str(folder), "-o", str(tmp_path / "out.wav"), *strategy]) == 0
+    )
     samples, sample_rate = read_wav(tmp_path / "out.wav")
     expected = join(vocoder.resynthesize(read_wav(wav)[0], sample_rate=SAMPLE_RATE))
     assert sample_rate == SAMPLE_RATE

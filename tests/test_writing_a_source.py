@@ -60,7 +60,9 @@ class TinyJets(torch.nn.Module):
 @pytest.fixture(scope="module")
 def code():
     """What the page's Python defines."""
-    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (block,) = re.findall(
+        r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
     names = {}
     exec(compile(block, str(PAGE), "exec"), names)
     return names
@@ -81,7 +83,11 @@ def folder(code, model, tmp_path_factory):
 def test_the_page_s_code_exports_a_voice_that_says_what_the_model_says(folder, model):
     tts = TTS(load_voice(folder, n_threads=1), frontend=CharacterFrontend())
     assert tts.voice.manifest.gaussian_delta == 0.1
-    assert tts.voice.manifest.verified.keys() == {"durations", "samples_without_noise", "beyond_receptive_field"}
+    assert tts.voice.manifest.verified.keys() == {
+        "durations",
+        "samples_without_noise",
+        "beyond_receptive_field",
+    }
     (sentence,) = tts.frontend.phonemize("abc bed hag face")
     ids = tts.phoneme_map.encode(sentence.phonemes).phoneme_ids
     with torch.no_grad():
@@ -93,7 +99,9 @@ def test_the_page_s_code_exports_a_voice_that_says_what_the_model_says(folder, m
 
 def test_another_sharpness_than_the_model_s_is_refused(code, tmp_path):
     torch.manual_seed(0)
-    with pytest.raises(ModelError, match=r"the split voice differs from the trained one: a sample differs by"):
+    with pytest.raises(
+        ModelError, match=r"the split voice differs from the trained one: a sample differs by"
+    ):
         code["export_jets"](TinyJets(delta=0.2).eval(), SYMBOLS, tmp_path / "v", name="x", sample_rate=1000)
     assert not (tmp_path / "v").exists()
 
@@ -110,7 +118,7 @@ def test_a_decoder_that_attends_to_all_frames_is_refused_with_its_node(code, mod
 
     attending = TinyJets().eval()
     attending.generator = Attends(model.generator)
-    with pytest.raises(ModelError, match="the decoder needs the whole utterance for every sample: .* node "):
+    with pytest.raises(ModelError, match=r"the decoder needs the whole utterance for every sample: .* node "):
         code["export_jets"](attending, SYMBOLS, tmp_path / "v", name="x", sample_rate=1000)
 
 

@@ -52,7 +52,9 @@ def write_tiny_vits_model(folder, *, tokenizer=(), vocab=None, seed=0, **changes
 def write_vits_model(folder, model, vocab):
     """Write a model as it is published, without what only training needs."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("posterior_encoder.")}
+    weights = {
+        k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("posterior_encoder.")
+    }
     save_file(weights, folder / "model.safetensors")
     (folder / "config.json").write_text(model.config.to_json_string())
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
@@ -62,8 +64,8 @@ def write_piper_as_vits_model(folder: Path, path: Path, config: Path):
     """Put a Piper voice of medium quality into a VitsModel, which says the same.
 
     Piper's generator has residual blocks of another kind: ``x + conv(leaky(x))``, where a VitsModel has
-    ``x + conv2(leaky(conv1(leaky(x))))``. With twice the channels one can be the other: conv1 gives y and -y, and
-    ``leaky(y) - leaky(-y) = (1 + slope) * y``, so conv2 gives y. The other half of the channels stays zero.
+    ``x + conv2(leaky(conv1(leaky(x))))``. With twice the channels one can be the other: conv1 gives y and
+    -y, and ``leaky(y) - leaky(-y) = (1 + slope) * y``, so conv2 gives y. The other channels stay zero.
     """
     said = json.loads(config.read_text())
     weights = _Weights(onnx.load(path))
@@ -88,11 +90,13 @@ def write_piper_as_vits_model(folder: Path, path: Path, config: Path):
 
 
 class _Weights:
-    """Weights of a Piper voice by their names; those that weight norm has left without one by their node's."""
+    """Weights of a Piper voice by their names; kernels that have lost theirs by the bias beside them."""
 
     def __init__(self, model):
         self._tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-        self._kernels = {n.input[2]: n.input[1] for n in model.graph.node if n.op_type == "Conv" and len(n.input) > 2}
+        self._kernels = {
+            n.input[2]: n.input[1] for n in model.graph.node if n.op_type == "Conv" and len(n.input) > 2
+        }
         gather = next(n for n in model.graph.node if n.op_type == "Gather" and "emb" in n.name)
         self.embeddings = self._tensors[gather.input[0]]
 
@@ -147,7 +151,9 @@ def _fill(model, weights):
     conv(predictor.conv_proj, "dp.proj")
     separable(predictor.conv_dds, "dp.convs")
     predictor.flows[0].translate.copy_(weights["dp.flows.0.m"])
-    predictor.flows[0].log_scale.copy_(-torch.log(weights["/dp/flows.0/Exp_output_0"]))  # folded by the exporter
+    predictor.flows[0].log_scale.copy_(
+        -torch.log(weights["/dp/flows.0/Exp_output_0"])
+    )  # folded by the exporter
     for k in (2, 3, 4):
         flow, name = predictor.flows[k], f"dp.flows.{2 * k - 1}"
         conv(flow.conv_pre, f"{name}.pre")

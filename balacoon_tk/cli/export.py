@@ -1,8 +1,8 @@
 """Export a trained voice, so that it can be run and streamed.
 
 The model is split into an encoder and a decoder (a vocoder has a decoder alone), checked against the
-original in its own runtime, and put into DIR with a voice.json that says what it is. If anything fails, nothing
-is left behind.
+original in its own runtime, and put into DIR with a voice.json that says what it is. If anything fails,
+nothing is left behind.
 
   balacoon-tk export en_US-joe-medium.onnx -o voices/joe
   balacoon-tk export hifigan.ts --config hifigan.json -o voices/hifigan
@@ -25,7 +25,10 @@ HELP = "make a voice folder of a trained model"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the source and where its voice goes."""
     parser.add_argument(
-        "source", nargs="?", metavar="VOICE", help="trained model: a file or a folder (--list says of which kinds)"
+        "source",
+        nargs="?",
+        metavar="VOICE",
+        help="trained model: a file or a folder (--list says of which kinds)",
     )
     parser.add_argument(
         "-o", "--output", metavar="DIR", help="folder of the exported voice, or a file ending in .addon"

@@ -50,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_chunk_argument(parser)
     parser.add_argument("--threads", type=positive_int, metavar="N", help="threads for one run of a graph")
-    parser.add_argument("--json", action="store_true", help="print what it cost and how near it came, as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print what it cost and how near it came, as JSON"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -66,7 +68,8 @@ def run(args: argparse.Namespace) -> None:
     samples, sample_rate = read_wav(io.BytesIO(sys.stdin.buffer.read()) if from_stdin else args.recording)
     vocoder = load_vocoder(args.voice, n_threads=args.threads)
     strategy = vocoder.renderer.choose_strategy(args.strategy)
-    recorder, kept = TraceRecorder(sample_rate=sample_rate), []
+    recorder = TraceRecorder(sample_rate=sample_rate)
+    kept: list[FloatArray] = []
     chunks = vocoder.resynthesize(
         samples, sample_rate=sample_rate, strategy=strategy, chunk_frames=args.chunk_frames
     )

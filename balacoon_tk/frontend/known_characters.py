@@ -40,9 +40,7 @@ class KnownCharacterFrontend:
     [('ç', 'a', ' ', 'o', ' ', 'à')]
     """
 
-    def __init__(
-        self, symbols: Collection[str], *, lower_case: bool = True, romanize: bool = False
-    ) -> None:
+    def __init__(self, symbols: Collection[str], *, lower_case: bool = True, romanize: bool = False) -> None:
         self._symbols = frozenset(symbols) - {BOS, EOS, PAD}
         if not self._symbols:
             raise ParameterError("symbols must hold at least one character that a voice has an id for")

@@ -44,7 +44,9 @@ class HfVits:
             If a file is missing or damaged, the model is of another architecture, or its weights don't fit.
         """
         if config is not None:
-            raise ModelError(f"{path}: the folder has its own config.json, so config={str(config)!r} has no place")
+            raise ModelError(
+                f"{path}: the folder has its own config.json, so config={str(config)!r} has no place"
+            )
         progress("reading", 0.0)
         with quiet_torch("a VitsModel"):
             model = load_vits(path)

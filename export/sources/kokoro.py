@@ -1,9 +1,9 @@
 """Kokoro and other StyleTTS 2 graphs: recognised, and refused with the reason.
 
 Their decoder normalises each channel over the whole utterance and scales it by the style (AdaIN): mean and
-deviation of every frame, also of those that are not there yet, are in every sample. So no state and no context makes
-a stream of it that says the same. What is known of it is looked up in the graph, so that the message is about this
-very file.
+deviation of all frames, also of those that are not there yet, are in every sample. So no state and no context
+makes a stream of it that says the same. The nodes are looked up in the graph, so that the message is about
+this very file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ class Kokoro:
     def claims(self, path: Path) -> bool:
         """Say whether a path is a graph that takes tokens, a style and a speed."""
         signature = read_signature(path)
-        return signature is not None and {_STYLE, _SPEED} <= set(signature.names) and bool(
-            _TOKENS.intersection(signature.names)
+        return (
+            signature is not None
+            and {_STYLE, _SPEED} <= set(signature.names)
+            and bool(_TOKENS.intersection(signature.names))
         )
 
     def read(self, path: Path, *, config: Path | None, progress: Progress) -> NoReturn:
@@ -45,9 +47,9 @@ class Kokoro:
         nodes = _over_time(load_onnx(path).graph)
         found = f"{len(nodes)} nodes, {nodes[0]} first" if nodes else "in nodes that were not found"
         raise ModelError(
-            f"{path}: Kokoro (StyleTTS 2) is not exported: its decoder takes mean and deviation over all frames of "
-            f"the utterance (AdaIN, {found}), so every sample depends on every frame: neither a state nor any "
-            "overlap gives the samples of the whole. It speaks whole sentences, in its own runtime"
+            f"{path}: Kokoro (StyleTTS 2) is not exported: its decoder takes mean and deviation over all "
+            f"frames of the utterance (AdaIN, {found}), so every sample depends on every frame: neither a "
+            "state nor any overlap gives the samples of the whole. Its own runtime speaks whole sentences"
         )
 
 

@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.errors import ModelError, VoiceError

@@ -155,9 +155,7 @@ class Source(Protocol):
         """Say whether a path is of this kind; never by running what is there."""
         ...
 
-    def read(
-        self, path: Path, *, config: Path | None, progress: Progress
-    ) -> SourceVoice | SourceVocoder:
+    def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVoice | SourceVocoder:
         """Read a trained model and turn it into what a voice consists of.
 
         Raises

@@ -32,7 +32,15 @@ from balacoon_tk.session import Session
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["MAX_ABS_DIFF", "TorchScript", "export_vocoder", "first_line", "plain_copy", "quiet_torch", "read_module"]
+__all__ = [
+    "MAX_ABS_DIFF",
+    "TorchScript",
+    "export_vocoder",
+    "first_line",
+    "plain_copy",
+    "quiet_torch",
+    "read_module",
+]
 
 MAX_ABS_DIFF = 1e-4
 """Largest difference of samples to the torch module's that is put down to floating point."""

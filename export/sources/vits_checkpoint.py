@@ -74,12 +74,14 @@ def load_vits(folder: Path) -> VitsModel:
     except ImportError as error:
         raise MissingExtraError("a VitsModel", extra="export") from error
     try:
-        model = VitsModel(VitsConfig.from_dict(config))
+        model: VitsModel = VitsModel(VitsConfig.from_dict(config))
     except Exception as error:  # whatever a wrong field leads to
         raise ModelError(f"{folder / 'config.json'}: no VitsModel can be made of it: {error}") from error
     path = weights_file(folder)
     weights = {_new_name(name): tensor for name, tensor in _read_weights(path).items()}
-    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_TRAINING_ONLY)}
+    wanted = {
+        name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_TRAINING_ONLY)
+    }
     _check_names(path, [name for name in wanted if name not in weights], "is missing", "are missing")
     unknown = [name for name in weights if name not in wanted and not name.startswith(_TRAINING_ONLY)]
     _check_names(path, unknown, "belongs to another architecture", "belong to another architecture")
@@ -90,7 +92,8 @@ def load_vits(folder: Path) -> VitsModel:
                 "as config.json says"
             )
     model.load_state_dict({name: weights[name].float() for name in wanted}, strict=False)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
@@ -100,15 +103,18 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         if path.name == _SAFE:
             from safetensors.torch import load_file
 
-            return load_file(path)
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+            loaded: dict[str, Tensor] = load_file(path)
+            return loaded
+        weights: object = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError as error:
         raise MissingExtraError("safetensors", extra="export") from error
     except Exception as error:  # safetensors', pickle's and zip's errors
         raise ModelError(
             f"{path}: can't be read as weights alone, and nothing else in it is unpickled: {error}"
         ) from error
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(value, torch.Tensor) for value in weights.values()
+    ):
         raise ModelError(f"{path}: must hold tensors by name")
     return weights
 

@@ -1,7 +1,7 @@
 """What a `transformers.VitsTokenizer` does to a text, in the words of a voice's frontend.
 
-The tokenizer keeps the characters that it knows, in lower case, or gives phonemes of espeak-ng; then it puts a
-blank, id 0, around each::
+The tokenizer keeps the characters that it knows, in lower case, or gives phonemes of espeak-ng; then it
+puts a blank, id 0, around each::
 
     ids   0 | 20  0 | 59  0 | 31  0
             h        a        t

@@ -1,8 +1,8 @@
 """The two halves of a `transformers.VitsModel`, written so that torch's exporter can follow them.
 
-They are the model's own layers with the model's own weights, run for one utterance, so without masks. What the
-model's own code does in ways that depend on the length (relative attention) or on the values (splines) is
-written out here in tensors alone; the model itself is what the result is compared with.
+They are the model's own layers with the model's own weights, run for one utterance, so without masks. What
+the model's own code does in ways that depend on the length (relative attention) or on the values (splines)
+is written out here in tensors alone; the model itself is what the result is compared with.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MIN_BIN = 1e-3
 _MIN_SLOPE = 1e-3
 
 
-class VitsEncoderHalf(nn.Module):
+class VitsEncoderHalf(nn.Module):  # type: ignore[misc]
     """Phoneme ids, length scale and noise to encodings, log scales and durations.
 
     Parameters
@@ -63,7 +63,7 @@ class VitsEncoderHalf(nn.Module):
         return outputs if speaker is None else (*outputs, speaker)
 
 
-class VitsDecoderHalf(nn.Module):
+class VitsDecoderHalf(nn.Module):  # type: ignore[misc]
     """Frames, and the speaker's embedding, to samples.
 
     Parameters
@@ -85,7 +85,7 @@ class VitsDecoderHalf(nn.Module):
 
 
 class _Neighbours:
-    """Which positions are within the window of which, for `gather`; what is not there has an index of its own.
+    """Which positions are within the window of which, for `gather`; what isn't there has its own index.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def _attend(attention: Any, hidden: Tensor, near: _Neighbours | None) -> Tensor:
 
 
 def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
-    left, right = (layer.padding[:2] if layer.padding else (0, 0))
+    left, right = layer.padding[:2] if layer.padding else (0, 0)
     hidden = functional.pad(hidden.transpose(1, 2), (left, right))
     hidden = functional.pad(layer.act_fn(layer.conv_1(hidden)), (left, right))
     projected: Tensor = layer.conv_2(hidden).transpose(1, 2)

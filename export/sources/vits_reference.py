@@ -67,7 +67,9 @@ class VitsReference:
         model = self._model
         model.noise_scale, model.noise_scale_duration = noise_scale, 0.0 if noise is None else 1.0
         seen: list[torch.Tensor] = []
-        hook = model.duration_predictor.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        hook = model.duration_predictor.register_forward_hook(
+            lambda module, inputs, output: seen.append(output)
+        )
         try:
             with quiet_torch("a VitsModel"), noise or _GivenNoise(None, None):
                 output = model(
@@ -81,7 +83,7 @@ class VitsReference:
         return samples, (torch.exp(seen[0]) * length_scale).detach().numpy().reshape(-1)
 
 
-class _GivenNoise(TorchFunctionMode):
+class _GivenNoise(TorchFunctionMode):  # type: ignore[misc]
     """Hands out noise that was drawn before, where a model draws its own; zeros where there is none."""
 
     def __init__(self, durations: FloatArray | None, frames: FloatArray | None) -> None:

@@ -44,7 +44,7 @@ class FrameLayout:
         (samples,) = self._session.run({self.input: frames}).values()
         if samples.dtype != np.float32 or samples.size != samples.shape[-1]:
             raise ModelError(
-                f"its output of shape {samples.shape}, {samples.dtype} must be the samples of one channel, float32"
+                f"the output of shape {samples.shape}, {samples.dtype} must be one channel, float32"
             )
         return samples.reshape(-1)
 
@@ -69,13 +69,17 @@ def find_layout(model: onnx.ModelProto, *, n_channels: int | None) -> FrameLayou
             raise ModelError(f"a vocoder has one {kind}, and this graph has {', '.join(specs) or 'none'}")
     (spec,) = session.inputs.values()
     if spec.dtype != np.float32 or len(spec.shape) != 3:
-        raise ModelError(f"input {spec.name!r} of {spec.dtype}, rank {len(spec.shape)} must be of float32, rank 3")
+        raise ModelError(
+            f"input {spec.name!r} of {spec.dtype}, rank {len(spec.shape)} must be of float32, rank 3"
+        )
     fixed = {axis: n for axis in (1, 2) if isinstance(n := spec.shape[axis], int)}
     if len(fixed) == 2:
         raise ModelError(f"input {spec.name!r} of shape {list(spec.shape)} has no dynamic axis: no time")
     if n_channels is None:
         if not fixed:
-            raise ModelError(f"input {spec.name!r} has no fixed axis: its JSON must say how many n_mels there are")
+            raise ModelError(
+                f"input {spec.name!r} has no fixed axis: its JSON must say how many n_mels there are"
+            )
         n_channels = next(iter(fixed.values()))
     axes = [axis for axis in (1, 2) if fixed.get(axis) == n_channels or not fixed]
     reason = f"none of its axes is n_mels={n_channels}"
@@ -134,7 +138,8 @@ def to_decoder(model: onnx.ModelProto, layout: FrameLayout) -> onnx.ModelProto:
             value.shape = None  # what was declared may be for another batch
     decoder.producer_name, decoder.producer_version = "balacoon_tk", None
     graph.name = "decoder"
-    return ir.to_proto(decoder)
+    proto: onnx.ModelProto = ir.to_proto(decoder)
+    return proto
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
