@@ -91,8 +91,8 @@ def expand_gaussian(
     """Fill `out`, frames from `start` on, with mixtures of encodings; not empty.
 
     `centres` don't fall, `nearest` is a phoneme at or before the one whose centre is nearest to the first
-    frame. A phoneme counts for a frame if its energy is at most `cutoff` above the least one, which depends on
-    nothing but the frame, so that windows agree. `weights` has room for a number per phoneme.
+    frame. A phoneme counts for a frame if its energy is at most `cutoff` above the least one, which depends
+    on nothing but the frame, so that windows agree. `weights` has room for a number per phoneme.
     """
     cdef float tile[TILE_FRAMES * TILE_CHANNELS]
     cdef Py_ssize_t c, f, i, k, phoneme, first, last, channel_tile, frame_tile, n_channels, n_frames

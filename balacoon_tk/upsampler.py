@@ -39,7 +39,7 @@ class Upsampler:
     depends on (seed, stream, f, channel) alone: a window always equals the slice of the whole, bit for bit.
 
     With `gaussian_delta`, frame f is ``sum(w[p] * encodings[p])`` instead, where the weights are the softmax
-    over all phonemes of ``-gaussian_delta * (f - centre[p])**2``, ``centre[p]`` being the middle of phoneme p.
+    over all phonemes of ``-gaussian_delta * (f - centre[p])**2``, ``centre[p]`` being the middle of p.
     Phonemes that have together at most `GAUSSIAN_TOLERANCE` of the weight are left out: a frame so takes as
     long in a long sentence as in a short one, and again a window is the slice of the whole.
 
