@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.errors import ModelError, VoiceError
+from balacoon_tk.export.sources.istft import IstftInfo, append_istft, istft
 from balacoon_tk.export.sources.piper_json import read_license
 from balacoon_tk.export.sources.signature import load_onnx, read_signature
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
-from balacoon_tk.export.sources.vocoder_graph import find_layout, to_decoder
+from balacoon_tk.export.sources.vocoder_graph import FrameLayout, find_layout, to_decoder
 from balacoon_tk.export.sources.vocoder_json import VocoderConfig, read_vocoder_json
+from balacoon_tk.session import Session
 
 __all__ = ["OnnxVocoder", "random_mel", "read_facts"]
 
@@ -46,8 +50,9 @@ class OnnxVocoder:
         try:
             model = load_onnx(path)
             progress("reading", 0.5)
-            layout = find_layout(model, n_channels=said.mel.n_mels if said.mel else said.n_channels)
-            decoder = to_decoder(model, layout)
+            whole = model if said.istft is None else append_istft(model, said.istft)
+            layout = find_layout(whole, n_channels=said.mel.n_mels if said.mel else said.n_channels)
+            decoder = to_decoder(whole, layout)
         except VoiceError:
             raise
         except ModelError as error:
@@ -57,10 +62,22 @@ class OnnxVocoder:
             facts=read_facts(path, said),
             decoder=decoder,
             n_channels=layout.n_channels,
-            reference=layout.run,
+            reference=layout.run if said.istft is None else _with_istft(model, layout, said.istft),
             draw_frames=lambda n_frames, seed: random_mel(layout.n_channels, n_frames, seed=seed),
             n_bytes=path.stat().st_size,
         )
+
+
+def _with_istft(
+    model: onnx.ModelProto, layout: FrameLayout, info: IstftInfo
+) -> Callable[[FloatArray], FloatArray]:
+    """Return what runs the graph as it came, and makes samples of its spectra by Fourier transforms."""
+    session = Session(model)
+
+    def run(frames: FloatArray) -> FloatArray:
+        return istft(list(session.run({layout.input: layout.order(frames)}).values()), info)
+
+    return run
 
 
 def read_facts(path: Path, said: VocoderConfig) -> VocoderFacts:

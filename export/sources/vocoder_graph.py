@@ -37,11 +37,13 @@ class FrameLayout:
         self.n_channels = n_channels
         self._session = session
 
+    def order(self, frames: FloatArray) -> FloatArray:
+        """Return frames (1, n_channels, n_frames) in the graph's own order of axes."""
+        return frames if self.channel_axis == 1 else np.ascontiguousarray(frames.transpose(0, 2, 1))
+
     def run(self, frames: FloatArray) -> FloatArray:
         """Turn frames (1, n_channels, n_frames) into samples (n_samples,), by the graph as it came."""
-        if self.channel_axis == 2:
-            frames = np.ascontiguousarray(frames.transpose(0, 2, 1))
-        (samples,) = self._session.run({self.input: frames}).values()
+        (samples,) = self._session.run({self.input: self.order(frames)}).values()
         if samples.dtype != np.float32 or samples.size != samples.shape[-1]:
             raise ModelError(
                 f"the output of shape {samples.shape}, {samples.dtype} must be one channel, float32"

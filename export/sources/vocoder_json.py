@@ -12,6 +12,7 @@ from pathlib import Path
 
 from balacoon_tk._json_fields import JsonFields
 from balacoon_tk.errors import VoiceError
+from balacoon_tk.export.sources.istft import IstftInfo
 from balacoon_tk.mel import MelInfo
 
 __all__ = ["EXAMPLE", "VocoderConfig", "read_vocoder_json"]
@@ -35,8 +36,10 @@ class VocoderConfig:
     mel: MelInfo | None
     n_channels: int | None
     """Channels of a frame, where neither `mel` nor anything else says them."""
-    name: str | None
-    license: str | None
+    istft: IstftInfo | None = None
+    """How samples are made, where the graph gives spectra."""
+    name: str | None = None
+    license: str | None = None
 
 
 def read_vocoder_json(path: Path) -> VocoderConfig:
@@ -66,6 +69,7 @@ def read_vocoder_json(path: Path) -> VocoderConfig:
         sample_rate=root.integer("sample_rate", minimum=1),
         mel=mel,
         n_channels=None if root.is_null("n_channels") else root.integer("n_channels", minimum=1),
+        istft=None if root.is_null("istft") else IstftInfo.read(root.record("istft")),
         name=root.optional_text("name"),
         license=root.optional_text("license"),
     )
@@ -83,4 +87,4 @@ def _hifigan(root: JsonFields) -> VocoderConfig:
         f_max=sample_rate / 2 if root.is_null("fmax") else root.positive("fmax"),
         floor=_HIFIGAN_FLOOR,
     )
-    return VocoderConfig(sample_rate, mel, None, None, None)
+    return VocoderConfig(sample_rate, mel, None)
