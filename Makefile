@@ -87,10 +87,16 @@ test-release: $(STAMP)
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
 	$(BIN)/pytest -m browser tests/test_browser.py
 
-bench: $(STAMP) ## Time every stage against its oracle, and write the README's figures anew
-	@mkdir -p out
-	$(BIN)/pytest benchmarks --benchmark-only --benchmark-json=out/benchmarks.json
+# bench_streaming.py times the same as a program, more thoroughly.
+STAGES := $(filter-out benchmarks/bench_streaming.py,$(wildcard benchmarks/bench_*.py))
+
+# BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
+bench: $(STAMP) ## Time every stage, alone and beside other engines, and write the README's figures anew
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["peers"], sep="\n")' > $(VENV)/peers.txt
+	@$(BIN)/python -m pip install -q -r $(VENV)/peers.txt
+	$(BIN)/pytest $(STAGES) --benchmark-only --benchmark-json=benchmarks/results/kernels.json
 	$(BIN)/python benchmarks/bench_streaming.py --out benchmarks/results/streaming.json --readme README.md
+	$(BIN)/python benchmarks/run.py --readme README.md $(BENCH)
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

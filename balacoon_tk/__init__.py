@@ -1,12 +1,35 @@
 """Research toolkit for streaming neural text-to-speech on ONNX Runtime."""
 
-from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
-from balacoon_tk.audio import AudioChunk
-from balacoon_tk.errors import BalacoonError
-from balacoon_tk.tts import TTS, SpeechUtterance
-from balacoon_tk.voice import load_voice
+from balacoon_tk._lazy import find_name as _find_name
+
+if TYPE_CHECKING:
+    from balacoon_tk.audio import AudioChunk
+    from balacoon_tk.errors import BalacoonError
+    from balacoon_tk.tts import TTS, SpeechUtterance
+    from balacoon_tk.voice import load_voice
+
+    __version__: str
 
 __all__ = ["TTS", "AudioChunk", "BalacoonError", "SpeechUtterance", "load_voice"]
 
-__version__ = _version("balacoon_tk")
+_HOMES = {
+    "TTS": "tts",
+    "AudioChunk": "audio",
+    "BalacoonError": "errors",
+    "SpeechUtterance": "tts",
+    "load_voice": "voice",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("balacoon_tk")
+    return _find_name(__name__, _HOMES, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from pathlib import Path
 
 __all__ = ["json_text", "write_whole"]
@@ -19,7 +18,7 @@ def json_text(data: object) -> str:
 def write_whole(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 file beside its place and put it there when it is complete."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)

@@ -6,7 +6,6 @@ Inside the package samples are float32; they become int16 here and nowhere else.
 from __future__ import annotations
 
 import os
-import secrets
 import struct
 import wave
 from dataclasses import dataclass
@@ -174,7 +173,7 @@ class WavWriter:
             self._path = Path(target).resolve()
             # A device such as /dev/null is written to; it must not be replaced by a file.
             if self._path.is_file() or not self._path.exists():
-                self._partial = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
+                self._partial = self._path.with_name(f".{self._path.name}.{os.urandom(4).hex()}.part")
             self._file: BinaryIO = (self._partial or self._path).open("wb")
         else:
             self._file = target

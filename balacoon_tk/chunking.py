@@ -34,7 +34,7 @@ from balacoon_tk.errors import ParameterError
 
 __all__ = ["Push", "Window", "overlap_window", "overlap_windows", "push_schedule"]
 
-_SLIVERS_PER_CHUNK = 4  # less than a quarter of a chunk is not worth a push of its own
+SLIVERS_PER_CHUNK = 4  # less than a quarter of a chunk is not worth a push of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def _pushes(n_frames: int, sizes: tuple[int, ...], lag_frames: int) -> Iterator[
     while start < n_frames:
         size = sizes[min(n_pushes, len(sizes) - 1)]
         stop = start + size + (lag_frames if start == 0 else 0)
-        if stop >= n_frames or _SLIVERS_PER_CHUNK * (n_frames - stop + lag_frames) < size:
+        if stop >= n_frames or SLIVERS_PER_CHUNK * (n_frames - stop + lag_frames) < size:
             stop = n_frames
         yield Push(start, stop, last=stop == n_frames)
         start = stop

@@ -66,6 +66,8 @@ class EncoderInfo:
 
     file: str
     sha256: str
+    passes: tuple[str, ...] = ()
+    """What was done to the graph to make it faster, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,9 @@ class Manifest:
                 length_scale=prosody.positive("length_scale"),
                 noise_w=prosody.number("noise_w"),
             ),
-            encoder=EncoderInfo(file=encoder.file_name("file"), sha256=encoder.sha256("sha256")),
+            encoder=EncoderInfo(
+                file=encoder.file_name("file"), sha256=encoder.sha256("sha256"), passes=_passes(encoder)
+            ),
             decoder=read_decoder(decoder),
             speakers=root.distinct_texts("speakers"),
             gaussian_delta=root.optional_positive("gaussian_delta"),
@@ -218,7 +222,7 @@ def read_decoder(decoder: JsonFields) -> DecoderInfo:
         lookahead=decoder.integer("lookahead", minimum=0),
         streaming=_streaming(decoder),
         not_streamable=decoder.optional_text("not_streamable"),
-        passes=() if decoder.is_null("passes") else decoder.distinct_texts("passes"),
+        passes=_passes(decoder),
     )
 
 
@@ -233,6 +237,11 @@ def read_stages(root: JsonFields) -> tuple[ExportStage, ...]:
         )
         for stage in root.records("stages")
     )
+
+
+def _passes(graph: JsonFields) -> tuple[str, ...]:
+    """Return what was done to a graph; voices of earlier versions don't say."""
+    return () if graph.is_null("passes") else graph.distinct_texts("passes")
 
 
 def _streaming(decoder: JsonFields) -> StreamingInfo | None:

@@ -20,7 +20,15 @@ from balacoon_tk.errors import ModelError, ParameterError
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
 
-__all__ = ["GraphSource", "SerializableModel", "Session", "Tensor", "TensorSpec", "to_tensor"]
+__all__ = [
+    "GraphSource",
+    "SerializableModel",
+    "Session",
+    "Tensor",
+    "TensorSpec",
+    "runtime_version",
+    "to_tensor",
+]
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -145,6 +153,13 @@ class Session:
         except Exception as error:
             raise ModelError(f"{self.label}: the run failed: {error}") from error
         return values
+
+
+def runtime_version() -> str:
+    """Return the version of ONNX Runtime."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
 
 
 def to_tensor(array: AnyArray) -> Tensor:

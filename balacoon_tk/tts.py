@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from balacoon_tk._background import Background
 from balacoon_tk._typing import PCM16Array
 from balacoon_tk.alignment import Timeline
 from balacoon_tk.audio import AudioChunk
-from balacoon_tk.default_voice import default_voice_folder
+from balacoon_tk.calibration import Calibration, load_calibration
+from balacoon_tk.decoder import Strategy
 from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
 from balacoon_tk.frontend.phoneme_map import BOS, EOS, PAD
 from balacoon_tk.frontend.punctuation import CLAUSE_MARKS
-from balacoon_tk.random import noise_stream
-from balacoon_tk.settings import Prosody, Settings, choose_chunk_frames, choose_seed
-from balacoon_tk.upsampler import Upsampler
-from balacoon_tk.voice import Voice, load_voice
+from balacoon_tk.lookahead import LookAhead
+from balacoon_tk.manifest import FrontendInfo
+from balacoon_tk.pacing import Pacer, Plan, make_plan
+from balacoon_tk.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety_factor
+from balacoon_tk.sentence import PreparedSentence, prepare_sentence
+from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES, Prosody, Settings, choose_chunk_frames, choose_seed
+from balacoon_tk.upsampler import MAX_FRAMES
+from balacoon_tk.voice import Voice, load_voice, read_manifest
 
 __all__ = ["TTS", "SpeechUtterance"]
 
 _NO_SAMPLES: PCM16Array = np.zeros(0, np.int16)
+_AHEAD_S = MAX_CHUNK_S  # so much audio is made of a sentence before the next one is begun
+_HANDED_OVER_S = 0.005  # a thread that begins with the first chunk waits until that has been taken
 _NOT_SPOKEN = frozenset([BOS, PAD, EOS, " ", *CLAUSE_MARKS])
 
 
 class TTS:
     """A voice that speaks; one serves many threads, since what changes lives in each stream.
+
+    When it is made, both graphs have been run once, so that the first sentence takes no longer than others.
 
     Parameters
     ----------
@@ -39,6 +51,13 @@ class TTS:
         frontend of one's own.
     n_threads : int, optional
         Threads that one run of a graph may use. A `Voice` brings its own.
+    calibration : Calibration, optional
+        What each stage costs, from which `stream` works out its chunks; that of ``balacoon-tk calibrate``
+        in the user's cache if None, and safe chunks if there is none for this voice and its threads.
+    safety_factor : float
+        How many times as long as measured everything may take before playback waits, >= 1. It only counts
+        with a calibration. N streams at once slow each other down: on C processors, with one thread each,
+        by up to N / C, which comes on top.
 
     Attributes
     ----------
@@ -49,6 +68,9 @@ class TTS:
         Gives the phonemes of a text, sentence by sentence.
     phoneme_map : PhonemeMap
         Gives the ids of phonemes, as the encoder reads them.
+    calibration : Calibration or None
+        What the chunks are worked out from.
+    safety_factor : float
 
     Raises
     ------
@@ -69,26 +91,47 @@ class TTS:
         *,
         frontend: str | Frontend = "auto",
         n_threads: int | None = None,
+        calibration: Calibration | None = None,
+        safety_factor: float = SAFETY_FACTOR,
     ) -> None:
+        check_safety_factor(safety_factor)
         if isinstance(voice, Voice):
             if n_threads is not None:
                 raise ParameterError(f"n_threads={n_threads} must be None for a voice that is loaded already")
             self.voice = voice
+            self.frontend = _make_frontend(frontend, voice.manifest.frontend)
         else:
-            self.voice = load_voice(default_voice_folder() if voice is None else voice, n_threads=n_threads)
-        front = self.voice.manifest.frontend
+            path = _default_voice() if voice is None else voice
+            front = read_manifest(path).frontend
+            # gruut takes as long to be imported as the graphs to be loaded, and leaves them the other cores.
+            making = Background(lambda: _make_frontend(frontend, front), name="make-frontend")
+            try:
+                self.voice = load_voice(path, n_threads=n_threads)
+            finally:
+                making.wait()
+            self.frontend = making.result()
         self.strategies = self.voice.strategies
-        self.phoneme_map = PhonemeMap(front.phoneme_ids)
-        self.frontend = (
-            create_frontend(
-                frontend,
-                language=front.language,
-                phoneme_type=front.phoneme_type,
-                symbols=front.phoneme_ids,
-            )
-            if isinstance(frontend, str)
-            else frontend
-        )
+        self.phoneme_map = PhonemeMap(self.voice.manifest.frontend.phoneme_ids)
+        self.calibration = load_calibration(self.voice) if calibration is None else calibration
+        self.safety_factor = safety_factor
+        self._plans: dict[Strategy, Plan | None] = {}
+        self._plan(self.strategies[-1])  # the one that a stream takes by itself: its first chunk can't wait
+
+    def get_chunk_frames(self, strategy: str | None = None) -> tuple[int, ...]:
+        """Return the frames of audio in each chunk of a text's first sentence, as `stream` cuts it.
+
+        Parameters
+        ----------
+        strategy : {"stateful", "overlap", "full"}, optional
+            As for `stream`.
+
+        Returns
+        -------
+        tuple of int
+            The last number repeats. Those of the calibration, or `settings.DEFAULT_CHUNK_FRAMES`.
+        """
+        plan = self._plan(self.voice.choose_strategy(strategy))
+        return DEFAULT_CHUNK_FRAMES if plan is None or plan.chunk_frames is None else plan.chunk_frames
 
     def get_speakers(self) -> list[str]:
         """Return the names of the voice's speakers; a lone speaker has the voice's name."""
@@ -184,8 +227,10 @@ class TTS:
         speaker : str or int, optional
             Name or id; the first one if None.
         chunk_frames : int or sequence of int, optional
-            Frames of audio in a chunk; the last number of a sequence repeats. None is
-            `settings.DEFAULT_CHUNK_FRAMES`. ``strategy="full"`` gives one chunk per sentence.
+            Frames of audio in a chunk; the last number of a sequence repeats, and each sentence begins
+            with the first. None gives those with which sound comes earliest and playback never waits: from
+            the calibration if there is one, else `settings.DEFAULT_CHUNK_FRAMES`. They change what is
+            handed over when, and no sample. ``strategy="full"`` gives one chunk per sentence.
         speed : float
             In [0.1, 10]; 2 is twice as fast as the voice itself.
         volume : float
@@ -197,7 +242,8 @@ class TTS:
         Returns
         -------
         iterator of AudioChunk
-            Nothing if there is nothing to say in the text. It may be left at any point.
+            Nothing if there is nothing to say in the text. It may be left at any point. While a sentence
+            is heard, the next one is made ready in a thread, which ends with the iterator.
 
         Raises
         ------
@@ -210,7 +256,6 @@ class TTS:
             strategy=self.voice.choose_strategy(strategy),
             seed=choose_seed(seed),
             speaker_id=self.voice.speaker_id(speaker),
-            chunk_frames=choose_chunk_frames(chunk_frames),
             prosody=Prosody.choose(
                 self.voice.manifest.prosody,
                 speed=speed,
@@ -219,54 +264,86 @@ class TTS:
                 noise_w=noise_w,
             ),
         )
-        return self._speak(self.frontend.phonemize(text), settings)
+        pacer = self._pacer(settings.strategy, choose_chunk_frames(chunk_frames))
+        return self._speak(self.frontend.phonemize(text), settings, pacer)
 
-    def _speak(self, sentences: Iterable[Sentence], settings: Settings) -> Iterator[AudioChunk]:
-        voice, prosody, seed = self.voice, settings.prosody, settings.seed
-        start = 0
-        for index, encoded in enumerate(self._with_ids(sentences)):
-            encoding = voice.encoder.encode(
-                encoded.phoneme_ids,
-                length_scale=prosody.length_scale,
-                noise_w=prosody.noise_w,
-                speaker_id=settings.speaker_id,
-                seed=seed,
-                stream=noise_stream(index, "durations"),
-            )
-            upsampler = Upsampler(
-                encoding.encodings,
-                encoding.durations,
-                log_scales=encoding.log_scales,
-                noise_scale=prosody.noise_scale,
-                seed=seed,
-                stream=noise_stream(index, "frames"),
-                gaussian_delta=voice.manifest.gaussian_delta,
-            )
-            timeline = Timeline(
-                encoded,
-                upsampler.phoneme_starts,
-                hop_length=voice.manifest.hop_length,
-                sample_rate=voice.manifest.sample_rate,
-                start_sample=start,
-            )
-            for samples in voice.decode(
-                upsampler, encoding.speaker_embedding, settings.strategy, settings.chunk_frames
-            ):
-                stop = start + len(samples)
-                yield AudioChunk(
-                    samples=samples * np.float32(prosody.volume),
-                    sample_rate=voice.manifest.sample_rate,
+    def _speak(self, sentences: Iterable[Sentence], settings: Settings, pacer: Pacer) -> Iterator[AudioChunk]:
+        manifest, start, begun = self.voice.manifest, 0, False
+        closed = threading.Event()
+        coming = LookAhead(self._prepare(sentences, settings, closed), closed)
+        try:
+            while (sentence := coming.take()) is not None:
+                upsampler = sentence.upsampler
+                timeline = Timeline(
+                    sentence.encoded,
+                    upsampler.phoneme_starts,
+                    hop_length=manifest.hop_length,
+                    sample_rate=manifest.sample_rate,
                     start_sample=start,
-                    alignment=timeline.spans(start, stop),
                 )
-                start = stop
+                first, end = start, start + upsampler.n_frames * manifest.hop_length
+                chunk_frames = pacer.chunk_frames(upsampler.n_frames, len(sentence.encoded.phoneme_ids))
+                for samples in self.voice.decode(
+                    upsampler, sentence.speaker_embedding, settings.strategy, chunk_frames
+                ):
+                    stop = start + len(samples)
+                    if stop == end or stop - first >= _AHEAD_S * manifest.sample_rate:
+                        # Nothing may come between the first sound and whoever waits for it.
+                        coming.begin(delay_s=0.0 if begun else _HANDED_OVER_S)
+                    begun = True
+                    yield AudioChunk(
+                        samples=samples * np.float32(settings.prosody.volume),
+                        sample_rate=manifest.sample_rate,
+                        start_sample=start,
+                        alignment=timeline.spans(start, stop),
+                    )
+                    start = stop
+        finally:
+            coming.close()
 
-    def _with_ids(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
+    def _prepare(
+        self, sentences: Iterable[Sentence], settings: Settings, closed: threading.Event
+    ) -> Iterator[PreparedSentence]:
+        for index, encoded in enumerate(self.encode_sentences(sentences)):
+            if closed.is_set():
+                return
+            yield prepare_sentence(self.voice, encoded, settings, index=index)
+
+    def _pacer(self, strategy: Strategy, chunk_frames: tuple[int, ...] | None) -> Pacer:
+        if strategy == "full":
+            return Pacer((MAX_FRAMES,), None)
+        return Pacer(chunk_frames, None if chunk_frames is not None else self._plan(strategy))
+
+    def _plan(self, strategy: Strategy) -> Plan | None:
+        """Return what the calibration says of a strategy, worked out once."""
+        if strategy not in self._plans:
+            self._plans[strategy] = (
+                None
+                if self.calibration is None
+                else make_plan(self.voice, strategy, self.calibration.costs, safety_factor=self.safety_factor)
+            )
+        return self._plans[strategy]
+
+    def encode_sentences(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         """Give the ids of each sentence of which the voice has something to say."""
         for sentence in sentences:
             encoded = self.phoneme_map.encode(sentence.phonemes)
             if not _NOT_SPOKEN.issuperset(encoded.phonemes):
                 yield encoded
+
+
+def _default_voice() -> Path:
+    from balacoon_tk.default_voice import default_voice_folder
+
+    return default_voice_folder()
+
+
+def _make_frontend(frontend: str | Frontend, info: FrontendInfo) -> Frontend:
+    if not isinstance(frontend, str):
+        return frontend
+    return create_frontend(
+        frontend, language=info.language, phoneme_type=info.phoneme_type, symbols=info.phoneme_ids
+    )
 
 
 class SpeechUtterance:

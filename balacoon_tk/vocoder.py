@@ -21,7 +21,7 @@ from balacoon_tk.decoder import DecoderGraph, Strategy
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.mel import mel_spectrogram
 from balacoon_tk.rendering import Renderer
-from balacoon_tk.settings import choose_chunk_frames
+from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES, choose_chunk_frames
 from balacoon_tk.vocoder_manifest import VocoderManifest
 
 __all__ = ["Vocoder", "load_vocoder"]
@@ -141,7 +141,8 @@ class Vocoder:
                 f"frames of shape {frames.shape}, {frames.dtype} must be ({n_channels}, n_frames), float32"
             )
         chosen = self.renderer.choose_strategy(strategy)
-        return self._chunks(_Frames(frames), chosen, choose_chunk_frames(chunk_frames))
+        sizes = choose_chunk_frames(chunk_frames) or DEFAULT_CHUNK_FRAMES
+        return self._chunks(_Frames(frames), chosen, sizes)
 
     def _chunks(self, frames: _Frames, strategy: Strategy, sizes: Sequence[int]) -> Iterator[AudioChunk]:
         start = 0

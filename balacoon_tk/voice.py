@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from balacoon_tk._background import Background
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk._voice_files import MANIFEST_FILE, check_place, read_graph, read_manifest_text
 from balacoon_tk.contract import check_decoder, check_decoder_run, check_encoder, check_encoder_run
@@ -18,7 +19,7 @@ from balacoon_tk.manifest import Manifest
 from balacoon_tk.rendering import Renderer
 from balacoon_tk.upsampler import Upsampler
 
-__all__ = ["MANIFEST_FILE", "Voice", "load_voice"]
+__all__ = ["MANIFEST_FILE", "Voice", "load_voice", "read_manifest"]
 
 _N_NAMED_SPEAKERS = 10  # an error names this many of the speakers there are
 
@@ -31,6 +32,8 @@ class Voice:
     manifest: Manifest
     encoder: Encoder
     decoder: DecoderGraph
+    n_threads: int | None = None
+    """Threads that one run of a graph may use; None is ONNX Runtime's own choice."""
 
     @property
     def renderer(self) -> Renderer:
@@ -133,6 +136,8 @@ class Voice:
 def load_voice(path: str | os.PathLike[str], *, n_threads: int | None = None) -> Voice:
     """Load a voice and check all of it, so that nothing is found out in the middle of a sentence.
 
+    Both graphs are loaded at the same time, each in a thread of its own, and run once.
+
     Parameters
     ----------
     path : path
@@ -146,28 +151,66 @@ def load_voice(path: str | os.PathLike[str], *, n_threads: int | None = None) ->
         If there is no voice, or it is damaged, or its parts don't fit each other; the message names
         the file or the field.
     """
-    voice_path = Path(path)
-    check_place(voice_path)
+    voice_path, manifest = Path(path), read_manifest(path)
     try:
-        return _load(voice_path, n_threads)
+        return _load(voice_path, manifest, n_threads)
     except ModelError as error:
         raise VoiceError(f"{voice_path}: {error}") from error
 
 
-def _load(path: Path, n_threads: int | None) -> Voice:
-    manifest = Manifest.from_json(read_manifest_text(path))
-    n_symbols = 1 + max(max(ids) for ids in manifest.frontend.phoneme_ids.values())
-    encoder_model, decoder_model = read_graph(path, manifest.encoder), read_graph(path, manifest.decoder)
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Read what a voice says about itself, without its graphs.
+
+    Raises
+    ------
+    VoiceError
+        If there is no voice, or its voice.json is damaged; the message names the field.
+    """
+    voice_path = Path(path)
+    check_place(voice_path)
     try:
-        encoder = Encoder(encoder_model, n_symbols=n_symbols, n_threads=n_threads)
-        check_encoder(encoder, manifest)
+        return Manifest.from_json(read_manifest_text(voice_path))
+    except ModelError as error:
+        raise VoiceError(f"{voice_path}: {error}") from error
+
+
+def _load(path: Path, manifest: Manifest, n_threads: int | None) -> Voice:
+    n_symbols = 1 + max(max(ids) for ids in manifest.frontend.phoneme_ids.values())
+    # ONNX Runtime prepares a graph in one thread, and lets others run meanwhile.
+    loading = Background(lambda: _load_decoder(path, manifest, n_threads), name="load-decoder")
+    try:
+        encoder = _load_encoder(path, manifest, n_threads, n_symbols=n_symbols)
+    finally:
+        loading.wait()
+    decoder = loading.result()
+    try:
+        check_decoder(decoder, manifest, has_speaker_embedding=encoder.has_speaker_embedding)
+    except ModelError as error:
+        raise VoiceError(f"{manifest.decoder.file}: {error}") from error
+    try:
         encoding = check_encoder_run(encoder, manifest, n_symbols=n_symbols)
     except ModelError as error:
         raise VoiceError(f"{manifest.encoder.file}: {error}") from error
     try:
-        decoder = DecoderGraph(decoder_model, n_threads=n_threads)
-        check_decoder(decoder, manifest, has_speaker_embedding=encoder.has_speaker_embedding)
         check_decoder_run(decoder, manifest, speaker_embedding=encoding.speaker_embedding)
     except (ModelError, ParameterError) as error:
         raise VoiceError(f"{manifest.decoder.file}: {error}") from error
-    return Voice(path, manifest, encoder, decoder)
+    return Voice(path, manifest, encoder, decoder, n_threads)
+
+
+def _load_encoder(path: Path, manifest: Manifest, n_threads: int | None, *, n_symbols: int) -> Encoder:
+    model = read_graph(path, manifest.encoder)
+    try:
+        encoder = Encoder(model, n_symbols=n_symbols, n_threads=n_threads)
+        check_encoder(encoder, manifest)
+    except ModelError as error:
+        raise VoiceError(f"{manifest.encoder.file}: {error}") from error
+    return encoder
+
+
+def _load_decoder(path: Path, manifest: Manifest, n_threads: int | None) -> DecoderGraph:
+    model = read_graph(path, manifest.decoder)
+    try:
+        return DecoderGraph(model, n_threads=n_threads)
+    except ModelError as error:
+        raise VoiceError(f"{manifest.decoder.file}: {error}") from error

@@ -9,7 +9,6 @@ import onnxruntime
 import pytest
 
 from balacoon_tk import TTS
-from balacoon_tk.frontend import PhonemeMap
 from balacoon_tk.metrics import TraceRecorder, rtf, ttfa_s
 from balacoon_tk.session import Session
 from balacoon_tk.upsampler import Upsampler
@@ -33,8 +32,8 @@ def tts():
 
 @pytest.fixture(scope="module")
 def phoneme_ids(tts):
-    (sentence,) = tts._frontend.phonemize(TEXT)
-    return PhonemeMap(tts.voice.manifest.frontend.phoneme_ids).encode(sentence.phonemes).phoneme_ids
+    (sentence,) = tts.frontend.phonemize(TEXT)
+    return tts.phoneme_map.encode(sentence.phonemes).phoneme_ids
 
 
 @pytest.fixture(autouse=True)

@@ -58,12 +58,12 @@ def assert_one_line_error(result, message, status=1):
 def test_help_lists_every_command(cli):
     result = cli("--help")
     assert result.status == 0
-    for name in ("synthesize", "compare", "evaluate", "export", "resynthesize", "inspect"):
+    for name in ("synthesize", "compare", "evaluate", "export", "resynthesize", "inspect", "bench"):
         assert name in result.out.decode()
 
 
 @pytest.mark.parametrize(
-    "command", ["synthesize", "compare", "evaluate", "export", "resynthesize", "inspect"]
+    "command", ["synthesize", "compare", "evaluate", "export", "resynthesize", "inspect", "bench"]
 )
 def test_every_command_explains_itself(cli, command):
     result = cli(command, "--help")
@@ -88,6 +88,8 @@ def test_every_command_explains_itself(cli, command):
         ("export",),
         ("export", "a.onnx"),
         ("inspect",),
+        ("bench", "a", "-f", "b"),
+        ("bench", "--rounds", "0"),
         ("inspect", "a", "-v", "b"),
     ],
 )
@@ -731,3 +733,30 @@ def test_evaluate_says_how_long_it_will_take(monkeypatch):
     assert "10 of 20 sentences\r" in stream.getvalue(), "no pace before anything is done"
     assert "11 of 20 sentences, 4 min left" in stream.getvalue()
     assert "12 of 20 sentences, 4 min left" in stream.getvalue()
+
+
+# --- bench
+
+
+def test_bench_gives_every_stage_and_strategy(cli, tiny_voice_folder):
+    report = json.loads(cli("bench", "to be spoken.", "-v", tiny_voice_folder, "--rounds", "2", "--json").out)
+    assert list(report["stages_s"]) == ["frontend", "encoder", "upsampler"]
+    assert min(report["stages_s"].values()) > 0
+    assert list(report["strategies"]) == ["full", "overlap"]
+    for speed in report["strategies"].values():
+        assert 0 < speed["ttfa_s"] <= speed["total_s"]
+    assert (report["text"], report["n_rounds"]) == ("to be spoken.", 2)
+
+
+def test_bench_speaks_a_sentence_of_its_own_and_prints_a_table(cli, tiny_voice_folder):
+    lines = cli("bench", "-v", tiny_voice_folder, "--rounds", "1").out.decode().splitlines()
+    assert lines[0].startswith("tiny, ")
+    assert [line.split()[0] for line in lines[2:] if line] == [
+        *("frontend", "encoder", "upsampler", "strategy", "full", "overlap")
+    ]
+
+
+def test_bench_of_nothing_to_say_is_one_line(cli, tiny_voice_folder):
+    assert_one_line_error(
+        cli("bench", "...", "-v", tiny_voice_folder), "must hold something that can be spoken"
+    )

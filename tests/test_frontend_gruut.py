@@ -7,10 +7,11 @@ punctuation: 4.4 and 5.2 %. With the rules of english_joins.py: 0.12 and 0.39 %.
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
 
 import logging
+import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -232,3 +233,21 @@ print(len(next(gruut.GruutFrontend().phonemize("On 5/6/2020.")).phonemes))
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, check=True)
     assert int(run.stdout) == len("ˌɔn mˈeɪ sˈɪksθ, twˈɛnti twˈɛnti.")
     assert not run.stderr
+
+
+def test_walking_and_skipping_numbers_change_no_phoneme(monkeypatch: pytest.MonkeyPatch) -> None:
+    import networkx
+    from gruut import text_processor, utils
+
+    def general_search(graph: networkx.DiGraph, node: object) -> Iterator[object]:
+        for name in networkx.dfs_preorder_nodes(graph, node.node):  # type: ignore[attr-defined]
+            if not graph.out_degree(name):
+                yield graph.nodes[name]["data"]
+
+    texts = [*SENTENCES[:6], "Nan went to infinity and inf.", "NASA paid $3 on 1/2/2020, or 1,234.5."]
+    frontend = GruutFrontend()
+    found = [list(frontend.phonemize(text)) for text in texts]
+    for module in (utils, text_processor):
+        monkeypatch.setattr(module, "leaves", general_search)
+    monkeypatch.setattr(gruut_module, "_DIGIT", re.compile(""))
+    assert [list(frontend.phonemize(text)) for text in texts] == found

@@ -48,11 +48,16 @@ def test_public_names() -> None:
 
 
 def test_importing_the_frontends_imports_no_backend() -> None:
-    code = "import sys, json, balacoon_tk.frontend; print(json.dumps(sorted(sys.modules)))"
+    code = (
+        "import sys, json; from balacoon_tk.frontend import create_frontend, Sentence; "
+        "print(json.dumps(sorted(sys.modules)))"
+    )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     modules = json.loads(output)
-    assert "balacoon_tk.frontend.gruut" in modules
-    assert not {"gruut", "piper", "dateparser", "networkx"}.intersection(modules)
+    assert "balacoon_tk.frontend.registry" in modules
+    assert not {"gruut", "piper", "dateparser", "networkx", "sqlite3"}.intersection(modules)
+    # Each is imported with the first frontend that it makes.
+    assert not {"balacoon_tk.frontend.gruut", "balacoon_tk.frontend.espeak"}.intersection(modules)
 
 
 def test_auto_takes_espeak_where_it_is_installed() -> None:

@@ -21,12 +21,15 @@ from balacoon_tk.plots import (
     draw_cost,
     draw_difference,
     draw_frontier,
+    draw_growth,
     draw_mel,
     draw_overlap_error,
     draw_plan,
     draw_pushes,
     draw_receptive_field,
     draw_spectrogram,
+    draw_spreads,
+    draw_streams,
     draw_timeline,
     draw_waveform,
     mel_db,
@@ -373,3 +376,27 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", no_matplotlib)
     with pytest.raises(MissingExtraError, match=r"balacoon_tk\[plots\]"):
         new_figure(1.0, 1.0)
+
+
+def test_the_medians_of_rounds_are_written_beside_their_dots():
+    axes = new_figure(4, 3).subplots()
+    draw_spreads(axes, {"fast": [0.001, 0.002, 0.009], "slow": [0.25]})
+    assert [text.get_text() for text in axes.texts] == ["2", "250"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["fast", "slow"]
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [1.0, 2.0, 9.0])
+
+
+def test_growth_draws_both_curves_of_each_engine_in_milliseconds():
+    axes = new_figure(4, 3).subplots()
+    first, total = {"a": [(10, 0.01), (100, 0.02)]}, {"a": [(10, 0.03), (100, 0.3)]}
+    draw_growth(axes, first, total)
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert drawn == {"a: all of it": [30.0, 300.0], "a: first sound": [10.0, 20.0]}
+
+
+def test_streams_are_drawn_in_percent_and_milliseconds():
+    figure = new_figure(4, 3)
+    above, below = figure.subplots(2, 1)
+    draw_streams((above, below), {"spread": [(1, 1.0), (2, 0.5)]}, {"spread": [(1, 0.0), (2, 0.25)]})
+    assert list(above.lines[0].get_ydata()) == [100.0, 50.0]
+    assert list(below.lines[0].get_ydata()) == [0.0, 250.0]

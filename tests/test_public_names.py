@@ -1,5 +1,6 @@
 """Names that other programs rely on, and what importing them costs."""
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -41,7 +42,16 @@ def test_the_version_is_the_installed_one():
             "audio",
             ["AudioChunk", "PhonemeSpan", "WavWriter", "pcm_bytes", "read_wav", "to_pcm16", "write_wav"],
         ),
+        (
+            "calibration",
+            [
+                *("Calibration", "CalibrationKey", "CalibrationWarning"),
+                *("calibration_file", "load_calibration", "save_calibration"),
+            ],
+        ),
         ("compare", ["REFERENCE", "Comparison", "StrategyResult", "compare"]),
+        ("cost_measuring", ["N_ROUNDS", "calibrate"]),
+        ("cost_model", ["CostCurve", "CostModel", "PushCosts"]),
         ("default_voice", ["CACHE_VARIABLE", "cache_folder", "default_voice_folder"]),
         ("encoder", ["MAX_PHONEME_FRAMES", "Encoder", "Encoding"]),
         ("player", ["Player", "Playground"]),
@@ -49,10 +59,18 @@ def test_the_version_is_the_installed_one():
             "plots",
             [
                 *("FrontierPoint", "check_figure_path", "comparison_figure", "draw_chunk_sweep"),
-                *("draw_cost", "draw_difference", "draw_frontier", "draw_mel", "draw_overlap_error"),
-                *("draw_plan", "draw_pushes", "draw_receptive_field", "draw_spectrogram"),
-                *("draw_timeline", "draw_waveform", "mel_db", "new_figure", "pareto_front"),
+                *("draw_cost", "draw_difference", "draw_frontier", "draw_growth", "draw_mel"),
+                *("draw_overlap_error", "draw_plan", "draw_pushes", "draw_receptive_field"),
+                *("draw_spectrogram", "draw_spreads", "draw_streams", "draw_timeline"),
+                *("draw_waveform", "mel_db", "new_figure", "pareto_front"),
                 *("save_figure", "spectrogram_db"),
+            ],
+        ),
+        (
+            "schedule",
+            [
+                *("MAX_CHUNK_S", "SAFETY_FACTOR", "Pace", "Playback"),
+                *("check_safety_factor", "solve_schedule", "steady_chunk"),
             ],
         ),
         ("settings", ["DEFAULT_CHUNK_FRAMES", "Prosody", "Settings", "choose_chunk_frames", "choose_seed"]),
@@ -64,7 +82,7 @@ def test_the_version_is_the_installed_one():
             ],
         ),
         ("tts", ["TTS", "SpeechUtterance"]),
-        ("voice", ["MANIFEST_FILE", "Voice", "load_voice"]),
+        ("voice", ["MANIFEST_FILE", "Voice", "load_voice", "read_manifest"]),
     ],
 )
 def test_a_module_offers_these_names(module, names):
@@ -103,3 +121,33 @@ def test_importing_the_package_starts_no_thread_and_writes_no_file(tmp_path):
     )
     assert done.stdout.strip() == "1"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_package_waits_with_everything_until_a_name_is_asked_for():
+    program = (
+        "import sys, balacoon_tk; print(sorted(name for name in sys.modules if 'balacoon_tk.' in name)); "
+        "from balacoon_tk import AudioChunk; print('numpy' in sys.modules, 'balacoon_tk.tts' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["['balacoon_tk._lazy']", "True False"]
+
+
+def test_speaking_needs_no_backend_nor_metrics_until_they_are_used():
+    unused = (
+        "balacoon_tk.default_voice",
+        "balacoon_tk.frontend.gruut",
+        "balacoon_tk.metrics",
+        "secrets",
+        "sqlite3",
+    )
+    program = f"import sys; from balacoon_tk import TTS; print([x for x in {unused} if x in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["balacoon_tk", "balacoon_tk.frontend"])
+def test_public_names_that_wait_are_listed_and_a_name_that_is_not_there_is_an_attribute_error(module):
+    package = importlib.import_module(module)
+    assert set(package.__all__) <= set(dir(package))
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'nothing'"):
+        _ = package.nothing

@@ -1,6 +1,7 @@
 """Text to speech on a tiny voice: the laws that hold for every strategy, text and chunk size."""
 
 import itertools
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -365,7 +366,7 @@ class CountingFrontend:
 
 def test_a_text_of_any_length_starts_at_once(tiny_voice):
     frontend = CountingFrontend()
-    stream = TTS(tiny_voice, frontend=frontend).stream("so it is", **SETTINGS)
+    stream = TTS(tiny_voice, frontend=frontend).stream("so it is " * 40, chunk_frames=4, **SETTINGS)
     assert frontend.n_sentences == 0
     next(stream)
     assert frontend.n_sentences == 1
@@ -504,3 +505,16 @@ def test_threads_are_for_a_voice_that_is_not_loaded_yet(tiny_voice):
 def test_a_backend_that_does_not_fit_the_voice_is_refused(tiny_voice):
     with pytest.raises(ParameterError, match="backend='espeak' must be one of auto, text"):
         TTS(tiny_voice, frontend="espeak")
+
+
+def test_a_frontend_that_cannot_be_made_is_refused_after_the_voice_was_looked_at(tiny_voice_folder, tmp_path):
+    with pytest.raises(ParameterError, match="backend='espeak' must be one of auto, text"):
+        TTS(tiny_voice_folder, frontend="espeak")
+    with pytest.raises(ModelError, match="no such voice folder"):
+        TTS(tmp_path / "nowhere", frontend="espeak")
+    broken = shutil.copytree(tiny_voice_folder, tmp_path / "broken")
+    (broken / "decoder.onnx").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"decoder\.onnx is damaged"):
+        TTS(broken, frontend="espeak")
+    names = {thread.name for thread in threading.enumerate()}
+    assert not names & {"make-frontend", "load-decoder"}

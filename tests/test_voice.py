@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import zipfile
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from balacoon_tk.decoder import OverlapDecoder
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.upsampler import Upsampler
-from balacoon_tk.voice import load_voice
+from balacoon_tk.voice import load_voice, read_manifest
 from tiny_voice import (
     HOP_LENGTH,
     LEFT_CONTEXT,
@@ -99,6 +100,24 @@ def test_an_addon_with_a_flipped_bit(tmp_path, tiny_voice_folder):
     addon.write_bytes(data)
     with pytest.raises(VoiceError, match=r"(decoder|encoder)\.onnx is damaged"):
         load_voice(addon)
+
+
+def test_the_manifest_is_read_without_the_graphs(tmp_path, tiny_voice_folder, tiny_voice):
+    folder = shutil.copytree(tiny_voice_folder, tmp_path / "voice")
+    (folder / "decoder.onnx").unlink()
+    assert read_manifest(folder) == tiny_voice.manifest
+    with pytest.raises(VoiceError, match="nowhere: no such voice folder"):
+        read_manifest(tmp_path / "nowhere")
+
+
+def test_of_two_damaged_graphs_the_encoder_is_named(tmp_path, tiny_voice_folder):
+    folder = shutil.copytree(tiny_voice_folder, tmp_path / "voice")
+    for name in ("decoder.onnx", "encoder.onnx"):
+        (folder / name).write_bytes(b"")
+    for _ in range(3):
+        with pytest.raises(VoiceError, match=r"encoder\.onnx is damaged"):
+            load_voice(folder)
+    assert not [thread for thread in threading.enumerate() if thread.name == "load-decoder"]
 
 
 # --- what is damaged -----------------------------------------------------------------------------

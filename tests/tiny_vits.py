@@ -25,6 +25,9 @@ N_HEADS = 2
 N_FLOWS = 2
 N_WN_LAYERS = 2
 N_SPEAKER_CHANNELS = 6
+WINDOW = 2
+N_BINS = 4
+BOUND = 1.5
 LONG = 2**63 - 1
 
 
@@ -37,6 +40,10 @@ class TinyVits:
     upsample_rates: tuple[int, ...] = (4, 2)
     resblock: Literal["1", "2"] = "2"
     stochastic: bool = True
+    relative: bool = False
+    """Whether the attention has relative positions."""
+    splines: bool = False
+    """Whether the duration predictor's flow inverts splines, rather than adding."""
     scales: Literal["vector", "split", "scalars"] = "vector"
     scale_order: tuple[int, int, int] = (0, 1, 2)
     """Places of the noise scale, the length scale and the noise of durations."""
@@ -324,15 +331,104 @@ class _Voice:
         query, key, value = (heads(b.conv(f"enc_p.attn.conv_{k}", x, h, h)) for k in "qkv")
         query = b.op("Div", query, b.const(math.sqrt(h // N_HEADS), np.float32))
         scores = b.op("MatMul", query, b.op("Transpose", key, perm=[0, 1, 3, 2]))
+        time = b.dim(key, 2)
+        if self.v.relative:
+            embedding = self._relative_embedding("enc_p.attn.emb_rel_k", time)
+            by_distance = b.op("MatMul", query, b.op("Transpose", embedding, perm=[0, 1, 3, 2]))
+            scores = b.op("Add", scores, self._skewed(by_distance, time))
         hidden = b.op("Equal", pair_mask, b.const(0, np.float32))
         scores = b.op("Where", hidden, b.const(-1e4, np.float32), scores)
-        y = b.op("MatMul", b.op("Softmax", scores, axis=-1), value)
+        probabilities = b.op("Softmax", scores, axis=-1)
+        y = b.op("MatMul", probabilities, value)
+        if self.v.relative:
+            embedding = self._relative_embedding("enc_p.attn.emb_rel_v", time)
+            y = b.op("Add", y, b.op("MatMul", self._by_distance(probabilities, time), embedding))
         shape = b.op("Concat", *(b.op("Unsqueeze", b.dim(x, 0), b.const([0])), b.const([h]),
                                  b.op("Unsqueeze", b.dim(x, 2), b.const([0]))), axis=0)  # fmt: skip
         y = b.op("Reshape", b.op("Transpose", y, perm=[0, 1, 3, 2]), shape)
         y = b.conv("enc_p.attn.conv_o", y, h, h)
         b.scope = "/enc_p"
         return y
+
+    def _relative_embedding(self, name: str, time: str) -> str:
+        """The embeddings of all distances from 1 - time to time - 1; those beyond the window are zeros."""
+        b = self.b
+        table = b.weight(name, (1, 2 * WINDOW + 1, N_HIDDEN // N_HEADS), 0.5)
+        more = b.vector(b.op("Sub", time, b.const(WINDOW + 1)))  # below zero it cuts
+        zero = b.const([0])
+        table = b.op("Pad", table, b.op("Concat", zero, more, zero, zero, more, zero, axis=0))
+        return b.op("Unsqueeze", table, zero)
+
+    def _skewed(self, x: str, time: str) -> str:
+        """From (1, heads, time, 2 time - 1), by distance, to (1, heads, time, time), by position."""
+        b = self.b
+        last = b.op("Sub", time, b.const(1))
+        x = b.op("Pad", x, b.const([0] * 7 + [1]))
+        x = b.op("Reshape", x, b.op("Concat", b.const([1, N_HEADS, -1]), axis=0))
+        zeros = b.const([0] * 5)
+        x = b.op("Pad", x, b.op("Concat", zeros, b.vector(last), axis=0))
+        width = b.op("Sub", b.op("Mul", time, b.const(2)), b.const(1))
+        x = b.op("Reshape", x, b.op("Concat", b.const([1, N_HEADS, -1]), b.vector(width), axis=0))
+        starts = b.op("Concat", b.const([0]), b.vector(last), axis=0)
+        ends = b.op("Concat", b.vector(time), b.const([LONG]), axis=0)
+        return b.op("Slice", x, starts, ends, b.const([2, 3]))
+
+    def _by_distance(self, x: str, time: str) -> str:
+        """The way back."""
+        b = self.b
+        last = b.vector(b.op("Sub", time, b.const(1)))
+        x = b.op("Pad", x, b.op("Concat", b.const([0] * 7), last, axis=0))
+        x = b.op("Reshape", x, b.const([1, N_HEADS, -1]))
+        x = b.op("Pad", x, b.op("Concat", b.const([0, 0]), b.vector(time), b.const([0] * 3), axis=0))
+        width = b.op("Mul", time, b.const(2))
+        x = b.op("Reshape", x, b.op("Concat", b.const([1, N_HEADS, -1]), b.vector(width), axis=0))
+        return self.b.slice(x, 1, LONG, 3)
+
+    def _spline(self, h: str, y: str) -> str:
+        """A rational-quadratic spline inverted inside of its bounds, by masks, as torch exports it."""
+        b = self.b
+        f = functools.partial(b.const, dtype=np.float32)
+        h = b.op("Unsqueeze", b.op("Transpose", h, perm=[0, 2, 1]), b.const([1]))  # (1, 1, time, 3 n - 1)
+        widths = b.op("Div", b.slice(h, 0, N_BINS, 3), f(math.sqrt(N_HIDDEN)))
+        heights = b.op("Div", b.slice(h, N_BINS, 2 * N_BINS, 3), f(math.sqrt(N_HIDDEN)))
+        at_bounds = f(math.log(math.exp(1 - 1e-3) - 1))
+        slopes = b.op("Pad", b.slice(h, 2 * N_BINS, LONG, 3), b.const([0, 0, 0, 1, 0, 0, 0, 1]), at_bounds)
+        inside = b.op("And", b.op("GreaterOrEqual", y, f(-BOUND)), b.op("LessOrEqual", y, f(BOUND)))
+        where = b.op("Transpose", b.op("NonZero", inside), perm=[1, 0])
+        elsewhere = b.op("Transpose", b.op("NonZero", b.op("Not", inside)), perm=[1, 0])
+        result = b.op("ScatterND", b.zeros_like(y), elsewhere, b.op("GatherND", y, elsewhere))
+        y, widths, heights, slopes = (b.op("GatherND", v, where) for v in (y, widths, heights, slopes))
+        left, widths = self._knots(widths)
+        low, heights = self._knots(heights)
+        slopes = b.op("Add", b.op("Softplus", slopes), f(1e-3))
+        column = b.op("Unsqueeze", y, b.const([-1]))
+        passed = b.op("Cast", b.op("GreaterOrEqual", column, low), to=TensorProto.INT64)
+        passed = b.op("ReduceSum", passed, b.const([-1]), keepdims=1)
+        number = b.op("Min", b.op("Sub", passed, b.const(1)), b.const(N_BINS - 1))
+
+        def own(values: str) -> str:
+            return b.op("Gather", b.op("GatherElements", values, number, axis=-1), b.const(0), axis=1)
+
+        w, h, d, e = own(widths), own(heights), own(slopes), own(b.slice(slopes, 1, LONG, 1))
+        s, above = b.op("Div", h, w), b.op("Sub", y, own(low))
+        bend = b.op("Sub", b.op("Add", d, e), b.op("Mul", s, f(2)))
+        a = b.op("Add", b.op("Mul", above, bend), b.op("Mul", h, b.op("Sub", s, d)))
+        m = b.op("Sub", b.op("Mul", h, d), b.op("Mul", above, bend))
+        c = b.op("Mul", b.op("Neg", s), above)
+        root = b.op("Sub", b.op("Mul", m, m), b.op("Mul", b.op("Mul", a, f(4)), c))
+        below = b.op("Sub", b.op("Neg", m), b.op("Sqrt", root))
+        xi = b.op("Div", b.op("Mul", c, f(2)), below)
+        return b.op("ScatterND", result, where, b.op("Add", b.op("Mul", xi, w), own(left)))
+
+    def _knots(self, sizes: str) -> tuple[str, str]:
+        """Edges of the bins from the left bound to the right one, and the bins' sizes."""
+        b = self.b
+        f = functools.partial(b.const, dtype=np.float32)
+        share = b.op("Mul", b.op("Softmax", sizes, axis=-1), f(1 - 1e-3 * N_BINS))
+        edges = b.op("CumSum", b.op("Add", share, f(1e-3)), b.const(-1, np.int32))
+        edges = b.op("Pad", edges, b.const([0, 1, 0, 0]))
+        edges = b.op("Sub", b.op("Mul", edges, f(2 * BOUND)), f(BOUND))
+        return edges, b.op("Sub", b.slice(edges, 1, LONG, 1), b.slice(edges, 0, -1, 1))
 
     def _duration_predictor(self, x: str, mask: str, g: str | None, noise_w: str) -> str:
         b, h = self.b, N_HIDDEN
@@ -353,8 +449,10 @@ class _Voice:
             z0, z1 = b.ops("Split", b.flip(z), b.const([1, 1]), n_outputs=2, axis=1)
             y = b.op("Add", b.conv(f"dp.flows.{k}.pre", z0, 1, h), x)
             y = b.op("Tanh", b.conv(f"dp.flows.{k}.conv", b.op("Mul", y, mask), h, h, 3))
-            y = b.op("Mul", b.conv(f"dp.flows.{k}.proj", y, h, 1), mask)
-            z = b.op("Mul", b.op("Concat", z0, b.op("Sub", z1, y), axis=1), mask)
+            n_parameters = 3 * N_BINS - 1 if self.v.splines else 1
+            y = b.op("Mul", b.conv(f"dp.flows.{k}.proj", y, h, n_parameters), mask)
+            z1 = self._spline(y, z1) if self.v.splines else b.op("Sub", z1, y)
+            z = b.op("Mul", b.op("Concat", z0, z1, axis=1), mask)
         logs = b.weight("dp.affine.logs", (2, 1), 0.1)
         z = b.op("Sub", z, b.weight("dp.affine.m", (2, 1), 0.1, mean=-0.6))
         z = b.op("Mul", b.op("Mul", z, b.op("Exp", b.op("Neg", logs))), mask)

@@ -49,15 +49,16 @@ def say(message: str) -> None:
     print(f"balacoon-tk: {line}", file=sys.stderr)
 
 
-def add_voice_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose a voice and how it runs."""
+def add_voice_arguments(parser: argparse.ArgumentParser, *, speaker: bool = True) -> None:
+    """Add the options that choose a voice and how it runs; `speaker` where one of several speaks."""
     parser.add_argument(
         "-v",
         "--voice",
         metavar="VOICE",
         help="voice folder or .addon file (default: the default voice, exported once into the cache)",
     )
-    parser.add_argument("--speaker", metavar="NAME", help="speaker of a voice that has several")
+    if speaker:
+        parser.add_argument("--speaker", metavar="NAME", help="speaker of a voice that has several")
     parser.add_argument(
         "--frontend",
         default="auto",
@@ -129,7 +130,7 @@ def add_chunk_argument(parser: argparse.ArgumentParser) -> None:
         "--chunk-frames",
         type=_frame_counts,
         metavar="N[,N…]",
-        help="frames in a chunk; 16,32,64 begins small and stays at the last",
+        help="frames in a chunk; 16,32,64 begins small and stays at 64 (default: as calibrated, or safe)",
     )
 
 

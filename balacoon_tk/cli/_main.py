@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TextIO
 
-from balacoon_tk.cli import compare, evaluate, export, inspect, resynthesize, synthesize
+from balacoon_tk.cli import bench, calibrate, compare, evaluate, export, inspect, resynthesize, synthesize
 from balacoon_tk.cli._common import UsageError, say
 from balacoon_tk.errors import BalacoonError
 
@@ -38,7 +38,16 @@ class Command(Protocol):
         ...
 
 
-COMMANDS: Final[tuple[Command, ...]] = (synthesize, compare, evaluate, export, resynthesize, inspect)
+COMMANDS: Final[tuple[Command, ...]] = (
+    synthesize,
+    compare,
+    evaluate,
+    export,
+    resynthesize,
+    inspect,
+    calibrate,
+    bench,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +101,9 @@ def _describe(error: Exception) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="balacoon-tk",
-        description="Streaming neural text-to-speech: speak, compare, evaluate, export and inspect voices.",
+        description=(
+            "Streaming neural text-to-speech: speak, compare, evaluate, export, inspect and time voices."
+        ),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")

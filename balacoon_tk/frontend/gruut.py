@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import assemble_sentences
@@ -36,6 +36,7 @@ _LOCK = threading.Lock()
 
 _ALPHABET = "espeak"
 _NON_WORD = re.compile(r"\W")
+_DIGIT = re.compile(r"\d")
 _FINAL_MARK = re.compile(r"([.,!?;:])[\"')\]}\s]*$")
 
 # gruut holds dateparser below 1.2, which calls utcnow() when it is imported and for each date. Python 3.12
@@ -97,14 +98,31 @@ class _Lexicon:
         return None
 
 
+def _leaves(graph: Any, node: Any) -> list[Any]:
+    """Give the leaves of gruut's tree in order, as its own function of this name does."""
+    following, data = graph._adj, graph._node  # the dicts themselves: their views are most of the walk
+    found, waiting = [], [node.node]
+    while waiting:
+        name = waiting.pop()
+        children = following[name]
+        if children:
+            waiting.extend(reversed(children))
+        else:
+            found.append(data[name]["data"])
+    return found
+
+
 class _Processor:
     """gruut for one language; the caller holds the lock."""
 
     def __init__(self, language: str) -> None:
-        from gruut import TextProcessor
+        from gruut import TextProcessor, text_processor, utils
         from gruut.lang import get_settings
         from gruut.utils import find_lang_dir
 
+        # gruut walks over its tree 16 times a sentence, by a general search that is most of its time.
+        for module in (utils, text_processor):
+            vars(module)["leaves"] = _leaves
         self.language = language
         folder = find_lang_dir(language)
         lexicon_path = Path(folder or "", _ALPHABET, "lexicon.db").resolve()
@@ -123,8 +141,10 @@ class _Processor:
 
     def words(self, text: str) -> list[_Word]:
         """Parse a text; what gruut takes for sentences of their own is one here."""
+        # Without a digit nothing is a number, which gruut finds out by an exception for each word.
+        has_digit = _DIGIT.search(text) is not None
         with _utcnow_allowed():
-            graph, root = self._parse(text, lang=self.language)
+            graph, root = self._parse(text, lang=self.language, detect_numbers=has_digit)
         return [word for sentence in self._parse.sentences(graph, root) for word in sentence]
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
-from balacoon_tk.frontend.characters import CharacterFrontend
-from balacoon_tk.frontend.espeak import EspeakFrontend
-from balacoon_tk.frontend.gruut import GruutFrontend
-from balacoon_tk.frontend.known_characters import KnownCharacterFrontend
-from balacoon_tk.frontend.protocol import Frontend
+
+if TYPE_CHECKING:
+    from balacoon_tk.frontend.protocol import Frontend
 
 __all__ = ["BACKENDS", "create_frontend"]
 
@@ -18,7 +17,7 @@ __all__ = ["BACKENDS", "create_frontend"]
 def _auto(language: str) -> Frontend:
     """Take espeak-ng where it is installed, since voices learnt from it, and gruut otherwise."""
     try:
-        return EspeakFrontend(language)
+        return _espeak(language)
     except MissingExtraError as missing:
         try:
             return _gruut(language)
@@ -26,12 +25,32 @@ def _auto(language: str) -> Frontend:
             raise MissingExtraError(f"speaking language={language!r}", extra=missing.extra) from error
 
 
+def _espeak(language: str) -> Frontend:
+    from balacoon_tk.frontend.espeak import EspeakFrontend
+
+    return EspeakFrontend(language)
+
+
 def _gruut(language: str) -> Frontend:
+    from balacoon_tk.frontend.gruut import GruutFrontend
+
     # espeak-ng's names may end in a variant, as in `en-gb-x-rp` and `en-us+f3`.
     return GruutFrontend(language.split("+")[0].split("-x-")[0])
 
 
-Maker = Callable[[str, Collection[str]], Frontend]
+def _text(_: str, __: Collection[str]) -> Frontend:
+    from balacoon_tk.frontend.characters import CharacterFrontend
+
+    return CharacterFrontend()
+
+
+def _known(symbols: Collection[str], *, lower_case: bool = True, romanize: bool = False) -> Frontend:
+    from balacoon_tk.frontend.known_characters import KnownCharacterFrontend
+
+    return KnownCharacterFrontend(symbols, lower_case=lower_case, romanize=romanize)
+
+
+Maker = Callable[[str, Collection[str]], "Frontend"]
 """Makes a frontend from the name of an espeak-ng voice, or from the symbols that a voice has ids for."""
 
 
@@ -45,14 +64,14 @@ BACKENDS: Mapping[str, Mapping[str, Maker]] = MappingProxyType(
         "espeak": MappingProxyType(
             {
                 "auto": lambda language, _: _auto(language),
-                "espeak": lambda language, _: EspeakFrontend(language),
+                "espeak": lambda language, _: _espeak(language),
                 "gruut": lambda language, _: _gruut(language),
             }
         ),
-        "text": _both(lambda _, __: CharacterFrontend()),
-        "characters": _both(lambda _, symbols: KnownCharacterFrontend(symbols)),
-        "exact characters": _both(lambda _, symbols: KnownCharacterFrontend(symbols, lower_case=False)),
-        "uroman": _both(lambda _, symbols: KnownCharacterFrontend(symbols, romanize=True)),
+        "text": _both(_text),
+        "characters": _both(lambda _, symbols: _known(symbols)),
+        "exact characters": _both(lambda _, symbols: _known(symbols, lower_case=False)),
+        "uroman": _both(lambda _, symbols: _known(symbols, romanize=True)),
     }
 )
 """For each phoneme type the backends that give it."""

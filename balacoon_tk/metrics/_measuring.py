@@ -42,7 +42,7 @@ class Plan:
     metrics: frozenset[str]
     seed: int
     speaker: str | int | None
-    chunk_frames: tuple[int, ...]
+    chunk_frames: tuple[int, ...] | None
     n_rounds: int
     judge_all: bool
 

@@ -158,7 +158,7 @@ def evaluate(
         "metrics": sorted(plan.metrics),
         "seed": plan.seed,
         "speaker": speaker,
-        "chunk_frames": list(plan.chunk_frames),
+        "chunk_frames": None if plan.chunk_frames is None else list(plan.chunk_frames),
         "n_rounds": n_rounds,
         "judge_all": judge_all,
     }

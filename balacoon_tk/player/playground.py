@@ -9,7 +9,6 @@ import ipywidgets as widgets
 
 from balacoon_tk.errors import BalacoonError, ParameterError
 from balacoon_tk.player.widget import Player
-from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES
 
 if TYPE_CHECKING:
     from balacoon_tk.metrics import StreamTrace
@@ -75,7 +74,8 @@ class Playground(widgets.VBox):  # type: ignore[misc]
         self.speed = widgets.FloatLogSlider(
             1.0, base=2.0, min=-1.0, max=1.0, step=0.05, description="speed", readout_format=".2f"
         )
-        self.chunks = widgets.Text(", ".join(map(str, DEFAULT_CHUNK_FRAMES)), description="chunks")
+        self._own_chunks = ", ".join(map(str, tts.get_chunk_frames(tts.strategies[-1])))
+        self.chunks = widgets.Text(self._own_chunks, description="chunks")
         self.chunks.tooltip = "frames of audio in each chunk; the last number repeats"
         self.seed = widgets.BoundedIntText(1, min=0, max=2**31 - 1, description="seed")
         self.play_button = widgets.Button(description="Play", icon="play", button_style="primary")
@@ -112,7 +112,10 @@ class Playground(widgets.VBox):  # type: ignore[misc]
                 seed=self.seed.value,
                 speaker=self.speaker.index,
                 speed=self.speed.value,
-                chunk_frames=parse_schedule(self.chunks.value),
+                # Untouched they are the stream's own, which go on from sentence to sentence.
+                chunk_frames=None
+                if self.chunks.value == self._own_chunks
+                else parse_schedule(self.chunks.value),
             )
         except BalacoonError as error:
             self.message.value = f"<b>{html.escape(str(error))}</b>"

@@ -16,6 +16,7 @@ from balacoon_tk.plots.audio import (
 from balacoon_tk.plots.comparison import comparison_figure
 from balacoon_tk.plots.figure import check_figure_path, new_figure, save_figure
 from balacoon_tk.plots.quantization import FrontierPoint, draw_frontier, pareto_front
+from balacoon_tk.plots.speed import draw_growth, draw_spreads, draw_streams
 from balacoon_tk.plots.streaming import draw_overlap_error, draw_plan, draw_pushes, draw_receptive_field
 from balacoon_tk.plots.timing import draw_chunk_sweep, draw_cost, draw_timeline
 
@@ -27,12 +28,15 @@ __all__ = [
     "draw_cost",
     "draw_difference",
     "draw_frontier",
+    "draw_growth",
     "draw_mel",
     "draw_overlap_error",
     "draw_plan",
     "draw_pushes",
     "draw_receptive_field",
     "draw_spectrogram",
+    "draw_spreads",
+    "draw_streams",
     "draw_timeline",
     "draw_waveform",
     "mel_db",

@@ -26,6 +26,7 @@ from balacoon_tk.errors import MissingExtraError, ParameterError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
 __all__ = [
     "BORDER",
@@ -34,6 +35,7 @@ __all__ = [
     "STYLES",
     "check_figure_path",
     "envelope",
+    "log_locator",
     "new_figure",
     "plain",
     "save_figure",
@@ -71,6 +73,13 @@ def styles_of(names: Iterable[str]) -> dict[str, Style]:
 def zero_at(bottom: float) -> Callable[[float, float], str]:
     """Return the labels of a log scale on whose lower edge nothing at all is drawn."""
     return lambda value, _: "0" if value <= bottom else f"$10^{{{round(math.log10(value))}}}$"
+
+
+def log_locator() -> LogLocator:
+    """Return what puts ticks at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import LogLocator
+
+    return LogLocator(subs=(1.0, 2.0, 5.0))
 
 
 def plain(axes: Axes) -> None:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from balacoon_tk.metrics import StreamTrace, playback, ttfa_s
-from balacoon_tk.plots.figure import INK, plain, styles_of
+from balacoon_tk.plots.figure import INK, log_locator, plain, styles_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.ticker import LogLocator
 
     from balacoon_tk.sweeps import ChunkPoint, LengthPoint
 
@@ -64,7 +63,7 @@ def draw_timeline(axes: Axes, traces: Mapping[str, StreamTrace]) -> None:
         xlabel="time since the call with text (s, log scale)",
         ylabel="audio (s)",
     )
-    axes.xaxis.set_major_locator(_log_locator())
+    axes.xaxis.set_major_locator(log_locator())
     axes.xaxis.set_major_formatter(lambda s, _: f"{s:g}")
     axes.xaxis.set_minor_formatter("")
     if axes.lines:
@@ -104,7 +103,7 @@ def draw_chunk_sweep(axes: Sequence[Axes], points: Sequence[ChunkPoint]) -> None
                 label=name,
             )
         panel.set(xscale="log", ylim=(0.0, None), ylabel=label)
-        panel.xaxis.set_major_locator(_log_locator())
+        panel.xaxis.set_major_locator(log_locator())
         panel.xaxis.set_major_formatter(lambda ms, _: f"{ms:g}")
         panel.xaxis.set_minor_formatter("")
         panel.tick_params(labelbottom=panel is axes[-1])
@@ -169,7 +168,7 @@ def draw_cost(axes: Axes, points: Sequence[LengthPoint]) -> None:
         xlim=(0.0, None),
     )
     axes.set(ylim=(None, 3.0 * axes.get_ylim()[1]))  # room for the legend
-    axes.yaxis.set_major_locator(_log_locator())
+    axes.yaxis.set_major_locator(log_locator())
     axes.yaxis.set_major_formatter(lambda ms, _: f"{ms:g}")
     axes.yaxis.set_minor_formatter("")
     plain(axes)
@@ -188,9 +187,3 @@ def _first_sound(trace: StreamTrace) -> str:
     if trace.first_audible is None:
         return "silent"
     return f"first sound after {ttfa_s(trace) * _MS:.0f} ms"
-
-
-def _log_locator() -> LogLocator:
-    from matplotlib.ticker import LogLocator
-
-    return LogLocator(subs=(1.0, 2.0, 5.0))

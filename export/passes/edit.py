@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.export.graph.walk import branches
 
-__all__ = ["Names", "add_constant", "bypass", "constant_of", "only_user", "remove_unused"]
+__all__ = [
+    "Names",
+    "Writer",
+    "add_constant",
+    "bypass",
+    "constant_of",
+    "only_user",
+    "remove_unused",
+    "scalar_of",
+]
+
+_Attribute = int | float | str | Sequence[int]
 
 
 class Names:
@@ -33,6 +47,65 @@ class Names:
         return name
 
 
+class Writer:
+    """Writes new nodes, each behind the one before, to be put into a graph at one place.
+
+    Parameters
+    ----------
+    graph : ir.Graph
+        Where constants are registered.
+    names : Names
+        Gives out the names of nodes and values.
+    stem : str
+        Begins all of them.
+    """
+
+    def __init__(self, graph: ir.Graph, names: Names, stem: str) -> None:
+        self._graph, self._names, self._stem = graph, names, stem
+        self.nodes: list[ir.Node] = []
+        """What has been written, in order."""
+
+    def op(
+        self, op_type: str, *inputs: ir.Value | None, n_outputs: int = 1, **attributes: _Attribute
+    ) -> tuple[ir.Value, ...]:
+        """Write a node; return its outputs."""
+        return self._node(op_type, inputs, attributes, n_outputs)
+
+    def one(self, op_type: str, *inputs: ir.Value | None, **attributes: _Attribute) -> ir.Value:
+        """Write a node with one output; return that."""
+        return self._node(op_type, inputs, attributes, 1)[0]
+
+    def _node(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, _Attribute],
+        n_outputs: int,
+    ) -> tuple[ir.Value, ...]:
+        node = ir.node(op_type, inputs, attributes, num_outputs=n_outputs)
+        node.name = self._names.take(f"{self._stem}.{op_type.lower()}")
+        for value in node.outputs:
+            value.name = self._names.take(f"{node.name}.out")
+        self.nodes.append(node)
+        return tuple(node.outputs)
+
+    def constant(self, array: AnyArray) -> ir.Value:
+        """Register a constant."""
+        return add_constant(
+            self._graph, np.ascontiguousarray(array), self._names.take(f"{self._stem}.constant")
+        )
+
+    def ints(self, *numbers: int) -> ir.Value:
+        """Register a vector of int64: a shape, axes, sizes."""
+        return self.constant(np.array(numbers, np.int64))
+
+    def floats(self, number: float) -> ir.Value:
+        """Register a single float32."""
+        return add_constant(
+            self._graph, np.array(number, np.float32), self._names.take(f"{self._stem}.constant")
+        )
+
+
 def add_constant(graph: ir.Graph, array: AnyArray, name: str) -> ir.Value:
     """Add an initializer to a graph, under a name that is free."""
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
@@ -47,6 +120,12 @@ def constant_of(node: ir.Node, index: int) -> AnyArray | None:
     if value is None or value.const_value is None or value.is_graph_input():
         return None
     return value.const_value.numpy()
+
+
+def scalar_of(node: ir.Node, index: int) -> float | None:
+    """Return the number that a node reads there, if it is a constant of one element."""
+    array = constant_of(node, index)
+    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
 
 
 def only_user(value: ir.Value) -> ir.Node | None:

@@ -15,12 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
 from balacoon_tk.export.graph.known import Shapes
-from balacoon_tk.export.passes.edit import Names, add_constant, constant_of, only_user, remove_unused
+from balacoon_tk.export.passes.edit import Names, Writer, constant_of, only_user, remove_unused
 
 __all__ = ["JoinResidualAndSkipPass"]
 
@@ -135,34 +134,23 @@ def _join(
     graph: ir.Graph, layer: _Layer, before: _Sums, add: ir.Node, names: Names
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Add a layer to both sums at once; return the residual sum, the skip sum, and both in one."""
-    stem = str(layer.both.name)
-    made: list[ir.Node] = []
-
-    def op(op_type: str, inputs: list[ir.Value], attributes: dict[str, int] | None = None) -> ir.Value:
-        node = ir.node(op_type, inputs, attributes or {})
-        node.name = names.take(f"{stem}.{op_type.lower()}")
-        node.outputs[0].name = names.take(f"{node.name}.out")
-        made.append(node)
-        return node.outputs[0]
+    write = Writer(graph, names, str(layer.both.name))
 
     def cut(value: ir.Value, start: int, stop: int) -> ir.Value:
-        bounds = [
-            add_constant(graph, np.array([n]), names.take(f"{stem}.bound")) for n in (start, stop, _CHANNELS)
-        ]
-        return op("Slice", [value, *bounds])
+        return write.one("Slice", value, *(write.ints(n) for n in (start, stop, _CHANNELS)))
 
     n_residual = layer.n_residual
     joined = before.joined
     if joined is None:
-        joined = op("Concat", [layer.residual_in, before.skip], {"axis": _CHANNELS})
+        joined = write.one("Concat", layer.residual_in, before.skip, axis=_CHANNELS)
         # Whoever reads the sum so far reads it from here, so that a stream needs to keep only one.
         earlier = cut(joined, 0, n_residual)
         for user, index in list(layer.residual_in.uses()):
-            if user is not made[0]:
+            if user is not write.nodes[0]:
                 user.replace_input_with(index, earlier)
-    total = op("Add", [joined, layer.both])
+    total = write.one("Add", joined, layer.both)
     residual, skip = cut(total, 0, n_residual), cut(total, n_residual, _TO_THE_END)
-    graph.extend(made)
+    graph.extend(write.nodes)
     layer.residual_out.replace_all_uses_with(residual)
     add.outputs[0].replace_all_uses_with(skip)
     return residual, skip, total

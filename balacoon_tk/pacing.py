@@ -1,0 +1,109 @@
+"""Chunk sizes for one stream, sentence by sentence: as asked for, as calibrated, or safe ones."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from balacoon_tk.cost_model import CostModel
+from balacoon_tk.decoder import Strategy
+from balacoon_tk.schedule import Pace, solve_schedule
+from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES
+from balacoon_tk.voice import Voice
+
+__all__ = ["Pacer", "Plan", "make_plan"]
+
+_MAX_EDGE_CASES = 256  # lengths of sentences of which a machine too slow for any length remembers its chunks
+
+
+class Plan:
+    """What a calibration says of one strategy; shared by all streams.
+
+    Parameters
+    ----------
+    costs : CostModel
+        Of the voice on this machine.
+    pace : Pace
+        Of the strategy.
+
+    Attributes
+    ----------
+    chunk_frames : tuple of int or None
+        For a text of any length; None if the machine is too slow for that.
+    """
+
+    def __init__(self, costs: CostModel, pace: Pace) -> None:
+        self.costs = costs
+        self.pace = pace
+        self.chunk_frames = solve_schedule(pace, silent_frames=costs.silent_frames)
+        self._solve = functools.lru_cache(_MAX_EDGE_CASES)(self._solve_length)
+
+    def begin(self, n_frames: int) -> tuple[int, ...]:
+        """Return the chunks of a text's first sentence."""
+        return self.chunk_frames or self._solve(n_frames)
+
+    def go_on(self, n_frames: int, buffer_s: float) -> tuple[int, ...]:
+        """Return the chunks of a later sentence: the largest that the audio still to be played allows."""
+        chunks = self.begin(n_frames)
+        later = (chunks[i:] for i in reversed(range(len(chunks))))
+        fits = (
+            sizes for sizes in later if self.pace.play(n_frames, sizes, buffer_s=buffer_s).shortest_s >= 0
+        )
+        return next(fits, chunks)
+
+    def _solve_length(self, n_frames: int) -> tuple[int, ...]:
+        chunks = solve_schedule(self.pace, n_frames, silent_frames=self.costs.silent_frames)
+        return chunks or (n_frames,)
+
+
+def make_plan(voice: Voice, strategy: Strategy, costs: CostModel, *, safety_factor: float) -> Plan | None:
+    """Return the plan of a strategy, or None if its pushes were not measured."""
+    if strategy not in costs.pushes:
+        return None
+    decoder = voice.open_decoder(strategy)
+    pace = Pace(
+        costs.pushes[strategy],
+        voice.manifest.hop_length,
+        voice.manifest.sample_rate,
+        decoder.lag_samples,
+        safety_factor,
+    )
+    return Plan(costs, pace)
+
+
+class Pacer:
+    """The chunk sizes of one stream; remembers how much audio its playback has left.
+
+    Times are those of the plan and not of a clock, so that equal texts are always cut in the same way.
+
+    Parameters
+    ----------
+    chunk_frames : sequence of int, optional
+        What the caller asked for, which holds in every sentence.
+    plan : Plan, optional
+        What is known of the machine.
+    """
+
+    def __init__(self, chunk_frames: Sequence[int] | None, plan: Plan | None) -> None:
+        self._fixed = chunk_frames
+        self._plan = plan
+        self._buffer_s: float | None = None
+
+    def chunk_frames(self, n_frames: int, n_ids: int) -> Sequence[int]:
+        """Return the chunks of the next sentence.
+
+        Parameters
+        ----------
+        n_frames, n_ids : int
+            Length of the sentence, in frames and in phoneme ids.
+        """
+        if self._fixed is not None or self._plan is None:
+            return self._fixed or DEFAULT_CHUNK_FRAMES
+        plan = self._plan
+        if self._buffer_s is None:
+            chunks = plan.begin(n_frames) if n_frames else DEFAULT_CHUNK_FRAMES
+        else:
+            self._buffer_s -= plan.pace.safety_factor * plan.costs.prepare_s(n_ids)
+            chunks = plan.go_on(n_frames, self._buffer_s) if n_frames else DEFAULT_CHUNK_FRAMES
+        self._buffer_s = plan.pace.play(n_frames, chunks, buffer_s=self._buffer_s).buffer_s
+        return chunks

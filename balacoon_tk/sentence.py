@@ -1,0 +1,65 @@
+"""One sentence before its decoder: encoded, and ready to give any of its frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from balacoon_tk._typing import FloatArray
+from balacoon_tk.frontend.phoneme_map import EncodedSentence
+from balacoon_tk.random import noise_stream
+from balacoon_tk.settings import Settings
+from balacoon_tk.upsampler import Upsampler
+from balacoon_tk.voice import Voice
+
+__all__ = ["PreparedSentence", "prepare_sentence"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedSentence:
+    """All that the decoder and the timeline need of a sentence."""
+
+    encoded: EncodedSentence
+    upsampler: Upsampler
+    """Gives the frames."""
+    speaker_embedding: FloatArray | None
+    """As the encoder gave it."""
+
+
+def prepare_sentence(
+    voice: Voice, encoded: EncodedSentence, settings: Settings, *, index: int
+) -> PreparedSentence:
+    """Encode a sentence, and set its frames up.
+
+    Parameters
+    ----------
+    voice : Voice
+    encoded : EncodedSentence
+        Its ids.
+    settings : Settings
+        Speaker, prosody and seed.
+    index : int
+        Number of the sentence in its text, which chooses its noise.
+
+    Raises
+    ------
+    ModelError
+        If the encoder fails, or gives durations or encodings that can't be.
+    """
+    encoding = voice.encoder.encode(
+        encoded.phoneme_ids,
+        length_scale=settings.prosody.length_scale,
+        noise_w=settings.prosody.noise_w,
+        speaker_id=settings.speaker_id,
+        seed=settings.seed,
+        stream=noise_stream(index, "durations"),
+    )
+    upsampler = Upsampler(
+        encoding.encodings,
+        encoding.durations,
+        log_scales=encoding.log_scales,
+        noise_scale=settings.prosody.noise_scale,
+        seed=settings.seed,
+        stream=noise_stream(index, "frames"),
+        gaussian_delta=voice.manifest.gaussian_delta,
+    )
+    return PreparedSentence(encoded, upsampler, encoding.speaker_embedding)

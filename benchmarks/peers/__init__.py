@@ -1,0 +1,43 @@
+"""Engines that speak the same texts, each behind the same small protocol.
+
+=================  ================================================================================
+file               engine
+=================  ================================================================================
+``balacoon.py``    this package, with either frontend
+``piper_tts.py``   piper-tts: the voice's own runtime, sentence by sentence
+``sherpa.py``      sherpa-onnx: a C++ runtime, sentence by sentence
+``svits.py``       streaming-vits: overlapping windows of frames
+``hibari_tts.py``  hibari-tts: a small model of its own, for whoever wants speed alone
+=================  ================================================================================
+
+All but the last speak the default voice, with the noise of the frames as it was trained and none in the
+durations, so that an utterance is equally long in every engine and every round.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import MappingProxyType
+
+from peers.protocol import Peer
+
+__all__ = ["PEERS", "Peer", "create_peer"]
+
+PEERS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "balacoon_tk": ("balacoon", "Balacoon", ("espeak",)),
+        "balacoon_tk, gruut": ("balacoon", "Balacoon", ("gruut",)),
+        "streaming-vits": ("svits", "StreamingVits", ()),
+        "piper-tts": ("piper_tts", "PiperTTS", ()),
+        "sherpa-onnx": ("sherpa", "SherpaOnnx", ()),
+        "hibari-tts": ("hibari_tts", "HibariTTS", ()),
+    }
+)
+"""Engines in the order of reports: file, class, and what that takes before the number of threads."""
+
+
+def create_peer(name: str, n_threads: int) -> Peer:
+    """Load an engine; only its own package is imported."""
+    module, class_name, arguments = PEERS[name]
+    peer: Peer = getattr(import_module(f"peers.{module}"), class_name)(*arguments, n_threads)
+    return peer

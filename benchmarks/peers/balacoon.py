@@ -1,0 +1,37 @@
+"""The toolkit itself, as its users have it: every default but the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from balacoon_tk import TTS
+from balacoon_tk._typing import FloatArray
+from peers.protocol import NOISE_SCALE, NOISE_W
+
+__all__ = ["Balacoon"]
+
+
+class Balacoon:
+    """The default voice by the strategy and the chunks that `TTS.stream` chooses.
+
+    Parameters
+    ----------
+    frontend : str
+        ``"espeak"`` or ``"gruut"``.
+    n_threads : int
+    """
+
+    def __init__(self, frontend: str, n_threads: int) -> None:
+        self._tts = TTS(frontend=frontend, n_threads=n_threads)
+        self.sample_rate = self._tts.get_sampling_rate()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The strategy that was chosen."""
+        return {"strategy": self._tts.voice.choose_strategy(None)}
+
+    def speak(self, text: str) -> Iterator[FloatArray]:
+        """Give the chunks of a stream."""
+        chunks = self._tts.stream(text, seed=0, noise_scale=NOISE_SCALE, noise_w=NOISE_W)
+        return (chunk.samples for chunk in chunks)

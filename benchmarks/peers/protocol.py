@@ -1,0 +1,31 @@
+"""What an engine offers to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from balacoon_tk._typing import FloatArray
+
+__all__ = ["NOISE_SCALE", "NOISE_W", "Peer"]
+
+NOISE_SCALE = 0.667
+"""The trained one, of frames."""
+NOISE_W = 0.0
+"""No noise in durations: it would make utterances of different lengths, which nobody can compare."""
+
+
+class Peer(Protocol):
+    """One engine, loaded; made by a callable that takes the number of threads."""
+
+    sample_rate: int
+    """Hz"""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was set for it, for the report."""
+        ...
+
+    def speak(self, text: str) -> Iterator[FloatArray]:
+        """Speak a text and give the samples in [-1, 1] as early as the engine does."""
+        ...

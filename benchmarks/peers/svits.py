@@ -1,0 +1,68 @@
+"""streaming-vits: overlapping windows of frames, with the schedule that it calibrates for the machine.
+
+Its decoder with a cached state can't be exported for a voice with one speaker (0.4.2 looks for a
+speaker's layer in the flow), so what is measured is what its users get for this voice.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from balacoon_tk._typing import FloatArray
+from peers.files import cache_folder, model_path
+from peers.phonemes import offer_piper_phonemize
+from peers.protocol import NOISE_SCALE, NOISE_W
+
+__all__ = ["StreamingVits"]
+
+_N_CALIBRATIONS = 3
+"""The one that was disturbed least is taken: its schedule depends on the times of a few single runs."""
+
+
+class StreamingVits:
+    """`StreamingTTS.stream`, of `n_threads` threads; the first one of a number of threads is calibrated."""
+
+    def __init__(self, n_threads: int) -> None:
+        offer_piper_phonemize()
+        from streaming_vits import Profile, StreamingTTS
+        from streaming_vits.calibrate import calibrate
+
+        folder = cache_folder("streaming-vits")
+        profile_path = folder / f"profile-{n_threads}-threads.json"
+
+        def load(profile: Profile) -> StreamingTTS:
+            return StreamingTTS(
+                str(model_path()), threads=n_threads, profile=profile, cache=str(folder), verbose=False
+            )
+
+        if not profile_path.is_file():
+            tts = load(Profile())
+            profiles = [
+                replace(calibrate(tts, skip_margins=k > 0, verbose=False)) for k in range(_N_CALIBRATIONS)
+            ]
+            part = Path(f"{profile_path}.{os.getpid()}.part")
+            min(profiles, key=lambda profile: profile.predicted_ttfa_ms or math.inf).save(part)
+            part.replace(profile_path)
+        self._tts = load(Profile.load(profile_path))
+        self._scales = self._tts.scales(noise=NOISE_SCALE, length=1.0, noise_w=NOISE_W)
+        self.sample_rate: int = self._tts.sample_rate
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its calibration has found; its prebuffer is left out of TTFA."""
+        profile = self._tts.profile
+        return {
+            "left": profile.left,
+            "right": profile.right,
+            "schedule": list(profile.schedule),
+            "prebuffer_ms": profile.prebuffer_ms,
+        }
+
+    def speak(self, text: str) -> Iterator[FloatArray]:
+        """Give chunks of its schedule."""
+        return (chunk.audio for chunk in self._tts.stream(text, scales=self._scales))

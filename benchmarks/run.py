@@ -1,0 +1,115 @@
+"""Measure how fast the toolkit is, and write JSON, Markdown and pictures.
+
+    python benchmarks/run.py                      # all parts, into benchmarks/results
+    python benchmarks/run.py --only stages,start  # some parts; the others stay as they were measured here
+    python benchmarks/run.py --resume             # goes on where a run was stopped
+    python benchmarks/run.py --quick              # a few minutes, into out/bench/quick
+
+Each part that is done is kept in out/bench, so that a run can be stopped at any time. Only parts that
+were measured on the same machine with the same versions are put together. On a machine that does
+nothing else, all of it takes about a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from balacoon_tk.default_voice import CACHE_VARIABLE, default_voice_folder
+from speed.machine import facts
+from speed.measure import Rounds
+from speed.results import PARTS, assemble, keep_part, kept_parts, write, write_readme
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+WORK = ROOT / "out" / "bench"
+THREADS = (1, 2)
+
+FULL = Rounds(n_short=9, n_long=5, n_minute=2, n_stream=1, n_process=7)
+QUICK = Rounds(n_short=5, n_long=3, n_minute=1, n_stream=1, n_process=3)
+
+
+def measure(part: str, *, quick: bool) -> dict[str, Any]:
+    """Measure one part; what it needs is imported here, so that the rest can do without."""
+    rounds = QUICK if quick else FULL
+    if part == "stages":
+        from speed import stages
+
+        options = {"sentences": ("60", "440")} if quick else {}
+        return stages.measure(rounds, threads=THREADS, **options)
+    if part == "end_to_end":
+        from peers import PEERS
+        from speed import end_to_end
+
+        options = {"texts": ("60", "440")} if quick else {}
+        return end_to_end.measure(rounds, names=list(PEERS), threads=THREADS, **options)
+    if part == "growth":
+        from speed import growth
+
+        return growth.measure(rounds, lengths=growth.LENGTHS[:6:2] if quick else growth.LENGTHS)
+    if part == "streams":
+        from speed import streams
+
+        return streams.measure(rounds, counts=(1, 16) if quick else streams.COUNTS)
+    from speed import start
+
+    return start.measure(rounds)
+
+
+def use_own_voice() -> None:
+    """Let every process speak the default voice as this code exports it, whatever lies in the cache."""
+    files = sorted((ROOT / "export").rglob("*.py"))
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in files))
+    os.environ[CACHE_VARIABLE] = str(WORK / f"voice-{code.hexdigest()[:16]}")
+    default_voice_folder()
+
+
+def parse() -> argparse.Namespace:
+    """Return the arguments, checked."""
+    summary, _, details = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", metavar="PART,…", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--resume", action="store_true", help="leave out what was measured already")
+    parser.add_argument("--quick", action="store_true", help="see that it works; the figures say little")
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--readme", type=Path, help="file whose table of engines is written anew")
+    args = parser.parse_args()
+    args.parts = args.only.split(",") if args.only else list(PARTS)
+    if unknown := sorted(set(args.parts) - set(PARTS)):
+        parser.error(f"--only={args.only}: {', '.join(unknown)} must be of {', '.join(PARTS)}")
+    if args.out is None:
+        args.out = WORK / "quick" if args.quick else RESULTS
+    return args
+
+
+def main() -> int:
+    """Run the parts that are asked for, and write the results after each."""
+    args = parse()
+    folder = WORK / ("quick-parts" if args.quick else "parts")
+    if not (args.resume or args.only or args.quick):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(WORK / "peers", ignore_errors=True)  # so that they are calibrated anew
+    stamp = facts()
+    use_own_voice()
+    for part in args.parts:
+        if not (args.resume and part in kept_parts(folder, stamp)):
+            keep_part(folder, part, measure(part, quick=args.quick), stamp)
+        result = assemble(kept_parts(folder, stamp), stamp, quick=args.quick)
+        write(result, args.out)
+    if args.readme is not None and "end_to_end" in result["parts"]:
+        write_readme(args.readme, result)
+    for target in result["targets"]:
+        verdict = "met" if target["met"] else "MISSED"
+        print(f"{verdict:<7}{target['value']:8.3g} {target['name']}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

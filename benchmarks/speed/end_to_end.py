@@ -1,0 +1,62 @@
+"""From text to sound, beside other engines: rounds in turn, a process for each engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from balacoon_tk.metrics import audio_s
+from speed.measure import Rounds, rotated, show_progress
+from speed.texts import TEXTS, WARM_UP
+from speed.workers import Engine, Utterance, open_engines
+
+__all__ = ["measure"]
+
+
+def measure(
+    rounds: Rounds, *, names: Sequence[str], threads: Sequence[int], texts: Sequence[str] = tuple(TEXTS)
+) -> dict[str, Any]:
+    """Speak each text by each engine, on so many threads.
+
+    Returns
+    -------
+    dict
+        By the number of threads, engine and text: figures, a list of rounds each; the chunks of the
+        round of median length; and the peak of memory up to that text.
+    """
+    found: dict[str, Any] = {"texts": {key: TEXTS[key] for key in texts}, "threads": {}}
+    n_steps, n_done = len(threads) * len(texts), 0
+    for n_threads in threads:
+        with open_engines(list(names), n_threads) as engines:
+            results: dict[str, Any] = {
+                name: {"settings": engine.settings, "texts": {}} for name, engine in engines.items()
+            }
+            for key in texts:  # the short ones first: the peak of memory only grows
+                n_rounds = {"440": rounds.n_long, "minute": rounds.n_minute}.get(key, rounds.n_short)
+                for name, spoken in _in_turn(engines, TEXTS[key], n_rounds=n_rounds).items():
+                    peak = engines[name].peak_rss_mb()
+                    results[name]["texts"][key] = summary(spoken) | {"peak_rss_mb": peak}
+                n_done += 1
+                show_progress("end_to_end", n_done / n_steps)
+        found["threads"][str(n_threads)] = results
+    return found
+
+
+def summary(spoken: Sequence[Utterance]) -> dict[str, Any]:
+    """Return the figures of all rounds, and the chunks of the one of median length."""
+    middle = sorted(spoken, key=lambda utterance: utterance.trace.total_s)[len(spoken) // 2]
+    figures = [utterance.figures() for utterance in spoken]
+    return {
+        "audio_s": audio_s(middle.trace),
+        **{name: [row[name] for row in figures] for name in figures[0]},
+        "chunks": asdict(middle.trace),
+    }
+
+
+def _in_turn(engines: dict[str, Engine], text: str, *, n_rounds: int) -> dict[str, list[Utterance]]:
+    spoken: dict[str, list[Utterance]] = {name: [] for name in engines}
+    for k in range(n_rounds):
+        for name in rotated(list(engines), k):
+            spoken[name].append(engines[name].speak(text, warm_up=WARM_UP))
+    return spoken

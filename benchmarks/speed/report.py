@@ -1,0 +1,308 @@
+"""What was measured, as Markdown: the targets first, then a table for each part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from speed.measure import ratio, spread
+from speed.targets import check
+
+__all__ = ["readme_table", "to_markdown"]
+
+Data = Mapping[str, Any]
+
+_MS = 1e3
+_GIGA = 1e9
+_PREBUFFERS_S = {"continuity": 0.0, "C50": 0.05, "C100": 0.1, "C200": 0.2}
+
+
+def to_markdown(result: Data) -> str:
+    """Return the whole report; the same result gives the same text."""
+    sections: dict[str, Callable[[Data], Iterator[str]]] = {
+        "end_to_end": _end_to_end,
+        "stages": _stages,
+        "growth": _growth,
+        "streams": _streams,
+        "start": _start,
+    }
+    lines = ["# Speed", "", _stamp(result["facts"]), ""]
+    if result["quick"]:
+        lines += ["A quick run: few rounds, and not of all texts, lengths and streams.", ""]
+    lines += _targets(result["parts"])
+    for name, section in sections.items():
+        if name in result["parts"]:
+            lines += ["", *section(result["parts"][name])]
+    missing = [name for name in sections if name not in result["parts"]]
+    if missing:
+        lines += ["", f"Not measured in this run: {', '.join(missing)}."]
+    return "\n".join(lines) + "\n"
+
+
+def readme_table(result: Data, *, text: str = "440", n_threads: str = "2") -> str:
+    """Return the README's table: each engine on one text."""
+    data = result["parts"]["end_to_end"]
+    engines = data["threads"][n_threads]
+    rows = []
+    for name, engine in engines.items():
+        row = engine["texts"][text]
+        rows.append(
+            [
+                name,
+                f"{_MS * median(row['ttfa_s']):.0f}",
+                f"{median(row['rtf']):.3f}",
+                f"{median(row['xrt']):.1f}",
+                f"{row['peak_rss_mb']:.0f}",
+            ]
+        )
+    audio_s = engines[next(iter(engines))]["texts"][text]["audio_s"]
+    n_rounds = len(engines[next(iter(engines))]["texts"][text]["ttfa_s"])
+    n_met = sum(target["met"] for target in result["targets"])
+    return "\n".join(
+        [
+            *_table(["engine", "TTFA (ms)", "RTF", "xRT", "peak RSS (MB)"], rows),
+            "",
+            f"One sentence of {audio_s:.1f} s, {n_threads} threads, medians of {n_rounds} rounds in turn, "
+            f"{_machine(result['facts'])}. All speak the default voice but hibari-tts, which has its own. "
+            f"Of {len(result['targets'])} targets {n_met} are met: `benchmarks/results/bench.md` lists them, "
+            "with stages, growth and many streams at once.",
+        ]
+    )
+
+
+def _stamp(facts: Data) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    return f"{_machine(facts)}; Python {facts['python']}; {versions}. Written by `make bench`."
+
+
+def _threads(n_threads: str) -> str:
+    return f"{n_threads} thread{'' if n_threads == '1' else 's'}"
+
+
+def _machine(facts: Data) -> str:
+    return f"{facts['n_cpus']} cores, {facts['cpu']}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _times(values: Sequence[float], *, digits: int = 1) -> str:
+    """Return median and quartiles in milliseconds."""
+    low, middle, high = (f"{_MS * value:.{digits}f}" for value in spread(values))
+    return f"{middle} ({low} to {high})"
+
+
+def _targets(parts: Data) -> Iterator[str]:
+    targets = check(parts)
+    met = sum(target["met"] for target in targets)
+    yield "## Targets"
+    yield ""
+    yield (
+        f"{met} of {len(targets)} are met. Times are medians over rounds of the ratio within a round; two "
+        "threads where nothing else is said. A phoneme here is an id that the encoder gets, pads included."
+    )
+    yield ""
+    rows = [
+        [
+            target["name"],
+            f"{'≥' if target['at_least'] else '≤'} {target['limit']:g} {target['unit']}",
+            f"{target['value']:.3g} {target['unit']}",
+            "met" if target["met"] else "**missed**",
+        ]
+        for target in targets
+    ]
+    yield from _table(["what", "limit", "measured", ""], rows)
+
+
+def _end_to_end(data: Data) -> Iterator[str]:
+    yield "## From text to sound, beside other engines"
+    yield ""
+    yield (
+        "TTFA is the time from the call with text to the first audible sample that is handed over. Each "
+        "engine has a process of its own, warm; median (quartiles) over rounds in turn. CPU is the time of "
+        "all threads. C50 is the share of utterances without a gap after 50 ms of buffering; ÷2 is that "
+        "of a machine half as fast, without buffering."
+    )
+    head = ["engine", "TTFA (ms)", "total (ms)", "RTF", "xRT", "CPU (s)", "peak RSS (MB)", "chunks"]
+    head += [*_PREBUFFERS_S, "continuity ÷2"]
+    for n_threads, engines in data["threads"].items():
+        for key in data["texts"]:
+            rows = [[name, *_engine_row(engine["texts"][key])] for name, engine in engines.items()]
+            audio_s = next(iter(engines.values()))["texts"][key]["audio_s"]
+            label = "one minute" if key == "minute" else f"{key} phonemes"
+            yield ""
+            yield f"### {label} ({audio_s:.1f} s), {_threads(n_threads)}"
+            yield ""
+            yield from _table(head, rows)
+    yield ""
+    yield "How each engine was set:"
+    yield ""
+    for n_threads, engines in data["threads"].items():
+        for name, engine in engines.items():
+            said = "; ".join(f"{key}: {value}" for key, value in engine["settings"].items())
+            yield f"- {name}, {_threads(n_threads)}: {said}"
+
+
+def _engine_row(row: Data) -> list[str]:
+    late = row["underrun_s"]
+    return [
+        _times(row["ttfa_s"]),
+        _times(row["total_s"], digits=0),
+        f"{median(row['rtf']):.3f}",
+        f"{median(row['xrt']):.1f}",
+        f"{median(row['cpu_s']):.2f}",
+        f"{row['peak_rss_mb']:.0f}",
+        str(len(row["chunks"]["ready_s"])),
+        *(_share(late, prebuffer_s) for prebuffer_s in _PREBUFFERS_S.values()),
+        _share(row["underrun_at_half_speed_s"], 0.0),
+    ]
+
+
+def _share(late_s: Sequence[float], prebuffer_s: float) -> str:
+    return f"{100 * sum(seconds <= prebuffer_s for seconds in late_s) / len(late_s):.0f} %"
+
+
+def _stages(data: Data) -> Iterator[str]:
+    graphs = data["graphs"]
+    yield "## Stages"
+    yield ""
+    yield "Nodes in the graphs, as they are loaded, and the trained model's multiply-adds:"
+    yield ""
+    lengths = list(graphs["multiply_adds"]["encoder"])
+    rows = [
+        [
+            part,
+            str(graphs["n_nodes"][part]),
+            str(graphs["n_nodes_trained"][part]),
+            *(f"{graphs['multiply_adds'][part][key] / _GIGA:.2f} G" for key in lengths),
+        ]
+        for part in graphs["n_nodes"]
+    ]
+    yield from _table(["graph", "nodes", "nodes, trained", *(f"at {key} phonemes" for key in lengths)], rows)
+    yield ""
+    yield "Frontend, to its first sentence (ms):"
+    yield ""
+    rows = [[name, *map(_times, texts.values())] for name, texts in data["frontend"].items()]
+    yield from _table(["frontend", *next(iter(data["frontend"].values()))], rows)
+    for n_threads, found in data["threads"].items():
+        yield ""
+        yield f"### {_threads(n_threads)}: sgemm {found['sgemm_gflops']:.0f} GFLOP/s"
+        yield ""
+        yield from _table(
+            ["stage (ms)", "phonemes", "voice", "against", "", "ratio", "GFLOP/s", "of sgemm"],
+            list(_pairs(found, graphs)),
+        )
+        yield ""
+        yield from _table(
+            [f"{lengths[-1]} phonemes", "ms", "over full", "GFLOP/s", "of sgemm"],
+            list(_decodings(found, graphs["multiply_adds"]["decoder"][lengths[-1]])),
+        )
+        shares = found["shares"]
+        total = median(shares["total"])
+        parts = ", ".join(
+            f"{name} {100 * median(shares[name]) / total:.1f} %"
+            for name in ("frontend", "encoder", "decoder", "rest")
+        )
+        yield ""
+        yield (
+            f"A stream of {lengths[-1]} phonemes takes {_MS * total:.0f} ms: {parts}. The rest is the "
+            "upsampler, trimming and Python."
+        )
+
+
+def _pairs(found: Data, graphs: Data) -> Iterator[list[str]]:
+    work = graphs["multiply_adds"]
+    for stage, other, title in (
+        ("encoder", "trained", "encoder"),
+        ("whole", "piper-tts", "ids to samples, whole"),
+    ):
+        for key, seconds in found[stage].items():
+            flops = 2 * work["encoder"][key] + (2 * work["decoder"][key] if stage == "whole" else 0)
+            gflops = flops / median(seconds["voice"]) / _GIGA
+            yield [
+                title,
+                key,
+                _times(seconds["voice"]),
+                other,
+                _times(seconds[other]),
+                f"{ratio(seconds['voice'], seconds[other]):.2f}",
+                f"{gflops:.0f}",
+                f"{100 * gflops / found['sgemm_gflops']:.0f} %",
+            ]
+
+
+def _decodings(found: Data, multiply_adds: int) -> Iterator[list[str]]:
+    for how, seconds in found["upsampler"].items():
+        yield [f"upsampler, {how}", _times(seconds), "", "", ""]
+    full = found["decoder"]["full"]
+    for how, seconds in found["decoder"].items():
+        gflops = 2 * multiply_adds / median(seconds) / _GIGA
+        share = f"{100 * gflops / found['sgemm_gflops']:.0f} %"
+        name = how if how == "full" else f"{how} frames"
+        yield [
+            f"decoder, {name}",
+            _times(seconds, digits=0),
+            f"{ratio(seconds, full):.2f}",
+            f"{gflops:.0f}",
+            share,
+        ]
+
+
+def _growth(data: Data) -> Iterator[str]:
+    yield f"## Growth with the text, {data['n_threads']} threads"
+    for shape, curves in data["curves"].items():
+        yield ""
+        yield f"### {shape.capitalize()}: TTFA and total (ms)"
+        yield ""
+        names = list(curves)
+        rows = [
+            [
+                str(points[0]["n_phonemes"]),
+                *(
+                    f"{_MS * median(point['ttfa_s']):.0f} / {_MS * median(point['total_s']):.0f}"
+                    for point in points
+                ),
+            ]
+            for points in zip(*curves.values(), strict=True)
+        ]
+        yield from _table(["phonemes", *names], rows)
+
+
+def _streams(data: Data) -> Iterator[str]:
+    yield "## Streams at once"
+    yield ""
+    yield (
+        "Threads over one `TTS` with a thread each; a player asks for more when less than "
+        f"{data['ahead_s']:g} s is left to play. Started at random within {data['spread_s']:g} s, or all in "
+        "the same moment."
+    )
+    for how, points in (("within seconds", data["spread"]), ("at once", data["at once"])):
+        yield ""
+        yield f"### Started {how}"
+        yield ""
+        rows = [
+            [
+                str(point["n_streams"]),
+                *(_share(point["underrun_s"], prebuffer_s) for prebuffer_s in _PREBUFFERS_S.values()),
+                f"{_MS * max(point['underrun_s']):.0f}",
+                _times(point["ttfa_s"], digits=0),
+                f"{100 * median(point['busy']):.0f} %",
+            ]
+            for point in points
+        ]
+        yield from _table(
+            ["streams", *_PREBUFFERS_S, "worst wait (ms)", "TTFA (ms)", "processors busy"], rows
+        )
+
+
+def _start(data: Data) -> Iterator[str]:
+    yield "## Start"
+    yield ""
+    rows = [
+        ["`import balacoon_tk`, NumPy included", _times(data["import_s"], digits=0)],
+        ["a warm `TTS()`", _times(data["tts_s"], digits=0)],
+        ["ONNX Runtime loading the same graphs", _times(data["graphs_s"], digits=0)],
+    ]
+    yield from _table(["what", "ms"], rows)

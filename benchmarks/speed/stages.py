@@ -1,0 +1,244 @@
+"""Each stage alone, against the trained model and against the machine's own sgemm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnx
+from piper import SynthesisConfig
+
+from balacoon_tk import TTS
+from balacoon_tk._typing import IntArray
+from balacoon_tk.encoder import Encoder, Encoding
+from balacoon_tk.export.graph.cost import count_multiply_adds
+from balacoon_tk.export.sources import SourceVoice, find_source
+from balacoon_tk.frontend import create_frontend
+from balacoon_tk.session import Session
+from balacoon_tk.upsampler import Upsampler
+from peers.files import model_path
+from peers.piper_tts import load_piper
+from peers.protocol import NOISE_SCALE, NOISE_W
+from speed.machine import SGEMM_SIZE, sgemm_s
+from speed.measure import SETTLE_S, Rounds, in_turn, show_progress
+from speed.texts import TEXTS
+
+__all__ = ["CHUNK_FRAMES", "measure", "shares"]
+
+CHUNK_FRAMES = {"overlap": (64,), "stateful": (64, 32, 16)}
+"""Frames in a chunk; smaller ones by overlap take many times as long."""
+_SENTENCES = ("60", "200", "440")
+_GIGA = 1e9
+
+
+def measure(
+    rounds: Rounds, *, threads: Sequence[int], sentences: Sequence[str] = _SENTENCES
+) -> dict[str, Any]:
+    """Time all stages on sentences of several lengths; `shares` says where the rest of the time goes.
+
+    Returns
+    -------
+    dict
+        Seconds, a value a round; nodes and multiply-adds of the graphs; by the number of threads the
+        GFLOP/s of sgemm.
+    """
+    trained = find_source(model_path()).read(model_path(), config=None, progress=lambda stage, share: None)
+    found: dict[str, Any] = {
+        "frontend": _frontends(rounds),
+        "graphs": _graphs(TTS(frontend="espeak"), trained, sentences),
+        "threads": {},
+    }
+    for k, n_threads in enumerate(threads):
+        tts = TTS(frontend="espeak", n_threads=n_threads)
+        found["threads"][str(n_threads)] = {
+            "sgemm_gflops": 2 * SGEMM_SIZE**3 / sgemm_s(n_threads) / _GIGA,
+            "encoder": _encoders(tts, trained, sentences, n_threads=n_threads, rounds=rounds),
+            "upsampler": _upsampler(tts, sentences[-1], rounds),
+            "decoder": _decoders(tts, sentences[-1], rounds),
+            "whole": _whole(tts, sentences, n_threads=n_threads, rounds=rounds),
+            "shares": shares(tts, TEXTS[sentences[-1]], n_rounds=rounds.n_short),
+        }
+        show_progress("stages", (k + 1) / len(threads))
+    return found
+
+
+def phoneme_ids(tts: TTS, text: str) -> IntArray:
+    """Return the ids of a text of one sentence."""
+    (sentence,) = tts.frontend.phonemize(text)
+    return tts.phoneme_map.encode(sentence.phonemes).phoneme_ids
+
+
+def _encoding(tts: TTS, text: str) -> Encoding:
+    return tts.voice.encoder.encode(phoneme_ids(tts, text), noise_w=NOISE_W)
+
+
+def _frames(encoding: Encoding) -> Upsampler:
+    return Upsampler(
+        encoding.encodings, encoding.durations, log_scales=encoding.log_scales, noise_scale=NOISE_SCALE
+    )
+
+
+def _frontends(rounds: Rounds) -> dict[str, dict[str, list[float]]]:
+    """Time each text up to its first sentence, which is what the first sound waits for."""
+    runs: dict[str, Callable[[], object]] = {}
+    for name in ("espeak", "gruut"):
+        frontend = create_frontend(name)
+        runs |= {
+            f"{name} {key}": lambda frontend=frontend, text=text: next(frontend.phonemize(text))
+            for key, text in TEXTS.items()
+        }
+    seconds = in_turn(runs, n_rounds=rounds.n_short)
+    return {name: {key: seconds[f"{name} {key}"] for key in TEXTS} for name in ("espeak", "gruut")}
+
+
+def _graphs(tts: TTS, trained: SourceVoice, sentences: Sequence[str]) -> dict[str, Any]:
+    """Count nodes of the voice's graphs and of the trained ones, and the latter's multiply-adds."""
+    manifest, folder = tts.voice.manifest, tts.voice.path
+    voice = {
+        "encoder": onnx.load(folder / manifest.encoder.file),
+        "decoder": onnx.load(folder / manifest.decoder.file),
+    }
+    work: dict[str, dict[str, int]] = {"encoder": {}, "decoder": {}}
+    for key in sentences:
+        ids = phoneme_ids(tts, TEXTS[key])
+        noise = np.zeros((1, 2, len(ids)), np.float32)
+        feeds = {"phoneme_ids": ids[None], "length_scale": np.ones(1, np.float32), "duration_noise": noise}
+        frames = {
+            "frames": np.zeros((1, trained.n_channels, _encoding(tts, TEXTS[key]).n_frames), np.float32)
+        }
+        for part, model, given in (("encoder", trained.encoder, feeds), ("decoder", trained.decoder, frames)):
+            work[part][key] = sum(node.multiply_adds for node in count_multiply_adds(model, given))
+    return {
+        "n_nodes": {part: len(model.graph.node) for part, model in voice.items()},
+        "n_nodes_trained": {
+            "encoder": len(trained.encoder.graph.node),
+            "decoder": len(trained.decoder.graph.node),
+        },
+        "multiply_adds": work,
+    }
+
+
+def _encoders(
+    tts: TTS, trained: SourceVoice, sentences: Sequence[str], *, n_threads: int, rounds: Rounds
+) -> dict[str, dict[str, list[float]]]:
+    n_symbols = 1 + max(max(ids) for ids in tts.voice.manifest.frontend.phoneme_ids.values())
+    encoders = {
+        "voice": tts.voice.encoder,
+        "trained": Encoder(trained.encoder, n_symbols=n_symbols, n_threads=n_threads),
+    }
+    found = {}
+    for key in sentences:
+        ids = phoneme_ids(tts, TEXTS[key])
+        durations = [encoder.encode(ids, noise_w=NOISE_W).durations for encoder in encoders.values()]
+        assert np.array_equal(*durations)
+        runs = {name: partial(encoder.encode, ids, noise_w=NOISE_W) for name, encoder in encoders.items()}
+        found[key] = in_turn(runs, n_rounds=rounds.n_short)
+    return found
+
+
+def _upsampler(tts: TTS, key: str, rounds: Rounds) -> dict[str, list[float]]:
+    encoding = _encoding(tts, TEXTS[key])
+
+    def expand(chunk_frames: int) -> None:
+        frames = _frames(encoding)
+        for start in range(0, frames.n_frames, chunk_frames):
+            frames.window(start, min(start + chunk_frames, frames.n_frames))
+
+    runs = {"at once": partial(expand, encoding.n_frames), "64 frames": partial(expand, 64)}
+    return in_turn(runs, n_rounds=rounds.n_short)
+
+
+def _decoders(tts: TTS, key: str, rounds: Rounds) -> dict[str, list[float]]:
+    """Time each strategy and chunk size on the same frames, the upsampler included."""
+    frames = _frames(_encoding(tts, TEXTS[key]))
+
+    def decode(strategy: Any, chunk_frames: int) -> None:
+        n_samples = sum(len(samples) for samples in tts.voice.decode(frames, None, strategy, (chunk_frames,)))
+        assert n_samples == frames.n_frames * tts.voice.manifest.hop_length
+
+    runs = {"full": partial(decode, "full", frames.n_frames)} | {
+        f"{strategy} {chunk_frames}": partial(decode, strategy, chunk_frames)
+        for strategy in tts.strategies
+        if strategy != "full"
+        for chunk_frames in CHUNK_FRAMES[strategy]
+    }
+    return in_turn(runs, n_rounds=rounds.n_long)
+
+
+def _whole(
+    tts: TTS, sentences: Sequence[str], *, n_threads: int, rounds: Rounds
+) -> dict[str, dict[str, list[float]]]:
+    """Time all from ids to samples, at once, against piper-tts's own inference on the same ids."""
+    piper = load_piper(n_threads)
+    config = SynthesisConfig(length_scale=1.0, noise_scale=NOISE_SCALE, noise_w_scale=NOISE_W)
+    found = {}
+    for key in sentences:
+        ids = phoneme_ids(tts, TEXTS[key])
+
+        def ours(ids: IntArray = ids) -> int:
+            encoding = tts.voice.encoder.encode(ids, noise_w=NOISE_W)
+            return sum(len(samples) for samples in tts.voice.decode(_frames(encoding), None, "full", (1,)))
+
+        def theirs(ids: IntArray = ids) -> int:
+            return len(piper.phoneme_ids_to_audio(ids.tolist(), config))
+
+        assert ours() == theirs()
+        n_rounds = rounds.n_short if key == "60" else rounds.n_long
+        found[key] = in_turn({"voice": ours, "piper-tts": theirs}, n_rounds=n_rounds, settle_s=SETTLE_S)
+    return found
+
+
+def shares(tts: TTS, text: str, *, n_rounds: int) -> dict[str, list[float]]:
+    """Return where the seconds of a stream go: frontend, graphs, and all that this package does itself.
+
+    Returns
+    -------
+    dict of str to list of float
+        ``total``, ``frontend``, ``encoder``, ``decoder`` (runs of ONNX Runtime alone), ``rest``: seconds,
+        a value a round.
+    """
+    found: dict[str, list[float]] = {name: [] for name in ("total", "frontend", "encoder", "decoder", "rest")}
+    for k in range(n_rounds + 1):
+        with _clock(tts.voice.encoder._session) as encoder, _clock(tts.voice.decoder.session) as decoder:
+            start = perf_counter()
+            for _ in tts.stream(text, seed=0, noise_w=NOISE_W):
+                pass
+            total = perf_counter() - start
+        start = perf_counter()
+        list(tts.frontend.phonemize(text))
+        frontend = perf_counter() - start
+        if k:  # the first round warms up
+            row = {"total": total, "frontend": frontend, "encoder": sum(encoder), "decoder": sum(decoder)}
+            row["rest"] = total - frontend - row["encoder"] - row["decoder"]
+            for name, seconds in row.items():
+                found[name].append(seconds)
+    return found
+
+
+@contextmanager
+def _clock(session: Session) -> Iterator[list[float]]:
+    """Note the seconds of each run of a session within ONNX Runtime, below everything of this package."""
+    seconds: list[float] = []
+
+    def timed(run: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            start = perf_counter()
+            result = run(*args)
+            seconds.append(perf_counter() - start)
+            return result
+
+        return call
+
+    inner, run_unchecked = session._session, session._run_unchecked
+    inner.run = timed(inner.run)
+    if run_unchecked is not None:
+        session._run_unchecked = timed(run_unchecked)
+    try:
+        yield seconds
+    finally:
+        del inner.run
+        session._run_unchecked = run_unchecked

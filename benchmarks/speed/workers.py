@@ -1,0 +1,144 @@
+"""A process for each engine, so that memory and processor time are its own; one of them works at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from balacoon_tk.metrics import StreamTrace, TraceRecorder, rtf, ttfa_s, underrun_s, xrt
+from peers import Peer, create_peer
+from speed.measure import SETTLE_S
+
+__all__ = ["Engine", "Utterance", "open_engines", "speak"]
+
+_MEGA = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One text, spoken once."""
+
+    trace: StreamTrace
+    cpu_s: float
+    """Processor time of all threads."""
+
+    def figures(self) -> dict[str, float]:
+        """Return what is kept of each round."""
+        return {
+            "ttfa_s": ttfa_s(self.trace),
+            "total_s": self.trace.total_s,
+            "rtf": rtf(self.trace),
+            "xrt": xrt(self.trace),
+            "cpu_s": self.cpu_s,
+            "underrun_s": underrun_s(self.trace),
+            "underrun_at_half_speed_s": underrun_s(_slower(self.trace, 2.0)),
+        }
+
+
+def speak(peer: Peer, text: str) -> Utterance:
+    """Speak a text as fast as the engine can, and note when its chunks came."""
+    cpu_s = time.process_time()
+    recorder = TraceRecorder(sample_rate=peer.sample_rate)
+    for samples in peer.speak(text):
+        recorder.add(np.asarray(samples))
+    return Utterance(recorder.finish(), time.process_time() - cpu_s)
+
+
+class Engine:
+    """An engine in a process of its own.
+
+    Parameters
+    ----------
+    name : str
+        As in `peers.PEERS`.
+    n_threads : int
+    """
+
+    def __init__(self, name: str, n_threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, name, n_threads), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.settings: dict[str, Any] = self._receive()
+
+    def speak(self, text: str, *, warm_up: str) -> Utterance:
+        """Speak `warm_up` uncounted, then the text."""
+        time.sleep(SETTLE_S)
+        self._connection.send((warm_up, text))
+        answer = self._receive()
+        return Utterance(StreamTrace(**answer["trace"]), answer["cpu_s"])
+
+    def peak_rss_mb(self) -> float:
+        """Return the most memory that the process has had so far, in MB."""
+        self._connection.send(None)
+        return float(self._receive())
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        self._process.join(timeout=10)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join()
+
+    def _receive(self) -> Any:
+        try:
+            answer = self._connection.recv()
+        except EOFError as error:
+            self._process.join(timeout=10)
+            raise RuntimeError(f"the engine ended with status {self._process.exitcode}") from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@contextmanager
+def open_engines(names: list[str], n_threads: int) -> Iterator[dict[str, Engine]]:
+    """Open engines one after the other, and end all of them."""
+    with ExitStack() as stack:
+        engines = {}
+        for name in names:
+            engines[name] = Engine(name, n_threads)
+            stack.callback(engines[name].close)
+        yield engines
+
+
+def _slower(trace: StreamTrace, factor: float) -> StreamTrace:
+    """Return the trace of a machine that takes so many times as long for everything."""
+    ready_s = tuple(factor * seconds for seconds in trace.ready_s)
+    return replace(trace, ready_s=ready_s, total_s=factor * trace.total_s)
+
+
+def _serve(connection: Connection, name: str, n_threads: int) -> None:
+    try:
+        peer = create_peer(name, n_threads)
+        connection.send(peer.settings)
+        while True:
+            request = connection.recv()
+            if request is None:
+                connection.send(_peak_rss() / _MEGA)
+                continue
+            warm_up, text = request
+            speak(peer, warm_up)
+            utterance = speak(peer, text)
+            connection.send({"trace": asdict(utterance.trace), "cpu_s": utterance.cpu_s})
+    except EOFError:
+        return
+    except Exception as error:
+        connection.send(RuntimeError(f"{name}: {type(error).__name__}: {error}"))
+
+
+def _peak_rss() -> int:
+    """Return the largest resident set of this process in bytes; macOS counts in bytes, Linux in KiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,238 @@
+"""The benchmark suite itself: what it reports is what was measured, and it sees what it looks for."""
+
+import importlib.util
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from balacoon_tk import TTS
+from balacoon_tk.audio import AudioChunk
+from balacoon_tk.frontend import CharacterFrontend
+from balacoon_tk.metrics import StreamTrace
+from balacoon_tk.voice import load_voice
+from peers import PEERS
+from speed import results, stages, streams
+from speed.end_to_end import summary
+from speed.measure import Rounds, in_turn, ratio, rotated, spread
+from speed.report import readme_table, to_markdown
+from speed.targets import TARGETS, Target, check
+from speed.texts import count_phonemes, sentences_of, text_of
+from speed.workers import Engine, Utterance, speak
+from tiny_voice import SAMPLE_RATE, build_tiny_voice
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "benchmarks" / "results"
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return json.loads((FOLDER / "bench.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def tts(tmp_path_factory):
+    folder = build_tiny_voice(tmp_path_factory.mktemp("voices") / "tiny", streaming=True)
+    return TTS(load_voice(folder, n_threads=1))
+
+
+def test_the_committed_report_is_that_of_the_committed_figures(committed):
+    assert (FOLDER / "bench.md").read_text(encoding="utf-8") == to_markdown(committed)
+    assert (FOLDER / "bench.json").read_text(encoding="utf-8") == results.compact_json(committed)
+    assert committed["targets"] == json.loads(results.compact_json(check(committed["parts"])))
+
+
+def test_the_readme_s_engines_are_those_of_the_committed_figures(committed):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    first, last = results.MARKS
+    assert readme.partition(first)[2].partition(last)[0].strip() == readme_table(committed).strip()
+
+
+def test_every_target_and_every_engine_was_measured(committed):
+    assert [row["name"] for row in committed["targets"]] == [target.name for target in TARGETS]
+    assert tuple(committed["parts"]) == results.PARTS
+    for engines in committed["parts"]["end_to_end"]["threads"].values():
+        assert tuple(engines) == tuple(PEERS)
+
+
+def test_writing_gives_the_committed_files_again(committed, tmp_path):
+    results.write(committed, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {path.name for path in FOLDER.iterdir()} - {"streaming.json", "kernels.json"}
+    for name in ("bench.json", "bench.md"):
+        assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
+
+
+def test_a_part_that_is_missing_is_named_and_its_targets_are_not_met_by_silence(committed):
+    parts = {name: data for name, data in committed["parts"].items() if name != "streams"}
+    result = results.assemble(parts, committed["facts"])
+    assert not any("streams" in row["name"] for row in result["targets"])
+    assert "Not measured in this run: streams." in to_markdown(result)
+
+
+def test_parts_of_another_machine_are_not_put_together(tmp_path):
+    results.keep_part(tmp_path, "start", {"import_s": [1.0]}, {"cpu": "this"})
+    assert results.kept_parts(tmp_path, {"cpu": "this"}) == {"start": {"import_s": [1.0]}}
+    assert results.kept_parts(tmp_path, {"cpu": "another"}) == {}
+
+
+@pytest.mark.parametrize(("at_least", "below", "above"), [(False, True, False), (True, False, True)])
+def test_a_target_is_met_up_to_its_limit(at_least, below, above):
+    target = Target("x", "start", 0.5, lambda data: data["value"], at_least=at_least)
+    assert target.keeps(0.5)
+    assert target.keeps(0.4999) is below
+    assert target.keeps(0.5001) is above
+
+
+def test_ratios_are_taken_within_a_round():
+    slow_machine_in_the_second_round = [2.0, 20.0, 2.0], [1.0, 10.0, 4.0]
+    assert ratio(*slow_machine_in_the_second_round) == 2.0
+    assert spread([3.0]) == (3.0, 3.0, 3.0)
+    assert spread([4.0, 1.0, 2.0, 3.0, 5.0]) == (2.0, 3.0, 4.0)
+
+
+def test_runs_take_turns_in_another_order_each_round():
+    called = []
+    seconds = in_turn({name: lambda name=name: called.append(name) for name in "abc"}, n_rounds=3)
+    assert "".join(called) == "abc" + "abc" + "bca" + "cab"
+    assert [len(found) for found in seconds.values()] == [3, 3, 3]
+    assert list(rotated("ab", 3)) == ["b", "a"]
+
+
+class Slow:
+    """An engine that hands over half a second of a tone at a time, each so many seconds after the last."""
+
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, wait_s):
+        self._wait_s = wait_s
+
+    def speak(self, text):
+        for _ in text:
+            time.sleep(self._wait_s)
+            yield np.full(SAMPLE_RATE // 2, 0.5, np.float32)
+
+    def get_sampling_rate(self):
+        return self.sample_rate
+
+    def stream(self, text, *, seed):
+        for k, samples in enumerate(self.speak(text)):
+            yield AudioChunk(samples, self.sample_rate, k * len(samples), ())
+
+
+def test_an_utterance_is_late_on_half_a_machine_before_it_is_late_on_a_whole_one():
+    trace = StreamTrace(
+        sample_rate=100, ready_s=(0.1, 0.8), n_samples=(100, 100), total_s=0.9, first_audible=0
+    )
+    figures = Utterance(trace, cpu_s=1.0).figures()
+    assert figures["underrun_s"] == 0.0
+    assert figures["underrun_at_half_speed_s"] == pytest.approx(0.4)
+    assert figures["ttfa_s"] == 0.1
+    assert figures["rtf"] == pytest.approx(0.45)
+
+
+def test_an_engine_s_chunks_are_noted_as_they_come():
+    utterance = speak(Slow(0.01), "abc")
+    found = summary([utterance])
+    assert found["audio_s"] == 1.5
+    assert len(found["chunks"]["ready_s"]) == 3
+    assert 0.01 <= found["ttfa_s"][0] < found["total_s"][0]
+    assert found["cpu_s"][0] < found["total_s"][0]
+
+
+def test_an_engine_that_fails_says_so():
+    with pytest.raises(RuntimeError, match="no such engine: KeyError"):
+        Engine("no such engine", 1)
+
+
+@pytest.mark.voice
+@pytest.mark.usefixtures("default_tts")  # so that it is exported by then
+def test_an_engine_in_its_own_process_speaks():
+    engine = Engine("balacoon_tk", 1)
+    try:
+        utterance = engine.speak("Yes.", warm_up="No.")
+        assert utterance.trace.first_audible is not None
+        assert 0 < utterance.figures()["ttfa_s"] <= utterance.trace.total_s
+        assert utterance.cpu_s > 0
+        assert engine.peak_rss_mb() > 50
+        assert engine.settings == {"strategy": "stateful"}
+    finally:
+        engine.close()
+
+
+def test_streams_that_come_late_are_seen_and_others_are_not():
+    late, _ = streams.play_together(Slow(0.55), "ab", starts_s=[0.0])
+    in_time, busy = streams.play_together(Slow(0.01), "ab", starts_s=[0.0, 0.02])
+    assert streams.underrun_s(late[0]) == pytest.approx(0.05, abs=0.03)
+    assert [streams.underrun_s(trace) for trace in in_time] == [0.0, 0.0]
+    assert 0.0 <= busy < 1.0
+
+
+def test_a_player_asks_for_more_when_little_is_left():
+    (trace,), _ = streams.play_together(Slow(0.0), "abcd", starts_s=[0.0])
+    asked_s = [seconds - trace.ready_s[0] for seconds in trace.ready_s]
+    assert asked_s[2] < 0.2  # a second of audio is there at once
+    assert asked_s[3] == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_stream_s_time_is_divided_without_a_remainder(tts):
+    found = stages.shares(tts, "where does the time go?", n_rounds=2)
+    for k in range(2):
+        parts = [found[name][k] for name in ("frontend", "encoder", "decoder", "rest")]
+        assert sum(parts) == pytest.approx(found["total"][k])
+        assert min(found["encoder"][k], found["decoder"][k]) > 0
+    assert "run" not in vars(tts.voice.encoder._session._session)  # the clock is taken off again
+
+
+@pytest.mark.parametrize("n_phonemes", [11, 60, 500])
+def test_texts_are_about_as_long_as_they_should_be(tts, n_phonemes):
+    frontend = CharacterFrontend()
+    text = text_of(n_phonemes, frontend, tts.phoneme_map)
+    assert n_phonemes - 15 <= count_phonemes(text, frontend, tts.phoneme_map) <= n_phonemes
+    assert len(list(frontend.phonemize(text))) == 1
+    if n_phonemes > 100:
+        short = sentences_of(n_phonemes, frontend, tts.phoneme_map)
+        assert n_phonemes - 80 <= count_phonemes(short, frontend, tts.phoneme_map) <= n_phonemes
+        assert len(list(frontend.phonemize(short))) > 5
+
+
+def test_streams_are_measured_for_every_count(tts):
+    rounds = Rounds(n_short=1, n_long=1, n_minute=1, n_stream=1, n_process=1)
+    found = streams.measure(rounds, counts=(1, 3), tts=tts, text="so it goes.", spread_s=0.1)
+    for how in ("spread", "at once"):
+        assert [(point["n_streams"], len(point["underrun_s"])) for point in found[how]] == [(1, 1), (3, 3)]
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    spec = importlib.util.spec_from_file_location("benchmark_hooks", ROOT / "benchmarks" / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_record_of_a_faster_machine_is_scaled_before_it_is_compared(hooks):
+    times = dict.fromkeys(hooks._TIMES, 3.0) | {"ops": 1 / 3, "rounds": 5}
+    record = {"machine_info": {"sgemm_s": 0.01}, "benchmarks": [{"stats": times, "extra_info": {}}]}
+    here = {"sgemm_s": 0.02}
+    for _ in range(2):  # a record is kept between comparisons, and must not be scaled twice
+        hooks.pytest_benchmark_compare_machine_info(None, None, here, record)
+    stats = record["benchmarks"][0]["stats"]
+    assert (stats["median"], stats["min"], stats["rounds"]) == (6.0, 6.0, 5)
+    assert stats["ops"] == pytest.approx(1 / 6)
+
+
+def test_a_record_says_nothing_of_who_made_it(hooks):
+    record = {
+        "machine_info": {"sgemm_s": 0.5, "node": "host", "cpu": {"brand_raw": "cpu", "flags": ["a"]}},
+        "commit_info": {"author_time": "now"},
+        "datetime": "now",
+        "benchmarks": [{"stats": {"median": 1.0, "data": [1.0]}, "extra_info": {}}],
+    }
+    hooks.pytest_benchmark_update_json(None, None, record)
+    assert record == {
+        "machine_info": {"sgemm_s": 0.5, "cpu": {"brand_raw": "cpu"}},
+        "benchmarks": [{"stats": {"median": 1.0}, "extra_info": {"ratio_to_sgemm": 2.0}}],
+    }
