@@ -14,7 +14,6 @@ import pytest
 
 from balacoon_tk.audio import write_wav
 from balacoon_tk.cli import main
-from balacoon_tk.cli._main import COMMANDS
 from balacoon_tk.mel import MelInfo
 from tiny_voice import HOP_LENGTH, N_CHANNELS, SAMPLE_RATE, decoder_model
 
@@ -81,7 +80,8 @@ def test_the_python_blocks_run(folder, capsys):
 @pytest.mark.voice
 def test_the_shell_blocks_run(folder, capfd):
     lines = commands("balacoon-tk")
-    assert {line[0] for line in lines} == {command.NAME for command in COMMANDS}
+    names = {"synthesize", "compare", "evaluate", "export", "resynthesize", "inspect"}
+    assert {line[0] for line in lines} == names
     for line in lines:
         assert main(line) == 0, capfd.readouterr().err
     assert (folder / "again.wav").stat().st_size == 44 + 2 * 400
