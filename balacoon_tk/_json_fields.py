@@ -31,6 +31,10 @@ class JsonFields:
         self._data: dict[str, Any] = data
         self._path = path
 
+    def error(self, name: str, rule: str) -> VoiceError:
+        """Return the error that names a field, its value and a rule that it breaks."""
+        return VoiceError(f"{self._path}{name}={self._get(name)!r} {rule}")
+
     def is_null(self, name: str) -> bool:
         """Say whether a field is missing or null."""
         return self._data.get(name) is None
@@ -49,6 +53,20 @@ class JsonFields:
     def optional_text(self, name: str) -> str | None:
         """Read a text, or None where the field is missing or null."""
         return None if self.is_null(name) else self.text(name)
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        """Read a text that must be one of a few."""
+        value = self.text(name)
+        if value not in known:
+            raise VoiceError(f"{self._path}{name}={value!r} must be one of {', '.join(known)}")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """Read true or false."""
+        value = self._get(name)
+        if not isinstance(value, bool):
+            raise self._wrong(name, "true or false")
+        return value
 
     def file_name(self, name: str) -> str:
         """Read the name of a file beside voice.json; a path could lead out of the voice."""
@@ -100,6 +118,17 @@ class JsonFields:
         if value == 0:
             raise VoiceError(f"{self._path}{name}={value} must be > 0")
         return value
+
+    def optional_positive(self, name: str) -> float | None:
+        """Read a finite number above 0, or None where the field is missing or null."""
+        return None if self.is_null(name) else self.positive(name)
+
+    def records(self, name: str) -> tuple[JsonFields, ...]:
+        """Read a list of objects; an empty one where the field is missing or null."""
+        value = [] if self.is_null(name) else self._get(name)
+        if not isinstance(value, list):
+            raise self._wrong(name, "a list of objects")
+        return tuple(JsonFields(item, f"{self._path}{name}[{k}].") for k, item in enumerate(value))
 
     def text_mapping(self, name: str) -> dict[str, str]:
         """Read an object of texts."""

@@ -10,3 +10,13 @@ def expand(
     start: int,
     out: NDArray[np.float32],
 ) -> None: ...
+def expand_gaussian(
+    encodings: NDArray[np.float32],
+    centres: NDArray[np.float64],
+    delta: float,
+    cutoff: float,
+    nearest: int,
+    start: int,
+    weights: NDArray[np.float64],
+    out: NDArray[np.float32],
+) -> None: ...

@@ -1,5 +1,6 @@
 """Expand phonemes to frames: the kernel behind `balacoon_tk.upsampler`."""
 
+from libc.math cimport exp, fabs
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
@@ -16,6 +17,14 @@ cdef inline void add_noise(
     cdef Py_ssize_t c
     for c in range(n_channels):
         row[c] = mean[c] + noise[c] * scale[c]
+
+
+cdef inline void add_weighted(
+    const float* encoding, float weight, float* row, Py_ssize_t n_channels
+) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(n_channels):
+        row[c] += weight * encoding[c]
 
 
 cdef inline void transpose(
@@ -60,6 +69,65 @@ def expand(
                     else:
                         memcpy(&tile[i * TILE_CHANNELS], &encodings[phoneme, c], n_channels * sizeof(float))
                 if n_frames == TILE_FRAMES:  # a constant, so that the compiler unrolls the inner loop
+                    transpose(tile, &out[c, f], out.shape[1], n_channels, TILE_FRAMES)
+                else:
+                    transpose(tile, &out[c, f], out.shape[1], n_channels, n_frames)
+
+
+cdef inline double energy(double frame, double centre, double delta) noexcept nogil:
+    return delta * (frame - centre) * (frame - centre)
+
+
+def expand_gaussian(
+    const float[:, ::1] encodings,
+    const double[::1] centres,
+    double delta,
+    double cutoff,
+    Py_ssize_t nearest,
+    Py_ssize_t start,
+    double[::1] weights,
+    float[:, ::1] out,
+):
+    """Fill `out`, frames from `start` on, with mixtures of encodings; not empty.
+
+    `centres` don't fall, `nearest` is a phoneme at or before the one whose centre is nearest to the first
+    frame. A phoneme counts for a frame if its energy is at most `cutoff` above the least one, which depends
+    on nothing but the frame, so that windows agree. `weights` has room for a number per phoneme.
+    """
+    cdef float tile[TILE_FRAMES * TILE_CHANNELS]
+    cdef Py_ssize_t c, f, i, k, phoneme, first, last, channel_tile, frame_tile, n_channels, n_frames
+    cdef Py_ssize_t n_phonemes = centres.shape[0]
+    cdef double frame, least, total
+    cdef float weight
+    with nogil:
+        for channel_tile in range((out.shape[0] + TILE_CHANNELS - 1) // TILE_CHANNELS):
+            c = channel_tile * TILE_CHANNELS
+            n_channels = min(<Py_ssize_t>TILE_CHANNELS, out.shape[0] - c)
+            phoneme = nearest
+            for frame_tile in range((out.shape[1] + TILE_FRAMES - 1) // TILE_FRAMES):
+                f = frame_tile * TILE_FRAMES
+                n_frames = min(<Py_ssize_t>TILE_FRAMES, out.shape[1] - f)
+                for i in range(n_frames):
+                    frame = start + f + i
+                    while (phoneme + 1 < n_phonemes
+                           and fabs(frame - centres[phoneme + 1]) <= fabs(frame - centres[phoneme])):
+                        phoneme += 1
+                    least = energy(frame, centres[phoneme], delta)
+                    first, last = phoneme, phoneme
+                    while first > 0 and energy(frame, centres[first - 1], delta) - least <= cutoff:
+                        first -= 1
+                    while last + 1 < n_phonemes and energy(frame, centres[last + 1], delta) - least <= cutoff:
+                        last += 1
+                    total = 0.0
+                    for k in range(first, last + 1):
+                        weights[k] = exp(least - energy(frame, centres[k], delta))
+                        total += weights[k]
+                    for k in range(n_channels):
+                        tile[i * TILE_CHANNELS + k] = 0.0
+                    for k in range(first, last + 1):
+                        weight = <float>(weights[k] / total)
+                        add_weighted(&encodings[k, c], weight, &tile[i * TILE_CHANNELS], n_channels)
+                if n_frames == TILE_FRAMES:
                     transpose(tile, &out[c, f], out.shape[1], n_channels, TILE_FRAMES)
                 else:
                     transpose(tile, &out[c, f], out.shape[1], n_channels, n_frames)

@@ -96,8 +96,13 @@ def pcm_bytes(samples: AnyArray) -> bytes:
     return to_pcm16(samples).astype("<i2").tobytes()
 
 
-def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
+def read_wav(source: str | os.PathLike[str] | BinaryIO) -> tuple[FloatArray, int]:
     """Read a WAV file of one channel and 16 bits.
+
+    Parameters
+    ----------
+    source : path or binary file
+        A file that is handed in open stays open.
 
     Returns
     -------
@@ -111,8 +116,9 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
     ParameterError
         If the file is no WAV file, or has another number of channels or bits.
     """
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the recording"
     try:
-        with wave.open(str(path), "rb") as file:
+        with wave.open(path if isinstance(source, (str, os.PathLike)) else source, "rb") as file:
             n_channels, n_bytes = file.getnchannels(), file.getsampwidth()
             sample_rate, data = file.getframerate(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:

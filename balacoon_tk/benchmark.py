@@ -107,6 +107,7 @@ def benchmark_voice(
             noise_scale=prosody.noise_scale,
             seed=seed,
             stream=noise_stream(0, "frames"),
+            gaussian_delta=voice.manifest.gaussian_delta,
         )
         frames.window(0, frames.n_frames)
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from balacoon_tk.errors import ModelError, ParameterError, VoiceError
+from balacoon_tk.errors import ModelError
 
 if TYPE_CHECKING:
-    from balacoon_tk._typing import AnyArray
+    from balacoon_tk._typing import AnyArray, FloatArray
     from balacoon_tk.decoder import DecoderGraph
-    from balacoon_tk.encoder import Encoder
+    from balacoon_tk.encoder import Encoder, Encoding
     from balacoon_tk.manifest import Manifest
     from balacoon_tk.session import TensorSpec
+    from balacoon_tk.vocoder_manifest import VocoderManifest
 
 __all__ = [
     "DECODER_INPUTS",
@@ -22,8 +23,9 @@ __all__ = [
     "ENCODER_INPUTS",
     "ENCODER_OUTPUTS",
     "check_decoder",
+    "check_decoder_run",
     "check_encoder",
-    "check_run",
+    "check_encoder_run",
     "check_tensors",
 ]
 
@@ -83,7 +85,8 @@ def check_encoder(encoder: Encoder, manifest: Manifest) -> None:
     Raises
     ------
     ModelError
-        If it has other channels, or wants a speaker where the manifest has none.
+        If it has other channels, wants a speaker where the manifest has none, or samples where that says
+        Gaussian upsampling.
     """
     if encoder.n_channels not in (None, manifest.n_channels):
         raise ModelError(
@@ -92,10 +95,14 @@ def check_encoder(encoder: Encoder, manifest: Manifest) -> None:
     if encoder.has_speakers != bool(manifest.speakers):
         has = "has an" if encoder.has_speakers else "has no"
         raise ModelError(f"the graph {has} input speaker_id, and speakers has {len(manifest.speakers)} names")
+    if encoder.has_log_scales and manifest.gaussian_delta is not None:
+        raise ModelError(f"output 'log_scales' can't go with gaussian_delta={manifest.gaussian_delta:g}")
 
 
-def check_decoder(graph: DecoderGraph, encoder: Encoder, manifest: Manifest) -> None:
-    """Check that a decoder is the one its manifest speaks of, and that it fits the encoder.
+def check_decoder(
+    graph: DecoderGraph, manifest: Manifest | VocoderManifest, *, has_speaker_embedding: bool
+) -> None:
+    """Check that a decoder is the one its manifest speaks of, and that the encoder has what it needs.
 
     Raises
     ------
@@ -108,7 +115,7 @@ def check_decoder(graph: DecoderGraph, encoder: Encoder, manifest: Manifest) -> 
     channels = graph.inputs["frames"].shape[1]
     if isinstance(channels, int) and channels != manifest.n_channels:
         raise ModelError(f"frames of {channels} channels must have n_channels={manifest.n_channels}")
-    if "speaker_embedding" in graph.inputs and not encoder.has_speaker_embedding:
+    if "speaker_embedding" in graph.inputs and not has_speaker_embedding:
         raise ModelError("input 'speaker_embedding' must be an output of the encoder")
     promised = manifest.decoder.streaming
     if (graph.streaming is None) != (promised is None):
@@ -122,38 +129,46 @@ def check_decoder(graph: DecoderGraph, encoder: Encoder, manifest: Manifest) -> 
             )
 
 
-def check_run(encoder: Encoder, graph: DecoderGraph, manifest: Manifest, *, n_symbols: int) -> None:
-    """Run both graphs once, on the highest ids there are: it shows what their inputs don't say.
+def check_encoder_run(encoder: Encoder, manifest: Manifest, *, n_symbols: int) -> Encoding:
+    """Run an encoder once, on the highest ids there are: it shows what its inputs don't say.
 
-    It also warms them up, so that the first sentence isn't slower than the second.
+    It also warms it up, so that the first sentence isn't slower than the second.
 
     Raises
     ------
-    VoiceError
-        If one fails, or gives another number of channels or samples than the manifest says.
+    ModelError
+        If it fails, or gives another number of channels than the manifest says.
     """
-    try:
-        encoding = encoder.encode(
-            np.full(_PROBE_PHONEMES, n_symbols - 1, np.int64),
-            speaker_id=len(manifest.speakers) - 1 if manifest.speakers else None,
-        )
-    except ModelError as error:
-        raise VoiceError(f"{manifest.encoder.file}: {error}") from error
+    encoding = encoder.encode(
+        np.full(_PROBE_PHONEMES, n_symbols - 1, np.int64),
+        speaker_id=len(manifest.speakers) - 1 if manifest.speakers else None,
+    )
     n_channels = encoding.encodings.shape[1]
     if n_channels != manifest.n_channels:
-        raise VoiceError(
-            f"{manifest.encoder.file}: {n_channels} channels must be n_channels={manifest.n_channels}"
-        )
-    feeds: dict[str, AnyArray] = {"frames": np.zeros((1, n_channels, _PROBE_FRAMES), np.float32)}
-    if "speaker_embedding" in graph.inputs and encoding.speaker_embedding is not None:
-        feeds["speaker_embedding"] = encoding.speaker_embedding
-    try:
-        samples = graph.decode(graph.check(feeds))["samples"]
-    except (ModelError, ParameterError) as error:
-        raise VoiceError(f"{manifest.decoder.file}: {error}") from error
+        raise ModelError(f"{n_channels} channels must be n_channels={manifest.n_channels}")
+    return encoding
+
+
+def check_decoder_run(
+    graph: DecoderGraph,
+    manifest: Manifest | VocoderManifest,
+    *,
+    speaker_embedding: FloatArray | None = None,
+) -> None:
+    """Run a decoder once, which also warms it up.
+
+    Raises
+    ------
+    ModelError, ParameterError
+        If it fails, or gives another number of samples than the manifest says.
+    """
+    feeds: dict[str, AnyArray] = {"frames": np.zeros((1, manifest.n_channels, _PROBE_FRAMES), np.float32)}
+    if "speaker_embedding" in graph.inputs and speaker_embedding is not None:
+        feeds["speaker_embedding"] = speaker_embedding
+    samples = graph.decode(graph.check(feeds))["samples"]
     n_wanted = _PROBE_FRAMES * manifest.hop_length
     if samples.size != n_wanted:
-        raise VoiceError(
-            f"{manifest.decoder.file}: {_PROBE_FRAMES} frames give {samples.size} samples, and "
+        raise ModelError(
+            f"{_PROBE_FRAMES} frames give {samples.size} samples, and "
             f"hop_length={manifest.hop_length} must give {n_wanted}"
         )

@@ -167,6 +167,7 @@ def _time_pushes(tts: TTS, strategy: Strategy, encoding: Encoding, first: _Stage
         np.full(n_phonemes, -(-n_frames // n_phonemes)),  # as if it were spoken slowly enough
         log_scales=encoding.log_scales,
         noise_scale=voice.manifest.prosody.noise_scale,
+        gaussian_delta=voice.manifest.gaussian_delta,
     )
     constant: dict[str, AnyArray] = {}
     if encoding.speaker_embedding is not None and "speaker_embedding" in voice.decoder.inputs:

@@ -75,6 +75,7 @@ class Encoder:
         self.n_channels = channels if isinstance(channels, int) else None
         self.has_speakers = "speaker_id" in inputs
         self.has_speaker_embedding = "speaker_embedding" in outputs
+        self.has_log_scales = "log_scales" in outputs
 
     def encode(
         self,

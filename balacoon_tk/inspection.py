@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import onnx
 
     from balacoon_tk.decoder import DecoderGraph, StreamingSpec
-    from balacoon_tk.voice import Voice
+    from balacoon_tk.vocoder_manifest import VocoderManifest
 
 __all__ = ["Cost", "FieldInfo", "GraphInfo", "VoiceInfo", "inspect_graph", "inspect_voice"]
 
@@ -90,8 +90,9 @@ class VoiceInfo:
     """What one voice is."""
 
     path: Path
-    manifest: Manifest
-    encoder: GraphInfo
+    manifest: Manifest | VocoderManifest
+    encoder: GraphInfo | None
+    """None for a vocoder."""
     decoder: GraphInfo
 
     @property
@@ -112,15 +113,21 @@ def inspect_voice(path: str | os.PathLike[str]) -> VoiceInfo:
     MissingExtraError
         If onnx is not installed.
     """
+    from balacoon_tk._voice_files import read_manifest
+    from balacoon_tk.vocoder import load_vocoder
     from balacoon_tk.voice import load_voice
 
-    voice = load_voice(path)
-    manifest = voice.manifest
+    path = Path(path)
+    manifest = read_manifest(path)
+    voice = load_voice(path) if isinstance(manifest, Manifest) else load_vocoder(path)
+    encoder = None
+    if isinstance(manifest, Manifest):
+        encoder = _encoder_info(_member(path, manifest.encoder.file), manifest)
     return VoiceInfo(
-        path=voice.path,
+        path=path,
         manifest=manifest,
-        encoder=_encoder_info(_member(voice.path, manifest.encoder.file), manifest),
-        decoder=_decoder_info(_member(voice.path, manifest.decoder.file), voice),
+        encoder=encoder,
+        decoder=_decoder_info(_member(path, manifest.decoder.file), voice.decoder, manifest),
     )
 
 
@@ -160,11 +167,12 @@ def _encoder_info(file: tuple[str, bytes], manifest: Manifest) -> GraphInfo:
     return _graph_info(name, len(data), session, model, cost)
 
 
-def _decoder_info(file: tuple[str, bytes], voice: Voice) -> GraphInfo:
+def _decoder_info(
+    file: tuple[str, bytes], graph: DecoderGraph, manifest: Manifest | VocoderManifest
+) -> GraphInfo:
     name, data = file
-    model, graph = _parse(data, name), voice.decoder
+    model = _parse(data, name)
     cost = _cost_per_step(model, lambda n: _decoder_feeds(graph, n), _DECODER_FRAMES)
-    manifest = voice.manifest
     field = FieldInfo(manifest.decoder.left_context, manifest.decoder.lookahead, manifest.hop_length)
     return _graph_info(name, len(data), graph.session, model, cost, field=field, streaming=graph.streaming)
 

@@ -17,6 +17,7 @@ __all__ = [
     "FORMAT_VERSION",
     "DecoderInfo",
     "EncoderInfo",
+    "ExportStage",
     "FrontendInfo",
     "Manifest",
     "PhonemeType",
@@ -27,7 +28,10 @@ __all__ = [
 FORMAT_VERSION = 1
 """Version of voice.json that this package writes; it reads no other."""
 
-PhonemeType = Literal["espeak", "text"]
+VOCODER = "vocoder"
+"""The kind of voice that has a decoder alone; see `balacoon_tk.vocoder_manifest`."""
+
+PhonemeType = Literal["espeak", "text", "characters", "exact characters", "uroman"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,9 @@ class FrontendInfo:
     """How the voice was fed in training: which phonemes, and which ids stand for them."""
 
     phoneme_type: PhonemeType
-    """``espeak``: espeak-ng's phonemes; ``text``: the letters themselves."""
+    """``espeak``: espeak-ng's phonemes; ``text``: the letters themselves, decomposed; ``characters``:
+    those that the map knows, in lower case and composed; ``exact characters``: the same in their own case;
+    ``uroman``: as ``characters``, of text that uroman has put into Latin letters."""
     language: str
     """Name of the espeak-ng voice, such as ``en-us``."""
     phoneme_ids: Mapping[str, tuple[int, ...]]
@@ -95,6 +101,19 @@ class DecoderInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportStage:
+    """What a voice was at one point of its export, on one utterance and the machine that exported it."""
+
+    name: str
+    """``source``: as it came, in its own runtime; ``cut``: in ONNX; ``voice``: after all passes."""
+    n_bytes: int
+    rtf: float
+    """Seconds that the whole utterance took, over its own; a median, on a machine that may have been busy."""
+    max_abs_diff: float
+    """Largest difference of a sample to the source's, whole and streamed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """All of voice.json."""
 
@@ -113,10 +132,14 @@ class Manifest:
     decoder: DecoderInfo
     speakers: tuple[str, ...] = ()
     """Names in the order of their ids; empty for a voice with one speaker."""
+    gaussian_delta: float | None = None
+    """Sharpness of Gaussian upsampling, per frame squared; None if each encoding is repeated."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Where the weights come from: source file, its sha256, the exporter, the model card's words."""
     verified: Mapping[str, float] = field(default_factory=dict)
     """What was checked at export: the name of each check and the largest difference it saw."""
+    stages: tuple[ExportStage, ...] = ()
+    """What the export made of size, speed and samples, from the source on."""
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -132,15 +155,12 @@ class Manifest:
         VoiceError
             If the text isn't JSON, or a field is missing, of a wrong type or out of its range.
         """
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
-            raise VoiceError(f"voice.json is not JSON: {error}") from error
-        root = JsonFields(data, "")
-        version = root.integer("format_version", minimum=1)
-        if version != FORMAT_VERSION:
+        root = read_root(text)
+        if not root.is_null("kind"):
+            root.choice("kind", (VOCODER,))
             raise VoiceError(
-                f"format_version={version}: this version reads {FORMAT_VERSION}; export the voice again"
+                f"{root.text('name')} is a vocoder: it has no frontend and speaks no text; "
+                "`balacoon-tk resynthesize` and `load_vocoder` take it"
             )
         front, prosody = root.record("frontend"), root.record("prosody")
         encoder, decoder = root.record("encoder"), root.record("decoder")
@@ -169,19 +189,54 @@ class Manifest:
             encoder=EncoderInfo(
                 file=encoder.file_name("file"), sha256=encoder.sha256("sha256"), passes=_passes(encoder)
             ),
-            decoder=DecoderInfo(
-                file=decoder.file_name("file"),
-                sha256=decoder.sha256("sha256"),
-                left_context=decoder.integer("left_context", minimum=0),
-                lookahead=decoder.integer("lookahead", minimum=0),
-                streaming=_streaming(decoder),
-                not_streamable=decoder.optional_text("not_streamable"),
-                passes=_passes(decoder),
-            ),
+            decoder=read_decoder(decoder),
             speakers=root.distinct_texts("speakers"),
+            gaussian_delta=root.optional_positive("gaussian_delta"),
             provenance=root.text_mapping("provenance"),
             verified=root.number_mapping("verified"),
+            stages=read_stages(root),
         )
+
+
+def read_root(text: str) -> JsonFields:
+    """Parse the text and check that it is of a version that is read."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
+        raise VoiceError(f"voice.json is not JSON: {error}") from error
+    root = JsonFields(data, "")
+    version = root.integer("format_version", minimum=1)
+    if version != FORMAT_VERSION:
+        raise VoiceError(
+            f"format_version={version}: this version reads {FORMAT_VERSION}; export the voice again"
+        )
+    return root
+
+
+def read_decoder(decoder: JsonFields) -> DecoderInfo:
+    """Read what the decoder is."""
+    return DecoderInfo(
+        file=decoder.file_name("file"),
+        sha256=decoder.sha256("sha256"),
+        left_context=decoder.integer("left_context", minimum=0),
+        lookahead=decoder.integer("lookahead", minimum=0),
+        streaming=_streaming(decoder),
+        not_streamable=decoder.optional_text("not_streamable"),
+        passes=_passes(decoder),
+    )
+
+
+def read_stages(root: JsonFields) -> tuple[ExportStage, ...]:
+    """Read the stages of the export; none where an older version made the voice."""
+    return tuple(
+        ExportStage(
+            name=stage.text("name"),
+            n_bytes=stage.integer("n_bytes", minimum=0),
+            rtf=stage.number("rtf"),
+            max_abs_diff=stage.number("max_abs_diff"),
+        )
+        for stage in root.records("stages")
+    )
 
 
 def _passes(graph: JsonFields) -> tuple[str, ...]:

@@ -60,5 +60,6 @@ def prepare_sentence(
         noise_scale=settings.prosody.noise_scale,
         seed=settings.seed,
         stream=noise_stream(index, "frames"),
+        gaussian_delta=voice.manifest.gaussian_delta,
     )
     return PreparedSentence(encoded, upsampler, encoding.speaker_embedding)

@@ -119,6 +119,7 @@ def sentence_frames(tts: TTS, text: str, *, seed: int = 0, speaker: str | int | 
         noise_scale=prosody.noise_scale,
         seed=seed,
         stream=noise_stream(0, "frames"),
+        gaussian_delta=voice.manifest.gaussian_delta,
     )
 
 

@@ -341,7 +341,9 @@ def _default_voice() -> Path:
 def _make_frontend(frontend: str | Frontend, info: FrontendInfo) -> Frontend:
     if not isinstance(frontend, str):
         return frontend
-    return create_frontend(frontend, language=info.language, phoneme_type=info.phoneme_type)
+    return create_frontend(
+        frontend, language=info.language, phoneme_type=info.phoneme_type, symbols=info.phoneme_ids
+    )
 
 
 class SpeechUtterance:

@@ -1,15 +1,19 @@
-"""Phonemes to frames: repeat every encoding for its duration, and add the prior's noise.
+"""Phonemes to frames: repeat every encoding for its duration and add the prior's noise, or mix neighbours.
 
 This is the step between encoder and decoder of VITS (Kim et al., "Conditional variational autoencoder
 with adversarial learning for end-to-end text-to-speech", ICML 2021, section 2.2): with the alignment
-known, frames are drawn from the normal distribution of their phoneme. Any window of frames is written
-straight into the decoder's layout; the whole is never built.
+known, frames are drawn from the normal distribution of their phoneme. Models like FastSpeech that upsample
+by Gaussians (Lim et al., "JETS: Jointly training FastSpeech2 and HiFi-GAN for end to end text to speech",
+Interspeech 2022; Shen et al., "Non-attentive Tacotron", 2020, section 3.1) give each frame a mixture of
+the phonemes around it. Any window of frames is written straight into the decoder's layout; the whole is
+never built.
 """
 
 from __future__ import annotations
 
+import math
 import operator
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 import numpy as np
 
@@ -18,10 +22,14 @@ from balacoon_tk._typing import FloatArray, IntArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.random import check_stream, frame_noise
 
-__all__ = ["MAX_FRAMES", "Upsampler"]
+__all__ = ["GAUSSIAN_TOLERANCE", "MAX_FRAMES", "Upsampler"]
 
 MAX_FRAMES = 2**20
 """Most frames in one sentence: over three hours at 86 frames a second, so more is a broken duration."""
+
+
+GAUSSIAN_TOLERANCE = 2.0**-24
+"""Largest share of a frame that the phonemes left out of its mixture would have: half a unit of float32."""
 
 
 class Upsampler:
@@ -29,6 +37,11 @@ class Upsampler:
 
     Frame f of phoneme p is ``encodings[p] + noise[f] * exp(log_scales[p]) * noise_scale``, where the noise
     depends on (seed, stream, f, channel) alone: a window always equals the slice of the whole, bit for bit.
+
+    With `gaussian_delta`, frame f is ``sum(w[p] * encodings[p])`` instead, where the weights are the softmax
+    over all phonemes of ``-gaussian_delta * (f - centre[p])**2``, ``centre[p]`` being the middle of p.
+    Phonemes that have together at most `GAUSSIAN_TOLERANCE` of the weight are left out: a frame so takes as
+    long in a long sentence as in a short one, and again a window is the slice of the whole.
 
     Parameters
     ----------
@@ -42,6 +55,8 @@ class Upsampler:
         Factor on the standard deviation, >= 0. At 0 the frames are exact copies of the encodings.
     seed, stream : int
         Choose the noise; see `balacoon_tk.random`.
+    gaussian_delta : float, optional
+        Sharpness of Gaussian upsampling, > 0, per frame squared; 0.1 in JETS. It goes without `log_scales`.
 
     Attributes
     ----------
@@ -74,6 +89,7 @@ class Upsampler:
         noise_scale: float = 0.0,
         seed: int = 0,
         stream: int = 0,
+        gaussian_delta: float | None = None,
     ) -> None:
         self._encodings = _checked_matrix("encodings", encodings)
         self.n_phonemes, self.n_channels = self._encodings.shape
@@ -85,6 +101,16 @@ class Upsampler:
         if not (noise_scale >= 0 and np.isfinite(noise_scale)):
             raise ParameterError(f"noise_scale={noise_scale} must be finite and >= 0")
         self._scales = None if log_scales is None else self._noise_scales(log_scales, noise_scale)
+        self._delta = gaussian_delta
+        if gaussian_delta is not None:
+            if not 0 < gaussian_delta < math.inf:
+                raise ParameterError(f"gaussian_delta={gaussian_delta} must be finite and > 0")
+            if log_scales is not None:
+                raise ParameterError("log_scales must be None with gaussian_delta: its frames are not drawn")
+            durations = np.diff(self.phoneme_starts)
+            self._centres = self.phoneme_starts[:-1] + durations / 2
+            # Beyond this a weight is less than the tolerance's share of one phoneme, the largest being 1.
+            self._cutoff = math.log(max(1, self.n_phonemes) / GAUSSIAN_TOLERANCE)
 
     def window(self, start: int, stop: int, out: FloatArray | None = None) -> FloatArray:
         """Return the frames [start, stop) in the decoder's layout.
@@ -117,6 +143,14 @@ class Upsampler:
         else:
             _check_out(out, shape)
         if start == stop:
+            return out
+        if self._delta is not None:
+            # The last phoneme whose middle is before `start`, or the first one.
+            nearest = max(0, bisect_left(self._centres, start) - 1)
+            weights = np.empty(self.n_phonemes)
+            _upsampler.expand_gaussian(
+                self._encodings, self._centres, self._delta, self._cutoff, nearest, start, weights, out
+            )
             return out
         noise = None
         if self._scales is not None:

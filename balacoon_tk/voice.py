@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import operator
 import os
-import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
-
-import numpy as np
 
 from balacoon_tk._background import Background
 from balacoon_tk._typing import AnyArray, FloatArray
-from balacoon_tk.chunking import push_schedule
-from balacoon_tk.contract import check_decoder, check_encoder, check_run
-from balacoon_tk.decoder import Decoder, DecoderGraph, Strategy, open_decoder
+from balacoon_tk._voice_files import MANIFEST_FILE, check_place, read_graph, read_manifest_text
+from balacoon_tk.contract import check_decoder, check_decoder_run, check_encoder, check_encoder_run
+from balacoon_tk.decoder import Decoder, DecoderGraph, Strategy
 from balacoon_tk.encoder import Encoder
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
-from balacoon_tk.manifest import DecoderInfo, EncoderInfo, Manifest
+from balacoon_tk.manifest import Manifest
+from balacoon_tk.rendering import Renderer
 from balacoon_tk.upsampler import Upsampler
 
 __all__ = ["MANIFEST_FILE", "Voice", "load_voice", "read_manifest"]
 
-MANIFEST_FILE = "voice.json"
-
 _N_NAMED_SPEAKERS = 10  # an error names this many of the speakers there are
-
-_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-"""What zipfile raises for a member that is cut, altered, encrypted or packed in an unknown way."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,10 +36,14 @@ class Voice:
     """Threads that one run of a graph may use; None is ONNX Runtime's own choice."""
 
     @property
+    def renderer(self) -> Renderer:
+        """Its decoder, and the ways in which it can be run."""
+        return Renderer(self.manifest.name, self.manifest.decoder, self.decoder, self.manifest.hop_length)
+
+    @property
     def strategies(self) -> tuple[Strategy, ...]:
         """The ways in which its decoder can be run."""
-        exact: tuple[Strategy, ...] = ("full", "overlap")
-        return exact if self.manifest.decoder.streaming is None else (*exact, "stateful")
+        return self.renderer.strategies
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -89,34 +81,11 @@ class Voice:
         ParameterError
             If there is no such strategy, or the decoder can't do it.
         """
-        if strategy in self.strategies:
-            return strategy
-        reason = self.manifest.decoder.not_streamable or "the voice was exported without it"
-        if strategy == "stateful":
-            raise ParameterError(
-                f"strategy='stateful': the decoder of {self.manifest.name} can't be streamed "
-                f"exactly: {reason}; 'overlap' and 'full' work"
-            )
-        if strategy is not None:
-            raise ParameterError(f"strategy={strategy!r} must be one of {', '.join(self.strategies)}")
-        if "stateful" in self.strategies:
-            return "stateful"
-        warnings.warn(
-            f"{self.manifest.name} is streamed with strategy='overlap': its decoder can't be streamed "
-            f"exactly: {reason}",
-            stacklevel=3,
-        )
-        return "overlap"
+        return self.renderer.choose_strategy(strategy)
 
     def open_decoder(self, strategy: Strategy) -> Decoder:
         """Open a decoder for one sentence; it holds the stream's state and none of the weights."""
-        return open_decoder(
-            strategy,
-            self.decoder,
-            left_context=self.manifest.decoder.left_context,
-            lookahead=self.manifest.decoder.lookahead,
-            hop_length=self.manifest.hop_length,
-        )
+        return self.renderer.open(strategy)
 
     def decode(
         self,
@@ -137,28 +106,20 @@ class Voice:
         chunk_frames : sequence of int
             Frames of audio in a chunk; the last number repeats.
 
-        Yields
-        ------
-        ndarray of shape (n_samples,), float32
+        Returns
+        -------
+        iterator of ndarray of shape (n_samples,), float32
             Never empty; in all ``n_frames * hop_length`` samples.
 
         Raises
         ------
         ModelError
-            If the decoder fails or gives samples that are not finite.
+            In the iteration, if the decoder fails or gives samples that are not finite.
         """
-        decoder = self.open_decoder(strategy)
         constant: dict[str, AnyArray] = {}
         if speaker_embedding is not None and "speaker_embedding" in self.decoder.inputs:
             constant["speaker_embedding"] = speaker_embedding
-        lag_frames = math.ceil(decoder.lag_samples / decoder.hop_length)
-        for push in push_schedule(upsampler.n_frames, chunk_frames, lag_frames=lag_frames):
-            frames = upsampler.window(push.start, push.stop)[np.newaxis]
-            samples = cast(FloatArray, decoder.push({"frames": frames, **constant}, push.last)).reshape(-1)
-            if not np.isfinite(samples).all():
-                raise ModelError(f"the decoder made NaN or infinity of the frames to {push.stop}")
-            if samples.size:
-                yield samples
+        return self.renderer.render(upsampler, strategy, chunk_frames, constant=constant)
 
     def _find_speaker(self, speaker: str | int) -> int | None:
         if isinstance(speaker, str) and speaker in self.speakers:
@@ -206,11 +167,9 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         If there is no voice, or its voice.json is damaged; the message names the field.
     """
     voice_path = Path(path)
-    _check_place(voice_path)
+    check_place(voice_path)
     try:
-        return Manifest.from_json(_read(voice_path, MANIFEST_FILE).decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise VoiceError(f"{voice_path}: {MANIFEST_FILE} is not UTF-8: {error}") from error
+        return Manifest.from_json(read_manifest_text(voice_path))
     except ModelError as error:
         raise VoiceError(f"{voice_path}: {error}") from error
 
@@ -225,15 +184,22 @@ def _load(path: Path, manifest: Manifest, n_threads: int | None) -> Voice:
         loading.wait()
     decoder = loading.result()
     try:
-        check_decoder(decoder, encoder, manifest)
+        check_decoder(decoder, manifest, has_speaker_embedding=encoder.has_speaker_embedding)
     except ModelError as error:
         raise VoiceError(f"{manifest.decoder.file}: {error}") from error
-    check_run(encoder, decoder, manifest, n_symbols=n_symbols)
+    try:
+        encoding = check_encoder_run(encoder, manifest, n_symbols=n_symbols)
+    except ModelError as error:
+        raise VoiceError(f"{manifest.encoder.file}: {error}") from error
+    try:
+        check_decoder_run(decoder, manifest, speaker_embedding=encoding.speaker_embedding)
+    except (ModelError, ParameterError) as error:
+        raise VoiceError(f"{manifest.decoder.file}: {error}") from error
     return Voice(path, manifest, encoder, decoder, n_threads)
 
 
 def _load_encoder(path: Path, manifest: Manifest, n_threads: int | None, *, n_symbols: int) -> Encoder:
-    model = _read_graph(path, manifest.encoder)
+    model = read_graph(path, manifest.encoder)
     try:
         encoder = Encoder(model, n_symbols=n_symbols, n_threads=n_threads)
         check_encoder(encoder, manifest)
@@ -243,46 +209,8 @@ def _load_encoder(path: Path, manifest: Manifest, n_threads: int | None, *, n_sy
 
 
 def _load_decoder(path: Path, manifest: Manifest, n_threads: int | None) -> DecoderGraph:
-    model = _read_graph(path, manifest.decoder)
+    model = read_graph(path, manifest.decoder)
     try:
         return DecoderGraph(model, n_threads=n_threads)
     except ModelError as error:
         raise VoiceError(f"{manifest.decoder.file}: {error}") from error
-
-
-def _check_place(path: Path) -> None:
-    """Say what the path is instead of a voice."""
-    if not path.exists():
-        raise VoiceError(f"{path}: no such voice folder or .addon file")
-    if path.is_dir():
-        if not (path / MANIFEST_FILE).is_file():
-            raise VoiceError(f"{path}: not a voice folder: there is no {MANIFEST_FILE} in it")
-    elif path.suffix.lower() == ".onnx":
-        raise VoiceError(f"{path}: not a voice; export it first: balacoon-tk export {path.name} -o DIR")
-    elif not zipfile.is_zipfile(path):
-        raise VoiceError(f"{path}: neither a voice folder nor an undamaged .addon file")
-
-
-def _read(path: Path, name: str) -> bytes:
-    try:
-        if path.is_dir():
-            return (path / name).read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
-    except (FileNotFoundError, KeyError):
-        raise VoiceError(f"{name} is missing") from None
-    except OSError as error:
-        raise VoiceError(f"{name} can't be read: {error}") from error
-    except _DAMAGED_ZIP as error:
-        raise VoiceError(f"{name} is damaged: {error}") from error
-
-
-def _read_graph(path: Path, info: EncoderInfo | DecoderInfo) -> bytes:
-    model = _read(path, info.file)
-    sha256 = hashlib.sha256(model).hexdigest()
-    if sha256 != info.sha256:
-        raise VoiceError(
-            f"{info.file} is damaged or another file: its sha256 {sha256[:12]}… "
-            f"is not {info.sha256[:12]}…, as {MANIFEST_FILE} says"
-        )
-    return model

@@ -9,7 +9,7 @@ except ImportError as _error:
     raise MissingExtraError("balacoon_tk.export", extra="export") from _error
 
 from balacoon_tk.export.graph.errors import NotStreamableError
-from balacoon_tk.export.pipeline import export_voice
+from balacoon_tk.export.pipeline import export_decoder, export_trained, export_voice
 from balacoon_tk.export.streaming import make_streaming
 
-__all__ = ["NotStreamableError", "export_voice", "make_streaming"]
+__all__ = ["NotStreamableError", "export_decoder", "export_trained", "export_voice", "make_streaming"]

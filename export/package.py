@@ -13,17 +13,16 @@ late, it finds the first one's voice; no lock is held, so none can be left behin
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
-from balacoon_tk.errors import ParameterError, VoiceError
-from balacoon_tk.manifest import Manifest
+from balacoon_tk.errors import ParameterError
 from balacoon_tk.voice import MANIFEST_FILE
 
 __all__ = ["ADDON_SUFFIX", "check_target", "install"]
@@ -183,20 +182,22 @@ def _is_taken(target: Path, files: Mapping[str, bytes]) -> bool:
     """
     if not target.exists():
         return False
-    with suppress(OSError, KeyError, VoiceError, zipfile.BadZipFile):
+    with suppress(OSError, KeyError, ValueError, AttributeError, zipfile.BadZipFile):
         if target.is_dir():
             text = (target / MANIFEST_FILE).read_bytes()
         else:
             with zipfile.ZipFile(target) as archive:
                 text = archive.read(MANIFEST_FILE)
-        there, ours = (_without_checks(data) for data in (text, files[MANIFEST_FILE]))
+        there, ours = (_without_measurements(data) for data in (text, files[MANIFEST_FILE]))
         if there == ours:
             return True
     raise ParameterError(f"out={str(target)!r} was taken by something else during the export")
 
 
-def _without_checks(manifest: bytes) -> Manifest:
-    return replace(Manifest.from_json(manifest.decode("utf-8", errors="replace")), verified={})
+def _without_measurements(manifest: bytes) -> dict[str, object]:
+    """Return what two exports of the same source must have in common."""
+    data = json.loads(manifest)
+    return {name: value for name, value in data.items() if name not in ("verified", "stages")}
 
 
 def _sync(folder: Path) -> None:

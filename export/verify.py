@@ -12,14 +12,24 @@ import onnx
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.graph.receptive_field import ReceptiveField
-from balacoon_tk.export.sources.source import Reference, SourceVoice
+from balacoon_tk.export.sources.source import NoisyReference, Reference, SourceVocoder, SourceVoice
 from balacoon_tk.session import Session
 
-__all__ = ["MAX_ABS_DIFF", "Moved", "perturb", "verify_receptive_field", "verify_split"]
+__all__ = [
+    "MAX_ABS_DIFF",
+    "Moved",
+    "Split",
+    "draw_phoneme_ids",
+    "perturb",
+    "verify_receptive_field",
+    "verify_split",
+    "verify_vocoder",
+]
 
 MAX_ABS_DIFF = 1e-4
 """Largest difference of samples to the trained model's that is put down to floating point."""
 
+_VOCODER_SIZES = (5, 13, 50, 200)
 _SIZES = (1, 2, 13, 50, 200)
 _SIZES_WITH_NOISE = (1, 13, 50)
 _SIZE_FOR_OTHERS = 13
@@ -48,7 +58,7 @@ def verify_split(
     """Compare encoder, expansion and decoder to the trained model.
 
     Random sequences of the voice's own phonemes, from one to 200 of them, are synthesized by both:
-    without noise by the trained model untouched, and with noise by the trained model with the
+    without noise by the trained model untouched, and, if it draws noise, by the trained model with the
     same noise given to it.
 
     Parameters
@@ -69,10 +79,12 @@ def verify_split(
     ModelError
         If durations differ, or samples differ by more than `MAX_ABS_DIFF`.
     """
-    split = _Split(voice)
+    split = Split(voice)
     rng = np.random.default_rng(seed)
-    worst = {"durations": 0.0, "samples_without_noise": 0.0, "samples_with_noise": 0.0}
-    cases = _cases(voice.n_speakers)
+    worst = {"durations": 0.0, "samples_without_noise": 0.0}
+    if split.draws_noise:
+        worst["samples_with_noise"] = 0.0
+    cases = [case for case in _cases(voice.n_speakers) if split.draws_noise or not case.noise]
     for k, case in enumerate(cases):
         if progress is not None:
             progress(k / len(cases))
@@ -93,12 +105,10 @@ def _cases(n_speakers: int) -> list[_Case]:
     return cases + [_Case(_SIZE_FOR_OTHERS, k, 1.0, noise) for k in others for noise in (0.0, _NOISE)]
 
 
-def _verify_case(case: _Case, voice: SourceVoice, split: _Split, rng: np.random.Generator) -> float:
+def _verify_case(case: _Case, voice: SourceVoice, split: Split, rng: np.random.Generator) -> float:
     """Draw phonemes and noise, and compare; draw again where a duration is on the edge of two numbers."""
-    symbols = [np.array(ids, np.int64) for ids in voice.facts.frontend.phoneme_ids.values()]
     for _ in range(_N_DRAWS):
-        chosen = rng.integers(len(symbols), size=case.n_phonemes)
-        ids = np.concatenate([symbols[k] for k in chosen])[: case.n_phonemes]
+        ids = draw_phoneme_ids(voice, case.n_phonemes, rng)
         noise = rng.standard_normal((1, 2, len(ids))).astype(np.float32) * np.float32(case.noise)
         outputs = split.encode(ids, case, noise)
         shape = (1, voice.n_channels, int(outputs["durations"].sum()))
@@ -109,6 +119,8 @@ def _verify_case(case: _Case, voice: SourceVoice, split: _Split, rng: np.random.
             )
             return _difference(split.decode(outputs, frame_noise * np.float32(case.noise)), theirs)
         except ModelError as error:
+            if not isinstance(voice.reference, NoisyReference):
+                raise ModelError(f"the split voice differs from the trained one: {error} ({case})") from error
             exact = voice.reference.exact_durations(
                 ids, speaker_id=case.speaker_id, length_scale=case.length_scale, duration_noise=noise
             )
@@ -129,6 +141,8 @@ def _reference_samples(
 ) -> FloatArray:
     if not case.noise:
         return reference.run(ids, speaker_id=case.speaker_id, length_scale=case.length_scale)
+    if not isinstance(reference, NoisyReference):
+        raise ModelError("the encoder draws noise, and the reference has no run_with_noise")
     samples, exact = reference.run_with_noise(
         ids,
         speaker_id=case.speaker_id,
@@ -153,13 +167,33 @@ def _difference(ours: FloatArray, theirs: FloatArray) -> float:
     return difference
 
 
-class _Split:
-    """The two graphs of a voice, and the expansion between them in its plainest form."""
+def draw_phoneme_ids(voice: SourceVoice, n_phonemes: int, rng: np.random.Generator) -> IntArray:
+    """Return ids of symbols that the voice has, any of them after any other."""
+    symbols = [np.array(ids, np.int64) for ids in voice.facts.frontend.phoneme_ids.values()]
+    chosen = rng.integers(len(symbols), size=n_phonemes)
+    return np.concatenate([symbols[k] for k in chosen])[:n_phonemes]
+
+
+class Split:
+    """The two graphs of a voice, and the expansion between them in its plainest form.
+
+    Parameters
+    ----------
+    voice : SourceVoice
+
+    Attributes
+    ----------
+    draws_noise : bool
+        Whether the durations or the frames depend on noise.
+    """
 
     def __init__(self, voice: SourceVoice) -> None:
         self._encoder, self._decoder = Session(voice.encoder), Session(voice.decoder)
+        self._gaussian_delta = voice.gaussian_delta
+        self.draws_noise = "duration_noise" in self._encoder.inputs or "log_scales" in self._encoder.outputs
 
     def encode(self, ids: IntArray, case: _Case, duration_noise: FloatArray) -> dict[str, AnyArray]:
+        """Return the encoder's outputs."""
         feeds: dict[str, AnyArray] = {
             "phoneme_ids": ids[None],
             "length_scale": np.array([case.length_scale], np.float32),
@@ -169,35 +203,87 @@ class _Split:
         return self._encoder.run({name: feeds[name] for name in self._encoder.inputs})
 
     def frames(self, outputs: Mapping[str, AnyArray], noise: FloatArray) -> dict[str, AnyArray]:
-        mean, log_scale = (
-            np.repeat(outputs[name][0], outputs["durations"][0], axis=0).T[None]
-            for name in ("encodings", "log_scales")
-        )
-        feeds = {"frames": np.ascontiguousarray(mean + noise * np.exp(log_scale))}
+        """Return the decoder's inputs; `noise` is (1, n_channels, n_frames), scaled already."""
+        encodings, durations = outputs["encodings"][0], outputs["durations"][0]
+        if self._gaussian_delta is None:
+            frames = np.repeat(encodings, durations, axis=0)
+        else:
+            frames = _gaussian(encodings, durations, self._gaussian_delta)
+        if "log_scales" in outputs:
+            frames = frames + noise[0].T * np.exp(np.repeat(outputs["log_scales"][0], durations, axis=0))
+        feeds = {"frames": np.ascontiguousarray(frames.T[None])}
         if "speaker_embedding" in self._decoder.inputs:
             feeds["speaker_embedding"] = outputs["speaker_embedding"]
         return feeds
 
+    def quiet_frames(self, ids: IntArray) -> dict[str, AnyArray]:
+        """Return the decoder's inputs for a sequence said by the first speaker, without noise."""
+        outputs = self.encode(ids, _Case(len(ids), 0, 1.0, 0.0), np.zeros((1, 2, len(ids)), np.float32))
+        return self.frames(outputs, np.zeros((1, 1, 1), np.float32))
+
     def decode(self, outputs: Mapping[str, AnyArray], noise: FloatArray) -> FloatArray:
-        samples: FloatArray = self._decoder.run(self.frames(outputs, noise))["samples"].reshape(-1)
+        """Return the samples of what the encoder gave."""
+        return self.decode_frames(self.frames(outputs, noise))
+
+    def decode_frames(self, feeds: Mapping[str, AnyArray]) -> FloatArray:
+        """Run the decoder on its inputs."""
+        samples: FloatArray = self._decoder.run(feeds)["samples"].reshape(-1)
         return samples
+
+
+def _gaussian(encodings: FloatArray, durations: IntArray, delta: float) -> FloatArray:
+    """Mix encodings by the full softmax of ``-delta * (frame - centre)**2``, as it is trained."""
+    centres = np.cumsum(durations) - durations / 2
+    energies = -delta * (np.arange(durations.sum())[:, None] - centres) ** 2
+    weights = np.exp(energies - energies.max(axis=1, keepdims=True, initial=-np.inf))
+    mixed: FloatArray = ((weights / weights.sum(axis=1, keepdims=True)) @ encodings).astype(np.float32)
+    return mixed
 
 
 def trained_frames(voice: SourceVoice, *, seed: int = 0) -> list[dict[str, AnyArray]]:
     """Return a decoder's inputs as the voice's own encoder makes them, for some speakers in turn."""
-    split = _Split(voice)
+    split = Split(voice)
     rng = np.random.default_rng(seed)
-    symbols = [np.array(ids, np.int64) for ids in voice.facts.frontend.phoneme_ids.values()]
     utterances = []
     for speaker_id in _some_speakers(voice.n_speakers):
         case = _Case(_SIZE_FOR_OTHERS, speaker_id, 1.0, _NOISE)
-        ids = np.concatenate([symbols[k] for k in rng.integers(len(symbols), size=case.n_phonemes)])
+        ids = draw_phoneme_ids(voice, case.n_phonemes, rng)
         noise = rng.standard_normal((1, 2, len(ids))).astype(np.float32) * np.float32(case.noise)
         outputs = split.encode(ids, case, noise)
         shape = (1, voice.n_channels, int(outputs["durations"].sum()))
         frame_noise = rng.standard_normal(shape).astype(np.float32) * np.float32(case.noise)
         utterances.append(split.frames(outputs, frame_noise))
     return utterances
+
+
+def verify_vocoder(
+    vocoder: SourceVocoder, field: ReceptiveField, *, progress: Callable[[float], None] | None = None
+) -> dict[str, float]:
+    """Compare a vocoder's graph to the trained model, on frames such as it was trained on.
+
+    Returns
+    -------
+    dict of str to float
+        The name of the check and the largest difference that it saw.
+
+    Raises
+    ------
+    ModelError
+        If the trained model fails, or samples differ by more than `MAX_ABS_DIFF` or in their number.
+    """
+    decoder = Session(vocoder.decoder)
+    worst = 0.0
+    for k, n_frames in enumerate(_VOCODER_SIZES):
+        if progress is not None:
+            progress(k / len(_VOCODER_SIZES))
+        frames = vocoder.draw_frames(n_frames, n_frames)
+        theirs = vocoder.reference(frames)
+        if theirs.size != n_frames * field.hop_length:
+            raise ModelError(
+                f"{n_frames} frames give {theirs.size} samples: must be {field.hop_length} for each"
+            )
+        worst = max(worst, _difference(decoder.run({"frames": frames})["samples"].reshape(-1), theirs))
+    return {"samples": worst}
 
 
 @dataclass(frozen=True, slots=True)

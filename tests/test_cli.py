@@ -58,11 +58,13 @@ def assert_one_line_error(result, message, status=1):
 def test_help_lists_every_command(cli):
     result = cli("--help")
     assert result.status == 0
-    for name in ("synthesize", "compare", "evaluate", "export", "inspect", "bench"):
+    for name in ("synthesize", "compare", "evaluate", "export", "resynthesize", "inspect", "bench"):
         assert name in result.out.decode()
 
 
-@pytest.mark.parametrize("command", ["synthesize", "compare", "evaluate", "export", "inspect", "bench"])
+@pytest.mark.parametrize(
+    "command", ["synthesize", "compare", "evaluate", "export", "resynthesize", "inspect", "bench"]
+)
 def test_every_command_explains_itself(cli, command):
     result = cli(command, "--help")
     assert result.status == 0

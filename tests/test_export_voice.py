@@ -246,11 +246,13 @@ def test_options_go_into_the_manifest_and_progress_goes_up(tmp_path):
 def test_an_addon_holds_what_the_folder_holds(plain, exported, tmp_path):
     addon = export_voice(plain, tmp_path / "tiny.addon")
     assert addon.is_file()
-    assert load_voice(addon, n_threads=1).manifest == load_voice(exported, n_threads=1).manifest
+    there, here = (load_voice(path, n_threads=1).manifest for path in (addon, exported))
+    assert replace(there, stages=here.stages) == here  # which say how long it took
     with zipfile.ZipFile(addon) as archive:
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
-        names = {path.name: path.read_bytes() for path in exported.iterdir()}
-        assert {name: archive.read(name) for name in archive.namelist()} == names
+        assert set(archive.namelist()) == {path.name for path in exported.iterdir()}
+        for path in exported.glob("*.onnx"):
+            assert archive.read(path.name) == path.read_bytes()
 
 
 @pytest.mark.parametrize("speakers", [["ann"], ["ann", "ann"], ["ann", "bea", "cay"]])
@@ -415,11 +417,11 @@ def test_a_file_that_is_no_onnx_is_named(plain, tmp_path):
     [
         ("nowhere.onnx", "nowhere.onnx: no such file"),
         ("folder.onnx", "folder.onnx: no such file"),
-        ("voice.pt", "voice.pt: not a kind of trained voice that can be exported"),
+        ("voice.bin", "voice.bin: not a kind of trained model that can be exported; .* --list"),
     ],
 )
 def test_a_path_that_is_no_voice_is_named(tmp_path, name, message):
-    (tmp_path / "voice.pt").write_bytes(b"PK")
+    (tmp_path / "voice.bin").write_bytes(b"PK")
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(ModelError, match=message):
         export_voice(tmp_path / name, tmp_path / "out")

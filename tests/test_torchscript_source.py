@@ -1,14 +1,21 @@
 """Vocoders from torch: what comes out is the same, what can't be the same says so."""
 
+import json
 import sys
 import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from balacoon_tk.cli import main
 from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError
+from balacoon_tk.export import export_decoder, export_voice
 from balacoon_tk.export.sources.torchscript import export_vocoder
+from balacoon_tk.mel import MelInfo
 from balacoon_tk.session import Session
+from balacoon_tk.vocoder import load_vocoder
 
 torch = pytest.importorskip("torch", reason='needs pip install "balacoon_tk[export]"')
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -129,3 +136,72 @@ def test_without_torch_the_extra_is_named(module, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"balacoon_tk\[export\]"):
         export_vocoder(module)
+
+
+# --- as voices ---------------------------------------------------------------------------------------
+
+
+MEL = MelInfo(n_fft=16, win_length=16, hop_length=4, n_mels=N_MELS, f_min=0.0, f_max=500.0)
+
+
+def decoded(folder, frames):
+    vocoder = load_vocoder(folder, n_threads=1)
+    return np.concatenate([chunk.samples for chunk in vocoder.decode(frames, chunk_frames=6)])
+
+
+def test_a_module_becomes_a_vocoder_that_streams(module, tmp_path):
+    folder = export_decoder(module, FRAMES[0], tmp_path / "out", sample_rate=1000, mel=MEL, license="CC0-1.0")
+    manifest = load_vocoder(folder, n_threads=1).manifest
+    assert (manifest.name, manifest.license, manifest.mel) == ("Vocoder", "CC0-1.0", MEL)
+    assert [stage.name for stage in manifest.stages] == ["source", "cut", "voice"]
+    assert manifest.decoder.streaming is not None
+    np.testing.assert_allclose(decoded(folder, FRAMES[0]), in_torch(module)[0, 0], rtol=0, atol=1e-6)
+
+
+def test_a_torchscript_file_becomes_a_vocoder_from_the_command_line(module, tmp_path, capsys):
+    torch.jit.script(module.eval()).save(tmp_path / "tiny.ts")
+    (tmp_path / "tiny.ts.json").write_text(json.dumps({"sample_rate": 1000, "mel": asdict(MEL)}))
+    assert main(["export", str(tmp_path / "tiny.ts"), "-o", str(tmp_path / "out.addon")]) == 0
+    assert "largest difference" in capsys.readouterr().out
+    samples = decoded(tmp_path / "out.addon", FRAMES[0])
+    np.testing.assert_allclose(samples, in_torch(module)[0, 0], rtol=0, atol=1e-6)
+
+
+def test_every_kind_of_source_is_listed(capsys):
+    assert main(["export", "--list"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == ["hf_vits", "kokoro", "onnx_vocoder", "piper_onnx", "torchscript"]
+
+
+class RunsCode:
+    """What a hostile pickle is: reading it calls a function."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("code-has-run"),))
+
+
+def test_a_checkpoint_is_not_unpickled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"generator": RunsCode()}, tmp_path / "g_02500000.pth")
+    with pytest.raises(ModelError, match=r"pth: not TorchScript\. A checkpoint is a pickle.*export_decoder"):
+        export_voice(tmp_path / "g_02500000.pth", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g_02500000.pth"]
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (FRAMES, r"example_frames of shape \(1, 5, 33\), float32 must be \(n_channels, n_frames\)"),
+        (FRAMES[0, :, :0], "not empty"),
+        (FRAMES[0].astype(np.float64), "float64 must be"),
+    ],
+)
+def test_example_frames_that_do_not_fit_are_refused(module, tmp_path, example, message):
+    with pytest.raises(ParameterError, match=message):
+        export_decoder(module, example, tmp_path / "out", sample_rate=1000)
+
+
+def test_a_mel_of_another_hop_is_refused(module, tmp_path):
+    with pytest.raises(ModelError, match=r"mel\.hop_length=8 must be 4"):
+        mel = replace(MEL, hop_length=8)
+        export_decoder(module, FRAMES[0], tmp_path / "out", sample_rate=1000, mel=mel)

@@ -26,7 +26,7 @@ def durations_of(n_frames, n_phonemes):
 
 
 def test_public_names_are_pinned():
-    assert upsampler.__all__ == ["MAX_FRAMES", "Upsampler"]
+    assert upsampler.__all__ == ["GAUSSIAN_TOLERANCE", "MAX_FRAMES", "Upsampler"]
 
 
 @pytest.mark.parametrize("n_channels", [1, 3, 16, 63, 64, 65, 192])
@@ -155,6 +155,57 @@ def test_windows_from_many_threads_are_the_same():
         assert all(np.array_equal(w, expected[:, i : i + 37]) for i, w in enumerate(windows))
 
 
+# --- Gaussian upsampling -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_channels", [1, 63, 64, 65, 192])
+@pytest.mark.parametrize("n_frames", SIZES)
+@pytest.mark.parametrize("delta", [0.001, 0.1, 5.0])
+def test_gaussian_frames_are_those_of_the_full_softmax(n_frames, n_channels, delta):
+    encodings, _, durations = sentence(durations_of(n_frames, 31), n_channels)
+    frames = Upsampler(encodings, durations, gaussian_delta=delta).window(0, n_frames)
+    assert frames.shape == (n_channels, n_frames)
+    expected = reference.expand_gaussian(encodings, durations, delta)
+    np.testing.assert_allclose(frames, expected, rtol=0, atol=2e-6)
+
+
+def test_what_is_left_out_of_a_mixture_is_within_the_tolerance():
+    """A phoneme so loud that its smallest share shows: all shares of it that are left out together."""
+    durations = np.full(400, 2)
+    for loud in (0, 7, 200, 399):
+        encodings = np.zeros((400, 1), np.float32)
+        encodings[loud] = 1.0
+        frames = Upsampler(encodings, durations, gaussian_delta=0.1).window(0, 800)
+        full = reference.expand_gaussian(encodings, durations, 0.1)
+        left_out = (frames == 0) & (full > 0)
+        assert left_out.any()
+        assert full[left_out].max() * len(durations) <= upsampler.GAUSSIAN_TOLERANCE
+        assert (frames[~left_out] > 0).any()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 9), max_size=30), st.integers(1, 70), st.sampled_from([0.01, 0.1, 3.0]), st.data()
+)
+def test_any_gaussian_window_is_the_slice_of_the_whole(durations, n_channels, delta, data):
+    encodings, _, durations = sentence(durations, n_channels)
+    whole = Upsampler(encodings, durations, gaussian_delta=delta)
+    start = data.draw(st.integers(0, whole.n_frames))
+    stop = data.draw(st.integers(start, whole.n_frames))
+    window = whole.window(start, stop)
+    assert np.array_equal(window, whole.window(0, whole.n_frames)[:, start:stop])
+
+
+def test_a_sharp_gaussian_copies_the_nearest_encoding():
+    encodings, _, durations = sentence([3, 5, 1, 7], 4)
+    frames = Upsampler(encodings, durations, gaussian_delta=1e6).window(0, 16)
+    centres = np.cumsum(durations) - durations / 2
+    distances = np.abs(np.arange(16)[:, None] - centres)
+    clear = np.sort(distances, axis=1)[:, 0] < np.sort(distances, axis=1)[:, 1]  # no two are as near
+    assert clear.sum() > 12
+    assert np.array_equal(frames[:, clear], encodings[distances.argmin(axis=1)[clear]].T)
+
+
 ENCODINGS, LOG_SCALES, DURATIONS = sentence([2, 3, 1, 4], 5)
 
 
@@ -205,6 +256,10 @@ def changed(array, index, value):
         ({"noise_scale": np.inf, "log_scales": None}, "noise_scale=inf must be"),
         ({"seed": -1}, "seed=-1 must be in"),
         ({"stream": 2**32}, "stream=4294967296 must be in"),
+        ({"gaussian_delta": 0.1}, "log_scales must be None with gaussian_delta"),
+        ({"gaussian_delta": 0.0, "log_scales": None}, "gaussian_delta=0.0 must be finite and > 0"),
+        ({"gaussian_delta": np.inf, "log_scales": None}, "gaussian_delta=inf must be finite and > 0"),
+        ({"gaussian_delta": np.nan, "log_scales": None}, "gaussian_delta=nan must be finite and > 0"),
     ],
 )
 def test_wrong_input_is_refused(arguments, message):

@@ -1,9 +1,11 @@
 """Export a trained voice, so that it can be run and streamed.
 
-The graph is split into an encoder and a decoder, checked against the original, and put into DIR with a
-voice.json that says what it is. If anything fails, nothing is left behind.
+The model is split into an encoder and a decoder (a vocoder has a decoder alone), checked against the
+original in its own runtime, and put into DIR with a voice.json that says what it is. If anything fails,
+nothing is left behind.
 
   balacoon-tk export en_US-joe-medium.onnx -o voices/joe
+  balacoon-tk export hifigan.ts --config hifigan.json -o voices/hifigan
   balacoon-tk export --list
 """
 
@@ -23,7 +25,10 @@ HELP = "make a voice folder of a trained model"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the source and where its voice goes."""
     parser.add_argument(
-        "source", nargs="?", metavar="VOICE", help="trained model, such as the .onnx file of a Piper voice"
+        "source",
+        nargs="?",
+        metavar="VOICE",
+        help="trained model: a file or a folder (--list says of which kinds)",
     )
     parser.add_argument(
         "-o", "--output", metavar="DIR", help="folder of the exported voice, or a file ending in .addon"
@@ -61,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         progress=lambda what, share: line.bar(share, what),
     )
     line.close()
-    print(_summary(Path(args.source), folder))
+    print(_summary(folder))
 
 
 def _print_sources() -> None:
@@ -73,16 +78,17 @@ def _print_sources() -> None:
         print(f"{name:<16} {first_line}")
 
 
-def _summary(source: Path, target: Path) -> str:
-    from balacoon_tk.voice import load_voice
+def _summary(target: Path) -> str:
+    from balacoon_tk._voice_files import read_manifest
+    from balacoon_tk.manifest import Manifest
 
-    manifest = load_voice(target).manifest
+    manifest = read_manifest(target)
     decoder = manifest.decoder
-    rows = [
-        ("voice", f"{manifest.name}, {manifest.language}, {manifest.license}"),
-        ("written to", str(target)),
-        ("size", f"{_size(target)}, of {_size(source)}"),
-        ("speakers", str(len(manifest.speakers) or 1)),
+    rows = [("voice", f"{manifest.name}, {manifest.license}"), ("written to", str(target))]
+    if isinstance(manifest, Manifest):
+        rows[0] = ("voice", f"{manifest.name}, {manifest.language}, {manifest.license}")
+        rows.append(("speakers", str(len(manifest.speakers) or 1)))
+    rows += [
         ("sample rate", f"{manifest.sample_rate} Hz"),
         ("receptive field", f"{decoder.left_context} + 1 + {decoder.lookahead} frames"),
     ]
@@ -93,9 +99,9 @@ def _summary(source: Path, target: Path) -> str:
     else:
         rows.append(("exact streaming", f"no: {decoder.not_streamable or 'not rewritten'}"))
     rows += [("verified", f"{name}: {value:.1e}") for name, value in manifest.verified.items()]
-    return "\n".join(f"{name:<16} {value}" for name, value in rows)
-
-
-def _size(path: Path) -> str:
-    files = path.iterdir() if path.is_dir() else [path]
-    return format_size(sum(file.stat().st_size for file in files))
+    table = ["", f"{'':<16} {'size':>10} {'RTF':>8} {'largest difference':>20}"]
+    table += [
+        f"{stage.name:<16} {format_size(stage.n_bytes):>10} {stage.rtf:>8.3f} {stage.max_abs_diff:>20.1e}"
+        for stage in manifest.stages
+    ]
+    return "\n".join([*(f"{name:<16} {value}" for name, value in rows), *table])

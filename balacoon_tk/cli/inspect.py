@@ -55,17 +55,27 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _voice_lines(info: VoiceInfo) -> Iterator[str]:
+    from balacoon_tk.manifest import Manifest
+
     manifest, decoder = info.manifest, info.manifest.decoder
     ms = 1e3 * manifest.hop_length / manifest.sample_rate
-    yield f"{manifest.name}: {manifest.language}, {manifest.license}"
+    kind = manifest.language if isinstance(manifest, Manifest) else "a vocoder"
+    yield f"{manifest.name}: {kind}, {manifest.license}"
     yield f"  path              {info.path}"
     yield f"  sample rate       {manifest.sample_rate} Hz"
     yield f"  frame             {manifest.hop_length} samples ({ms:.2f} ms), {manifest.n_channels} channels"
-    yield f"  speakers          {', '.join(manifest.speakers) or 'one'}"
-    yield (
-        f"  frontend          {manifest.frontend.phoneme_type}, {manifest.frontend.language}, "
-        f"{len(manifest.frontend.phoneme_ids)} symbols"
-    )
+    if isinstance(manifest, Manifest):
+        yield f"  speakers          {', '.join(manifest.speakers) or 'one'}"
+        yield (
+            f"  frontend          {manifest.frontend.phoneme_type}, {manifest.frontend.language}, "
+            f"{len(manifest.frontend.phoneme_ids)} symbols"
+        )
+    elif manifest.mel is not None:
+        mel = manifest.mel
+        yield (
+            f"  mel               {mel.n_mels} bands from {mel.f_min:g} to {mel.f_max:g} Hz ({mel.scale}), "
+            f"{mel.log}, windows of {mel.win_length}"
+        )
     if decoder.streaming is not None:
         lag_ms = 1e3 * decoder.streaming.lag_samples / manifest.sample_rate
         yield (
@@ -77,10 +87,17 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
         yield f"  exact streaming   no: {decoder.not_streamable or 'exported without it'}"
     for name, difference in manifest.verified.items():
         yield f"  verified          {name}: {difference:.1e}"
+    for stage in manifest.stages:
+        yield (
+            f"  {stage.name:<17} {format_size(stage.n_bytes)}, RTF {stage.rtf:.3f} at export, "
+            f"largest difference {stage.max_abs_diff:.1e}"
+        )
     per_second = info.multiply_adds_per_audio_second
     if per_second is not None:
         yield f"  decoder's work    {_count(per_second)} multiply-adds for a second of audio"
     for part, graph in (("encoder", info.encoder), ("decoder", info.decoder)):
+        if graph is None:
+            continue
         yield ""
         yield f"{part}: {next(lines := _graph_lines(graph))}"
         yield from lines
@@ -125,12 +142,12 @@ def _graph_lines(info: GraphInfo) -> Iterator[str]:
 def _voice_dict(info: VoiceInfo) -> dict[str, object]:
     manifest = asdict(info.manifest)
     # The phoneme map is hundreds of lines, and stands in voice.json for whom it interests.
-    del manifest["frontend"]["phoneme_ids"]
+    manifest.get("frontend", {}).pop("phoneme_ids", None)
     return {
         "path": str(info.path),
         "manifest": manifest,
         "multiply_adds_per_audio_second": info.multiply_adds_per_audio_second,
-        "encoder": _graph_dict(info.encoder),
+        "encoder": None if info.encoder is None else _graph_dict(info.encoder),
         "decoder": _graph_dict(info.decoder),
     }
 

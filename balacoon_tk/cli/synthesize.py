@@ -10,24 +10,15 @@ Audio is written while it is made, so that the first sound doesn't wait for the 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from balacoon_tk.cli._audio_output import add_audio_output_argument, check_audio_output, hand_over
 from balacoon_tk.cli._common import (
-    STANDARD_STREAM,
-    ProgressLine,
-    UsageError,
     add_chunk_argument,
     add_text_arguments,
     add_voice_arguments,
     open_tts,
     read_text,
-    say,
 )
-
-if TYPE_CHECKING:
-    from balacoon_tk.audio import AudioChunk
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -39,12 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to say, how, and where to."""
     add_text_arguments(parser)
     add_voice_arguments(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="WAV file; '-' writes raw PCM (16 bits, little-endian, one channel) to stdout; default: play it",
-    )
+    add_audio_output_argument(parser)
     parser.add_argument(
         "--speed", type=float, default=1.0, metavar="X", help="2 is twice as fast (default: 1)"
     )
@@ -66,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Speak."""
-    if args.output == STANDARD_STREAM and sys.stdout.isatty():
-        raise UsageError("-o - writes raw audio: pipe it somewhere, or give a file")
+    check_audio_output(args)
     text = read_text(args)
     tts = open_tts(args)
     chunks = tts.stream(
@@ -81,52 +66,4 @@ def run(args: argparse.Namespace) -> None:
         noise_w=args.noise_w,
         chunk_frames=args.chunk_frames,
     )
-    sample_rate = tts.get_sampling_rate()
-    chunks = _with_progress(chunks, sample_rate)
-    if args.output is None:
-        _play(chunks, sample_rate)
-    elif args.output == STANDARD_STREAM:
-        _write_pcm(chunks, sample_rate)
-    else:
-        _write_file(args.output, chunks, sample_rate)
-
-
-def _with_progress(chunks: Iterator[AudioChunk], sample_rate: int) -> Iterator[AudioChunk]:
-    """Hand chunks on, and tell a person at the terminal how it goes and how it went."""
-    from balacoon_tk.metrics import TraceRecorder, audio_s, ttfa_s, xrt
-
-    line = ProgressLine()
-    recorder = TraceRecorder(sample_rate=sample_rate)
-    for chunk in chunks:
-        recorder.add(chunk.samples)
-        line.update(f"{chunk.start_s + chunk.duration_s:.1f} s of audio")
-        yield chunk
-    trace = recorder.finish()
-    line.close(
-        f"{audio_s(trace):.2f} s of audio in {trace.total_s:.2f} s ({xrt(trace):.1f}x real time), "
-        f"first sound after {ttfa_s(trace) * 1e3:.0f} ms"
-    )
-
-
-def _write_file(path: str, chunks: Iterator[AudioChunk], sample_rate: int) -> None:
-    from balacoon_tk.audio import WavWriter
-
-    with WavWriter(path, sample_rate) as writer:
-        for chunk in chunks:
-            writer.write(chunk.samples)
-
-
-def _write_pcm(chunks: Iterator[AudioChunk], sample_rate: int) -> None:
-    from balacoon_tk.audio import pcm_bytes
-
-    say(f"raw PCM: s16le, {sample_rate} Hz, mono")
-    out = sys.stdout.buffer
-    for chunk in chunks:
-        out.write(pcm_bytes(chunk.samples))
-        out.flush()
-
-
-def _play(chunks: Iterator[AudioChunk], sample_rate: int) -> None:
-    from balacoon_tk.cli._playback import play
-
-    play((chunk.pcm16 for chunk in chunks), sample_rate)
+    hand_over(chunks, args.output, tts.get_sampling_rate())

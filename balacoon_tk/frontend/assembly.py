@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 from balacoon_tk.frontend.cleaning import has_speech
 from balacoon_tk.frontend.protocol import Sentence
@@ -23,7 +24,11 @@ _AFTER_RAW = re.compile(r"[\s\"')\]},;:.!?]*")
 
 
 def assemble_sentences(
-    text: str, to_phonemes: Callable[[str], str], *, prepare: Callable[[str], str] = plain_punctuation
+    text: str,
+    to_phonemes: Callable[[str], str],
+    *,
+    prepare: Callable[[str], str] = plain_punctuation,
+    form: Literal["NFC", "NFD"] = "NFD",
 ) -> Iterator[Sentence]:
     """Give the sentences of a text, calling the backend for each when it is asked for.
 
@@ -36,6 +41,8 @@ def assemble_sentences(
         between, and the marks of `CLAUSE_MARKS` where the text has them.
     prepare : callable
         What is done to a whole sentence before its parts go to `to_phonemes`.
+    form : {"NFD", "NFC"}
+        Whether phonemes are decomposed, or composed as far as they can be.
 
     Raises
     ------
@@ -43,7 +50,7 @@ def assemble_sentences(
         At the call, if a ``[[`` is never closed.
     """
     marked, raws = mark_raw_phonemes(text)
-    return _assemble(split_sentences(marked), raws, to_phonemes, prepare)
+    return _assemble(split_sentences(marked), raws, to_phonemes, prepare, form)
 
 
 def _assemble(
@@ -51,16 +58,17 @@ def _assemble(
     raws: list[str],
     to_phonemes: Callable[[str], str],
     prepare: Callable[[str], str],
+    form: Literal["NFC", "NFD"],
 ) -> Iterator[Sentence]:
     n_used = 0
     for sentence in sentences:
         n_raws = sentence.count(RAW_MARK)
         own, n_used = raws[n_used : n_used + n_raws], n_used + n_raws
-        spoken = unicodedata.normalize("NFD", _join(prepare(sentence), own, to_phonemes))
+        spoken = unicodedata.normalize(form, _join(prepare(sentence), own, to_phonemes))
         if len(spoken) > MAX_SENTENCE_PHONEMES:  # numbers and the like: a character says many phonemes
             halves = list(shorten(sentence, -(-len(sentence) // 2)))
             if len(halves) > 1:
-                yield from _assemble(halves, own, to_phonemes, prepare)
+                yield from _assemble(halves, own, to_phonemes, prepare, form)
                 continue
         if any(phoneme not in CLAUSE_MARKS and phoneme != " " for phoneme in spoken):
             yield Sentence(restore_raw_phonemes(sentence, own), tuple(spoken))

@@ -16,7 +16,8 @@ class Sentence:
     text: str
     """As it was read: cleaned, with raw phonemes still in their brackets."""
     phonemes: tuple[str, ...]
-    """One codepoint each, decomposed (NFD); stress, length, spaces and punctuation count as phonemes."""
+    """One codepoint each, decomposed (NFD) unless the voice's symbols are composed; stress, length, spaces
+    and punctuation count as phonemes."""
 
 
 class Frontend(Protocol):

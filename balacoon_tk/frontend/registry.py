@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -38,23 +38,51 @@ def _gruut(language: str) -> Frontend:
     return GruutFrontend(language.split("+")[0].split("-x-")[0])
 
 
-def _text(_: str) -> Frontend:
+def _text(_: str, __: Collection[str]) -> Frontend:
     from balacoon_tk.frontend.characters import CharacterFrontend
 
     return CharacterFrontend()
 
 
-BACKENDS: Mapping[str, Mapping[str, Callable[[str], Frontend]]] = MappingProxyType(
+def _known(symbols: Collection[str], *, lower_case: bool = True, romanize: bool = False) -> Frontend:
+    from balacoon_tk.frontend.known_characters import KnownCharacterFrontend
+
+    return KnownCharacterFrontend(symbols, lower_case=lower_case, romanize=romanize)
+
+
+Maker = Callable[[str, Collection[str]], "Frontend"]
+"""Makes a frontend from the name of an espeak-ng voice, or from the symbols that a voice has ids for."""
+
+
+def _both(make: Maker) -> Mapping[str, Maker]:
+    """Return the backends of a phoneme type that there is one way to get."""
+    return MappingProxyType({"auto": make, "text": make})
+
+
+BACKENDS: Mapping[str, Mapping[str, Maker]] = MappingProxyType(
     {
-        "espeak": MappingProxyType({"auto": _auto, "espeak": _espeak, "gruut": _gruut}),
-        "text": MappingProxyType({"auto": _text, "text": _text}),
+        "espeak": MappingProxyType(
+            {
+                "auto": lambda language, _: _auto(language),
+                "espeak": lambda language, _: _espeak(language),
+                "gruut": lambda language, _: _gruut(language),
+            }
+        ),
+        "text": _both(_text),
+        "characters": _both(lambda _, symbols: _known(symbols)),
+        "exact characters": _both(lambda _, symbols: _known(symbols, lower_case=False)),
+        "uroman": _both(lambda _, symbols: _known(symbols, romanize=True)),
     }
 )
-"""For each phoneme type the backends that give it: what makes one from the name of an espeak-ng voice."""
+"""For each phoneme type the backends that give it."""
 
 
 def create_frontend(
-    backend: str = "auto", *, language: str = "en-us", phoneme_type: str = "espeak"
+    backend: str = "auto",
+    *,
+    language: str = "en-us",
+    phoneme_type: str = "espeak",
+    symbols: Collection[str] = (),
 ) -> Frontend:
     """Make the frontend that gives a voice's phonemes.
 
@@ -62,11 +90,13 @@ def create_frontend(
     ----------
     backend : str
         ``espeak``, ``gruut`` or ``text``; ``auto`` takes espeak-ng if it is installed, else gruut if
-        that has the language, or ``text`` if that is the voice's phoneme type.
+        that has the language, or ``text`` if the voice's phonemes are characters.
     language : str
         Name of the espeak-ng voice whose phonemes the voice learnt, such as ``en-us``.
     phoneme_type : str
-        What the voice's phonemes are: ``espeak`` or ``text``.
+        What the voice's phonemes are; see `FrontendInfo.phoneme_type`.
+    symbols : collection of str
+        What the voice has ids for; needed where others are dropped.
 
     Raises
     ------
@@ -83,4 +113,4 @@ def create_frontend(
         raise ParameterError(
             f"backend={backend!r} must be one of {', '.join(backends)} for phoneme_type={phoneme_type!r}"
         )
-    return backends[backend](language)
+    return backends[backend](language, symbols)

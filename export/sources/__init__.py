@@ -5,12 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.export.sources.hf_vits import HfVits
+from balacoon_tk.export.sources.kokoro import Kokoro
+from balacoon_tk.export.sources.onnx_vocoder import OnnxVocoder
 from balacoon_tk.export.sources.piper_onnx import PiperOnnx
-from balacoon_tk.export.sources.source import Progress, Reference, Source, SourceVoice, VoiceFacts
+from balacoon_tk.export.sources.source import (
+    NoisyReference,
+    Progress,
+    Reference,
+    Source,
+    SourceVocoder,
+    SourceVoice,
+    VocoderFacts,
+    VoiceFacts,
+)
+from balacoon_tk.export.sources.torchscript import TorchScript
 
-__all__ = ["SOURCES", "Progress", "Reference", "Source", "SourceVoice", "VoiceFacts", "find_source"]
+__all__ = [
+    "SOURCES",
+    "HfVits",
+    "Kokoro",
+    "NoisyReference",
+    "OnnxVocoder",
+    "PiperOnnx",
+    "Progress",
+    "Reference",
+    "Source",
+    "SourceVocoder",
+    "SourceVoice",
+    "TorchScript",
+    "VocoderFacts",
+    "VoiceFacts",
+    "find_source",
+]
 
-SOURCES: tuple[Source, ...] = (PiperOnnx(),)
+SOURCES: tuple[Source, ...] = (HfVits(), Kokoro(), OnnxVocoder(), PiperOnnx(), TorchScript())
 """Every kind; the first that claims a path reads it."""
 
 
@@ -28,5 +57,5 @@ def find_source(path: Path) -> Source:
         if source.claims(path):
             return source
     raise ModelError(
-        f"{path}: not a kind of trained voice that can be exported (a Piper voice ends in .onnx)"
+        f"{path}: not a kind of trained model that can be exported; `balacoon-tk export --list` names them"
     )

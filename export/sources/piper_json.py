@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from balacoon_tk._json_fields import JsonFields
 from balacoon_tk.errors import VoiceError
@@ -16,6 +15,7 @@ from balacoon_tk.manifest import FrontendInfo, PhonemeType, ProsodyDefaults
 __all__ = ["PiperConfig", "read_license", "read_piper_json"]
 
 _PAD = "_"
+_PHONEME_TYPES: tuple[PhonemeType, ...] = ("espeak", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,10 @@ def read_piper_json(path: Path) -> PiperConfig:
 
 def _phoneme_type(root: JsonFields, path: Path) -> PhonemeType:
     given = root.optional_text("phoneme_type") or "espeak"
-    for known in get_args(PhonemeType):
+    for known in _PHONEME_TYPES:
         if given == known:
-            return known  # type: ignore[no-any-return]
-    raise VoiceError(f"{path.name}: phoneme_type={given!r} must be one of {', '.join(get_args(PhonemeType))}")
+            return known
+    raise VoiceError(f"{path.name}: phoneme_type={given!r} must be one of {', '.join(_PHONEME_TYPES)}")
 
 
 def _prosody(root: JsonFields) -> ProsodyDefaults:

@@ -15,6 +15,7 @@ from balacoon_tk.export.passes.cut import cut_decoder, cut_encoder
 from balacoon_tk.export.passes.tidy import lift_constants, tidy
 from balacoon_tk.export.sources.piper_json import PiperConfig, read_license, read_piper_json
 from balacoon_tk.export.sources.piper_reference import PiperReference, parse
+from balacoon_tk.export.sources.signature import load_onnx
 from balacoon_tk.export.sources.source import Progress, SourceVoice, VoiceFacts
 
 __all__ = ["PiperOnnx"]
@@ -48,7 +49,7 @@ class PiperOnnx:
 
     def _read(self, path: Path, config: Path, progress: Progress) -> SourceVoice:
         progress("reading", 0.0)
-        original = _load(path)
+        original = load_onnx(path)
         said = read_piper_json(config)
         model = ir.from_proto(original)
         lift_constants(model)
@@ -71,19 +72,8 @@ class PiperOnnx:
             n_channels=n_channels,
             n_speakers=said.n_speakers,
             reference=PiperReference(path, whole),
+            n_bytes=path.stat().st_size,
         )
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise ModelError("no such file")
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's errors have a module of their own in every version
-        raise ModelError(f"not an ONNX file, or a damaged one: {error}") from error
-    if not model.graph.node:
-        raise ModelError("not an ONNX file, or a damaged one: there is no graph in it")
-    return model
 
 
 def _check_fit(said: PiperConfig, seams: Seams, config: Path) -> None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import onnx
 
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.manifest import FrontendInfo, ProsodyDefaults
+from balacoon_tk.mel import MelInfo
 
-__all__ = ["Progress", "Reference", "Source", "SourceVoice", "VoiceFacts"]
+__all__ = [
+    "NoisyReference",
+    "Progress",
+    "Reference",
+    "Source",
+    "SourceVocoder",
+    "SourceVoice",
+    "VocoderFacts",
+    "VoiceFacts",
+]
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of the whole that is done, from 0 to 1."""
@@ -34,12 +44,30 @@ class VoiceFacts:
     provenance: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class VocoderFacts:
+    """What is known of a vocoder apart from its graph."""
+
+    name: str
+    license: str
+    sample_rate: int
+    """Hz"""
+    mel: MelInfo | None
+    """What its frames are; None if they are no mel spectrogram, or nobody has said which."""
+    provenance: Mapping[str, str]
+
+
 class Reference(Protocol):
     """The trained model as it came, to compare with what is made of it."""
 
     def run(self, phoneme_ids: IntArray, *, speaker_id: int, length_scale: float) -> FloatArray:
         """Synthesize without noise; return samples of shape (n_samples,)."""
         ...
+
+
+@runtime_checkable
+class NoisyReference(Reference, Protocol):
+    """The trained model as it came, where it draws noise: a model that samples needs all of this."""
 
     def run_with_noise(
         self,
@@ -92,25 +120,47 @@ class SourceVoice:
 
     facts: VoiceFacts
     encoder: onnx.ModelProto
+    """Inputs and outputs as in `balacoon_tk.contract`; which of the optional ones it has says what it is."""
     decoder: onnx.ModelProto
+    """``frames`` (1, n_channels, n_frames), and ``speaker_embedding`` if it needs one, to ``samples``."""
     n_channels: int
     n_speakers: int
     reference: Reference
+    n_bytes: int
+    """Size of the trained model as it came."""
+    gaussian_delta: float | None = None
+    """Sharpness of Gaussian upsampling; None if each encoding is repeated for its duration."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceVocoder:
+    """A trained vocoder."""
+
+    facts: VocoderFacts
+    decoder: onnx.ModelProto
+    """``frames`` (1, n_channels, n_frames) to ``samples`` (1, 1, n_samples), both float32."""
+    n_channels: int
+    reference: Callable[[FloatArray], FloatArray]
+    """The trained model as it came: frames (1, n_channels, n_frames) to samples (n_samples,)."""
+    draw_frames: Callable[[int, int], FloatArray]
+    """Frames such as it was trained on: their number and a seed to (1, n_channels, n_frames)."""
+    n_bytes: int
+    """Size of the trained model as it came."""
 
 
 class Source(Protocol):
     """Reads one kind of trained model."""
 
     def claims(self, path: Path) -> bool:
-        """Say whether a path looks like this kind, by its name."""
+        """Say whether a path is of this kind; never by running what is there."""
         ...
 
-    def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVoice:
-        """Read a trained model and cut it.
+    def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVoice | SourceVocoder:
+        """Read a trained model and turn it into what a voice consists of.
 
         Raises
         ------
         ModelError
-            If it can't be read, or is no voice; the message says which part is missing.
+            If it can't be read, or isn't what its name says; the message names what is missing.
         """
         ...

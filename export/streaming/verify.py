@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -40,9 +40,11 @@ def verify_streaming(
     streaming: onnx.ModelProto,
     *,
     utterances: Sequence[Mapping[str, AnyArray]] | None = None,
+    draw: Callable[[int, int], Mapping[str, AnyArray]] | None = None,
     time_inputs: Mapping[str, int] | None = None,
     tolerance: float = TOLERANCE,
     seed: int = 0,
+    progress: Callable[[float], None] | None = None,
 ) -> StreamingCheck:
     """Stream utterances through the stateful graph in many ways and compare with the original's run.
 
@@ -55,12 +57,17 @@ def verify_streaming(
         The graph as it was, and as `make_streaming` has rewritten it.
     utterances : sequence of mapping of str to ndarray, optional
         Inputs of whole utterances, time on the last axis; random ones are made in any case.
+    draw : callable, optional
+        Makes a random utterance such as the graph was trained on, of a number of frames and by a seed;
+        standard normal values, which may be far from them, if None.
     time_inputs : mapping of str to int, optional
         As for `make_streaming`.
     tolerance : float
         Largest difference that passes.
     seed : int
         Of the random utterances and the mixed sizes.
+    progress : callable, optional
+        Called with the share of the comparisons that is done.
 
     Raises
     ------
@@ -74,11 +81,14 @@ def verify_streaming(
     lag_frames = reference.lag_frames(graph)
     rng = np.random.default_rng(seed)
     lengths = (1, max(2, lag_frames // 2), lag_frames + 1, lag_frames + 71)
-    cases = [reference.random(graph, n, seed + k) for k, n in enumerate(lengths)]
+    make = draw or reference.random
+    cases = [dict(make(n, seed + k)) for k, n in enumerate(lengths)]
     cases += [dict(utterance) for utterance in utterances or ()]
     worst = worst_whole = 0.0
     n_runs = 0
-    for feeds in cases:
+    for k, feeds in enumerate(cases):
+        if progress is not None:
+            progress(k / len(cases))
         expected = reference.run(feeds)
         n_frames = graph.n_frames(graph.check(feeds))
         for label, sizes in _cuts(n_frames, lag_frames, rng):
@@ -109,7 +119,7 @@ class _Reference:
             raise ModelError("the second graph must be stateful: make_streaming makes one")
         return max(1, *(ceil(output.lag / output.hop_length) for output in streaming.outputs))
 
-    def random(self, graph: DecoderGraph, n_frames: int, seed: int) -> dict[str, AnyArray]:
+    def random(self, n_frames: int, seed: int) -> dict[str, AnyArray]:
         feeds = make_feeds(self._values, self._inputs.axes, self._inputs.steps_per_frame, n_frames, seed=seed)
         axes = self._inputs.axes
         return {

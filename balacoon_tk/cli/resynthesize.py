@@ -1,0 +1,114 @@
+"""Say a recording again with a vocoder: copy synthesis, whole or streamed.
+
+The recording's mel spectrogram is all that the vocoder gets, so what is lost is what the vocoder can't do:
+
+  balacoon-tk resynthesize in.wav -v voices/hifigan -o out.wav
+  balacoon-tk resynthesize in.wav -v voices/hifigan --strategy full -o out.wav --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from balacoon_tk.cli._audio_output import add_audio_output_argument, check_audio_output, hand_over
+from balacoon_tk.cli._common import (
+    STANDARD_STREAM,
+    UsageError,
+    add_chunk_argument,
+    json_text,
+    positive_int,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from balacoon_tk._typing import FloatArray
+    from balacoon_tk.audio import AudioChunk
+    from balacoon_tk.metrics import TraceRecorder
+    from balacoon_tk.vocoder import Vocoder
+
+__all__ = ["HELP", "NAME", "add_arguments", "run"]
+
+NAME = "resynthesize"
+HELP = "say a recording again with a vocoder"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recording, the vocoder and where the audio goes."""
+    parser.add_argument(
+        "recording", metavar="WAV", help="WAV file, 16 bits, one channel, of the vocoder's rate; '-' is stdin"
+    )
+    parser.add_argument(
+        "-v", "--voice", metavar="VOCODER", required=True, help="exported vocoder: folder or .addon file"
+    )
+    add_audio_output_argument(parser)
+    parser.add_argument(
+        "--strategy", metavar="NAME", help="full, overlap or stateful (default: the best for the vocoder)"
+    )
+    add_chunk_argument(parser)
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="threads for one run of a graph")
+    parser.add_argument(
+        "--json", action="store_true", help="print what it cost and how near it came, as JSON"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Resynthesize."""
+    check_audio_output(args)
+    if args.json and args.output in (None, STANDARD_STREAM):
+        raise UsageError("--json takes stdout: give a file for the audio with -o FILE")
+    from balacoon_tk.audio import read_wav
+    from balacoon_tk.metrics import TraceRecorder
+    from balacoon_tk.vocoder import load_vocoder
+
+    from_stdin = args.recording == STANDARD_STREAM
+    samples, sample_rate = read_wav(io.BytesIO(sys.stdin.buffer.read()) if from_stdin else args.recording)
+    vocoder = load_vocoder(args.voice, n_threads=args.threads)
+    strategy = vocoder.renderer.choose_strategy(args.strategy)
+    recorder = TraceRecorder(sample_rate=sample_rate)
+    kept: list[FloatArray] = []
+    chunks = vocoder.resynthesize(
+        samples, sample_rate=sample_rate, strategy=strategy, chunk_frames=args.chunk_frames
+    )
+    hand_over(_keep(chunks, recorder, kept), args.output, sample_rate)
+    if args.json:
+        report = _report(vocoder, samples, kept, recorder)
+        write_text(STANDARD_STREAM, json_text({"recording": args.recording, "strategy": strategy, **report}))
+
+
+def _keep(
+    chunks: Iterator[AudioChunk], recorder: TraceRecorder, kept: list[FloatArray]
+) -> Iterator[AudioChunk]:
+    for chunk in chunks:
+        recorder.add(chunk.samples)
+        kept.append(chunk.samples)
+        yield chunk
+
+
+def _report(
+    vocoder: Vocoder, samples: FloatArray, kept: list[FloatArray], recorder: TraceRecorder
+) -> dict[str, object]:
+    """Return the cost, and the mean difference of the two mel spectrograms."""
+    import numpy as np
+
+    from balacoon_tk.metrics import audio_s, rtf, ttfa_s
+
+    trace = recorder.finish()
+    rate = vocoder.manifest.sample_rate
+    before = vocoder.mel_spectrogram(samples, sample_rate=rate)
+    after = vocoder.mel_spectrogram(np.concatenate(kept), sample_rate=rate)
+    n_frames = min(before.shape[1], after.shape[1])
+    return {
+        "voice": vocoder.manifest.name,
+        "sample_rate": rate,
+        "n_samples": sum(trace.n_samples),
+        "n_chunks": len(trace.n_samples),
+        "audio_s": audio_s(trace),
+        "total_s": trace.total_s,
+        "rtf": rtf(trace),
+        "ttfa_s": ttfa_s(trace),
+        "mel_difference": float(np.abs(after[:, :n_frames] - before[:, :n_frames]).mean()),
+    }
