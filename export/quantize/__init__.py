@@ -1,0 +1,1 @@
+"""Smaller and faster voices within a budget of quality."""
