@@ -20,6 +20,7 @@ __all__ = [
     "FrontendInfo",
     "Manifest",
     "PhonemeType",
+    "Precision",
     "ProsodyDefaults",
     "StreamingInfo",
 ]
@@ -28,6 +29,7 @@ FORMAT_VERSION = 1
 """Version of voice.json that this package writes; it reads no other."""
 
 PhonemeType = Literal["espeak", "text"]
+Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class DecoderInfo:
     """The reason, if it can't."""
     passes: tuple[str, ...] = ()
     """What was done to the graph to make it faster, in order."""
+    precision: Precision = "fp32"
+    """What its convolutions compute with, those that are sensitive excepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +177,19 @@ class Manifest:
                 streaming=_streaming(decoder),
                 not_streamable=decoder.optional_text("not_streamable"),
                 passes=() if decoder.is_null("passes") else decoder.distinct_texts("passes"),
+                precision=_precision(decoder),
             ),
             speakers=root.distinct_texts("speakers"),
             provenance=root.text_mapping("provenance"),
             verified=root.number_mapping("verified"),
         )
+
+
+def _precision(decoder: JsonFields) -> Precision:
+    precision = "fp32" if decoder.is_null("precision") else decoder.text("precision")
+    if precision not in get_args(Precision):
+        raise VoiceError(f"decoder.precision={precision!r} must be one of {', '.join(get_args(Precision))}")
+    return cast(Precision, precision)
 
 
 def _streaming(decoder: JsonFields) -> StreamingInfo | None:

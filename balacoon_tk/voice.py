@@ -25,7 +25,7 @@ from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.manifest import DecoderInfo, EncoderInfo, Manifest
 from balacoon_tk.upsampler import Upsampler
 
-__all__ = ["MANIFEST_FILE", "Voice", "load_voice"]
+__all__ = ["MANIFEST_FILE", "Voice", "load_voice", "read_member"]
 
 MANIFEST_FILE = "voice.json"
 
@@ -195,7 +195,7 @@ def load_voice(path: str | os.PathLike[str], *, n_threads: int | None = None) ->
 
 def _load(path: Path, n_threads: int | None) -> Voice:
     try:
-        text = _read(path, MANIFEST_FILE).decode("utf-8")
+        text = read_member(path, MANIFEST_FILE).decode("utf-8")
     except UnicodeDecodeError as error:
         raise VoiceError(f"{MANIFEST_FILE} is not UTF-8: {error}") from error
     manifest = Manifest.from_json(text)
@@ -228,7 +228,14 @@ def _check_place(path: Path) -> None:
         raise VoiceError(f"{path}: neither a voice folder nor an undamaged .addon file")
 
 
-def _read(path: Path, name: str) -> bytes:
+def read_member(path: Path, name: str) -> bytes:
+    """Return a file of a voice, from its folder or its .addon.
+
+    Raises
+    ------
+    VoiceError
+        If it is missing, damaged or can't be read.
+    """
     try:
         if path.is_dir():
             return (path / name).read_bytes()
@@ -243,7 +250,7 @@ def _read(path: Path, name: str) -> bytes:
 
 
 def _read_graph(path: Path, info: EncoderInfo | DecoderInfo) -> bytes:
-    model = _read(path, info.file)
+    model = read_member(path, info.file)
     sha256 = hashlib.sha256(model).hexdigest()
     if sha256 != info.sha256:
         raise VoiceError(

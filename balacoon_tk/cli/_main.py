@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TextIO
 
-from balacoon_tk.cli import compare, evaluate, export, inspect, synthesize
+from balacoon_tk.cli import compare, evaluate, export, inspect, quantize, synthesize
 from balacoon_tk.cli._common import UsageError, say
 from balacoon_tk.errors import BalacoonError
 
@@ -38,7 +38,7 @@ class Command(Protocol):
         ...
 
 
-COMMANDS: Final[tuple[Command, ...]] = (synthesize, compare, evaluate, export, inspect)
+COMMANDS: Final[tuple[Command, ...]] = (synthesize, compare, evaluate, export, quantize, inspect)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

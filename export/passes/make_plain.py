@@ -99,7 +99,9 @@ def _unchanged(node: ir.Node) -> ir.Value | None:
         return _middle(node, source, starts, ends)
     if node.op_type == "Conv":
         weight = constant_of(node, 1)
-        changes = weight is None or weight.shape[1:] != (1, 1, 1) or (weight != 1).any() or len(node.inputs) > 2
+        changes = (
+            weight is None or weight.shape[1:] != (1, 1, 1) or (weight != 1).any() or len(node.inputs) > 2
+        )
         return None if changes else source
     return _halved(node) if node.op_type == "Concat" else None
 
@@ -113,7 +115,9 @@ def _middle(
         return None
     value, left, right, axis = padded
     axes = np.asarray(constant_of(node, 3)).tolist()
-    taken = axes == [axis] and int(starts[0]) == left and (-int(ends[0]) == right if right else ends[0] >= _FAR)
+    taken = (
+        axes == [axis] and int(starts[0]) == left and (-int(ends[0]) == right if right else ends[0] >= _FAR)
+    )
     return value if taken else None
 
 
@@ -128,7 +132,9 @@ def _halved(node: ir.Node) -> ir.Value | None:
     rows = [None if value is None else value.producer() for value in (first, second)]
     if any(row is None or row.op_type != "Slice" for row in rows):
         return None
-    places = [[np.asarray(constant_of(row, k)).tolist() for k in (1, 2, 3)] for row in rows if row is not None]
+    places = [
+        [np.asarray(constant_of(row, k)).tolist() for k in (1, 2, 3)] for row in rows if row is not None
+    ]
     if places != [[[0], [1], [ROW_AXIS]], [[1], [2], [ROW_AXIS]]]:
         return None
     sources = [row.inputs[0] for row in rows if row is not None]

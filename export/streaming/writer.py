@@ -229,7 +229,7 @@ class Writer:
 
 
 def padding_of(node: ir.Node) -> float:
-    """Return what a convolution pads with: bytes have a zero point, which `analyse` has seen to be constant."""
+    """Return what a convolution pads with: of bytes the zero point, a constant as `analyse` has seen."""
     zero = constant_of(node, 2) if node.op_type == "QLinearConv" else None
     return 0.0 if zero is None else float(zero.reshape(-1)[0])
 

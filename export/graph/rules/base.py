@@ -131,8 +131,9 @@ Rule = Callable[[NodeContext], Effect]
 
 
 def first_spatial_axis(node: ir.Node) -> int:
-    """Return the first axis that a node's kernel moves over; before it come batch and, as a rule, channels."""
+    """Return the first axis that a node's kernel moves over; before it stands the batch, and mostly channels."""
     return 1 if node.attributes.get_int("channels_last", 0) else 2
+
 
 _RULES: dict[tuple[str, str], Rule] = {}
 
