@@ -58,11 +58,11 @@ def assert_one_line_error(result, message, status=1):
 def test_help_lists_every_command(cli):
     result = cli("--help")
     assert result.status == 0
-    for name in ("synthesize", "compare", "evaluate", "export", "inspect"):
+    for name in ("synthesize", "compare", "evaluate", "export", "quantize", "inspect"):
         assert name in result.out.decode()
 
 
-@pytest.mark.parametrize("command", ["synthesize", "compare", "evaluate", "export", "inspect"])
+@pytest.mark.parametrize("command", ["synthesize", "compare", "evaluate", "export", "quantize", "inspect"])
 def test_every_command_explains_itself(cli, command):
     result = cli(command, "--help")
     assert result.status == 0
@@ -85,6 +85,8 @@ def test_every_command_explains_itself(cli, command):
         ("compare", "a", "--chunk-frames", "0"),
         ("export",),
         ("export", "a.onnx"),
+        ("quantize",),
+        ("quantize", "a", "-o", "b", "--method", "best"),
         ("inspect",),
         ("inspect", "a", "-v", "b"),
     ],

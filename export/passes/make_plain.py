@@ -12,12 +12,11 @@ With those inputs as constants, bounds of slices are constants as well, and what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from balacoon_tk._typing import AnyArray
 from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.graph.prepare import prepare
@@ -106,9 +105,7 @@ def _unchanged(node: ir.Node) -> ir.Value | None:
     return _halved(node) if node.op_type == "Concat" else None
 
 
-def _middle(
-    node: ir.Node, window: ir.Value | None, starts: Sequence[int], ends: Sequence[int]
-) -> ir.Value | None:
+def _middle(node: ir.Node, window: ir.Value | None, starts: AnyArray, ends: AnyArray) -> ir.Value | None:
     """Return the tensor that a slice takes out of its own padding."""
     padded = _padded(None if window is None else window.producer())
     if padded is None or constant_of(node, 3) is None:
@@ -167,7 +164,7 @@ def _padded(node: ir.Node | None) -> tuple[ir.Value, int, int, int] | None:
             return None
         else:
             steps[value is not None] += constant.shape[axis]
-    return None if value is None else (value, *steps, axis)
+    return None if value is None else (value, steps[0], steps[1], axis)
 
 
 def _let_pad(node: ir.Node) -> bool:

@@ -150,11 +150,12 @@ def summarize(
     """Return the figures of a candidate over sentences, and its losses against the reference's."""
 
     def mean(records: Sequence[Mapping[str, Any]], name: str) -> float:
-        known = [record[name] for record in records if record[name] is not None]
+        known = [float(record[name]) for record in records if record[name] is not None]
         return sum(known) / len(known) if known else 0.0
 
     def rate(records: Sequence[Mapping[str, Any]], errors: str, total: str) -> float:
-        return sum(record[errors] for record in records) / max(1, sum(record[total] for record in records))
+        n_errors, n_total = (int(sum(record[key] for record in records)) for key in (errors, total))
+        return n_errors / max(1, n_total)
 
     figures = {name: mean(results, name) for name in ("lsd_db", "mcd_db", "f0_rmse_cents", "dnsmos")}
     figures |= {"wer": rate(results, "n_word_errors", "n_words")}

@@ -24,7 +24,7 @@ from balacoon_tk.upsampler import Upsampler
 __all__ = ["Spoken", "decode", "judge", "make_frames", "measure_speedup"]
 
 _CHUNK_FRAMES = 64
-_N_ROUNDS = 7
+_N_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A block is what lies between two places where a decoder is one tensor. Each is quantized alone, and its loss
 is the log-spectral distance to the decoder in floating point. Then blocks are joined, from the one that
-loses least for the work it saves to the one that loses most; every start of that order is a mixture.
+loses least to the one that loses most; every start of that order is a mixture.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def measure_blocks(
 
 
 def join_blocks(blocks: Sequence[Block]) -> tuple[tuple[Block, ...], ...]:
-    """Return the mixtures: the first blocks, the first two, … in the order of loss for work saved.
+    """Return the mixtures: the first block, the first two, … in the order of what they lose alone.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def join_blocks(blocks: Sequence[Block]) -> tuple[tuple[Block, ...], ...]:
     >>> [[block.name for block in mixture] for mixture in join_blocks([a, b])]
     [['b'], ['b', 'a']]
     """
-    order = sorted(blocks, key=lambda block: block.lsd_db / max(block.multiply_adds, 1e-9))
+    order = sorted(blocks, key=lambda block: block.lsd_db)
     return tuple(tuple(order[: k + 1]) for k in range(len(order)))
 
 

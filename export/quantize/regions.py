@@ -109,7 +109,7 @@ def _form(
     if node in layers:
         return "bytes"
     source = node.inputs[0] if node.inputs else None
-    if source not in made or source is None or node.domain not in ("", "ai.onnx"):
+    if source is None or source not in made or node.domain not in ("", "ai.onnx"):
         return None
     if node.op_type == "Add":
         forms = [made.get(value) for value in node.inputs if value is not None]

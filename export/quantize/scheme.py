@@ -21,6 +21,7 @@ from balacoon_tk.errors import ParameterError
 __all__ = ["Range", "quantize_bias", "quantize_kernel"]
 
 _LEVELS = 255
+_NARROWEST = 1e-30  # a tensor of zeros needs a step as well
 _LARGEST_WEIGHT = 127  # of signed bytes; -128 has no counterpart
 
 
@@ -40,7 +41,7 @@ class Range:
     def scale(self) -> np.float32:
         """The step between two neighbouring numbers; zero is always one of the numbers."""
         width = max(self.high, 0.0) - min(self.low, 0.0)
-        return np.float32(max(width, np.finfo(np.float32).tiny * _LEVELS) / _LEVELS)
+        return np.float32(max(width, _NARROWEST) / _LEVELS)
 
     @property
     def zero_point(self) -> np.uint8:

@@ -43,8 +43,8 @@ Progress = Callable[[str, float], None]
 FRONTIER_FILE = "quantization.json"
 
 _LEAST_FRAMES = 400
-_N_CALIBRATED, _N_TIMED, _N_FOR_BLOCKS, _N_FIRST = 16, 3, 3, 10  # sentences
-_N_CANDIDATES = 4
+_N_CALIBRATED, _N_TIMED, _N_FOR_BLOCKS, _N_FIRST = 16, 2, 2, 10  # sentences
+_N_CANDIDATES = 3
 _ONE_STEP = 2 / 255
 """Of a byte over the range of samples: what a rounding that falls the other way may do to one of them."""
 _AS_IT_IS = "fp32"
@@ -186,7 +186,10 @@ class _Search:
             self._report("timing", _SENSED + (_TIMED - _SENSED) * k / len(mixtures))
             candidates.append(self._time(mixture, blocks))
         slower = [replace(each, note="dropped: slower") for each in candidates if each.speedup <= 1.0]
-        faster = sorted((each for each in candidates if each.speedup > 1.0), key=lambda each: -each.speedup)
+        faster = sorted(
+            (each for each in candidates if each.speedup > 1.0),
+            key=lambda each: (-each.speedup, each.n_bytes),
+        )
         chosen = None
         for k, candidate in enumerate(faster):
             faster[k] = self._judge(candidate, k, len(faster))
@@ -309,30 +312,20 @@ class _Search:
         graph = DecoderGraph(
             quantize_layers(self._plain, candidate.layers, self._ranges), n_threads=self._n_threads
         )
-        rate = self._tts.get_sampling_rate()
         n_all = len(self._spoken)
         first = [k * n_all // min(_N_FIRST, n_all) for k in range(min(_N_FIRST, n_all))]
         order = [*first, *(k for k in range(n_all) if k not in first)]
-        kinds = {_AS_IT_IS: [], candidate.name: []} if _AS_IT_IS not in self._judged else {candidate.name: []}
-        self._judged |= kinds
         span = (_JUDGED - _TIMED) / n_candidates
+        self._judged[candidate.name] = []
+        reference = self._judged.setdefault(_AS_IT_IS, [])
         for done, k in enumerate(order):
             self._report(f"judging {candidate.name}", _TIMED + span * (number + done / n_all))
             if done == len(first) and self._budget.excess(self._figures(candidate.name)) > 1.0:
                 break  # twice what it may be: more sentences won't bring it back
-            spoken = self._spoken[k]
-            known = [self._journal.get(name, k) for name in (_AS_IT_IS, candidate.name)]
-            if None in known:
-                reference = decode(self._tts.voice.decoder, spoken)
-                samples = {_AS_IT_IS: reference, candidate.name: decode(graph, spoken)}
-                for place, name in enumerate(samples):
-                    if known[place] is None:
-                        record = judge(samples[name], reference, spoken.text, sample_rate=rate)
-                        self._journal.add(name, k, record)
-                        known[place] = record
-            for name, record in zip((_AS_IT_IS, candidate.name), known, strict=True):
-                if record is not None and len(self._judged[name]) <= done:
-                    self._judged[name].append(record)
+            record = self._judge_text(self._tts.voice.decoder, _AS_IT_IS, k)
+            if len(reference) <= done:
+                reference.append(record)
+            self._judged[candidate.name].append(self._judge_text(graph, candidate.name, k))
         within = self._budget.excess(self._figures(candidate.name)) == 0.0
         complete = self._n_judged(candidate.name) == n_all
         return replace(
@@ -341,6 +334,17 @@ class _Search:
             n_sentences=self._n_judged(candidate.name),
             note="chosen" if within and complete else "beyond the budget",
         )
+
+    def _judge_text(self, graph: DecoderGraph, name: str, k: int) -> dict[str, Any]:
+        """Return what is measured of one text, or was in a search that was stopped."""
+        known = self._journal.get(name, k)
+        if known is None:
+            spoken = self._spoken[k]
+            reference = decode(self._tts.voice.decoder, spoken)
+            samples = reference if name == _AS_IT_IS else decode(graph, spoken)
+            known = judge(samples, reference, spoken.text, sample_rate=self._tts.get_sampling_rate())
+            self._journal.add(name, k, known)
+        return known
 
     def _figures(self, name: str) -> dict[str, float]:
         records = self._judged.get(name, [])

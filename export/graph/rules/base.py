@@ -131,7 +131,7 @@ Rule = Callable[[NodeContext], Effect]
 
 
 def first_spatial_axis(node: ir.Node) -> int:
-    """Return the first axis that a node's kernel moves over; before it stands the batch, and mostly channels."""
+    """Return the first axis that a node's kernel moves over; the batch is before it, and mostly channels."""
     return 1 if node.attributes.get_int("channels_last", 0) else 2
 
 
