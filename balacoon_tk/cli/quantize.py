@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how ranges are chosen",
     )
     parser.add_argument(
-        "--clipped-share", type=float, default=1e-3, metavar="X", help="of percentile (default: 0.001)"
+        "--clipped-share", type=float, default=1e-4, metavar="X", help="of percentile (default: 0.0001)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of every sentence (default: 0)"

@@ -69,7 +69,7 @@ def quantize_voice(
     max_dnsmos_drop: float | None = 0.05,
     max_lsd_db: float | None = None,
     method: CalibrationMethod = "percentile",
-    clipped_share: float = 1e-3,
+    clipped_share: float = 1e-4,
     seed: int = 0,
     work_folder: str | os.PathLike[str] | None = None,
     frontend: str = "auto",
