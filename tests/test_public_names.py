@@ -64,7 +64,7 @@ def test_the_version_is_the_installed_one():
             ],
         ),
         ("tts", ["TTS", "SpeechUtterance"]),
-        ("voice", ["MANIFEST_FILE", "Voice", "load_voice"]),
+        ("voice", ["MANIFEST_FILE", "Voice", "load_voice", "read_member"]),
     ],
 )
 def test_a_module_offers_these_names(module, names):
