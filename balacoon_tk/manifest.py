@@ -21,6 +21,7 @@ __all__ = [
     "FrontendInfo",
     "Manifest",
     "PhonemeType",
+    "Precision",
     "ProsodyDefaults",
     "StreamingInfo",
 ]
@@ -32,6 +33,7 @@ VOCODER = "vocoder"
 """The kind of voice that has a decoder alone; see `balacoon_tk.vocoder_manifest`."""
 
 PhonemeType = Literal["espeak", "text", "characters", "exact characters", "uroman"]
+Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class DecoderInfo:
     """The reason, if it can't."""
     passes: tuple[str, ...] = ()
     """What was done to the graph to make it faster, in order."""
+    precision: Precision = "fp32"
+    """What its convolutions compute with, those that are sensitive excepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +227,7 @@ def read_decoder(decoder: JsonFields) -> DecoderInfo:
         streaming=_streaming(decoder),
         not_streamable=decoder.optional_text("not_streamable"),
         passes=_passes(decoder),
+        precision=_precision(decoder),
     )
 
 
@@ -242,6 +247,13 @@ def read_stages(root: JsonFields) -> tuple[ExportStage, ...]:
 def _passes(graph: JsonFields) -> tuple[str, ...]:
     """Return what was done to a graph; voices of earlier versions don't say."""
     return () if graph.is_null("passes") else graph.distinct_texts("passes")
+
+
+def _precision(decoder: JsonFields) -> Precision:
+    precision = "fp32" if decoder.is_null("precision") else decoder.text("precision")
+    if precision not in get_args(Precision):
+        raise VoiceError(f"decoder.precision={precision!r} must be one of {', '.join(get_args(Precision))}")
+    return cast(Precision, precision)
 
 
 def _streaming(decoder: JsonFields) -> StreamingInfo | None:

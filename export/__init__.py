@@ -10,6 +10,15 @@ except ImportError as _error:
 
 from balacoon_tk.export.graph.errors import NotStreamableError
 from balacoon_tk.export.pipeline import export_decoder, export_trained, export_voice
+from balacoon_tk.export.quantize import BudgetError, quantize_voice
 from balacoon_tk.export.streaming import make_streaming
 
-__all__ = ["NotStreamableError", "export_decoder", "export_trained", "export_voice", "make_streaming"]
+__all__ = [
+    "BudgetError",
+    "NotStreamableError",
+    "export_decoder",
+    "export_trained",
+    "export_voice",
+    "make_streaming",
+    "quantize_voice",
+]

@@ -58,12 +58,21 @@ def assert_one_line_error(result, message, status=1):
 def test_help_lists_every_command(cli):
     result = cli("--help")
     assert result.status == 0
-    for name in ("synthesize", "compare", "evaluate", "export", "resynthesize", "inspect", "bench"):
+    for name in (
+        "synthesize",
+        "compare",
+        "evaluate",
+        "export",
+        "quantize",
+        "resynthesize",
+        "inspect",
+        "bench",
+    ):
         assert name in result.out.decode()
 
 
 @pytest.mark.parametrize(
-    "command", ["synthesize", "compare", "evaluate", "export", "resynthesize", "inspect", "bench"]
+    "command", ["synthesize", "compare", "evaluate", "export", "quantize", "resynthesize", "inspect", "bench"]
 )
 def test_every_command_explains_itself(cli, command):
     result = cli(command, "--help")
@@ -87,6 +96,8 @@ def test_every_command_explains_itself(cli, command):
         ("compare", "a", "--chunk-frames", "0"),
         ("export",),
         ("export", "a.onnx"),
+        ("quantize",),
+        ("quantize", "a", "-o", "b", "--method", "best"),
         ("inspect",),
         ("bench", "a", "-f", "b"),
         ("bench", "--rounds", "0"),

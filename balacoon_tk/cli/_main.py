@@ -10,7 +10,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TextIO
 
-from balacoon_tk.cli import bench, calibrate, compare, evaluate, export, inspect, resynthesize, synthesize
+from balacoon_tk.cli import (
+    bench,
+    calibrate,
+    compare,
+    evaluate,
+    export,
+    inspect,
+    quantize,
+    resynthesize,
+    synthesize,
+)
 from balacoon_tk.cli._common import UsageError, say
 from balacoon_tk.errors import BalacoonError
 
@@ -43,6 +53,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     compare,
     evaluate,
     export,
+    quantize,
     resynthesize,
     inspect,
     calibrate,

@@ -152,15 +152,21 @@ class GraphBuilder:
         return self._shared[key]
 
     def at_the_end(
-        self, shape: Sequence[int], axis: int, n_steps: int, dtype: np.dtype[np.generic]
+        self,
+        shape: Sequence[int],
+        axis: int,
+        n_steps: int,
+        dtype: np.dtype[np.generic],
+        *,
+        fill: float = 0.0,
     ) -> ir.Value:
-        """Return `n_steps` of zeros in the last push, none before; made once for all that ask."""
+        """Return `n_steps` of padding in the last push, none before; made once for all that ask."""
         sizes = tuple(n_steps if k == axis else int(n) for k, n in enumerate(shape))
-        key = ("zeros", sizes, axis, dtype.name)
+        key = ("padding", sizes, axis, dtype.name, fill)
         if key not in self._shared:
-            zeros = self.constant(np.zeros(sizes, dtype=dtype))
+            padding = self.constant(np.full(sizes, fill, dtype=dtype))
             count = self.op("Mul", [self.last, self.ints(n_steps)])
-            self._shared[key] = self.slice(zeros, axis, 0, count)
+            self._shared[key] = self.slice(padding, axis, 0, count)
         return self._shared[key]
 
     def fresh(self, name: str) -> str:

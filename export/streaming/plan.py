@@ -45,6 +45,7 @@ class CostModel:
     """
 
     per_multiply_add: float = 1 / 100e9
+    per_byte_multiply_add: float = 1 / 400e9
     per_byte: float = 1 / 2.5e9
     per_node: float = 8e-6
 
@@ -204,12 +205,15 @@ class _Planner:
         return multiply_adds * costs.per_multiply_add + n_bytes * costs.per_byte + n_nodes * costs.per_node
 
     def _multiply_adds(self, node: ir.Node) -> float:
-        """Return a node's multiply-adds per frame."""
+        """Return a node's multiply-adds per frame, those with bytes at what they cost less."""
         if node.op_type not in WEIGHT_INPUT or node not in self._analysis.effects:
             return 0.0
         operands = (node.inputs[0], node.inputs[WEIGHT_INPUT[node.op_type]], node.outputs[0])
         shapes = [self._shape(value) for value in operands]
-        return multiply_adds(node.op_type, *shapes) / self._analysis.n_frames[-1]
+        count = multiply_adds(node.op_type, *shapes) / self._analysis.n_frames[-1]
+        if node.op_type.startswith("QLinear"):
+            count *= self._costs.per_byte_multiply_add / self._costs.per_multiply_add
+        return count
 
     def _shape(self, value: ir.Value | None) -> tuple[int, ...]:
         if value is None or value.name is None:
@@ -222,4 +226,5 @@ class _Planner:
         """Return a tensor's bytes per frame."""
         if name is None or name not in self._analysis.timelines:
             return 0.0
-        return 4 * prod(self._analysis.inputs.probe.shapes[name][-1]) / self._analysis.n_frames[-1]
+        probe = self._analysis.inputs.probe
+        return probe.dtypes[name].itemsize * prod(probe.shapes[name][-1]) / self._analysis.n_frames[-1]

@@ -35,7 +35,7 @@ from balacoon_tk.export.passes.lift_to_2d import ROW_AXIS
 from balacoon_tk.export.streaming.builder import GraphBuilder
 from balacoon_tk.export.streaming.plan import Plan
 from balacoon_tk.export.streaming.segments import Segment, measure_segment, sources_of
-from balacoon_tk.export.streaming.writer import FAR, Writer, name_of
+from balacoon_tk.export.streaming.writer import FAR, Writer, name_of, padding_of
 
 __all__ = ["Rewritten", "rewrite"]
 
@@ -187,7 +187,7 @@ class _CaseWriter(Writer):
         whole, cut = self._cut_from(name)
         shared = cut is not None and self._waits(whole, self._analysis.timelines[whole].lag + right)
         source = whole if shared else name
-        window = self._window(source, local.pad_left, local.span, local.pad_right)
+        window = self._window(source, local.pad_left, local.span, local.pad_right, fill=padding_of(node))
         if local.span and local.pad_right == right:
             # The middle of the window is the input itself, as late as the output: a delay line for free.
             self._windows[source, self._lag(source) + right] = (window, local.pad_left)
@@ -202,10 +202,11 @@ class _CaseWriter(Writer):
         name = name_of(node.inputs[0])
         local, axis, down = effect.local, self._axis(name), effect.local.down
         shape, dtype = self._shape(name), self._dtype(name)
-        state = self._state(name, local.pad_left, max(local.pad_left, local.span))
+        fill = padding_of(node)
+        state = self._state(name, local.pad_left, max(local.pad_left, local.span), fill=fill)
         parts = [state, self.values[name]]
         if local.pad_right:
-            parts.append(self.builder.at_the_end(shape, axis, local.pad_right, dtype))
+            parts.append(self.builder.at_the_end(shape, axis, local.pad_right, dtype, fill=fill))
         window = self.builder.concat(parts, axis)
         n_skipped = down - local.span - 1
         if n_skipped > 0:

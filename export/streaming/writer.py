@@ -11,10 +11,12 @@ import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk.export.graph.analysis import Analysis
+from balacoon_tk.export.graph.rules import first_spatial_axis
+from balacoon_tk.export.passes.edit import constant_of
 from balacoon_tk.export.streaming.builder import GraphBuilder
 from balacoon_tk.export.streaming.frontier import Frontiers, Steps
 
-__all__ = ["FAR", "Writer", "name_of"]
+__all__ = ["FAR", "Writer", "name_of", "padding_of"]
 
 _CUTS = frozenset({"Slice", "Split"})
 
@@ -30,7 +32,7 @@ class Writer:
         graph = analysis.model.graph
         taken = {value.name for value in graph.inputs if value.name}
         taken |= {value.name for node in graph for value in node.outputs if value.name}
-        taken |= set(graph.initializers)
+        taken |= set(graph.initializers) | {node.name for node in graph if node.name}
         self.builder = GraphBuilder(taken, opset=graph.opset_imports.get("", 0))
         self.values = {
             value.name: _fresh_copy(value)
@@ -51,15 +53,16 @@ class Writer:
             if timeless and not any(value.name in sized for value in node.outputs):
                 self._copy(node, self.values, keep_names=True)
 
-    def _window(self, name: str, before: int, span: int, after: int) -> ir.Value:
-        """Return the new steps with the `span` steps before them; zeros stand beyond the ends."""
+    def _window(self, name: str, before: int, span: int, after: int, *, fill: float = 0.0) -> ir.Value:
+        """Return the new steps with the `span` steps before them; `fill` stands beyond the ends."""
         if not (before or span or after):
             return self.values[name]
         axis = self._axis(name)
-        state = self._state(name, before, max(before, span))
+        state = self._state(name, before, max(before, span), fill=fill)
         parts = [state, self.values[name]]
         if after:
-            parts.append(self.builder.at_the_end(self._shape(name), axis, after, self._dtype(name)))
+            shape, dtype = self._shape(name), self._dtype(name)
+            parts.append(self.builder.at_the_end(shape, axis, after, dtype, fill=fill))
         window = self.builder.concat(parts, axis)
         used = -span if span else self.builder.length(window, axis)
         self.builder.keep(state, self.builder.after(window, axis, used))
@@ -147,10 +150,10 @@ class Writer:
         first = self.builder.op("Greater" if op_type == "Max" else "Less", [a, b])
         return self.builder.op("Where", [first, a, b])
 
-    def _state(self, name: str, first_length: int, max_length: int) -> ir.Value:
+    def _state(self, name: str, first_length: int, max_length: int, *, fill: float = 0.0) -> ir.Value:
         axis = self._axis(name)
         shape = _with_length(self._shape(name), axis, first_length)
-        return self.builder.state(shape, axis, max_length, self._dtype(name))
+        return self.builder.state(shape, axis, max_length, self._dtype(name), fill=fill)
 
     def _copy(self, node: ir.Node, local: dict[str, ir.Value], *, keep_names: bool) -> ir.Node:
         inputs = [local[value.name] if value is not None and value.name else None for value in node.inputs]
@@ -167,7 +170,7 @@ class Writer:
         if node.op_type in ("Reshape", "Flatten", "CumSum"):
             return copy
         n_spatial = len(self._shape(name)) - 2
-        k = self._axis(name) - 2
+        k = self._axis(name) - first_spatial_axis(node)
         pads = self._pads(node, n_spatial)
         pads[k] = pads[k + n_spatial] = 0
         copy.attributes["pads"] = ir.AttrInt64s("pads", pads)
@@ -223,6 +226,12 @@ class Writer:
 
     def _dtype(self, name: str) -> np.dtype[np.generic]:
         return self._analysis.inputs.probe.dtypes[name]
+
+
+def padding_of(node: ir.Node) -> float:
+    """Return what a convolution pads with: of bytes the zero point, a constant as `analyse` has seen."""
+    zero = constant_of(node, 2) if node.op_type == "QLinearConv" else None
+    return 0.0 if zero is None else float(zero.reshape(-1)[0])
 
 
 def name_of(value: ir.Value | None) -> str:

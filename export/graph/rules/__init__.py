@@ -16,9 +16,9 @@ from balacoon_tk.export.graph.rules import (
     recurrent,
     refused,
 )
-from balacoon_tk.export.graph.rules.base import Effect, NodeContext, find_rule
+from balacoon_tk.export.graph.rules.base import Effect, NodeContext, find_rule, first_spatial_axis
 from balacoon_tk.export.graph.rules.pointwise import ELEMENTWISE
 
-__all__ = ["ELEMENTWISE", "Effect", "NodeContext", "find_rule"]
+__all__ = ["ELEMENTWISE", "Effect", "NodeContext", "find_rule", "first_spatial_axis"]
 
 _FAMILIES = (layout, local, mixing, pointwise, recurrent, refused)

@@ -14,7 +14,7 @@ from balacoon_tk.export.graph.errors import NotStreamableError
 from balacoon_tk.export.graph.probe import Probe
 from balacoon_tk.export.graph.timeline import POINTWISE, Local, Timeline
 
-__all__ = ["Effect", "NodeContext", "Rule", "find_rule", "rule"]
+__all__ = ["Effect", "NodeContext", "Rule", "find_rule", "first_spatial_axis", "rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +129,21 @@ class NodeContext:
 
 Rule = Callable[[NodeContext], Effect]
 
-_RULES: dict[str, Rule] = {}
+
+def first_spatial_axis(node: ir.Node) -> int:
+    """Return the first axis that a node's kernel moves over; the batch is before it, and mostly channels."""
+    return 1 if node.attributes.get_int("channels_last", 0) else 2
 
 
-def rule(*op_types: str) -> Callable[[Rule], Rule]:
-    """Register a rule for operators of the standard domain."""
+_RULES: dict[tuple[str, str], Rule] = {}
+
+
+def rule(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
+    """Register a rule for operators of a domain, the standard one if none is given."""
 
     def register(function: Rule) -> Rule:
         for op_type in op_types:
-            _RULES[op_type] = function
+            _RULES[domain, op_type] = function
         return function
 
     return register
@@ -151,7 +157,7 @@ def find_rule(node: ir.Node) -> Rule:
     NotStreamableError
         If there is none: what isn't known is refused.
     """
-    found = _RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    found = _RULES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
     if found is None:
         raise NotStreamableError(node, "no rule says what this operator does with time")
     return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from balacoon_tk.export.graph.rules.base import Effect, NodeContext, rule
+from balacoon_tk.export.graph.rules.base import Effect, NodeContext, first_spatial_axis, rule
 from balacoon_tk.export.graph.timeline import Local, Timeline
 
 _SPATIAL = 2
-"""The first axis that a kernel moves over; before it come batch and channels."""
+"""The first axis that a kernel moves over, unless channels come last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class _Kernel:
 
 
 def _kernel(ctx: NodeContext, timeline: Timeline, kernel_shape: list[int]) -> _Kernel:
-    if timeline.axis < _SPATIAL:
-        ctx.refuse("its kernel mixes channels that lie along time")
     n = len(kernel_shape)
-    k = timeline.axis - _SPATIAL
+    k = timeline.axis - first_spatial_axis(ctx.node)
+    if not 0 <= k < n:
+        ctx.refuse("its kernel mixes channels that lie along time")
     stride = (ctx.ints("strides") or [1] * n)[k]
     span = (ctx.ints("dilations") or [1] * n)[k] * (kernel_shape[k] - 1)
     pads = ctx.ints("pads") or [0] * 2 * n
@@ -51,6 +51,18 @@ def _conv(ctx: NodeContext) -> Effect:
         zero = ctx.const(2)
         if zero is not None and zero.any():
             ctx.refuse("its padding is not of zeros: pad before it")
+    return _windowed(timeline, kernel)
+
+
+@rule("QLinearConv")
+@rule("QLinearConv", domain="com.microsoft")
+def _qlinear_conv(ctx: NodeContext) -> Effect:
+    timeline = ctx.only_time()
+    ctx.const(2)  # what it pads with
+    return _windowed(timeline, _kernel(ctx, timeline, list(ctx.shape(3)[2:])))
+
+
+def _windowed(timeline: Timeline, kernel: _Kernel) -> Effect:
     return Effect(
         timeline.axis,
         Local(

@@ -39,6 +39,7 @@ def broadcast_axis(ctx: NodeContext) -> int:
 
 
 @rule(*_ONE_INPUT, *_BROADCAST)
+@rule("QLinearAdd", "QLinearLeakyRelu", domain="com.microsoft")
 def _pointwise(ctx: NodeContext) -> Effect:
     return Effect(broadcast_axis(ctx))
 

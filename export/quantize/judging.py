@@ -1,0 +1,169 @@
+"""What a candidate costs and loses: speed in turn with the voice as it is, quality on the same frames."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from balacoon_tk import TTS
+from balacoon_tk._typing import AnyArray, FloatArray
+from balacoon_tk.audio import to_pcm16
+from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.metrics import perception, speech
+from balacoon_tk.metrics.signal import log_spectral_distance_db
+from balacoon_tk.random import noise_stream
+from balacoon_tk.upsampler import Upsampler
+
+__all__ = ["Spoken", "decode", "judge", "make_frames", "measure_speedup"]
+
+_CHUNK_FRAMES = 64
+_N_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A text as a decoder reads it."""
+
+    text: str
+    feeds: tuple[Mapping[str, AnyArray], ...]
+    """One for each sentence in it."""
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of all sentences."""
+        return sum(int(feeds["frames"].shape[-1]) for feeds in self.feeds)
+
+
+def make_frames(tts: TTS, sentences: Sequence[str], *, seed: int) -> tuple[Spoken, ...]:
+    """Have a voice's encoder read sentences, with its own prosody.
+
+    Parameters
+    ----------
+    tts : TTS
+    sentences : sequence of str
+    seed : int
+        The same one gives the same frames.
+
+    Raises
+    ------
+    ParameterError
+        If there is nothing to say in a sentence.
+    """
+    prosody, found = tts.voice.manifest.prosody, []
+    for number, text in enumerate(sentences):
+        feeds = []
+        for index, sentence in enumerate(tts.frontend.phonemize(text)):
+            encoding = tts.voice.encoder.encode(
+                tts.phoneme_map.encode(sentence.phonemes).phoneme_ids,
+                length_scale=prosody.length_scale,
+                noise_w=prosody.noise_w,
+                speaker_id=tts.voice.speaker_id(None),
+                seed=seed,
+                stream=noise_stream(index, "durations"),
+            )
+            upsampler = Upsampler(
+                encoding.encodings,
+                encoding.durations,
+                log_scales=encoding.log_scales,
+                noise_scale=prosody.noise_scale,
+                seed=seed,
+                stream=noise_stream(index, "frames"),
+            )
+            if not upsampler.n_frames:
+                continue
+            each: dict[str, AnyArray] = {"frames": upsampler.window(0, upsampler.n_frames)[np.newaxis].copy()}
+            if encoding.speaker_embedding is not None and "speaker_embedding" in tts.voice.decoder.inputs:
+                each["speaker_embedding"] = encoding.speaker_embedding
+            feeds.append(each)
+        if not feeds:
+            raise ParameterError(f"sentences[{number}]={text[:60]!r} must hold something that can be spoken")
+        found.append(Spoken(text, tuple(feeds)))
+    return tuple(found)
+
+
+def decode(graph: DecoderGraph, spoken: Spoken) -> FloatArray:
+    """Decode a text whole."""
+    pieces = [graph.decode(graph.check(feeds))[graph.outputs[0]].reshape(-1) for feeds in spoken.feeds]
+    return np.concatenate(pieces)
+
+
+def judge(samples: FloatArray, reference: FloatArray, text: str, *, sample_rate: int) -> dict[str, Any]:
+    """Return what one text lost: figures by name, None where one can't be measured.
+
+    Raises
+    ------
+    MissingExtraError
+        If the extra `eval` isn't installed.
+    """
+    values: dict[str, Any] = {
+        "lsd_db": log_spectral_distance_db(samples, reference),
+        "mcd_db": speech.mel_cepstral_distortion_db(samples, reference, sample_rate=sample_rate),
+        "f0_rmse_cents": speech.pitch_errors(samples, reference, sample_rate=sample_rate).rmse_cents,
+    }
+    pcm = to_pcm16(samples)
+    try:
+        values["dnsmos"] = perception.dnsmos(pcm, sample_rate=sample_rate).overall
+        transcript = perception.transcribe(pcm, sample_rate=sample_rate)
+    except ParameterError:  # silence, or too short: nobody hears a word
+        values["dnsmos"], transcript = None, ""
+    words, characters = perception.wer(text, transcript), perception.cer(text, transcript)
+    values |= {
+        "n_word_errors": words.n_errors,
+        "n_words": words.n_reference,
+        "n_char_errors": characters.n_errors,
+        "n_chars": characters.n_reference,
+    }
+    return {name: None if value != value else value for name, value in values.items()}
+
+
+def measure_speedup(
+    reference: DecoderGraph, candidate: onnx.ModelProto, spoken: Sequence[Spoken], *, n_threads: int | None
+) -> tuple[float, float]:
+    """Decode the same frames by both in turn; return how much faster the candidate is, whole and in chunks.
+
+    Parameters
+    ----------
+    reference : DecoderGraph
+    candidate : ModelProto
+        Stateful if the reference is.
+    spoken : sequence of Spoken
+    n_threads : int, optional
+        Of the candidate; those of the reference.
+
+    Returns
+    -------
+    tuple of float
+        The median over rounds of the reference's time over the candidate's.
+    """
+    other = DecoderGraph(candidate, n_threads=n_threads)
+    ratios: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(_N_ROUNDS):
+        for in_chunks, found in ratios.items():
+            found.append(_seconds(reference, spoken, in_chunks) / _seconds(other, spoken, in_chunks))
+    return statistics.median(ratios[False]), statistics.median(ratios[True])
+
+
+def _seconds(graph: DecoderGraph, spoken: Sequence[Spoken], in_chunks: bool) -> float:
+    start_s = time.perf_counter()
+    for text in spoken:
+        for feeds in text.feeds:
+            if in_chunks and graph.streaming is not None:
+                _stream(graph, feeds)
+            else:
+                graph.decode(graph.check(feeds))
+    return time.perf_counter() - start_s
+
+
+def _stream(graph: DecoderGraph, feeds: Mapping[str, AnyArray]) -> None:
+    decoder, frames = StatefulDecoder(graph), feeds["frames"]
+    n_frames = frames.shape[-1]
+    for start in range(0, n_frames, _CHUNK_FRAMES):
+        stop = start + _CHUNK_FRAMES
+        decoder.push({**feeds, "frames": frames[..., start:stop]}, last=stop >= n_frames)

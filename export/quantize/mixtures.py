@@ -1,0 +1,160 @@
+"""Which convolutions are worth computing with bytes: blocks of them, tried one by one, then together.
+
+A block is what lies between two places where a decoder is one tensor. Each is quantized alone, and its loss
+is the log-spectral distance to the decoder in floating point. Then blocks are joined, from the one that
+loses least to the one that loses most; every start of that order is a mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.errors import ModelError
+from balacoon_tk.export.graph.cost import multiply_adds
+from balacoon_tk.export.graph.prepare import analyse_model
+from balacoon_tk.export.quantize.regions import is_layer, is_tapped
+from balacoon_tk.export.quantize.scheme import Range
+from balacoon_tk.export.quantize.to_bytes import byte_tensors, to_bytes
+from balacoon_tk.export.streaming.segments import find_cuts, time_nodes
+from balacoon_tk.metrics.signal import log_spectral_distance_db
+from balacoon_tk.session import Session
+
+__all__ = [
+    "Block",
+    "find_blocks",
+    "join_blocks",
+    "measure_blocks",
+    "quantize_layers",
+    "tensors_to_calibrate",
+]
+
+_LEAST_SHARE = 0.01
+"""A block with less of the multiply-adds joins the one before it: it isn't worth a choice of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Convolutions that are quantized together."""
+
+    name: str
+    layers: tuple[str, ...]
+    """Names of the nodes."""
+    multiply_adds: float
+    """Per frame."""
+    lsd_db: float = 0.0
+    """Log-spectral distance with only this block in bytes."""
+
+
+def find_blocks(model: onnx.ModelProto) -> tuple[Block, ...]:
+    """Return the blocks of a decoder, in the order of its graph.
+
+    A last convolution to one channel is in none: its output is the sound, of which a byte is not enough.
+
+    Raises
+    ------
+    ModelError
+        If there is no convolution that can compute with bytes.
+    """
+    analysis = analyse_model(model)
+    nodes = time_nodes(analysis)
+    ends = [position for position, _ in find_cuts(analysis, nodes)]
+    shapes, n_frames = analysis.inputs.probe.shapes, analysis.n_frames[-1]
+    pieces: list[tuple[list[str], float]] = []
+    for start, stop in zip([0, *ends], [*ends, len(nodes)], strict=True):
+        layers = [node for node in nodes[start:stop] if is_layer(node) and not is_tapped(node)]
+        if not layers:
+            continue
+        cost = 0.0
+        for node in layers:
+            weight = node.inputs[1]
+            kernel = () if weight is None or weight.const_value is None else weight.const_value.numpy().shape
+            x, y = (shapes[str(value.name)][-1] for value in (node.inputs[0], node.outputs[0]) if value)
+            cost += multiply_adds("Conv", x, kernel, y) / n_frames
+        pieces.append(([str(node.name) for node in layers], cost))
+    if not pieces:
+        raise ModelError("the decoder has no convolution that can compute with bytes")
+    total = sum(cost for _, cost in pieces)
+    joined: list[tuple[list[str], float]] = []
+    for names, cost in pieces:
+        if joined and min(cost, joined[-1][1]) < _LEAST_SHARE * total:
+            joined[-1] = joined[-1][0] + names, joined[-1][1] + cost
+        else:
+            joined.append((names, cost))
+    return tuple(Block(f"block {k}", tuple(names), cost) for k, (names, cost) in enumerate(joined, 1))
+
+
+def tensors_to_calibrate(model: onnx.ModelProto, blocks: Sequence[Block]) -> tuple[str, ...]:
+    """Return the tensors that are bytes in a mixture of blocks, whichever it is."""
+    graph = ir.from_proto(model)
+    names: dict[str, None] = {}
+    for mixture in (blocks, *((block,) for block in blocks)):
+        wanted = {layer for block in mixture for layer in block.layers}
+        layers = [node for node in graph.graph if node.name in wanted]
+        names |= dict.fromkeys(byte_tensors(graph, layers))
+    return tuple(names)
+
+
+def quantize_layers(
+    model: onnx.ModelProto, layers: Sequence[str], ranges: Mapping[str, Range]
+) -> onnx.ModelProto:
+    """Return a decoder in which some convolutions compute with bytes."""
+    copy = ir.from_proto(model)
+    wanted = set(layers)
+    to_bytes(copy, [node for node in copy.graph if node.name in wanted], ranges)
+    return ir.to_proto(copy)
+
+
+def measure_blocks(
+    model: onnx.ModelProto,
+    blocks: Sequence[Block],
+    ranges: Mapping[str, Range],
+    utterances: Sequence[Mapping[str, AnyArray]],
+    *,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[Block, ...]:
+    """Quantize each block alone and return all with what that loses.
+
+    Parameters
+    ----------
+    model : ModelProto
+        The decoder without state.
+    blocks : sequence of Block
+    ranges : mapping of str to Range
+    utterances : sequence of mapping of str to ndarray
+    progress : callable, optional
+        Called with the share that is done.
+    """
+    reference = _decode(model, utterances)
+    measured = []
+    for k, block in enumerate(blocks):
+        if progress is not None:
+            progress(k / len(blocks))
+        samples = _decode(quantize_layers(model, block.layers, ranges), utterances)
+        losses = [log_spectral_distance_db(x, r) for x, r in zip(samples, reference, strict=True)]
+        measured.append(Block(block.name, block.layers, block.multiply_adds, float(np.mean(losses))))
+    return tuple(measured)
+
+
+def join_blocks(blocks: Sequence[Block]) -> tuple[tuple[Block, ...], ...]:
+    """Return the mixtures: the first block, the first two, … in the order of what they lose alone.
+
+    Examples
+    --------
+    >>> a, b = Block("a", (), 2.0, 4.0), Block("b", (), 1.0, 1.0)
+    >>> [[block.name for block in mixture] for mixture in join_blocks([a, b])]
+    [['b'], ['b', 'a']]
+    """
+    order = sorted(blocks, key=lambda block: block.lsd_db)
+    return tuple(tuple(order[: k + 1]) for k in range(len(order)))
+
+
+def _decode(model: onnx.ModelProto, utterances: Sequence[Mapping[str, AnyArray]]) -> list[AnyArray]:
+    session = Session(model)
+    output = next(iter(session.outputs))
+    return [session.run(dict(utterance), [output])[output].reshape(-1) for utterance in utterances]

@@ -1,0 +1,366 @@
+"""From a voice to a smaller and faster one: calibrate, try mixtures, judge them, put the fastest in place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from balacoon_tk import TTS
+from balacoon_tk._voice_files import MANIFEST_FILE, read_member
+from balacoon_tk.decoder import DecoderGraph
+from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.export.package import check_target, install
+from balacoon_tk.export.passes.make_plain import make_plain
+from balacoon_tk.export.quantize.calibration import CalibrationMethod, choose_range, collect_histograms
+from balacoon_tk.export.quantize.frontier import Budget, BudgetError, Candidate, Frontier, summarize
+from balacoon_tk.export.quantize.judging import Spoken, decode, judge, make_frames, measure_speedup
+from balacoon_tk.export.quantize.mixtures import (
+    Block,
+    find_blocks,
+    join_blocks,
+    measure_blocks,
+    quantize_layers,
+    tensors_to_calibrate,
+)
+from balacoon_tk.export.quantize.scheme import Range
+from balacoon_tk.export.streaming import make_streaming, streaming_spec
+from balacoon_tk.export.streaming.verify import verify_streaming
+from balacoon_tk.manifest import Manifest, StreamingInfo
+from balacoon_tk.metrics._journal import Journal
+from balacoon_tk.metrics.sentences import check_sentences, plain_sentences
+from balacoon_tk.voice import load_voice
+
+__all__ = ["Quantized", "quantize_voice"]
+
+Progress = Callable[[str, float], None]
+
+FRONTIER_FILE = "quantization.json"
+
+_LEAST_FRAMES = 400
+_N_CALIBRATED, _N_TIMED, _N_FOR_BLOCKS, _N_FIRST = 16, 2, 2, 10  # sentences
+_N_CANDIDATES = 3
+_ONE_STEP = 2 / 255
+"""Of a byte over the range of samples: what a rounding that falls the other way may do to one of them."""
+_AS_IT_IS = "fp32"
+
+_CALIBRATED, _SENSED, _TIMED, _JUDGED = 0.05, 0.15, 0.25, 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A voice that was made, and what it was chosen from."""
+
+    path: Path
+    frontier: Frontier
+
+
+def quantize_voice(
+    voice: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    sentences: Sequence[str] | None = None,
+    max_wer_increase: float | None = 0.01,
+    max_dnsmos_drop: float | None = 0.05,
+    max_lsd_db: float | None = None,
+    method: CalibrationMethod = "percentile",
+    clipped_share: float = 1e-4,
+    seed: int = 0,
+    work_folder: str | os.PathLike[str] | None = None,
+    frontend: str = "auto",
+    n_threads: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Quantized:
+    """Make the fastest voice whose quality stays within a budget, its decoder's convolutions in int8.
+
+    Each block of convolutions is quantized alone to see what it loses, mixtures of blocks are timed in
+    turn with the voice as it is, and the fastest are judged on sentences, until one is within the budget.
+    Streamed and whole samples of the result agree, as they do before.
+
+    Parameters
+    ----------
+    voice : path
+        A voice folder or an .addon file.
+    out : path
+        Where the quantized voice goes: a folder, or a file ending in ``.addon``.
+    sentences : sequence of str, optional
+        What calibrates and what is judged; the 100 plain sentences that come with the toolkit if None.
+    max_wer_increase, max_dnsmos_drop, max_lsd_db : float, optional
+        The budget: share of words more that Whisper tiny.en gets wrong, points of DNSMOS, log-spectral
+        distance in dB. None limits nothing.
+    method : {"percentile", "minmax", "entropy"}
+        How the range of a tensor is chosen.
+    clipped_share : float
+        In [0, 0.5): what ``percentile`` clips at either end.
+    seed : int
+        Of the prosody and the noise in all sentences.
+    work_folder : path, optional
+        Keeps what is measured, so that a search that was stopped goes on with the same call.
+    frontend : str
+        What turns the sentences into phonemes.
+    n_threads : int, optional
+        Threads that one run may use; speed is measured with them.
+    overwrite : bool
+        Whether a voice that is at `out` is replaced.
+    progress : callable, optional
+        Called with the stage's name and the share of the whole that is done, from 0 to 1.
+
+    Returns
+    -------
+    Quantized
+        The path, and the frontier: speed, size and quality of every candidate.
+
+    Raises
+    ------
+    BudgetError
+        If no candidate is within the budget; nothing is installed then.
+    ParameterError
+        If an argument is wrong, there are too few frames to calibrate on, or something is at `out`.
+    ModelError
+        If the voice is quantized already, or its decoder has nothing to quantize.
+    VoiceError
+        If the voice can't be loaded.
+    MissingExtraError
+        If the extra `eval` isn't installed.
+    """
+    target, source = Path(out), Path(voice)
+    budget = Budget(max_wer_increase, max_dnsmos_drop, max_lsd_db)
+    check_target(target, overwrite=overwrite)
+    texts = plain_sentences() if sentences is None else check_sentences(sentences)
+    tts = TTS(load_voice(source, n_threads=n_threads), frontend=frontend)
+    manifest = tts.voice.manifest
+    if manifest.decoder.precision != _AS_IT_IS:
+        raise ModelError(f"{source}: quantized already ({manifest.decoder.precision}): take the one before")
+    settings = {
+        "voice": manifest.decoder.sha256,
+        "sentences": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
+        "method": f"{method} {clipped_share}",
+        "seed": seed,
+        "n_threads": n_threads,
+    }
+    with Journal(work_folder, settings) as journal:
+        search = _Search(tts, texts, budget, journal, seed, n_threads, progress or _silent)
+        frontier = search.run(method, clipped_share)
+        return Quantized(search.install(frontier, target, overwrite=overwrite), frontier)
+
+
+class _Search:
+    def __init__(
+        self,
+        tts: TTS,
+        texts: Sequence[str],
+        budget: Budget,
+        journal: Journal,
+        seed: int,
+        n_threads: int | None,
+        report: Progress,
+    ) -> None:
+        self._tts, self._budget, self._journal = tts, budget, journal
+        self._n_threads, self._report = n_threads, report
+        report("reading sentences", 0.0)
+        self._spoken = make_frames(tts, texts, seed=seed)
+        n_frames = sum(spoken.n_frames for spoken in self._spoken)
+        if n_frames < _LEAST_FRAMES:
+            raise ParameterError(
+                f"sentences give {n_frames} frames to calibrate on, which must be >= {_LEAST_FRAMES}"
+            )
+        voice = tts.voice
+        self._file = read_member(voice.path, voice.manifest.decoder.file)
+        self._plain = make_plain(onnx.load_model_from_string(self._file))
+        self._ranges: dict[str, Range] = {}
+        self._judged: dict[str, list[dict[str, Any]]] = {}
+
+    def run(self, method: CalibrationMethod, clipped_share: float) -> Frontier:
+        """Try the candidates, the fastest first, until one is within the budget."""
+        blocks = self._sense(find_blocks(self._plain), method, clipped_share)
+        mixtures = join_blocks(blocks)[-_N_CANDIDATES:]
+        reference = self._as_it_is()
+        candidates = []
+        for k, mixture in enumerate(mixtures):
+            self._report("timing", _SENSED + (_TIMED - _SENSED) * k / len(mixtures))
+            candidates.append(self._time(mixture, blocks))
+        slower = [replace(each, note="dropped: slower") for each in candidates if each.speedup <= 1.0]
+        faster = sorted(
+            (each for each in candidates if each.speedup > 1.0),
+            key=lambda each: (-each.speedup, each.n_bytes),
+        )
+        chosen = None
+        for k, candidate in enumerate(faster):
+            faster[k] = self._judge(candidate, k, len(faster))
+            if faster[k].note == "chosen":
+                chosen = candidate.name
+                break
+        reference = replace(
+            reference, figures=self._figures(_AS_IT_IS), n_sentences=self._n_judged(_AS_IT_IS)
+        )
+        found = (reference, *faster, *slower)
+        frontier = Frontier(self._tts.voice.manifest.name, self._budget, found, chosen)
+        if chosen is None:
+            raise BudgetError(frontier)
+        return frontier
+
+    def install(self, frontier: Frontier, target: Path, *, overwrite: bool) -> Path:
+        """Make the chosen candidate a voice and put it in place."""
+        self._report("verifying", _JUDGED)
+        chosen = next(each for each in frontier.candidates if each.name == frontier.chosen)
+        plain = quantize_layers(self._plain, chosen.layers, self._ranges)
+        model = self._finished(plain)
+        manifest, streaming = self._tts.voice.manifest, None
+        if manifest.decoder.streaming is not None:
+            utterances = [spoken.feeds[0] for spoken in self._spoken[:2]]
+            check = verify_streaming(plain, model, utterances=utterances, tolerance=_ONE_STEP)
+            spec = streaming_spec(model)
+            streaming = StreamingInfo(spec.outputs[0].lag, spec.n_state_bytes, check.max_abs_diff)
+        data = model.SerializeToString(deterministic=True)
+        decoder = replace(
+            manifest.decoder,
+            sha256=hashlib.sha256(data).hexdigest(),
+            streaming=streaming,
+            passes=(*(name for name in manifest.decoder.passes if name != "keep_blocked"), "to_bytes"),
+            precision="int8",
+        )
+        measured = {f"quantized_{name}": value for name, value in chosen.figures.items()}
+        measured |= {"quantized_speedup": chosen.speedup, "quantized_size_ratio": chosen.size_ratio}
+        encoder_data = read_member(self._tts.voice.path, manifest.encoder.file)
+        made = Manifest.to_json(
+            replace(
+                manifest,
+                decoder=decoder,
+                provenance={**manifest.provenance, "quantizer": f"balacoon_tk {version('balacoon_tk')}"},
+                verified={**manifest.verified, **measured},
+            )
+        )
+        files = {
+            manifest.encoder.file: encoder_data,
+            manifest.decoder.file: data,
+            FRONTIER_FILE: frontier.to_json().encode(),
+            MANIFEST_FILE: made.encode(),
+        }
+        install(files, target, overwrite=overwrite)
+        self._report("done", 1.0)
+        return target
+
+    def _sense(
+        self, blocks: Sequence[Block], method: CalibrationMethod, clipped_share: float
+    ) -> tuple[Block, ...]:
+        utterances = [feeds for spoken in _spread(self._spoken, _N_CALIBRATED) for feeds in spoken.feeds]
+        names = tensors_to_calibrate(self._plain, blocks)
+        histograms = collect_histograms(
+            self._plain,
+            utterances,
+            names,
+            progress=lambda share: self._report("calibrating", share * _CALIBRATED),
+        )
+        self._ranges = {
+            name: choose_range(histogram, method, share=clipped_share)
+            for name, histogram in histograms.items()
+        }
+        known = [self._journal.get("blocks", k) for k in range(len(blocks))]
+        if all(record is not None for record in known):
+            return tuple(
+                replace(block, lsd_db=record["lsd_db"])
+                for block, record in zip(blocks, known, strict=True)
+                if record is not None
+            )
+        few = [
+            spoken.feeds[0] for spoken in _spread(self._spoken[: len(self._spoken) // 2 or 1], _N_FOR_BLOCKS)
+        ]
+        measured = measure_blocks(
+            self._plain,
+            blocks,
+            self._ranges,
+            few,
+            progress=lambda share: self._report(
+                "trying each block", _CALIBRATED + share * (_SENSED - _CALIBRATED)
+            ),
+        )
+        for k, block in enumerate(measured):
+            self._journal.add("blocks", k, {"lsd_db": block.lsd_db})
+        return measured
+
+    def _as_it_is(self) -> Candidate:
+        return Candidate(_AS_IT_IS, (), 1.0, 1.0, len(self._file), 1.0, {})
+
+    def _time(self, mixture: Sequence[Block], blocks: Sequence[Block]) -> Candidate:
+        left_out = [block.name for block in blocks if block not in mixture]
+        name = "int8" if not left_out else f"int8 but {', '.join(left_out)}"
+        layers = tuple(layer for block in mixture for layer in block.layers)
+        model = self._finished(quantize_layers(self._plain, layers, self._ranges))
+        n_bytes = model.ByteSize()
+        known = self._journal.get(f"speed of {name}", 0)
+        if known is None:
+            spoken = _spread(self._spoken, _N_TIMED)
+            whole, in_chunks = measure_speedup(
+                self._tts.voice.decoder, model, spoken, n_threads=self._n_threads
+            )
+            known = {"whole": whole, "in_chunks": in_chunks}
+            self._journal.add(f"speed of {name}", 0, known)
+        ratio = n_bytes / len(self._file)
+        return Candidate(name, layers, known["whole"], known["in_chunks"], n_bytes, ratio, {})
+
+    def _finished(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        return model if self._tts.voice.manifest.decoder.streaming is None else make_streaming(model)
+
+    def _judge(self, candidate: Candidate, number: int, n_candidates: int) -> Candidate:
+        """Judge a candidate on some sentences first, and on all if it may be within the budget."""
+        graph = DecoderGraph(
+            quantize_layers(self._plain, candidate.layers, self._ranges), n_threads=self._n_threads
+        )
+        n_all = len(self._spoken)
+        first = [k * n_all // min(_N_FIRST, n_all) for k in range(min(_N_FIRST, n_all))]
+        order = [*first, *(k for k in range(n_all) if k not in first)]
+        span = (_JUDGED - _TIMED) / n_candidates
+        self._judged[candidate.name] = []
+        reference = self._judged.setdefault(_AS_IT_IS, [])
+        for done, k in enumerate(order):
+            self._report(f"judging {candidate.name}", _TIMED + span * (number + done / n_all))
+            if done == len(first) and self._budget.excess(self._figures(candidate.name)) > 1.0:
+                break  # twice what it may be: more sentences won't bring it back
+            record = self._judge_text(self._tts.voice.decoder, _AS_IT_IS, k)
+            if len(reference) <= done:
+                reference.append(record)
+            self._judged[candidate.name].append(self._judge_text(graph, candidate.name, k))
+        within = self._budget.excess(self._figures(candidate.name)) == 0.0
+        complete = self._n_judged(candidate.name) == n_all
+        return replace(
+            candidate,
+            figures=self._figures(candidate.name),
+            n_sentences=self._n_judged(candidate.name),
+            note="chosen" if within and complete else "beyond the budget",
+        )
+
+    def _judge_text(self, graph: DecoderGraph, name: str, k: int) -> dict[str, Any]:
+        """Return what is measured of one text, or was in a search that was stopped."""
+        known = self._journal.get(name, k)
+        if known is None:
+            spoken = self._spoken[k]
+            reference = decode(self._tts.voice.decoder, spoken)
+            samples = reference if name == _AS_IT_IS else decode(graph, spoken)
+            known = judge(samples, reference, spoken.text, sample_rate=self._tts.get_sampling_rate())
+            self._journal.add(name, k, known)
+        return known
+
+    def _figures(self, name: str) -> dict[str, float]:
+        records = self._judged.get(name, [])
+        return summarize(records, self._judged[_AS_IT_IS][: len(records)]) if records else {}
+
+    def _n_judged(self, name: str) -> int:
+        return len(self._judged.get(name, []))
+
+
+def _spread(spoken: Sequence[Spoken], n: int) -> list[Spoken]:
+    """Return some texts, evenly spread, the longest among them."""
+    if len(spoken) <= n:
+        return list(spoken)
+    return [spoken[(k + 1) * len(spoken) // n - 1] for k in range(n)]
+
+
+def _silent(stage: str, share: float) -> None:
+    """Report to nobody."""

@@ -1,0 +1,256 @@
+"""Decoders that compute with bytes: what rounding may do, that streaming stays exact, and the search."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from balacoon_tk import load_voice
+from balacoon_tk.decoder import DecoderGraph
+from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.export import export_voice, make_streaming
+from balacoon_tk.export.optimize import optimize_decoder
+from balacoon_tk.export.passes.make_plain import make_plain
+from balacoon_tk.export.quantize import Budget, BudgetError, quantize_voice, voice
+from balacoon_tk.export.quantize.calibration import Histogram, choose_range, collect_histograms
+from balacoon_tk.export.quantize.mixtures import Block, find_blocks, quantize_layers, tensors_to_calibrate
+from balacoon_tk.export.quantize.scheme import Range, quantize_bias, quantize_kernel
+from balacoon_tk.export.streaming.rewrite import _CaseWriter
+from balacoon_tk.export.streaming.verify import verify_streaming
+from balacoon_tk.manifest import Manifest
+from balacoon_tk.session import Session
+from streaming_laws import assert_streams
+from tiny_vits import TinyVits, write_tiny_vits
+
+VARIANT = TinyVits(upsample_rates=(4, 4), n_channels=16)
+TEXTS = ["[[abba]]", "[[a bad cab had a bag]]", "[[gab]]", "[[fad face]]", "[[dead bee]]"] * 3
+
+
+@pytest.fixture(scope="module")
+def tiny_source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    return export_voice(write_tiny_vits(folder, VARIANT), folder / "voice")
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_source) -> onnx.ModelProto:
+    return make_plain(onnx.load(tiny_source / "decoder.onnx"))
+
+
+def frames(n_frames: int, seed: int = 0) -> dict[str, np.ndarray]:
+    shape = (1, VARIANT.n_channels, n_frames)
+    return {"frames": np.random.default_rng(seed).standard_normal(shape).astype("f4")}
+
+
+def ranges(model, blocks, method="minmax"):
+    seen = collect_histograms(model, [frames(60, 1), frames(200, 2)], tensors_to_calibrate(model, blocks))
+    return {name: choose_range(histogram, method) for name, histogram in seen.items()}
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1.0, 3.0), (0.5, 2.0), (-3.0, -1.0), (0.0, 0.0), (-1e-20, 1e-20)]
+)
+def test_zero_is_always_a_number_of_a_range(low: float, high: float) -> None:
+    chosen = Range(low, high)
+    assert chosen.scale > 0
+    numbers = (np.arange(256) - int(chosen.zero_point)) * chosen.scale
+    assert 0.0 in numbers
+    assert numbers[0] <= max(low, 0) + chosen.scale and numbers[-1] >= min(high, 0) - chosen.scale
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 0.0), (float("nan"), 1.0), (0.0, float("inf"))])
+def test_a_range_that_is_none_is_refused(low: float, high: float) -> None:
+    with pytest.raises(ParameterError, match="finite and in order"):
+        Range(low, high)
+
+
+def test_a_kernel_is_rounded_by_half_a_step_at_most_whatever_the_size_of_its_filters() -> None:
+    weight = np.random.default_rng(0).standard_normal((5, 3, 1, 7)).astype("f4")
+    weight *= np.array([1e-4, 1, 100, 0, 3], "f4").reshape(-1, 1, 1, 1)
+    kernel, scales = quantize_kernel(weight)
+    assert kernel.dtype == np.int8 and kernel.min() >= -127
+    back = kernel * scales.reshape(-1, 1, 1, 1)
+    assert (np.abs(back - weight) <= 0.501 * scales.reshape(-1, 1, 1, 1)).all()
+    assert quantize_bias(np.array([1e20, -0.26], "f4"), np.array([0.5, 0.5])).tolist() == [2**31 - 1, -1]
+
+
+def test_percentiles_leave_out_what_is_rare_and_entropy_lies_between() -> None:
+    rng = np.random.default_rng(0)
+    numbers = np.append(rng.standard_normal(200_000), [100.0, -50.0])
+    histogram = Histogram(-50.0, 100.0, np.histogram(numbers, 4096, (-50, 100))[0])
+    widest = choose_range(histogram, "minmax")
+    assert (widest.low, widest.high) == (-50.0, 100.0)
+    narrow = choose_range(histogram, "percentile", share=1e-3)
+    assert -3.5 < narrow.low < -2.5 and 2.5 < narrow.high < 3.5
+    assert choose_range(histogram, "entropy").scale < widest.scale / 5
+    with pytest.raises(ParameterError, match="method='best' must be one of"):
+        choose_range(histogram, "best")  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match=r"share=0\.5 must be in"):
+        choose_range(histogram, "percentile", share=0.5)
+
+
+def test_a_decoder_without_its_state_is_the_optimized_one_again(tmp_path) -> None:
+    model = onnx.load(export_voice(write_tiny_vits(tmp_path, VARIANT), tmp_path / "voice") / "decoder.onnx")
+    plain = make_plain(model)
+    assert DecoderGraph(plain).streaming is None
+    graph = DecoderGraph(model)
+    for n_frames in (1, 7, 90):
+        feeds = frames(n_frames)
+        whole = graph.decode(graph.check(feeds))["samples"]
+        assert np.abs(Session(plain).run(feeds)["samples"] - whole).max() <= 1e-5
+    assert make_plain(plain) is plain
+    assert make_plain(make_streaming(optimize_decoder(plain).model)).graph.node
+
+
+def all_in_bytes(plain: onnx.ModelProto) -> onnx.ModelProto:
+    blocks = find_blocks(plain)
+    return quantize_layers(
+        plain, [layer for block in blocks for layer in block.layers], ranges(plain, blocks)
+    )
+
+
+def test_bytes_stream_exactly_in_any_chunks_and_by_any_plan(plain) -> None:
+    model = all_in_bytes(plain)
+    assert {"QLinearConv", "QLinearLeakyRelu", "QLinearAdd"} <= {node.op_type for node in model.graph.node}
+    assert verify_streaming(model, make_streaming(model), tolerance=1e-6).n_runs > 10
+    bytes_kept = [
+        pair
+        for pair in assert_streams(model, plans=("states", "longest segments"))
+        if any(state.dtype == "uint8" and state.fill for state in pair.spec.states)
+    ]
+    assert bytes_kept
+
+
+def test_padding_of_zeros_in_a_state_of_bytes_would_be_seen(plain, monkeypatch) -> None:
+    model = all_in_bytes(plain)
+    monkeypatch.setattr(sys.modules[_CaseWriter.__module__], "padding_of", lambda node: 0.0)
+    with pytest.raises(AssertionError):
+        assert_streams(model, plans=("states",))
+
+
+def test_each_mixture_is_close_and_bytes_lie_between_two_convolutions_only(plain) -> None:
+    blocks = find_blocks(plain)
+    assert len(blocks) > 1
+    known, feeds = ranges(plain, blocks), frames(80, 3)
+    exact = Session(plain).run(feeds)["samples"]
+    for mixture in ([block] for block in blocks):
+        model = quantize_layers(plain, [layer for block in mixture for layer in block.layers], known)
+        samples = Session(model).run(feeds)["samples"]
+        assert samples.shape == exact.shape
+        assert 0 < np.abs(samples - exact).mean() < 0.1 * np.abs(exact).mean() + 0.01
+    copy = ir.from_proto(model)
+    turned = [node for node in copy.graph if node.op_type == "Transpose" and "perm" in node.attributes]
+    assert len(turned) <= 8
+    with pytest.raises(ModelError, match=r"the range of .* is not known"):
+        quantize_layers(plain, blocks[0].layers, {})
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A judge that hears a voice's loss from its name: the tiny voice says nothing to a recogniser."""
+    monkeypatch.setattr(voice, "_N_CANDIDATES", 2)
+    monkeypatch.setattr(voice, "measure_speedup", lambda *args, **_: (2.0, 1.9))
+    heard: list[str] = []
+
+    def judge(samples, reference, text, *, sample_rate):
+        heard.append(text)
+        lost = float(np.abs(samples - reference).mean() > 0)
+        return {
+            "lsd_db": lost,
+            "mcd_db": lost,
+            "f0_rmse_cents": None,
+            "dnsmos": 3.5 - 0.04 * lost,
+            "n_word_errors": 1,
+            "n_words": 10,
+            "n_char_errors": 2,
+            "n_chars": 50,
+        }
+
+    monkeypatch.setattr(voice, "judge", judge)
+    return heard
+
+
+def test_a_quantized_voice_is_smaller_speaks_and_says_what_it_lost(tiny_source, tmp_path, quick) -> None:
+    stages = []
+    made = quantize_voice(
+        tiny_source, tmp_path / "int8", sentences=TEXTS, progress=lambda what, share: stages.append(share)
+    )
+    assert stages == sorted(stages) and stages[-1] == 1.0
+    loaded = load_voice(made.path)
+    manifest = loaded.manifest
+    assert (manifest.decoder.precision, manifest.decoder.passes[-1]) == ("int8", "to_bytes")
+    assert "stateful" in loaded.strategies
+    assert manifest.verified["quantized_dnsmos_drop"] == pytest.approx(0.04)
+    table = json.loads((made.path / "quantization.json").read_text())
+    assert table["chosen"] == made.frontier.chosen == "int8"
+    assert made.frontier.to_markdown().count("\n") == 2 + len(made.frontier.candidates)
+    figure = made.frontier.figure()
+    assert figure.axes[0].get_ylabel().startswith("DNSMOS")
+    with pytest.raises(ModelError, match="quantized already"):
+        quantize_voice(made.path, tmp_path / "again", sentences=TEXTS)
+
+
+def test_a_budget_that_is_not_met_names_the_nearest_and_installs_nothing(
+    tiny_source, tmp_path, quick
+) -> None:
+    with pytest.raises(BudgetError, match=r"nearest is int8.*2\.00 times as fast") as caught:
+        quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, max_dnsmos_drop=0.03)
+    assert caught.value.frontier.chosen is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_slower_is_dropped_and_named(tiny_source, tmp_path, quick, monkeypatch) -> None:
+    monkeypatch.setattr(voice, "measure_speedup", lambda *args, **_: (0.9, 0.9))
+    with pytest.raises(BudgetError, match=r"no candidate is faster.*dropped int8"):
+        quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS)
+    assert quick == []
+
+
+def test_a_search_that_was_stopped_goes_on_where_it_was(tiny_source, tmp_path, quick, monkeypatch) -> None:
+    work, judge = tmp_path / "work", voice.judge
+
+    def interrupted(*args, **keywords):
+        if len(quick) == 5:
+            raise KeyboardInterrupt
+        return judge(*args, **keywords)
+
+    monkeypatch.setattr(voice, "judge", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, work_folder=work)
+    assert not (tmp_path / "int8").exists()
+    monkeypatch.setattr(voice, "judge", judge)
+    quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, work_folder=work)
+    assert len(quick) == 2 * len(TEXTS)
+
+
+def test_too_little_to_calibrate_on_is_refused(tiny_source, tmp_path) -> None:
+    with pytest.raises(ParameterError, match="frames to calibrate on, which must be >= 400"):
+        quantize_voice(tiny_source, tmp_path / "int8", sentences=["[[a]]"])
+    with pytest.raises(ParameterError, match=r"max_dnsmos_drop=-1 must be >= 0"):
+        quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, max_dnsmos_drop=-1)
+
+
+def test_a_budget_counts_the_largest_excess_and_ignores_what_is_not_limited() -> None:
+    losses = {"wer_increase": 0.03, "dnsmos_drop": 0.04, "lsd_db": 9.0}
+    assert Budget().excess(losses) == pytest.approx(2.0)
+    assert Budget(max_wer_increase=None).excess(losses) == 0.0
+    assert Budget(None, None, 3.0).excess(losses) == pytest.approx(2.0)
+
+
+def test_a_voice_of_before_is_in_fp32(tiny_source) -> None:
+    data = json.loads((tiny_source / "voice.json").read_text())
+    del data["decoder"]["precision"]
+    assert Manifest.from_json(json.dumps(data)).decoder.precision == "fp32"
+    data["decoder"]["precision"] = "int3"
+    with pytest.raises(ModelError, match=r"decoder\.precision='int3' must be one of fp32, int8"):
+        Manifest.from_json(json.dumps(data))
+
+
+def test_blocks_are_joined_from_the_one_that_loses_least() -> None:
+    a, b = Block("a", ("x",), 2.0, 4.0), Block("b", ("y",), 1.0, 1.0)
+    assert [[block.name for block in mixture] for mixture in voice.join_blocks([a, b])] == [["b"], ["b", "a"]]
