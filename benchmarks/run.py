@@ -48,6 +48,11 @@ def measure(part: str, *, quick: bool) -> dict[str, Any]:
 
         options = {"texts": ("60", "440")} if quick else {}
         return end_to_end.measure(rounds, names=list(PEERS), threads=THREADS, **options)
+    if part == "memory":
+        from peers import PEERS
+        from speed import memory
+
+        return memory.measure(names=list(PEERS), threads=THREADS)
     if part == "growth":
         from speed import growth
 

@@ -22,8 +22,8 @@ def measure(
     Returns
     -------
     dict
-        By the number of threads, engine and text: figures, a list of rounds each; the chunks of the
-        round of median length; and the peak of memory up to that text.
+        By the number of threads, engine and text: figures, a list of rounds each, and the chunks of
+        the round of median length.
     """
     found: dict[str, Any] = {"texts": {key: TEXTS[key] for key in texts}, "threads": {}}
     n_steps, n_done = len(threads) * len(texts), 0
@@ -32,11 +32,10 @@ def measure(
             results: dict[str, Any] = {
                 name: {"settings": engine.settings, "texts": {}} for name, engine in engines.items()
             }
-            for key in texts:  # the short ones first: the peak of memory only grows
+            for key in texts:
                 n_rounds = {"440": rounds.n_long, "minute": rounds.n_minute}.get(key, rounds.n_short)
                 for name, spoken in _in_turn(engines, TEXTS[key], n_rounds=n_rounds).items():
-                    peak = engines[name].peak_rss_mb()
-                    results[name]["texts"][key] = summary(spoken) | {"peak_rss_mb": peak}
+                    results[name]["texts"][key] = summary(spoken)
                 n_done += 1
                 show_progress("end_to_end", n_done / n_steps)
         found["threads"][str(n_threads)] = results

@@ -17,7 +17,7 @@ __all__ = ["MARKS", "PARTS", "assemble", "keep_part", "kept_parts", "write", "wr
 
 MARKS: Final = ("<!-- beside other engines -->", "<!-- end of other engines -->")
 """Around the README's table."""
-PARTS: Final = ("start", "stages", "end_to_end", "growth", "streams")
+PARTS: Final = ("start", "stages", "end_to_end", "memory", "growth", "streams")
 
 _NUMBERS = re.compile(r"\[\s+([^\[\]{}\"]*?)\s+\]")
 

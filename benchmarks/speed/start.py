@@ -13,7 +13,8 @@ from speed.measure import Rounds, in_turn, show_progress
 __all__ = ["measure"]
 
 _N_THREADS = 2
-_IMPORT = "import time; start = time.perf_counter(); import balacoon_tk; print(time.perf_counter() - start)"
+_IMPORTS = {"import_s": "import balacoon_tk", "import_tts_s": "from balacoon_tk import TTS"}
+_TIMED = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 
 
 def measure(rounds: Rounds) -> dict[str, Any]:
@@ -22,14 +23,12 @@ def measure(rounds: Rounds) -> dict[str, Any]:
     Returns
     -------
     dict
-        Seconds, a value a round. NumPy is part of the import; files are in the system's cache.
+        Seconds, a value a round. NumPy is part of the second import; files are in the system's cache.
     """
-    import_s = [
-        float(
-            subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, check=True, text=True).stdout
-        )
-        for _ in range(rounds.n_process + 1)
-    ][1:]
+    imports = {
+        name: [_in_new_process(_TIMED.format(line)) for _ in range(rounds.n_process + 1)][1:]
+        for name, line in _IMPORTS.items()
+    }
     voice = TTS(n_threads=_N_THREADS).voice
     files = (voice.manifest.encoder.file, voice.manifest.decoder.file)
     ready = in_turn(
@@ -40,4 +39,10 @@ def measure(rounds: Rounds) -> dict[str, Any]:
         n_rounds=rounds.n_process,
     )
     show_progress("start", 1.0)
-    return {"import_s": import_s, **ready}
+    return {**imports, **ready}
+
+
+def _in_new_process(code: str) -> float:
+    return float(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    )

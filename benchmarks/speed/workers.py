@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,13 @@ def _serve(connection: Connection, name: str, n_threads: int) -> None:
 
 
 def _peak_rss() -> int:
-    """Return the largest resident set of this process in bytes; macOS counts in bytes, Linux in KiB."""
+    """Return the largest resident set of this process in bytes; macOS counts in bytes, Linux in KiB.
+
+    Not by getrusage on Linux, where a new process begins with the peak of the one that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
