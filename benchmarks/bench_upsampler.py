@@ -56,7 +56,6 @@ def test_expansion_of_the_whole_sentence(benchmark, by):
     benchmark.extra_info["speedup"] = speedup(oracle, whole_by_kernel)
     benchmark.extra_info["speedup_over_best_of_numpy"] = speedup(best_of_numpy, whole_by_kernel)
     benchmark(whole_by_kernel)
-    assert benchmark.extra_info["speedup"] >= 5
 
 
 @pytest.mark.parametrize("by", ["kernel", "numpy"])
