@@ -11,7 +11,7 @@ from math import ceil
 import numpy as np
 import onnx
 
-from balacoon_tk._typing import AnyArray, FloatArray
+from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.sources.source import SourceVocoder, SourceVoice
@@ -49,31 +49,32 @@ def stages_of_voice(
         If one fails, or they give different numbers of samples.
     """
     cut, finished, graph = Split(voice), Split(replace(voice, encoder=encoder)), DecoderGraph(decoder)
+
+    def stages_of(ids: IntArray) -> list[_Stage]:
+        return [
+            _Stage(
+                "source",
+                voice.n_bytes,
+                lambda: voice.reference.run(ids, speaker_id=0, length_scale=1.0),
+            ),
+            _Stage(
+                "cut",
+                _n_bytes(voice.encoder, voice.decoder),
+                lambda: cut.decode_frames(cut.quiet_frames(ids)),
+            ),
+            _Stage(
+                "voice",
+                _n_bytes(encoder, decoder),
+                lambda: _whole(graph, finished.quiet_frames(ids)),
+                lambda: _streamed(graph, finished.quiet_frames(ids)),
+            ),
+        ]
+
     for seed in range(_N_DRAWS):
-        ids = draw_phoneme_ids(voice, _N_PHONEMES, np.random.default_rng(seed))
-
-        def source() -> FloatArray:
-            return voice.reference.run(ids, speaker_id=0, length_scale=1.0)  # noqa: B023 - run in this turn
-
-        def whole() -> FloatArray:
-            return _whole(graph, finished.quiet_frames(ids))  # noqa: B023
-
-        def streamed() -> FloatArray:
-            return _streamed(graph, finished.quiet_frames(ids))  # noqa: B023
-
-        def in_two() -> FloatArray:
-            return cut.decode_frames(cut.quiet_frames(ids))  # noqa: B023
-
+        stages = stages_of(draw_phoneme_ids(voice, _N_PHONEMES, np.random.default_rng(seed)))
         # Where a duration is on the edge of two numbers, floating point decides; then others are drawn.
-        if source().size == in_two().size == whole().size:
-            return _measure(
-                [
-                    _Stage("source", voice.n_bytes, source),
-                    _Stage("cut", _n_bytes(voice.encoder, voice.decoder), in_two),
-                    _Stage("voice", _n_bytes(encoder, decoder), whole, streamed),
-                ],
-                voice.facts.sample_rate,
-            )
+        if len({stage.run().size for stage in stages}) == 1:
+            return _measure(stages, voice.facts.sample_rate)
     raise ModelError(f"{_N_DRAWS} random sequences have another length than the trained voice gives them")
 
 

@@ -23,7 +23,7 @@ _MIN_BIN = 1e-3
 _MIN_SLOPE = 1e-3
 
 
-class VitsEncoderHalf(nn.Module):  # type: ignore[misc]
+class VitsEncoderHalf(nn.Module):  # type: ignore[misc]  # torch is not read by mypy
     """Phoneme ids, length scale and noise to encodings, log scales and durations.
 
     Parameters
@@ -63,7 +63,7 @@ class VitsEncoderHalf(nn.Module):  # type: ignore[misc]
         return outputs if speaker is None else (*outputs, speaker)
 
 
-class VitsDecoderHalf(nn.Module):  # type: ignore[misc]
+class VitsDecoderHalf(nn.Module):  # type: ignore[misc]  # torch is not read by mypy
     """Frames, and the speaker's embedding, to samples.
 
     Parameters

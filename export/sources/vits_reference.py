@@ -83,7 +83,7 @@ class VitsReference:
         return samples, (torch.exp(seen[0]) * length_scale).detach().numpy().reshape(-1)
 
 
-class _GivenNoise(TorchFunctionMode):  # type: ignore[misc]
+class _GivenNoise(TorchFunctionMode):  # type: ignore[misc]  # torch is not read by mypy
     """Hands out noise that was drawn before, where a model draws its own; zeros where there is none."""
 
     def __init__(self, durations: FloatArray | None, frames: FloatArray | None) -> None:
