@@ -184,6 +184,7 @@ def test_a_quantized_voice_is_smaller_speaks_and_says_what_it_lost(tiny_source, 
     loaded = load_voice(made.path)
     manifest = loaded.manifest
     assert (manifest.decoder.precision, manifest.decoder.passes[-1]) == ("int8", "to_bytes")
+    assert manifest.stages == ()  # which were of the voice before
     assert "stateful" in loaded.strategies
     assert manifest.verified["quantized_dnsmos_drop"] == pytest.approx(0.04)
     table = json.loads((made.path / "quantization.json").read_text())

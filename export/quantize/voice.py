@@ -233,6 +233,7 @@ class _Search:
             replace(
                 manifest,
                 decoder=decoder,
+                stages=(),  # they are of the voice that was exported; the frontier is of this one
                 provenance={**manifest.provenance, "quantizer": f"balacoon_tk {version('balacoon_tk')}"},
                 verified={**manifest.verified, **measured},
             )
