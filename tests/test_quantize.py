@@ -16,10 +16,17 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import export_voice, make_streaming
 from balacoon_tk.export.optimize import optimize_decoder
 from balacoon_tk.export.passes.make_plain import make_plain
-from balacoon_tk.export.quantize import Budget, BudgetError, quantize_voice, voice
-from balacoon_tk.export.quantize.calibration import Histogram, choose_range, collect_histograms
+from balacoon_tk.export.quantize import Budget, BudgetError, mixtures, quantize_voice, voice
+from balacoon_tk.export.quantize.calibration import (
+    Histogram,
+    choose_range,
+    collect_extents,
+    collect_histograms,
+)
+from balacoon_tk.export.quantize.equalize import equalize
 from balacoon_tk.export.quantize.mixtures import Block, find_blocks, quantize_layers, tensors_to_calibrate
 from balacoon_tk.export.quantize.scheme import Range, quantize_bias, quantize_kernel
+from balacoon_tk.export.quantize.to_bytes import byte_tensors
 from balacoon_tk.export.streaming.rewrite import _CaseWriter
 from balacoon_tk.export.streaming.verify import verify_streaming
 from balacoon_tk.manifest import Manifest
@@ -252,6 +259,90 @@ def test_a_voice_of_before_is_in_fp32(tiny_source) -> None:
         Manifest.from_json(json.dumps(data))
 
 
-def test_blocks_are_joined_from_the_one_that_loses_least() -> None:
-    a, b = Block("a", ("x",), 2.0, 4.0), Block("b", ("y",), 1.0, 1.0)
-    assert [[block.name for block in mixture] for mixture in voice.join_blocks([a, b])] == [["b"], ["b", "a"]]
+def test_blocks_are_left_out_by_what_that_brings_back_for_its_cost(monkeypatch) -> None:
+    blocks = [Block("a", ("a",), 8.0), Block("b", ("b",), 1.0), Block("c", ("c",), 2.0)]
+    lost = {"abc": 10.0, "bc": 4.0, "ac": 9.5, "ab": 9.0, "c": 3.9, "b": 3.5}
+
+    def loss(model, kept, *_):
+        return lost["".join(block.name for block in kept)]
+
+    monkeypatch.setattr(mixtures, "_decode", lambda *_: [])
+    monkeypatch.setattr(mixtures, "_loss", loss)
+    shares: list[float] = []
+    chain = mixtures.leave_out_blocks(onnx.ModelProto(), blocks, {}, [], 5, progress=shares.append)
+    assert ["".join(block.name for block in mixture) for mixture in chain] == ["abc", "bc", "b"]
+    assert shares == sorted(shares) and len(shares) == 5
+
+
+def unequal(seed: int = 0) -> onnx.ModelProto:
+    """Two convolutions with a residual connection, whose channels are of very unequal size."""
+    rng = np.random.default_rng(seed)
+    sizes = np.geomspace(1, 100, 16).astype("f4")
+    kernels = {name: rng.standard_normal((16, 16, 1, 3)).astype("f4") / 7 for name in ("a", "b", "c")}
+    kernels["a"] *= sizes.reshape(-1, 1, 1, 1)
+    kernels["b"] *= sizes.reshape(-1, 1, 1, 1) / sizes.reshape(1, -1, 1, 1)
+    kernels["c"] /= sizes.reshape(1, -1, 1, 1)
+    bias = rng.standard_normal(16).astype("f4") * sizes
+    conv = {"kernel_shape": [1, 3], "pads": [0, 1, 0, 1]}
+    nodes = [
+        onnx.helper.make_node("Conv", ["frames", "a", "bias"], ["wide"], "first", **conv),
+        onnx.helper.make_node("LeakyRelu", ["wide"], ["active"], alpha=0.1),
+        onnx.helper.make_node("Conv", ["active", "b", "bias"], ["inner"], "second", **conv),
+        onnx.helper.make_node("Add", ["inner", "wide"], ["sum"]),
+        onnx.helper.make_node("LeakyRelu", ["sum"], ["last"], alpha=0.1),
+        onnx.helper.make_node("Conv", ["last", "c"], ["samples"], "third", **conv),
+    ]
+    shape = [1, 16, 1, "n_frames"]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "unequal",
+        [onnx.helper.make_tensor_value_info("frames", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("samples", onnx.TensorProto.FLOAT, shape)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in {**kernels, "bias": bias}.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_equal_channels_say_the_same_and_lose_less_in_bytes() -> None:
+    model, layers = unequal(), ["first", "second", "third"]
+    rng = np.random.default_rng(1)
+    seen = [{"frames": rng.standard_normal((1, 16, 1, 90)).astype("f4")} for _ in range(3)]
+    before = model.SerializeToString(deterministic=True)
+    equal = equalize(model, seen[:2])
+    assert model.SerializeToString(deterministic=True) == before
+    exact = Session(model).run(seen[2])["samples"]
+    assert np.abs(Session(equal).run(seen[2])["samples"] - exact).max() <= 1e-5 * np.abs(exact).max()
+    names = ["wide", "active", "inner", "sum", "last"]
+    for name, extent in collect_extents(equal, seen[:2], names).items():
+        assert extent.max() < 10 * extent.min(), name
+        assert extent.max() <= 1.01 * collect_extents(model, seen[:2], [name])[name].max()
+    lost = []
+    for each in (model, equal):
+        copy = ir.from_proto(each)
+        tensors = byte_tensors(copy, [node for node in copy.graph if node.op_type == "Conv"])
+        histograms = collect_histograms(each, seen, tensors)
+        known = {name: choose_range(found, "minmax") for name, found in histograms.items()}
+        rounded = Session(quantize_layers(each, layers, known)).run(seen[2])["samples"]
+        lost.append(np.abs(rounded - exact).mean())
+    assert lost[1] < lost[0] / 3
+
+
+def test_channels_stay_as_they_are_where_something_else_reads_them() -> None:
+    model = unequal()
+    model.graph.node.append(onnx.helper.make_node("Tanh", ["sum"], ["also"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("also", onnx.TensorProto.FLOAT, None))
+    frames_seen = [{"frames": np.random.default_rng(1).standard_normal((1, 16, 1, 50)).astype("f4")}]
+    equal = equalize(model, frames_seen)
+    for name, array in Session(model).run(frames_seen[0]).items():
+        assert np.array_equal(Session(equal).run(frames_seen[0])[name], array)
+
+
+def test_equalized_voices_stream_exactly_in_bytes(plain) -> None:
+    equal = equalize(plain, [frames(60, 1), frames(200, 2)])
+    feeds = frames(70, 5)
+    exact = Session(plain).run(feeds)["samples"]
+    assert np.abs(Session(equal).run(feeds)["samples"] - exact).max() <= 1e-5
+    kernels = [{each.name: each for each in model.graph.initializer} for model in (plain, equal)]
+    assert set(kernels[1]) - set(kernels[0])  # some were scaled
+    model = all_in_bytes(equal)
+    assert verify_streaming(model, make_streaming(model), tolerance=1e-6).n_runs > 10

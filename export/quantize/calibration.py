@@ -20,7 +20,7 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.quantize.scheme import Range
 from balacoon_tk.session import Session
 
-__all__ = ["CalibrationMethod", "Histogram", "choose_range", "collect_histograms"]
+__all__ = ["CalibrationMethod", "Histogram", "choose_range", "collect_extents", "collect_histograms"]
 
 CalibrationMethod = Literal["minmax", "percentile", "entropy"]
 
@@ -76,29 +76,51 @@ def collect_histograms(
     ModelError
         If a tensor holds NaN or infinity.
     """
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
-    present = {output.name for output in model.graph.output} | {value.name for value in model.graph.input}
-    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-    session = Session(exposed)
-    made = [name for name in names if name in session.outputs]
+    look = _Look(model, names)
     bounds: dict[str, tuple[float, float]] = {}
     counts: dict[str, AnyArray] = {}
     for k, utterance in enumerate((*utterances, *utterances)):
         if progress is not None:
             progress(k / (2 * len(utterances)))
-        feeds = _window(utterance, session)
-        arrays = {**session.run(feeds, made), **{name: feeds[name] for name in names if name in feeds}}
-        for name, array in arrays.items():
+        for name, array in look.at(utterance).items():
             if k < len(utterances):
                 low, high = bounds.get(name, (np.inf, -np.inf))
                 bounds[name] = min(low, float(array.min())), max(high, float(array.max()))
-                if not np.isfinite(bounds[name]).all():
-                    raise ModelError(f"tensor {name!r} holds NaN or infinity")
             else:
                 found, _ = np.histogram(array, _N_BINS, bounds[name])
                 counts[name] = counts.get(name, 0) + found
     return {name: Histogram(*bounds[name], counts[name]) for name in counts}
+
+
+def collect_extents(
+    model: onnx.ModelProto, utterances: Sequence[Mapping[str, AnyArray]], names: Sequence[str]
+) -> dict[str, AnyArray]:
+    """Run a decoder and see how far each channel of some of its tensors goes from zero.
+
+    Parameters
+    ----------
+    model, utterances
+        As for `collect_histograms`.
+    names : sequence of str
+        Tensors with the channels on their second axis.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_channels,)
+        The largest number of a channel, averaged over the utterances.
+
+    Raises
+    ------
+    ModelError
+        If a tensor holds NaN or infinity.
+    """
+    look = _Look(model, names)
+    totals: dict[str, AnyArray] = {}
+    for utterance in utterances:
+        for name, array in look.at(utterance).items():
+            largest = np.abs(array).max(axis=tuple(axis for axis in range(array.ndim) if axis != 1))
+            totals[name] = totals.get(name, 0) + largest / len(utterances)
+    return totals
 
 
 def choose_range(histogram: Histogram, method: CalibrationMethod, *, share: float = 1e-4) -> Range:
@@ -142,14 +164,34 @@ def _divergence(histogram: Histogram, chosen: Range) -> float:
     return float((exact[seen] * np.log(exact[seen] / np.maximum(rounded[seen], 1e-12))).sum())
 
 
-def _window(utterance: Mapping[str, AnyArray], session: Session) -> dict[str, AnyArray]:
-    moving = [
-        name for name, spec in session.inputs.items() if spec.shape and not isinstance(spec.shape[-1], int)
-    ]
-    n_frames = min(utterance[name].shape[-1] for name in moving)
-    start = max(0, (n_frames - _MAX_WINDOW) // 2)
-    return {
-        name: np.ascontiguousarray(array[..., start : start + _MAX_WINDOW]) if name in moving else array
-        for name, array in utterance.items()
-        if name in session.inputs
-    }
+class _Look:
+    """A decoder that gives some of its tensors as well."""
+
+    def __init__(self, model: onnx.ModelProto, names: Sequence[str]) -> None:
+        exposed = onnx.ModelProto()
+        exposed.CopyFrom(model)
+        present = {output.name for output in model.graph.output} | {value.name for value in model.graph.input}
+        exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+        self._session, self._names = Session(exposed), names
+        self._made = [name for name in names if name in self._session.outputs]
+
+    def at(self, utterance: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+        """Return the tensors, in the middle of an utterance; none holds NaN or infinity."""
+        feeds = self._window(utterance)
+        made = self._session.run(feeds, self._made) if self._made else {}
+        arrays = {**made, **{name: feeds[name] for name in self._names if name in feeds}}
+        for name, array in arrays.items():
+            if not np.isfinite([array.min(), array.max()]).all():
+                raise ModelError(f"tensor {name!r} holds NaN or infinity")
+        return arrays
+
+    def _window(self, utterance: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+        inputs = self._session.inputs
+        moving = [name for name, spec in inputs.items() if spec.shape and not isinstance(spec.shape[-1], int)]
+        n_frames = min(utterance[name].shape[-1] for name in moving)
+        start = max(0, (n_frames - _MAX_WINDOW) // 2)
+        return {
+            name: np.ascontiguousarray(array[..., start : start + _MAX_WINDOW]) if name in moving else array
+            for name, array in utterance.items()
+            if name in inputs
+        }

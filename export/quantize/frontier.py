@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.export.quantize.mixtures import Block
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,6 +79,8 @@ class Frontier:
     candidates: tuple[Candidate, ...]
     chosen: str | None
     """Name of the fastest candidate within the budget; None if there is none."""
+    blocks: tuple[Block, ...] = ()
+    """What each block of convolutions loses if it is the only one in bytes."""
 
     def to_json(self) -> str:
         """Return all of it as JSON."""

@@ -1,14 +1,15 @@
 """Which convolutions are worth computing with bytes: blocks of them, tried one by one, then together.
 
-A block is what lies between two places where a decoder is one tensor. Each is quantized alone, and its loss
-is the log-spectral distance to the decoder in floating point. Then blocks are joined, from the one that
-loses least to the one that loses most; every start of that order is a mixture.
+A block is what lies between two places where a decoder is one tensor. What it loses is the log-spectral
+distance to the decoder in floating point. Losses don't add up, since what one block has spoilt another can't
+spoil again; so blocks are left out of the whole one by one, each time the one that brings back most for the
+multiply-adds that it takes out of bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -28,7 +29,7 @@ from balacoon_tk.session import Session
 __all__ = [
     "Block",
     "find_blocks",
-    "join_blocks",
+    "leave_out_blocks",
     "measure_blocks",
     "quantize_layers",
     "tensors_to_calibrate",
@@ -135,23 +136,58 @@ def measure_blocks(
     for k, block in enumerate(blocks):
         if progress is not None:
             progress(k / len(blocks))
-        samples = _decode(quantize_layers(model, block.layers, ranges), utterances)
-        losses = [log_spectral_distance_db(x, r) for x, r in zip(samples, reference, strict=True)]
-        measured.append(Block(block.name, block.layers, block.multiply_adds, float(np.mean(losses))))
+        measured.append(replace(block, lsd_db=_loss(model, [block], ranges, utterances, reference)))
     return tuple(measured)
 
 
-def join_blocks(blocks: Sequence[Block]) -> tuple[tuple[Block, ...], ...]:
-    """Return the mixtures: the first block, the first two, … in the order of what they lose alone.
+def leave_out_blocks(
+    model: onnx.ModelProto,
+    blocks: Sequence[Block],
+    ranges: Mapping[str, Range],
+    utterances: Sequence[Mapping[str, AnyArray]],
+    n: int,
+    *,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[tuple[Block, ...], ...]:
+    """Return mixtures: all blocks, all but one, … all but `n`.
 
-    Examples
-    --------
-    >>> a, b = Block("a", (), 2.0, 4.0), Block("b", (), 1.0, 1.0)
-    >>> [[block.name for block in mixture] for mixture in join_blocks([a, b])]
-    [['b'], ['b', 'a']]
+    Parameters
+    ----------
+    model, blocks, ranges, utterances
+        As for `measure_blocks`.
+    n : int
+        How many blocks are left out in the last mixture; one always stays.
+    progress : callable, optional
+        Called with the share that is done.
     """
-    order = sorted(blocks, key=lambda block: block.lsd_db)
-    return tuple(tuple(order[: k + 1]) for k in range(len(order)))
+    reference = _decode(model, utterances)
+    mixtures, lost = [tuple(blocks)], _loss(model, blocks, ranges, utterances, reference)
+    n = min(n, len(blocks) - 1)
+    n_trials, n_tried = sum(len(blocks) - k for k in range(n)), 0
+    for _ in range(n):
+        trials = []
+        for block in mixtures[-1]:
+            if progress is not None:
+                progress(n_tried / n_trials)
+            kept = tuple(other for other in mixtures[-1] if other is not block)
+            loss = _loss(model, kept, ranges, utterances, reference)
+            trials.append(((lost - loss) / block.multiply_adds, loss, kept))
+            n_tried += 1
+        _, lost, kept = max(trials, key=lambda trial: trial[0])
+        mixtures.append(kept)
+    return tuple(mixtures)
+
+
+def _loss(
+    model: onnx.ModelProto,
+    blocks: Sequence[Block],
+    ranges: Mapping[str, Range],
+    utterances: Sequence[Mapping[str, AnyArray]],
+    reference: Sequence[AnyArray],
+) -> float:
+    layers = [layer for block in blocks for layer in block.layers]
+    samples = _decode(quantize_layers(model, layers, ranges), utterances)
+    return float(np.mean([log_spectral_distance_db(x, r) for x, r in zip(samples, reference, strict=True)]))
 
 
 def _decode(model: onnx.ModelProto, utterances: Sequence[Mapping[str, AnyArray]]) -> list[AnyArray]:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from balacoon_tk.export.passes.edit import constant_of, only_user
 
-__all__ = ["Form", "Interleaving", "is_layer", "is_tapped", "match_interleaving", "place_nodes"]
+__all__ = ["Form", "Interleaving", "is_crop", "is_layer", "is_tapped", "match_interleaving", "place_nodes"]
 
 Form = Literal["bytes", "floats"]
 """How a node with its channels last computes."""
@@ -122,10 +122,11 @@ def _form(
         return made[source] if made[source] == "floats" or feeds_layer else None
     if node.op_type == "Conv":
         return "floats" if made[source] == "floats" and is_tapped(node) else None
-    return made[source] if _is_crop(node) else None
+    return made[source] if is_crop(node) else None
 
 
-def _is_crop(node: ir.Node) -> bool:
+def is_crop(node: ir.Node) -> bool:
+    """Return whether a node takes a constant piece of time, counted from either end."""
     axes, steps = constant_of(node, 3), constant_of(node, 4)
     if node.op_type != "Slice" or axes is None or axes.tolist() != [_TIME]:
         return False

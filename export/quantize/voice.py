@@ -19,12 +19,13 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.package import check_target, install
 from balacoon_tk.export.passes.make_plain import make_plain
 from balacoon_tk.export.quantize.calibration import CalibrationMethod, choose_range, collect_histograms
+from balacoon_tk.export.quantize.equalize import equalize
 from balacoon_tk.export.quantize.frontier import Budget, BudgetError, Candidate, Frontier, summarize
 from balacoon_tk.export.quantize.judging import Spoken, decode, judge, make_frames, measure_speedup
 from balacoon_tk.export.quantize.mixtures import (
     Block,
     find_blocks,
-    join_blocks,
+    leave_out_blocks,
     measure_blocks,
     quantize_layers,
     tensors_to_calibrate,
@@ -45,7 +46,7 @@ FRONTIER_FILE = "quantization.json"
 
 _LEAST_FRAMES = 400
 _N_CALIBRATED, _N_TIMED, _N_FOR_BLOCKS, _N_FIRST = 16, 2, 2, 10  # sentences
-_N_CANDIDATES = 3
+_N_CANDIDATES = 4
 _ONE_STEP = 2 / 255
 """Of a byte over the range of samples: what a rounding that falls the other way may do to one of them."""
 _AS_IT_IS = "fp32"
@@ -80,8 +81,9 @@ def quantize_voice(
 ) -> Quantized:
     """Make the fastest voice whose quality stays within a budget, its decoder's convolutions in int8.
 
-    Each block of convolutions is quantized alone to see what it loses, mixtures of blocks are timed in
-    turn with the voice as it is, and the fastest are judged on sentences, until one is within the budget.
+    Channels are scaled to like extents first. Each block of convolutions is quantized alone to see what it
+    loses, and the blocks that cost most quality are left out one by one. These mixtures are timed in turn
+    with the voice as it is, and the fastest are judged on sentences, until one is within the budget.
     Streamed and whole samples of the result agree, as they do before.
 
     Parameters
@@ -139,6 +141,7 @@ def quantize_voice(
     if manifest.decoder.precision != _AS_IT_IS:
         raise ModelError(f"{source}: quantized already ({manifest.decoder.precision}): take the one before")
     settings = {
+        "program": version("balacoon_tk"),
         "voice": manifest.decoder.sha256,
         "sentences": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
         "method": f"{method} {clipped_share}",
@@ -179,8 +182,7 @@ class _Search:
 
     def run(self, method: CalibrationMethod, clipped_share: float) -> Frontier:
         """Try the candidates, the fastest first, until one is within the budget."""
-        blocks = self._sense(find_blocks(self._plain), method, clipped_share)
-        mixtures = join_blocks(blocks)[-_N_CANDIDATES:]
+        blocks, mixtures = self._sense(find_blocks(self._plain), method, clipped_share)
         reference = self._as_it_is()
         candidates = []
         for k, mixture in enumerate(mixtures):
@@ -201,7 +203,7 @@ class _Search:
             reference, figures=self._figures(_AS_IT_IS), n_sentences=self._n_judged(_AS_IT_IS)
         )
         found = (reference, *faster, *slower)
-        frontier = Frontier(self._tts.voice.manifest.name, self._budget, found, chosen)
+        frontier = Frontier(self._tts.voice.manifest.name, self._budget, found, chosen, blocks)
         if chosen is None:
             raise BudgetError(frontier)
         return frontier
@@ -250,41 +252,43 @@ class _Search:
 
     def _sense(
         self, blocks: Sequence[Block], method: CalibrationMethod, clipped_share: float
-    ) -> tuple[Block, ...]:
+    ) -> tuple[tuple[Block, ...], tuple[tuple[Block, ...], ...]]:
+        """Return the blocks with what each loses alone, and the mixtures of them that are worth a try."""
         utterances = [feeds for spoken in _spread(self._spoken, _N_CALIBRATED) for feeds in spoken.feeds]
+        self._plain = equalize(self._plain, utterances)
         names = tensors_to_calibrate(self._plain, blocks)
         histograms = collect_histograms(
-            self._plain,
-            utterances,
-            names,
-            progress=lambda share: self._report("calibrating", share * _CALIBRATED),
+            self._plain, utterances, names, progress=self._span("calibrating", 0.0, _CALIBRATED)
         )
         self._ranges = {
             name: choose_range(histogram, method, share=clipped_share)
             for name, histogram in histograms.items()
         }
-        known = [self._journal.get("blocks", k) for k in range(len(blocks))]
-        if all(record is not None for record in known):
-            return tuple(
-                replace(block, lsd_db=record["lsd_db"])
-                for block, record in zip(blocks, known, strict=True)
-                if record is not None
-            )
         few = [
             spoken.feeds[0] for spoken in _spread(self._spoken[: len(self._spoken) // 2 or 1], _N_FOR_BLOCKS)
         ]
-        measured = measure_blocks(
-            self._plain,
-            blocks,
-            self._ranges,
-            few,
-            progress=lambda share: self._report(
-                "trying each block", _CALIBRATED + share * (_SENSED - _CALIBRATED)
-            ),
-        )
-        for k, block in enumerate(measured):
-            self._journal.add("blocks", k, {"lsd_db": block.lsd_db})
-        return measured
+        known = self._journal.get("blocks", 0)
+        if known is None:
+            halfway = (_CALIBRATED + _SENSED) / 2
+            given = self._plain, blocks, self._ranges, few
+            alone = measure_blocks(*given, progress=self._span("trying each block", _CALIBRATED, halfway))
+            chain = leave_out_blocks(
+                *given,
+                _N_CANDIDATES - 1,
+                progress=self._span("leaving out blocks", halfway, _SENSED),
+            )
+            known = {
+                "lsd_db": {block.name: block.lsd_db for block in alone},
+                "mixtures": [[block.name for block in mixture] for mixture in chain],
+            }
+            self._journal.add("blocks", 0, known)
+        measured = {block.name: replace(block, lsd_db=known["lsd_db"][block.name]) for block in blocks}
+        mixtures = tuple(tuple(measured[name] for name in mixture) for mixture in known["mixtures"])
+        return tuple(measured.values()), mixtures
+
+    def _span(self, what: str, start: float, stop: float) -> Callable[[float], None]:
+        """Return what is called with the share of a stage that is done."""
+        return lambda share: self._report(what, start + share * (stop - start))
 
     def _as_it_is(self) -> Candidate:
         return Candidate(_AS_IT_IS, (), 1.0, 1.0, len(self._file), 1.0, {})
