@@ -27,6 +27,7 @@ from balacoon_tk.plots import (
     draw_plan,
     draw_pushes,
     draw_receptive_field,
+    draw_spectral_difference,
     draw_spectrogram,
     draw_spreads,
     draw_streams,
@@ -148,6 +149,27 @@ def test_equal_samples_are_said_to_be_equal(axes):
     assert "the same to the bit" in axes.get_legend().get_texts()[0].get_text()
 
 
+def test_the_spectral_difference_shows_what_is_louder_and_where(axes):
+    t = np.arange(RATE) / RATE
+    reference = np.sin(2 * math.pi * 500.0 * t).astype(np.float32)
+    louder = (reference + 0.01 * np.sin(2 * math.pi * 3000.0 * t) * (t > 0.5)).astype(np.float32)
+    image = draw_spectral_difference(axes, louder, reference, sample_rate=RATE)
+    found = np.asarray(image.get_array())
+    row, column = np.unravel_index(int(found.argmax()), found.shape)
+    assert row / (len(found) - 1) * RATE / 2 == pytest.approx(3000.0, abs=10.0)
+    assert column / found.shape[1] > 0.5
+    assert found.max() == pytest.approx(40.0, abs=0.1), "a hundredth of the loudest, from the floor of -80 dB"
+    assert abs(found).max(axis=0)[: found.shape[1] // 3].max() < 0.1
+    same = draw_spectral_difference(axes, reference, reference, sample_rate=RATE)
+    assert not np.asarray(same.get_array()).any()
+    assert axes.get_ylabel() == "frequency (kHz)"
+
+
+def test_spectra_of_two_lengths_are_not_compared(axes):
+    with pytest.raises(ParameterError, match=r"shape \(3,\) must have that of the reference, \(4,\)"):
+        draw_spectral_difference(axes, np.zeros(3, "f4"), np.zeros(4, "f4"), sample_rate=RATE)
+
+
 def test_the_timeline_steps_when_a_chunk_is_ready(axes):
     draw_timeline(axes, {name: r.median_trace for name, r in make_comparison().strategies.items()})
     times_s, audio_s = axes.lines[2].get_data()
@@ -230,12 +252,22 @@ def test_the_error_against_overlap_is_drawn_in_order_and_zero_on_the_edge(axes):
 
 def test_a_sweep_of_chunks_has_three_panels_with_units():
     panels = new_figure(4.0, 6.0).subplots(3, 1)
-    points = [ChunkPoint("overlap", n, n / 100, 0.1 * n, 2.0 / n, 0.5, 0.0) for n in (4, 8)]
+    points = [ChunkPoint("overlap", n, n / 100, 0.1 * n, 4.0 / n, 0.5, 0.0) for n in (4, 8)]
     draw_chunk_sweep(panels, points)
     assert [panel.get_ylabel() for panel in panels] == ["TTFA (ms)", "RTF", "continuity (%)"]
     np.testing.assert_allclose(panels[0].lines[0].get_data(), [[40.0, 80.0], [400.0, 800.0]])
-    np.testing.assert_allclose(panels[1].lines[0].get_data()[1], [0.5, 0.25])
+    np.testing.assert_allclose(panels[1].lines[0].get_data()[1], [1.0, 0.5])
     np.testing.assert_allclose(panels[2].lines[0].get_data()[1], [50.0, 50.0])
+    assert [text.get_text() for text in panels[1].texts] == ["real time"]
+
+
+def test_a_sweep_far_from_real_time_keeps_its_size(tmp_path):
+    figure = new_figure(4.0, 6.0)
+    panels = figure.subplots(3, 1)
+    draw_chunk_sweep(panels, [ChunkPoint("overlap", n, n / 100, 0.1 * n, 0.05, 0.5, 0.0) for n in (4, 8)])
+    save_figure(figure, tmp_path / "sweep.png")  # a warning, which is an error here, if a panel has no room
+    assert not panels[1].texts
+    assert panels[1].get_window_extent().height > 100
 
 
 def test_cost_is_drawn_in_ms_for_the_whole_and_for_the_first_sound(axes):

@@ -8,6 +8,7 @@ samples, traces and plain records: nothing here speaks or measures.
 from balacoon_tk.plots.audio import (
     draw_difference,
     draw_mel,
+    draw_spectral_difference,
     draw_spectrogram,
     draw_waveform,
     mel_db,
@@ -34,6 +35,7 @@ __all__ = [
     "draw_plan",
     "draw_pushes",
     "draw_receptive_field",
+    "draw_spectral_difference",
     "draw_spectrogram",
     "draw_spreads",
     "draw_streams",
