@@ -55,7 +55,7 @@ def test_the_version_is_the_installed_one():
         ("default_voice", ["CACHE_VARIABLE", "cache_folder", "default_voice_folder"]),
         ("encoder", ["MAX_PHONEME_FRAMES", "Encoder", "Encoding"]),
         ("budgets", ["BudgetPoint", "BudgetSweep", "sweep_budgets"]),
-        ("player", ["Player", "Playground"]),
+        ("player", ["Player", "Playground", "ProgressBar"]),
         (
             "plots",
             [
