@@ -39,6 +39,7 @@ from balacoon_tk.plots import (
     save_figure,
     spectrogram_db,
 )
+from balacoon_tk.plots.figure import styles_of
 from balacoon_tk.sweeps import ChunkPoint, LengthPoint, OverlapPoint
 from tiny_voice import decoder_model
 
@@ -234,6 +235,18 @@ def test_a_strategy_has_its_colour_in_every_picture(axes):
     other = new_figure(4.0, 3.0).subplots()
     draw_timeline(other, traces)
     assert other.lines[2].get_color() == alone != other.lines[0].get_color()
+
+
+def test_six_engines_have_six_styles_and_strategies_keep_theirs():
+    engines = [f"engine {k}" for k in range(6)]
+    assert len(set(styles_of(engines).values())) == 6
+    assert list(styles_of(engines)) == engines
+    with_strategies = styles_of(["a", "stateful", "b", "full"])
+    assert {name: with_strategies[name] for name in ("full", "stateful")} == {
+        name: styles_of([name])[name] for name in ("full", "stateful")
+    }
+    assert len(set(with_strategies.values())) == 4
+    assert len(styles_of([*engines, "one more"])) == 7
 
 
 def make_overlap_point(context, difference, work):
