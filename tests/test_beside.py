@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 
 import peers
+from balacoon_tk.errors import ParameterError
 from balacoon_tk.metrics import StreamTrace
 from peers import PEERS, missing_packages
 from speed import beside
@@ -87,3 +88,9 @@ def test_the_table_compares_with_the_first_sentence_by_sentence():
 
 def test_without_any_engine_only_what_is_missing_is_said():
     assert Beside({}, {"piper-tts": "not installed"}).to_markdown() == "- piper-tts: not installed\n"
+
+
+def test_no_sentence_is_an_error_before_any_engine_is_opened(engines):
+    with pytest.raises(ParameterError, match="sentences must hold at least one sentence"):
+        speak_beside([])
+    assert engines == []

@@ -20,6 +20,7 @@ from balacoon_tk.plots import (
     draw_chunk_sweep,
     draw_cost,
     draw_difference,
+    draw_frames,
     draw_frontier,
     draw_growth,
     draw_mel,
@@ -169,6 +170,24 @@ def test_the_spectral_difference_shows_what_is_louder_and_where(axes):
 def test_spectra_of_two_lengths_are_not_compared(axes):
     with pytest.raises(ParameterError, match=r"shape \(3,\) must have that of the reference, \(4,\)"):
         draw_spectral_difference(axes, np.zeros(3, "f4"), np.zeros(4, "f4"), sample_rate=RATE)
+
+
+def test_frames_span_their_time_and_the_first_channel_is_on_top(axes):
+    image = draw_frames(axes, np.arange(12, dtype="f4").reshape(3, 4), frame_s=0.5)
+    assert image.get_extent() == [0.0, 2.0, 3, 0.0]
+    assert axes.get_ylim() == (3.0, 0.0)
+    assert axes.get_xlabel() == "time (s)"
+
+
+def test_the_names_of_many_engines_stand_above_their_timeline(tmp_path):
+    trace = StreamTrace(sample_rate=RATE, ready_s=(0.1,), n_samples=(RATE,), total_s=0.1, first_audible=0)
+    figure = new_figure(9.0, 4.0)
+    few, many = figure.subplots(2, 1)
+    draw_timeline(few, {str(k): trace for k in range(3)})
+    draw_timeline(many, {str(k): trace for k in range(6)})
+    save_figure(figure, tmp_path / "timeline.png")
+    assert few.get_legend().get_window_extent().y1 <= few.get_window_extent().y1
+    assert many.get_legend().get_window_extent().y0 >= many.get_window_extent().y1 - 1.0
 
 
 def test_the_timeline_steps_when_a_chunk_is_ready(axes):

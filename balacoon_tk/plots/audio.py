@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "draw_difference",
+    "draw_frames",
     "draw_mel",
     "draw_spectral_difference",
     "draw_spectrogram",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _DB_RANGE = 80.0
+_LARGEST_VALUE = 3.0  # of a channel; they are drawn from a normal distribution around the encodings
 _MOST_DB = 30.0  # of a difference; what is more is drawn as that much
 _N_COLUMNS = 2400  # more than a page has dots
 _N_FFT = 1024
@@ -214,6 +216,36 @@ def draw_difference(
     axes.yaxis.set_major_formatter(zero_at(bottom))
     if len(tops) > 1:
         axes.legend(loc="upper left", ncols=2, frameon=False, fontsize="small")
+
+
+def draw_frames(axes: Axes, frames: FloatArray, *, frame_s: float) -> AxesImage:
+    """Draw what the decoder reads: each channel of each frame, as far as three from zero.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw.
+    frames : ndarray of shape (n_channels, n_frames), float32
+        As `Upsampler.window` gives them.
+    frame_s : float
+        Seconds of audio in a frame.
+
+    Returns
+    -------
+    AxesImage
+        For a colour bar.
+    """
+    image = axes.imshow(
+        frames,
+        aspect="auto",
+        cmap="PuOr_r",
+        vmin=-_LARGEST_VALUE,
+        vmax=_LARGEST_VALUE,
+        extent=(0.0, frames.shape[1] * frame_s, frames.shape[0], 0.0),
+        interpolation="nearest",
+    )
+    axes.set(xlabel="time (s)", ylabel="channel")
+    return image
 
 
 def draw_spectral_difference(

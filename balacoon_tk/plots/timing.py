@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["draw_chunk_sweep", "draw_cost", "draw_timeline"]
 
 _MS = 1e3
+_N_INSIDE = 3
+"""Names that have room between the curves; more stand above."""
 _NEAR_REAL_TIME = 0.5
 """RTF from which on the line of real time is drawn beside the curves."""
 
@@ -69,12 +71,16 @@ def draw_timeline(axes: Axes, traces: Mapping[str, StreamTrace]) -> None:
     axes.xaxis.set_major_formatter(lambda s, _: f"{s:g}")
     axes.xaxis.set_minor_formatter("")
     if axes.lines:
+        few = len(traces) <= _N_INSIDE
         axes.legend(
-            loc="upper left",
+            loc="upper left" if few else "lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            ncols=1 if few else _N_INSIDE,
             frameon=False,
             fontsize="small",
             title="steps: ready; thin: played",
             title_fontsize="small",
+            alignment="left",
         )
     else:
         axes.text(0.5, 0.5, "no audio yet", transform=axes.transAxes, ha="center", color=INK)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from balacoon_tk.metrics import Estimate, PairedBootstrap, StreamTrace, audio_s, ttfa_s, underrun_s
+from balacoon_tk.metrics.sentences import check_sentences
 from peers import PEERS, missing_packages
 from speed.measure import rotated
 from speed.texts import WARM_UP
@@ -74,7 +75,13 @@ def speak_beside(
         Threads for each.
     progress : callable, optional
         Called with the number of utterances done and of all.
+
+    Raises
+    ------
+    ParameterError
+        If there is no sentence, or one holds nothing.
     """
+    texts = check_sentences(sentences)
     traces: dict[str, list[StreamTrace]] = {}
     missing: dict[str, str] = {}
     with ExitStack() as stack:
@@ -91,11 +98,11 @@ def speak_beside(
                 continue
             stack.callback(engines[name].close)
             traces[name] = []
-        for k, sentence in enumerate(sentences):
+        for k, sentence in enumerate(texts):
             for n_done, name in enumerate(rotated(list(engines), k), k * len(engines) + 1):
                 traces[name].append(engines[name].speak(sentence, warm_up=WARM_UP).trace)
                 if progress is not None:
-                    progress(n_done, len(sentences) * len(engines))
+                    progress(n_done, len(texts) * len(engines))
     return Beside(traces, missing)
 
 
