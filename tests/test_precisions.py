@@ -120,7 +120,7 @@ def test_why_it_could_not_be_made_stands_beside_the_button(playground, monkeypat
     choice.buttons.value = "int8"
     choice.make()
     finish(choice)
-    assert choice.message.value == "nothing gets &lt;faster&gt;"
+    assert "nothing gets &lt;faster&gt;" in choice.message.value
     assert not choice.make_button.disabled
 
 

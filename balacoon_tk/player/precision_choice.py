@@ -20,7 +20,7 @@ __all__ = ["PrecisionChoice"]
 VoicePath: TypeAlias = str | os.PathLike[str]
 
 
-class PrecisionChoice(widgets.HBox):  # type: ignore[misc]
+class PrecisionChoice(widgets.VBox):  # type: ignore[misc]
     """Buttons for the precisions, and one that makes what isn't there.
 
     Parameters
@@ -40,8 +40,8 @@ class PrecisionChoice(widgets.HBox):  # type: ignore[misc]
     """
 
     def __init__(self, tts: TTS, *, voices: Mapping[str, VoicePath] | None = None) -> None:
-        self.own = tts.voice.manifest.decoder.precision
-        self._opened = {self.own: tts}
+        self.own: str = tts.voice.manifest.decoder.precision
+        self._opened: dict[str, TTS] = {self.own: tts}
         self._given = {name: Path(path) for name, path in (voices or {}).items()}
         self.making: Background[None] | None = None
         names = [self.own, *PRECISIONS, *self._given]
@@ -51,10 +51,12 @@ class PrecisionChoice(widgets.HBox):  # type: ignore[misc]
             options=list(dict.fromkeys(names)), description="precision", style={"button_width": "6rem"}
         )
         self.buttons.observe(lambda _: self.show(), names="value")
-        self.make_button = widgets.Button(description="Make it", icon="cogs")
+        self.make_button = widgets.Button(
+            description="Make it", icon="cogs", layout=widgets.Layout(flex="0 0 auto", align_self="flex-end")
+        )
         self.make_button.on_click(lambda _: self.make())
         self.message = widgets.HTML()
-        super().__init__([self.buttons, self.make_button, self.message])
+        super().__init__([widgets.HBox([self.buttons, self.make_button]), self.message])
         self.show()
 
     @property
@@ -129,4 +131,6 @@ class PrecisionChoice(widgets.HBox):  # type: ignore[misc]
         )
 
     def _say(self, text: str) -> None:
-        self.message.value = html.escape(text)
+        # Lines of a widget are as high as its controls, which is too much for a text of several.
+        lines = f"<div style='line-height: 1.4; max-width: 46rem'>{html.escape(text)}</div>" if text else ""
+        self.message.value = lines
