@@ -293,13 +293,16 @@ def test_a_sweep_of_chunks_has_three_panels_with_units():
     assert [text.get_text() for text in panels[1].texts] == ["real time"]
 
 
-def test_a_sweep_far_from_real_time_keeps_its_size(tmp_path):
+@pytest.mark.parametrize(("rtf", "labels"), [(0.05, []), (0.6, ["real time"]), (2.0, ["real time"])])
+def test_a_sweep_far_from_real_time_keeps_its_size(rtf, labels, tmp_path):
     figure = new_figure(4.0, 6.0)
     panels = figure.subplots(3, 1)
-    draw_chunk_sweep(panels, [ChunkPoint("overlap", n, n / 100, 0.1 * n, 0.05, 0.5, 0.0) for n in (4, 8)])
+    draw_chunk_sweep(panels, [ChunkPoint("overlap", n, n / 100, 0.1 * n, rtf, 0.5, 0.0) for n in (4, 8)])
     save_figure(figure, tmp_path / "sweep.png")  # a warning, which is an error here, if a panel has no room
-    assert not panels[1].texts
-    assert panels[1].get_window_extent().height > 100
+    assert [text.get_text() for text in panels[1].texts] == labels
+    assert all(panels[1].get_ylim()[1] > text.xy[1] for text in panels[1].texts)
+    heights = [panel.get_window_extent().height for panel in panels]
+    assert max(heights) < 1.1 * min(heights)
 
 
 def test_cost_is_drawn_in_ms_for_the_whole_and_for_the_first_sound(axes):

@@ -123,6 +123,7 @@ def draw_chunk_sweep(axes: Sequence[Axes], points: Sequence[ChunkPoint]) -> None
         panel.tick_params(labelbottom=panel is axes[-1])
         plain(panel)
     if any(point.rtf > _NEAR_REAL_TIME for point in points):  # else it is far above everything drawn
+        axes[1].set(ylim=(0.0, max(1.2, axes[1].get_ylim()[1])))
         axes[1].axhline(1.0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         axes[1].annotate(
             "real time",
