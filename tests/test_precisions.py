@@ -55,13 +55,6 @@ def playground(tts):
     playground.close_all()
 
 
-def finish(choice):
-    """Wait for what the button has begun, if it isn't done yet."""
-    making = choice.making
-    if making is not None:
-        making.result()
-
-
 def test_a_precision_is_found_once_it_was_made(tts, quantized):
     assert find_precisions(tts.voice) == {"fp32": tts.voice.path}
     told = []
@@ -101,7 +94,7 @@ def test_what_the_button_makes_speaks(playground, quantized):
     choice = playground.precision
     choice.buttons.value = "int8"
     choice.make_button.click()
-    finish(choice)
+    choice.making.result()
     assert choice.is_there
     assert choice.message.value == ""
     assert not choice.make_button.disabled
@@ -119,7 +112,7 @@ def test_why_it_could_not_be_made_stands_beside_the_button(playground, monkeypat
     choice = playground.precision
     choice.buttons.value = "int8"
     choice.make()
-    finish(choice)
+    choice.making.result()
     assert "nothing gets &lt;faster&gt;" in choice.message.value
     assert not choice.make_button.disabled
 

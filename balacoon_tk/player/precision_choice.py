@@ -36,7 +36,7 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]
     buttons : ToggleButtons
         Its ``value`` is the chosen precision.
     making : Background or None
-        What the button has begun.
+        What the button has begun last.
     """
 
     def __init__(self, tts: TTS, *, voices: Mapping[str, VoicePath] | None = None) -> None:
@@ -102,8 +102,10 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]
     def show(self) -> None:
         """Say whether what is chosen is there, and how to make it."""
         self.make_button.layout.display = "none" if self.is_there else ""
-        if self.making is None or self.is_there:
-            self._say("" if self.is_there else self._how_to_make())
+        if self.is_there:
+            self._say("")
+        elif not self.make_button.disabled:  # else how far it is stands there
+            self._say(self._how_to_make())
 
     def _make(self) -> None:
         voice = self._opened[self.own].voice
@@ -115,7 +117,6 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]
             self._opened = {self.own: self._opened[self.own]}
             self.show()
         finally:
-            self.making = None
             self.make_button.disabled = False
 
     def _places(self) -> dict[str, Path]:
