@@ -7,6 +7,7 @@ onnxruntime is imported when the first session is made, not when the package is,
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "Session",
     "Tensor",
     "TensorSpec",
+    "fold_constants",
     "runtime_version",
     "to_tensor",
 ]
@@ -171,6 +173,29 @@ def to_tensor(array: AnyArray) -> Tensor:
     import onnxruntime
 
     return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def fold_constants(model: bytes) -> bytes:
+    """Return a graph with all that doesn't depend on its inputs computed, in standard operators alone.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime can't read the graph.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(path)
+        try:
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelError(f"ONNX Runtime can't load the graph: {error}") from error
+        return path.read_bytes()
 
 
 def _specs(args: Sequence[Any]) -> dict[str, TensorSpec]:
