@@ -19,7 +19,7 @@ from balacoon_tk import TTS, load_voice
 from balacoon_tk.cli import main
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
-from balacoon_tk.export import deploy_voice, export_voice
+from balacoon_tk.export import deploy_voice
 from balacoon_tk.export.deploy import Deployed
 from balacoon_tk.export.deploy import voice as deploying
 from balacoon_tk.export.deploy.fixed_shapes import check_shapes
@@ -28,17 +28,14 @@ from balacoon_tk.export.deploy.tensorrt import _Cuts
 from balacoon_tk.export.deploy.tensorrt_operators import check_operators
 from balacoon_tk.export.deploy.triton_config import initial_state_file, model_config, sequence_batching
 from balacoon_tk.session import Session
-from tiny_vits import TinyVits, write_tiny_vits
 from tiny_voice import SPEAKERS, build_tiny_voice
 
-VARIANT = TinyVits(upsample_rates=(4, 4), n_channels=16, relative=True, splines=True)
 FORMS = ("ort", "tensorrt", "triton")
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    return export_voice(write_tiny_vits(folder, VARIANT), folder / "voice")
+def source(exported_vits_folder):
+    return exported_vits_folder
 
 
 @pytest.fixture(scope="module")

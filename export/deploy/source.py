@@ -15,7 +15,15 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.upsampler import Upsampler
 from balacoon_tk.voice import Voice, load_voice
 
-__all__ = ["DeployedForm", "Source", "Utterance", "compare_encoder", "compare_samples", "read_source"]
+__all__ = [
+    "DeployedForm",
+    "Source",
+    "Utterance",
+    "compare_encoder",
+    "compare_samples",
+    "encode",
+    "read_source",
+]
 
 MAX_ABS_DIFF = 1e-4
 """Largest difference of a sample that is put down to other kernels of the same sums."""
@@ -79,17 +87,22 @@ def read_source(path: Path, *, n_threads: int | None = None) -> Source:
     ------
     VoiceError
         If the voice can't be loaded.
+    ModelError
+        If nothing that it says lasts a frame.
     """
     voice = load_voice(path, n_threads=n_threads)
     manifest = voice.manifest
     known = sorted({number for ids in manifest.frontend.phoneme_ids.values() for number in ids})
     rng = np.random.default_rng(_SEED)
     spoken = [_speak(voice, rng.choice(np.array(known, np.int64), n)) for n in _N_PHONEMES]
+    utterances = tuple(utterance for utterance in spoken if utterance is not None)
+    if not utterances:
+        raise ModelError(f"{path}: of {_N_PHONEMES[-1]} random phonemes none lasts a frame")
     return Source(
         voice=voice,
         encoder=read_member(path, manifest.encoder.file),
         decoder=read_member(path, manifest.decoder.file),
-        utterances=tuple(utterance for utterance in spoken if utterance is not None),
+        utterances=utterances,
     )
 
 
@@ -97,7 +110,7 @@ def _speak(voice: Voice, phoneme_ids: IntArray) -> Utterance | None:
     """Speak some phonemes; None if they last no frame."""
     manifest = voice.manifest
     speaker_id = voice.speaker_id(None)
-    encoding = _encode(voice.encoder, phoneme_ids, speaker_id)
+    encoding = encode(voice.encoder, phoneme_ids, speaker_id)
     upsampler = Upsampler(
         encoding.encodings,
         encoding.durations,
@@ -115,7 +128,8 @@ def _speak(voice: Voice, phoneme_ids: IntArray) -> Utterance | None:
     return Utterance(phoneme_ids, speaker_id, encoding, feeds, samples)
 
 
-def _encode(encoder: Encoder, phoneme_ids: IntArray, speaker_id: int | None) -> Encoding:
+def encode(encoder: Encoder, phoneme_ids: IntArray, speaker_id: int | None) -> Encoding:
+    """Encode phonemes as those of the utterances were, with the same noise."""
     return encoder.encode(phoneme_ids, noise_w=1.0, speaker_id=speaker_id, seed=_SEED)
 
 
@@ -129,7 +143,7 @@ def compare_encoder(encoder: Encoder, utterances: Sequence[Utterance], *, tolera
     """
     worst = 0.0
     for utterance in utterances:
-        ours, theirs = _encode(encoder, utterance.phoneme_ids, utterance.speaker_id), utterance.encoding
+        ours, theirs = encode(encoder, utterance.phoneme_ids, utterance.speaker_id), utterance.encoding
         if not np.array_equal(ours.durations, theirs.durations):
             position = int((ours.durations != theirs.durations).argmax())
             raise ModelError(
