@@ -33,7 +33,7 @@ VOCODER = "vocoder"
 """The kind of voice that has a decoder alone; see `balacoon_tk.vocoder_manifest`."""
 
 PhonemeType = Literal["espeak", "text", "characters", "exact characters", "uroman"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "int8", "fp16"]
 
 
 @dataclass(frozen=True, slots=True)
