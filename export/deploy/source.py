@@ -12,6 +12,7 @@ from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk._voice_files import read_member
 from balacoon_tk.encoder import Encoder, Encoding
 from balacoon_tk.errors import ModelError
+from balacoon_tk.manifest import Precision
 from balacoon_tk.upsampler import Upsampler
 from balacoon_tk.voice import Voice, load_voice
 
@@ -25,10 +26,8 @@ __all__ = [
     "read_source",
 ]
 
-MAX_ABS_DIFF = 1e-4
-"""Largest difference of a sample that is put down to other kernels of the same sums."""
-MAX_ABS_DIFF_INT8 = 2 / 255
-"""The same where a byte may be rounded the other way."""
+_MAX_ABS_DIFF: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 2.0**-8, "int8": 2 / 255}
+"""Largest difference of a sample that is put down to other kernels of the same sums, rounded otherwise."""
 
 _N_PHONEMES = (1, 7, 31, 71)
 _SEED = 1
@@ -67,7 +66,7 @@ class Source:
     @property
     def max_abs_diff(self) -> float:
         """Largest difference to its samples that another form may have."""
-        return MAX_ABS_DIFF if self.voice.manifest.decoder.precision != "int8" else MAX_ABS_DIFF_INT8
+        return _MAX_ABS_DIFF[self.voice.manifest.decoder.precision]
 
 
 @dataclass(frozen=True, slots=True)

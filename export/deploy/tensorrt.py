@@ -23,6 +23,7 @@ __all__ = ["make_tensorrt_form"]
 
 _MOST_TO_SETTLE = 512  # frames beyond the lag after which states that still change never settle
 _OPT_PHONEMES = 64
+_LONGEST_S = 60  # of a sentence that can only be decoded whole
 
 _README = """\
 # {name} for TensorRT
@@ -110,7 +111,7 @@ def make_tensorrt_form(source: Source, *, chunk_frames: int, max_phonemes: int) 
         longest = cuts.first + cuts.later - 1
     else:
         longest = max(utterance.n_frames for utterance in source.utterances)
-        longest = max(longest, ceil(60 * manifest.sample_rate / manifest.hop_length))
+        longest = max(longest, ceil(_LONGEST_S * manifest.sample_rate / manifest.hop_length))
     axis = _time_axis(decoder, "frames")
     parts["decoder_whole"] = _Part(
         check_shapes(make_plain(decoder), static=False), {axis: 1}, {axis: longest}, {axis: longest}
