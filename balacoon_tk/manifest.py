@@ -33,7 +33,7 @@ VOCODER = "vocoder"
 """The kind of voice that has a decoder alone; see `balacoon_tk.vocoder_manifest`."""
 
 PhonemeType = Literal["espeak", "text", "characters", "exact characters", "uroman"]
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "int8", "fp16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ class DecoderInfo:
     passes: tuple[str, ...] = ()
     """What was done to the graph to make it faster, in order."""
     precision: Precision = "fp32"
-    """What its convolutions compute with, those that are sensitive excepted."""
+    """What its weights are: ``int8`` computes with bytes, those that are sensitive excepted; ``fp16`` takes
+    half the room, and computes in float32 unless the passes say `to_half`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ onnxruntime is imported when the first session is made, not when the package is,
 
 from __future__ import annotations
 
+import functools
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ __all__ = [
     "Session",
     "Tensor",
     "TensorSpec",
+    "fold_constants",
     "runtime_version",
     "to_tensor",
 ]
@@ -94,9 +97,10 @@ class Session:
         # Within a run threads wait for each other in a loop, which is fast; between runs that would take
         # the cores from whoever plays the sound, and from every other stream.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # Without VNNI, pairs of products of bytes are added up in 16 bits and clipped; this takes kernels
-        # that don't. It changes nothing elsewhere.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not _sums_bytes_exactly():
+            # Pairs of products of bytes are added up in 16 bits and clipped; this takes kernels that don't.
+            # They are no faster than float32, so a processor that needs none must not get them.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if n_threads is not None:
@@ -171,6 +175,39 @@ def to_tensor(array: AnyArray) -> Tensor:
     import onnxruntime
 
     return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def fold_constants(model: bytes) -> bytes:
+    """Return a graph with all that doesn't depend on its inputs computed, in standard operators alone.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime can't read the graph.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(path)
+        try:
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelError(f"ONNX Runtime can't load the graph: {error}") from error
+        return path.read_bytes()
+
+
+@functools.cache
+def _sums_bytes_exactly() -> bool:
+    """Return whether the processor has instructions for sums of bytes' products, where the system says."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "vnni" in flags or "amx_int8" in flags
 
 
 def _specs(args: Sequence[Any]) -> dict[str, TensorSpec]:

@@ -8,6 +8,7 @@ try:
 except ImportError as _error:
     raise MissingExtraError("balacoon_tk.export", extra="export") from _error
 
+from balacoon_tk.export.deploy import deploy_voice
 from balacoon_tk.export.graph.errors import NotStreamableError
 from balacoon_tk.export.pipeline import export_decoder, export_trained, export_voice
 from balacoon_tk.export.quantize import BudgetError, quantize_voice
@@ -16,6 +17,7 @@ from balacoon_tk.export.streaming import make_streaming
 __all__ = [
     "BudgetError",
     "NotStreamableError",
+    "deploy_voice",
     "export_decoder",
     "export_trained",
     "export_voice",

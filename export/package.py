@@ -119,6 +119,7 @@ def _remove(path: Path) -> None:
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir()  # with the user's own umask, which tempfile would not follow
     for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("xb") as file:
             file.write(data)
             file.flush()

@@ -57,3 +57,14 @@ def tiny_speakers_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_speakers_voice(tiny_speakers_folder):
     return load_voice(tiny_speakers_folder, n_threads=1)
+
+
+@pytest.fixture(scope="session")
+def exported_vits_folder(tmp_path_factory):
+    """A VITS voice as the exporter leaves it: optimized, stateful, tiny."""
+    from balacoon_tk.export import export_voice
+    from tiny_vits import TinyVits, write_tiny_vits
+
+    folder = tmp_path_factory.mktemp("trained")
+    variant = TinyVits(upsample_rates=(4, 4), n_channels=16, relative=True, splines=True)
+    return export_voice(write_tiny_vits(folder, variant), folder / "voice")

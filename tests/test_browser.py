@@ -189,6 +189,17 @@ def test_what_can_not_be_spoken_is_said_in_the_page(page):
     page.get_by_text("there is no text to speak").wait_for()
 
 
+@pytest.mark.voice
+def test_a_precision_that_is_not_there_says_in_the_page_how_to_make_it(page):
+    press(page, "int8")
+    page.get_by_text("int8 isn't there yet: press Make it").wait_for()
+    page.locator("button", has_text="Make it").wait_for()
+    keep(page, "precision")
+    press(page, "fp32")
+    page.get_by_text("int8 isn't there yet").wait_for(state="detached")
+    page.locator("button", has_text="Make it").wait_for(state="hidden")
+
+
 SCHEDULED = """async ({source, chunks, rate}) => {
     const url = URL.createObjectURL(new Blob([source], {type: "text/javascript"}));
     const {ChunkPlayer} = await import(url);

@@ -335,14 +335,17 @@ def test_the_table_is_pandas_where_it_is_installed_and_records_otherwise(voice, 
 
 
 def test_a_figure_leaves_out_what_is_the_same_of_all(voice, stopped_clock) -> None:
-    figure = evaluate(voice, TEXTS, chunk_frames=5).figure()
+    report = evaluate(voice, TEXTS, chunk_frames=5)
+    figure = report.figure()
     titles = [axes.get_xlabel() for axes in figure.axes if axes.get_visible()]
     assert "RTF" in titles
     assert "TTFA (ms)" not in titles, "a second for each"
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == [
-        "tiny/full",
-        "tiny/overlap",
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["full", "overlap", "stateful"]
+    others = [{**record, "voice": "other"} for record in report.records]
+    both = Report.from_records([*report.records, *others], settings={}).figure()
+    assert [tick.get_text() for tick in both.axes[0].get_yticklabels()][2:4] == [
         "tiny/stateful",
+        "other/full",
     ]
 
 

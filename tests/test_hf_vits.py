@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from balacoon_tk import TTS
 from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError
 from balacoon_tk.export import export_voice
 from balacoon_tk.export.sources import HfVits, find_source
@@ -129,6 +130,32 @@ def test_ids_are_those_of_the_model_s_own_tokenizer(copy, tokenizer, text):
     if not config["normalize"]:
         text = "".join(c for c in text if c in SYMBOLS.replace(" ", ""))  # it has no symbol for the unknown
     assert ids_of(copy, text) == [theirs(text)["input_ids"]]
+
+
+@pytest.mark.parametrize("text", ["a_b", "^$ a_", "AB abc", "Cab Éc", "ß ẞ", "_"])
+def test_tokens_of_the_frame_and_in_upper_case_are_said_where_a_vocabulary_has_them(tmp_path, text):
+    from transformers import VitsTokenizer
+
+    vocab = {symbol: index for index, symbol in enumerate(["k", "_", " ", "a", "b", "^", "$", "A", "c", "ß"])}
+    folder = write_tiny_vits_model(tmp_path / "model", vocab=vocab | {"<unk>": 9})
+    theirs = VitsTokenizer.from_pretrained(folder)(text)["input_ids"]
+    assert ids_of(folder, text) == ([theirs] if text != "_" else [])  # alone it is no word
+
+
+@pytest.mark.slow
+def test_a_voice_of_romanized_text_speaks_any_script(tmp_path, monkeypatch):
+    uroman = pytest.importorskip("uroman", reason='needs pip install "balacoon_tk[uroman]"')
+    loaded = uroman.Uroman()  # takes seconds, and the tokenizer would do it for each text
+    monkeypatch.setattr(uroman, "Uroman", lambda: loaded)
+    from transformers import VitsTokenizer
+
+    vocab = {symbol: index for index, symbol in enumerate("k' abdmno")}
+    folder = write_tiny_vits_model(tmp_path / "model", vocab=vocab, tokenizer={"is_uroman": True})
+    tokenizer = VitsTokenizer.from_pretrained(folder)
+    for text in ("дом", "Мама", "अनामिका", "an ábad"):
+        assert ids_of(folder, text) == [tokenizer(text)["input_ids"]]
+    tts = TTS(export_voice(folder, tmp_path / "voice"))
+    np.testing.assert_array_equal(tts.synthesize("Дом", seed=1), tts.synthesize("dom", seed=1))
 
 
 def test_text_that_needs_uroman_says_so(copy, monkeypatch):

@@ -31,6 +31,7 @@ def test_there_are_notebooks():
         "2_why_chunks_click",
         "3_exact_streaming",
         "4_streaming_against_whole",
+        "5_export_and_quantize",
         "6_playground",
     }
 

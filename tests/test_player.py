@@ -11,7 +11,7 @@ import pytest
 from balacoon_tk import TTS
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.errors import ParameterError, StreamStateError
-from balacoon_tk.player import Player, Playground
+from balacoon_tk.player import Player, Playground, ProgressBar
 from balacoon_tk.player.playground import parse_schedule
 from balacoon_tk.player.synthesis import Synthesis
 from tiny_voice import SPEAKERS, decoder_model, encoder_model, write_voice
@@ -262,6 +262,17 @@ def test_what_can_not_be_played_is_said_beside_the_button(playground, setting, v
     playground.play()
     assert message in playground.message.value
     assert playground.traces == {}
+
+
+def test_a_bar_shows_how_far_work_is_and_its_end_always():
+    bar = ProgressBar()
+    bar.show("judging", 0.25)
+    fill, label = bar.children
+    assert (fill.value, label.value) == (0.25, "25 % after 0 s: judging")
+    for n_done in range(1, 101):
+        bar.count(n_done, 100)
+    assert (fill.value, label.value) == (1.0, "100 % after 0 s: 100 of 100")
+    bar.close_all()
 
 
 @pytest.mark.parametrize("missing", ["anywidget", "ipywidgets"])

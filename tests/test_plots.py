@@ -20,6 +20,7 @@ from balacoon_tk.plots import (
     draw_chunk_sweep,
     draw_cost,
     draw_difference,
+    draw_frames,
     draw_frontier,
     draw_growth,
     draw_mel,
@@ -27,6 +28,7 @@ from balacoon_tk.plots import (
     draw_plan,
     draw_pushes,
     draw_receptive_field,
+    draw_spectral_difference,
     draw_spectrogram,
     draw_spreads,
     draw_streams,
@@ -38,6 +40,7 @@ from balacoon_tk.plots import (
     save_figure,
     spectrogram_db,
 )
+from balacoon_tk.plots.figure import styles_of
 from balacoon_tk.sweeps import ChunkPoint, LengthPoint, OverlapPoint
 from tiny_voice import decoder_model
 
@@ -148,6 +151,45 @@ def test_equal_samples_are_said_to_be_equal(axes):
     assert "the same to the bit" in axes.get_legend().get_texts()[0].get_text()
 
 
+def test_the_spectral_difference_shows_what_is_louder_and_where(axes):
+    t = np.arange(RATE) / RATE
+    reference = np.sin(2 * math.pi * 500.0 * t).astype(np.float32)
+    louder = (reference + 0.01 * np.sin(2 * math.pi * 3000.0 * t) * (t > 0.5)).astype(np.float32)
+    image = draw_spectral_difference(axes, louder, reference, sample_rate=RATE)
+    found = np.asarray(image.get_array())
+    row, column = np.unravel_index(int(found.argmax()), found.shape)
+    assert row / (len(found) - 1) * RATE / 2 == pytest.approx(3000.0, abs=10.0)
+    assert column / found.shape[1] > 0.5
+    assert found.max() == pytest.approx(40.0, abs=0.1), "a hundredth of the loudest, from the floor of -80 dB"
+    assert abs(found).max(axis=0)[: found.shape[1] // 3].max() < 0.1
+    same = draw_spectral_difference(axes, reference, reference, sample_rate=RATE)
+    assert not np.asarray(same.get_array()).any()
+    assert axes.get_ylabel() == "frequency (kHz)"
+
+
+def test_spectra_of_two_lengths_are_not_compared(axes):
+    with pytest.raises(ParameterError, match=r"shape \(3,\) must have that of the reference, \(4,\)"):
+        draw_spectral_difference(axes, np.zeros(3, "f4"), np.zeros(4, "f4"), sample_rate=RATE)
+
+
+def test_frames_span_their_time_and_the_first_channel_is_on_top(axes):
+    image = draw_frames(axes, np.arange(12, dtype="f4").reshape(3, 4), frame_s=0.5)
+    assert image.get_extent() == [0.0, 2.0, 3, 0.0]
+    assert axes.get_ylim() == (3.0, 0.0)
+    assert axes.get_xlabel() == "time (s)"
+
+
+def test_the_names_of_many_engines_stand_above_their_timeline(tmp_path):
+    trace = StreamTrace(sample_rate=RATE, ready_s=(0.1,), n_samples=(RATE,), total_s=0.1, first_audible=0)
+    figure = new_figure(9.0, 4.0)
+    few, many = figure.subplots(2, 1)
+    draw_timeline(few, {str(k): trace for k in range(3)})
+    draw_timeline(many, {str(k): trace for k in range(6)})
+    save_figure(figure, tmp_path / "timeline.png")
+    assert few.get_legend().get_window_extent().y1 <= few.get_window_extent().y1
+    assert many.get_legend().get_window_extent().y0 >= many.get_window_extent().y1 - 1.0
+
+
 def test_the_timeline_steps_when_a_chunk_is_ready(axes):
     draw_timeline(axes, {name: r.median_trace for name, r in make_comparison().strategies.items()})
     times_s, audio_s = axes.lines[2].get_data()
@@ -214,6 +256,18 @@ def test_a_strategy_has_its_colour_in_every_picture(axes):
     assert other.lines[2].get_color() == alone != other.lines[0].get_color()
 
 
+def test_six_engines_have_six_styles_and_strategies_keep_theirs():
+    engines = [f"engine {k}" for k in range(6)]
+    assert len(set(styles_of(engines).values())) == 6
+    assert list(styles_of(engines)) == engines
+    with_strategies = styles_of(["a", "stateful", "b", "full"])
+    assert {name: with_strategies[name] for name in ("full", "stateful")} == {
+        name: styles_of([name])[name] for name in ("full", "stateful")
+    }
+    assert len(set(with_strategies.values())) == 4
+    assert len(styles_of([*engines, "one more"])) == 7
+
+
 def make_overlap_point(context, difference, work):
     return OverlapPoint(context, difference, work, np.zeros(1, np.float32), ())
 
@@ -230,12 +284,25 @@ def test_the_error_against_overlap_is_drawn_in_order_and_zero_on_the_edge(axes):
 
 def test_a_sweep_of_chunks_has_three_panels_with_units():
     panels = new_figure(4.0, 6.0).subplots(3, 1)
-    points = [ChunkPoint("overlap", n, n / 100, 0.1 * n, 2.0 / n, 0.5, 0.0) for n in (4, 8)]
+    points = [ChunkPoint("overlap", n, n / 100, 0.1 * n, 4.0 / n, 0.5, 0.0) for n in (4, 8)]
     draw_chunk_sweep(panels, points)
     assert [panel.get_ylabel() for panel in panels] == ["TTFA (ms)", "RTF", "continuity (%)"]
     np.testing.assert_allclose(panels[0].lines[0].get_data(), [[40.0, 80.0], [400.0, 800.0]])
-    np.testing.assert_allclose(panels[1].lines[0].get_data()[1], [0.5, 0.25])
+    np.testing.assert_allclose(panels[1].lines[0].get_data()[1], [1.0, 0.5])
     np.testing.assert_allclose(panels[2].lines[0].get_data()[1], [50.0, 50.0])
+    assert [text.get_text() for text in panels[1].texts] == ["real time"]
+
+
+@pytest.mark.parametrize(("rtf", "labels"), [(0.05, []), (0.6, ["real time"]), (2.0, ["real time"])])
+def test_a_sweep_far_from_real_time_keeps_its_size(rtf, labels, tmp_path):
+    figure = new_figure(4.0, 6.0)
+    panels = figure.subplots(3, 1)
+    draw_chunk_sweep(panels, [ChunkPoint("overlap", n, n / 100, 0.1 * n, rtf, 0.5, 0.0) for n in (4, 8)])
+    save_figure(figure, tmp_path / "sweep.png")  # a warning, which is an error here, if a panel has no room
+    assert [text.get_text() for text in panels[1].texts] == labels
+    assert all(panels[1].get_ylim()[1] > text.xy[1] for text in panels[1].texts)
+    heights = [panel.get_window_extent().height for panel in panels]
+    assert max(heights) < 1.1 * min(heights)
 
 
 def test_cost_is_drawn_in_ms_for_the_whole_and_for_the_first_sound(axes):

@@ -54,18 +54,20 @@ def test_the_version_is_the_installed_one():
         ("cost_model", ["CostCurve", "CostModel", "PushCosts"]),
         ("default_voice", ["CACHE_VARIABLE", "cache_folder", "default_voice_folder"]),
         ("encoder", ["MAX_PHONEME_FRAMES", "Encoder", "Encoding"]),
-        ("player", ["Player", "Playground"]),
+        ("budgets", ["BudgetPoint", "BudgetSweep", "sweep_budgets"]),
+        ("player", ["Player", "Playground", "ProgressBar"]),
         (
             "plots",
             [
                 *("FrontierPoint", "check_figure_path", "comparison_figure", "draw_chunk_sweep"),
-                *("draw_cost", "draw_difference", "draw_frontier", "draw_growth", "draw_mel"),
-                *("draw_overlap_error", "draw_plan", "draw_pushes", "draw_receptive_field"),
-                *("draw_spectrogram", "draw_spreads", "draw_streams", "draw_timeline"),
-                *("draw_waveform", "mel_db", "new_figure", "pareto_front"),
-                *("save_figure", "spectrogram_db"),
+                *("draw_cost", "draw_difference", "draw_frames", "draw_frontier", "draw_growth"),
+                *("draw_mel", "draw_overlap_error", "draw_plan", "draw_pushes", "draw_receptive_field"),
+                *("draw_spectral_difference", "draw_spectrogram", "draw_spreads", "draw_streams"),
+                *("draw_timeline", "draw_waveform", "intervals_figure", "mel_db", "new_figure"),
+                *("pareto_front", "save_figure", "spectrogram_db"),
             ],
         ),
+        ("precisions", ["PRECISIONS", "find_precisions", "make_int8", "precision_folder"]),
         (
             "schedule",
             [

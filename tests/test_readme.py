@@ -80,7 +80,7 @@ def test_the_python_blocks_run(folder, capsys):
 @pytest.mark.voice
 def test_the_shell_blocks_run(folder, capfd):
     lines = commands("balacoon-tk")
-    names = {"synthesize", "compare", "evaluate", "export", "resynthesize", "inspect"}
+    names = {"synthesize", "compare", "evaluate", "export", "resynthesize", "inspect", "deploy"}
     assert {line[0] for line in lines} == names
     for line in lines:
         assert main(line) == 0, capfd.readouterr().err
@@ -89,6 +89,7 @@ def test_the_shell_blocks_run(folder, capfd):
     assert (folder / "compare.png").is_file()
     assert (folder / "evaluation/report.md").is_file()
     assert (folder / "voices/joe/voice.json").is_file()
+    assert (folder / "joe-server/models/decoder/config.pbtxt").is_file()
 
 
 def test_every_make_target_that_is_named_exists():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import assemble_sentences
-from balacoon_tk.frontend.phoneme_map import BOS, EOS, PAD
+from balacoon_tk.frontend.phoneme_map import BOS, EOS, IN_TEXT, PAD
 from balacoon_tk.frontend.protocol import Sentence
 
 __all__ = ["KnownCharacterFrontend"]
@@ -44,6 +44,7 @@ class KnownCharacterFrontend:
         self._symbols = frozenset(symbols) - {BOS, EOS, PAD}
         if not self._symbols:
             raise ParameterError("symbols must hold at least one character that a voice has an id for")
+        self._in_text = str.maketrans({c: wide for c, wide in IN_TEXT.items() if wide in self._symbols})
         self._lower_case = lower_case
         self._romanize = _romanizer() if romanize else None
 
@@ -58,7 +59,7 @@ class KnownCharacterFrontend:
             text = text.replace(_COMMA_BELOW, _CEDILLA)
         if self._romanize is not None and not text.isascii():
             text = self._romanize(text)
-        return "".join(c for c in text if c in self._symbols)
+        return "".join(c for c in text.translate(self._in_text) if c in self._symbols)
 
 
 @functools.cache

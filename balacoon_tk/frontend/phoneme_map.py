@@ -14,13 +14,14 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from balacoon_tk._typing import IntArray
 from balacoon_tk.errors import ParameterError
 
-__all__ = ["BOS", "EOS", "PAD", "EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"]
+__all__ = ["BOS", "EOS", "IN_TEXT", "PAD", "EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"]
 
 BOS = "^"
 """Begins a sentence."""
@@ -28,6 +29,8 @@ EOS = "$"
 """Ends a sentence."""
 PAD = "_"
 """Follows every symbol but the last."""
+IN_TEXT: Mapping[str, str] = MappingProxyType({BOS: "\uff3e", EOS: "\uff04", PAD: "\uff3f"})
+"""What stands for these characters where a voice was trained to say them: their wide forms."""
 
 
 class UnknownPhonemeWarning(UserWarning):

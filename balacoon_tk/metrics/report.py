@@ -195,14 +195,19 @@ class Report:
         MissingExtraError
             If matplotlib is not installed.
         """
-        from balacoon_tk._report_figure import intervals_figure
+        from balacoon_tk.plots import intervals_figure
 
-        names = list(dict.fromkeys(f"{row.voice}/{row.strategy}" for row in self.summary))
+        several = len({row.voice for row in self.summary}) > 1
+
+        def series(row: SummaryRow) -> str:
+            return f"{row.voice}/{row.strategy}" if several else row.strategy
+
+        names = list(dict.fromkeys(series(row) for row in self.summary))
         panels: dict[str, dict[str, Estimate]] = {}
         for metric in METRICS:
             title = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
             found = {
-                f"{row.voice}/{row.strategy}": row.estimate
+                series(row): row.estimate
                 for row in self.summary
                 if row.metric == metric.name and math.isfinite(row.estimate.value)
             }

@@ -9,6 +9,7 @@ except ImportError as _error:
     raise MissingExtraError("balacoon_tk.player", extra="notebooks") from _error
 
 from balacoon_tk.player.playground import Playground
+from balacoon_tk.player.progress import ProgressBar
 from balacoon_tk.player.widget import Player
 
-__all__ = ["Player", "Playground"]
+__all__ = ["Player", "Playground", "ProgressBar"]

@@ -1,13 +1,15 @@
-"""Everything a person can turn, around the player: text, speaker, speed, strategy, chunks, seed."""
+"""Everything a person can turn, around the player: text, strategy, precision, speaker, speed, chunks."""
 
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
 from balacoon_tk.errors import BalacoonError, ParameterError
+from balacoon_tk.player.precision_choice import PrecisionChoice, VoicePath
 from balacoon_tk.player.widget import Player
 
 if TYPE_CHECKING:
@@ -47,16 +49,20 @@ class Playground(widgets.VBox):  # type: ignore[misc]
         Speaks.
     text : str
         What stands in the box at first.
+    voices : mapping of str to path, optional
+        The same voice in other precisions, such as ``{"int8": "voices/joe-int8"}``. Without it an int8
+        version is found that a button of the playground or notebook 5 has made.
 
     Attributes
     ----------
     player : Player
+    precision : PrecisionChoice
     traces : dict of str to StreamTrace
-        The newest trace of each strategy that was played to its end; `draw_timeline` draws it.
+        The newest trace of each strategy that was played to its end, and of each precision but the voice's
+        own: ``stateful``, ``stateful, int8``; `draw_timeline` draws it.
     """
 
-    def __init__(self, tts: TTS, *, text: str = _TEXT) -> None:
-        self._tts = tts
+    def __init__(self, tts: TTS, *, text: str = _TEXT, voices: Mapping[str, VoicePath] | None = None) -> None:
         self._played: str | None = None
         self._traces: dict[str, StreamTrace] = {}
         self.player = Player(sample_rate=tts.get_sampling_rate())
@@ -71,6 +77,7 @@ class Playground(widgets.VBox):  # type: ignore[misc]
             description="strategy",
             style={"button_width": "6rem"},
         )
+        self.precision = PrecisionChoice(tts, voices=voices)
         self.speed = widgets.FloatLogSlider(
             1.0, base=2.0, min=-1.0, max=1.0, step=0.05, description="speed", readout_format=".2f"
         )
@@ -85,6 +92,7 @@ class Playground(widgets.VBox):  # type: ignore[misc]
             [
                 self.text,
                 widgets.HBox([self.strategy], layout=wide),
+                self.precision,
                 widgets.HBox([self.speaker, self.speed], layout=wide),
                 widgets.HBox([self.chunks, self.seed], layout=wide),
                 widgets.HBox([self.play_button, self.message], layout=wide),
@@ -106,7 +114,8 @@ class Playground(widgets.VBox):  # type: ignore[misc]
         try:
             if not self.text.value.strip():
                 raise ParameterError("there is no text to speak")
-            stream = self._tts.stream(
+            tts = self.precision.get_tts()
+            stream = tts.stream(
                 self.text.value,
                 strategy=self.strategy.value,
                 seed=self.seed.value,
@@ -121,7 +130,8 @@ class Playground(widgets.VBox):  # type: ignore[misc]
             self.message.value = f"<b>{html.escape(str(error))}</b>"
             return
         self.message.value = ""
-        self._played = self.strategy.value
+        own = self.precision.value == self.precision.own
+        self._played = self.strategy.value if own else f"{self.strategy.value}, {self.precision.value}"
         self.player.play(stream)
 
     def _keep(self) -> None:

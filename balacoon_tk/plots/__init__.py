@@ -7,7 +7,9 @@ samples, traces and plain records: nothing here speaks or measures.
 
 from balacoon_tk.plots.audio import (
     draw_difference,
+    draw_frames,
     draw_mel,
+    draw_spectral_difference,
     draw_spectrogram,
     draw_waveform,
     mel_db,
@@ -15,6 +17,7 @@ from balacoon_tk.plots.audio import (
 )
 from balacoon_tk.plots.comparison import comparison_figure
 from balacoon_tk.plots.figure import check_figure_path, new_figure, save_figure
+from balacoon_tk.plots.intervals import intervals_figure
 from balacoon_tk.plots.quantization import FrontierPoint, draw_frontier, pareto_front
 from balacoon_tk.plots.speed import draw_growth, draw_spreads, draw_streams
 from balacoon_tk.plots.streaming import draw_overlap_error, draw_plan, draw_pushes, draw_receptive_field
@@ -27,6 +30,7 @@ __all__ = [
     "draw_chunk_sweep",
     "draw_cost",
     "draw_difference",
+    "draw_frames",
     "draw_frontier",
     "draw_growth",
     "draw_mel",
@@ -34,11 +38,13 @@ __all__ = [
     "draw_plan",
     "draw_pushes",
     "draw_receptive_field",
+    "draw_spectral_difference",
     "draw_spectrogram",
     "draw_spreads",
     "draw_streams",
     "draw_timeline",
     "draw_waveform",
+    "intervals_figure",
     "mel_db",
     "new_figure",
     "pareto_front",

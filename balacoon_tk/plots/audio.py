@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.audio import PhonemeSpan
+from balacoon_tk.errors import ParameterError
 from balacoon_tk.plots.figure import BORDER, INK, PCM16_STEP, envelope, styles_of, zero_at
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "draw_difference",
+    "draw_frames",
     "draw_mel",
+    "draw_spectral_difference",
     "draw_spectrogram",
     "draw_waveform",
     "mel_db",
@@ -27,6 +30,8 @@ __all__ = [
 ]
 
 _DB_RANGE = 80.0
+_LARGEST_VALUE = 3.0  # of a channel; they are drawn from a normal distribution around the encodings
+_MOST_DB = 30.0  # of a difference; what is more is drawn as that much
 _N_COLUMNS = 2400  # more than a page has dots
 _N_FFT = 1024
 _MEL_TICKS_HZ = (250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16000.0)
@@ -130,7 +135,8 @@ def draw_waveform(
     if alignment:
         _draw_phonemes(axes, alignment, bottom=0.0, top=0.14)
     borders_s = np.asarray(borders) / sample_rate
-    axes.vlines(borders_s, 1.2 * peak, 1.5 * peak, color=border_colour, linewidth=1.2)
+    across = axes.get_xaxis_transform()  # at one height in panels that share their amplitudes
+    axes.vlines(borders_s, 0.9, 1.0, transform=across, color=border_colour, linewidth=1.2)
 
 
 def draw_spectrogram(axes: Axes, samples: FloatArray, *, sample_rate: int) -> AxesImage:
@@ -210,6 +216,76 @@ def draw_difference(
     axes.yaxis.set_major_formatter(zero_at(bottom))
     if len(tops) > 1:
         axes.legend(loc="upper left", ncols=2, frameon=False, fontsize="small")
+
+
+def draw_frames(axes: Axes, frames: FloatArray, *, frame_s: float) -> AxesImage:
+    """Draw what the decoder reads: each channel of each frame, as far as three from zero.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw.
+    frames : ndarray of shape (n_channels, n_frames), float32
+        As `Upsampler.window` gives them.
+    frame_s : float
+        Seconds of audio in a frame.
+
+    Returns
+    -------
+    AxesImage
+        For a colour bar.
+    """
+    image = axes.imshow(
+        frames,
+        aspect="auto",
+        cmap="PuOr_r",
+        vmin=-_LARGEST_VALUE,
+        vmax=_LARGEST_VALUE,
+        extent=(0.0, frames.shape[1] * frame_s, frames.shape[0], 0.0),
+        interpolation="nearest",
+    )
+    axes.set(xlabel="time (s)", ylabel="channel")
+    return image
+
+
+def draw_spectral_difference(
+    axes: Axes, samples: FloatArray, reference: FloatArray, *, sample_rate: int
+) -> AxesImage:
+    """Draw by how much louder or softer each cell of the spectrogram is than the reference's, in dB.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw.
+    samples, reference : ndarray of shape (n_samples,), float32
+        As long as each other, and in time with each other.
+    sample_rate : int
+        Hz
+
+    Returns
+    -------
+    AxesImage
+        For a colour bar: orange is louder than the reference, purple softer. Both are cut at -80 dB of the
+        reference's loudest cell, so what is that soft in both is no difference.
+
+    Raises
+    ------
+    ParameterError
+        If the lengths differ.
+    """
+    if samples.shape != reference.shape:
+        raise ParameterError(
+            f"samples of shape {samples.shape} must have that of the reference, {reference.shape}"
+        )
+    hop_length = max(64, samples.size // _N_COLUMNS)
+    loudness = [_power(each, _N_FFT, hop_length) for each in (samples, reference)]
+    floor = max(float(loudness[1].max()), np.finfo(np.float64).tiny) * 10.0 ** (-_DB_RANGE / 10.0)
+    ours, theirs = (10.0 * np.log10(np.maximum(power, floor)) for power in loudness)
+    image = _draw_image(axes, ours - theirs, column_s=hop_length / sample_rate, top=sample_rate / 2.0)
+    image.set(cmap="PuOr_r", clim=(-_MOST_DB, _MOST_DB))
+    axes.yaxis.set_major_formatter(lambda hz, _: f"{hz / 1e3:g}")
+    axes.set(ylabel="frequency (kHz)")
+    return image
 
 
 def _draw_image(axes: Axes, values: FloatArray, *, column_s: float, top: float) -> AxesImage:

@@ -12,7 +12,7 @@ import math
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,14 +60,19 @@ PCM16_STEP = 1.0 / 32768.0
 _DPI = 120
 
 
-def styles_of(names: Iterable[str]) -> dict[str, Style]:
-    """Give each name a style; a strategy has the same one in every figure."""
+def styles_of(names: Collection[str]) -> dict[str, Style]:
+    """Give each name a style; a strategy has the same one in every figure.
+
+    Other names get those of the strategies where no strategy is among them and all others are taken.
+    """
     own: dict[str, Style] = dict(zip(STRATEGIES, STYLES, strict=False))
-    found: dict[str, Style] = {}
+    found = {name: own[name] for name in names if name in own}
+    ordered = (*STYLES[len(own) :], *STYLES[: len(own)])
+    result: dict[str, Style] = {}
     for name in names:
-        free = [style for style in STYLES[len(own) :] if style not in found.values()]
-        found[name] = own.get(name) or (free or STYLES)[0]
-    return found
+        free = [style for style in ordered if style not in found.values()]
+        result[name] = found.setdefault(name, (free or ordered)[0])
+    return result
 
 
 def zero_at(bottom: float) -> Callable[[float, float], str]:

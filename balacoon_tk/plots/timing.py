@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["draw_chunk_sweep", "draw_cost", "draw_timeline"]
 
 _MS = 1e3
+_N_INSIDE = 3
+"""Names that have room between the curves; more stand above."""
+_NEAR_REAL_TIME = 0.5
+"""RTF from which on the line of real time is drawn beside the curves."""
 
 _Point = TypeVar("_Point", "ChunkPoint", "LengthPoint")
 
@@ -67,7 +71,17 @@ def draw_timeline(axes: Axes, traces: Mapping[str, StreamTrace]) -> None:
     axes.xaxis.set_major_formatter(lambda s, _: f"{s:g}")
     axes.xaxis.set_minor_formatter("")
     if axes.lines:
-        axes.legend(loc="upper left", frameon=False, fontsize="small")
+        few = len(traces) <= _N_INSIDE
+        axes.legend(
+            loc="upper left" if few else "lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            ncols=1 if few else _N_INSIDE,
+            frameon=False,
+            fontsize="small",
+            title="steps: ready; thin: played",
+            title_fontsize="small",
+            alignment="left",
+        )
     else:
         axes.text(0.5, 0.5, "no audio yet", transform=axes.transAxes, ha="center", color=INK)
 
@@ -108,20 +122,23 @@ def draw_chunk_sweep(axes: Sequence[Axes], points: Sequence[ChunkPoint]) -> None
         panel.xaxis.set_minor_formatter("")
         panel.tick_params(labelbottom=panel is axes[-1])
         plain(panel)
-    axes[1].axhline(1.0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes[1].annotate(
-        "real time",
-        (1.0, 1.0),
-        xycoords=("axes fraction", "data"),
-        xytext=(-4, 3),
-        textcoords="offset points",
-        ha="right",
-        fontsize="small",
-        color=INK,
-    )
+    if any(point.rtf > _NEAR_REAL_TIME for point in points):  # else it is far above everything drawn
+        axes[1].set(ylim=(0.0, max(1.2, axes[1].get_ylim()[1])))
+        axes[1].axhline(1.0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes[1].annotate(
+            "real time",
+            (1.0, 1.0),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize="small",
+            color=INK,
+        )
     axes[-1].set(xlabel="audio in a chunk (ms, log scale)", ylim=(0.0, 105.0))
     if by_strategy:
-        axes[0].legend(loc="upper left", frameon=False, fontsize="small")
+        axes[0].set(ylim=(0.0, 1.25 * axes[0].get_ylim()[1]))  # room for the legend
+        axes[0].legend(loc="upper left", frameon=False, fontsize="small", ncols=len(by_strategy))
 
 
 def draw_cost(axes: Axes, points: Sequence[LengthPoint]) -> None:

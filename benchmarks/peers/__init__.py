@@ -17,11 +17,12 @@ durations, so that an utterance is equally long in every engine and every round.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import MappingProxyType
 
 from peers.protocol import Peer
 
-__all__ = ["PEERS", "Peer", "create_peer"]
+__all__ = ["PEERS", "Peer", "create_peer", "missing_packages"]
 
 PEERS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -34,6 +35,21 @@ PEERS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyTyp
     }
 )
 """Engines in the order of reports: file, class, and what that takes before the number of threads."""
+
+_PACKAGES = {
+    "balacoon_tk": ("piper",),
+    "balacoon_tk, gruut": ("gruut",),
+    "streaming-vits": ("streaming_vits", "piper"),
+    "piper-tts": ("piper",),
+    "sherpa-onnx": ("sherpa_onnx", "piper"),
+    "hibari-tts": ("hibari",),
+}
+"""What each imports beyond this package; piper-tts also lends its espeak-ng."""
+
+
+def missing_packages(name: str) -> tuple[str, ...]:
+    """Return what an engine needs and isn't installed; nothing is imported."""
+    return tuple(package for package in _PACKAGES[name] if find_spec(package) is None)
 
 
 def create_peer(name: str, n_threads: int) -> Peer:

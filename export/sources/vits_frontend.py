@@ -15,14 +15,13 @@ from typing import Any
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.sources.vits_checkpoint import read_json
-from balacoon_tk.frontend.phoneme_map import BOS, EOS, PAD
+from balacoon_tk.frontend.phoneme_map import BOS, IN_TEXT
 from balacoon_tk.manifest import FrontendInfo, PhonemeType
 
 __all__ = ["read_tokenizer"]
 
 _BLANK = 0
 _PHONEMIZER_LANGUAGE = "en-us"  # the tokenizer knows no other
-_FRAME_SYMBOLS = frozenset((BOS, EOS, PAD))
 
 
 def read_tokenizer(folder: Path, *, n_symbols: int) -> tuple[FrontendInfo, str]:
@@ -60,10 +59,10 @@ def read_tokenizer(folder: Path, *, n_symbols: int) -> tuple[FrontendInfo, str]:
         phoneme_type = "exact characters"
     has_blanks = _flag(config, "add_blank")
     ids = {
-        symbol: (index, _BLANK) if has_blanks else (index,)
+        # A voice's map keeps some characters for the sentence's frame; in a text others stand for them.
+        IN_TEXT.get(symbol, symbol): (index, _BLANK) if has_blanks else (index,)
         for symbol, index in vocab.items()
-        # A voice's map keeps these for the sentence's frame; no text that was spoken in training has them.
-        if len(symbol) == 1 and symbol not in _FRAME_SYMBOLS
+        if len(symbol) == 1
     }
     if not ids:
         raise ModelError(f"{folder / 'vocab.json'}: none of its symbols is a single character")

@@ -6,20 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from balacoon_tk.plots import new_figure
+from balacoon_tk.plots.figure import STYLES, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["intervals_figure"]
 
-_STYLES = (  # Okabe and Ito's colours and a marker, in the order of the series
-    ("#000000", "s"),
-    ("#D55E00", "o"),
-    ("#0072B2", "^"),
-    ("#009E73", "D"),
-    ("#CC79A7", "v"),
-)
 _N_COLUMNS = 4
 
 
@@ -49,7 +42,7 @@ def intervals_figure(
         axes.set_visible(False)
     for axes, (title, estimates) in zip(grid.flat, panels.items(), strict=False):
         for row, (value, low, high) in enumerate(estimates):
-            colour, marker = _STYLES[row % len(_STYLES)]
+            colour, _, marker = STYLES[row % len(STYLES)]
             if math.isfinite(low) and math.isfinite(high):
                 axes.plot([low, high], [row, row], color=colour, linewidth=2)
             axes.plot([value], [row], color=colour, marker=marker, markersize=5)

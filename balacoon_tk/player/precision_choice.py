@@ -1,0 +1,137 @@
+"""Which of a voice's precisions speaks: those that are there, and a button for one that isn't."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import ipywidgets as widgets
+
+from balacoon_tk._background import Background
+from balacoon_tk.errors import BalacoonError, ParameterError
+from balacoon_tk.precisions import PRECISIONS, find_precisions, make_int8
+from balacoon_tk.tts import TTS
+
+__all__ = ["PrecisionChoice"]
+
+VoicePath: TypeAlias = str | os.PathLike[str]
+
+
+class PrecisionChoice(widgets.VBox):  # type: ignore[misc]
+    """Buttons for the precisions, and one that makes what isn't there.
+
+    Parameters
+    ----------
+    tts : TTS
+        The voice as it is.
+    voices : mapping of str to path, optional
+        Folders or .addon files of the same voice in other precisions, under the names to be shown; those
+        in the user's cache are found without it.
+
+    Attributes
+    ----------
+    buttons : ToggleButtons
+        Its ``value`` is the chosen precision.
+    making : Background or None
+        What the button has begun last.
+    """
+
+    def __init__(self, tts: TTS, *, voices: Mapping[str, VoicePath] | None = None) -> None:
+        self.own: str = tts.voice.manifest.decoder.precision
+        self._opened: dict[str, TTS] = {self.own: tts}
+        self._given = {name: Path(path) for name, path in (voices or {}).items()}
+        self.making: Background[None] | None = None
+        names = [self.own, *PRECISIONS, *self._given]
+        if self.own != PRECISIONS[0]:  # nothing else can be made of it
+            names = [self.own, *self._given]
+        self.buttons = widgets.ToggleButtons(
+            options=list(dict.fromkeys(names)), description="precision", style={"button_width": "6rem"}
+        )
+        self.buttons.observe(lambda _: self.show(), names="value")
+        self.make_button = widgets.Button(
+            description="Make it", icon="cogs", layout=widgets.Layout(flex="0 0 auto", align_self="flex-end")
+        )
+        self.make_button.on_click(lambda _: self.make())
+        self.message = widgets.HTML()
+        super().__init__([widgets.HBox([self.buttons, self.make_button]), self.message])
+        self.show()
+
+    @property
+    def value(self) -> str:
+        """Name of the chosen precision."""
+        return str(self.buttons.value)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the voice is there in the chosen precision."""
+        return self.value in self._places()
+
+    def get_tts(self) -> TTS:
+        """Return the voice in the chosen precision; it is loaded the first time.
+
+        Raises
+        ------
+        ParameterError
+            If it isn't there, or is no version of the same voice; the message says how to make it.
+        VoiceError
+            If it can't be loaded.
+        """
+        place = self._places().get(self.value)
+        if place is None:
+            raise ParameterError(self._how_to_make())
+        known = self._opened.get(self.value)
+        if known is None or known.voice.path != place:
+            first = self._opened[self.own]
+            known = TTS(place, frontend=first.frontend, n_threads=first.voice.n_threads)
+            if (known.get_sampling_rate(), known.get_speakers()) != (
+                first.get_sampling_rate(),
+                first.get_speakers(),
+            ):
+                raise ParameterError(f"{place}: must have the sample rate and the speakers of {self.own}")
+            self._opened[self.value] = known
+        return known
+
+    def make(self) -> None:
+        """Begin to make what is chosen, in a thread; how far it is stands beside the button."""
+        self.make_button.disabled = True
+        self.making = Background(self._make, name="make-precision")
+
+    def show(self) -> None:
+        """Say whether what is chosen is there, and how to make it."""
+        self.make_button.layout.display = "none" if self.is_there else ""
+        if self.is_there:
+            self._say("")
+        elif not self.make_button.disabled:  # else how far it is stands there
+            self._say(self._how_to_make())
+
+    def _make(self) -> None:
+        voice = self._opened[self.own].voice
+        try:
+            make_int8(voice, progress=lambda what, share: self._say(f"{100 * share:.0f} %: {what}"))
+        except (BalacoonError, OSError) as error:
+            self._say(str(error))
+        else:
+            self._opened = {self.own: self._opened[self.own]}
+            self.show()
+        finally:
+            self.make_button.disabled = False
+
+    def _places(self) -> dict[str, Path]:
+        """Return what is there now: somebody may have made or removed one."""
+        found = find_precisions(self._opened[self.own].voice) | self._given
+        return {name: found[name] for name in self.buttons.options if name in found}
+
+    def _how_to_make(self) -> str:
+        voice = self._opened[self.own].voice.path
+        return (
+            f"{self.value} isn't there yet: press Make it (a few minutes; needs the extras export and eval), "
+            f"or run balacoon-tk quantize {voice} -o FOLDER and give voices={{'{self.value}': 'FOLDER'}}"
+        )
+
+    def _say(self, text: str) -> None:
+        # Lines of a widget are as high as its controls, which is too much for a text of several.
+        lines = f"<div style='line-height: 1.4; max-width: 46rem'>{html.escape(text)}</div>" if text else ""
+        self.message.value = lines
