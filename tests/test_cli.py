@@ -98,6 +98,8 @@ def test_every_command_explains_itself(cli, command):
         ("export", "a.onnx"),
         ("quantize",),
         ("quantize", "a", "-o", "b", "--method", "best"),
+        ("quantize", "a", "-o", "b", "--compute-fp16"),
+        ("quantize", "a", "-o", "b", "--precision", "fp16", "--max-dnsmos-drop", "0.1"),
         ("inspect",),
         ("bench", "a", "-f", "b"),
         ("bench", "--rounds", "0"),

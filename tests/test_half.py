@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from balacoon_tk import TTS, load_voice
+from balacoon_tk.cli import main
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.passes.make_plain import make_plain
 from balacoon_tk.export.quantize import half_voice
@@ -128,3 +131,13 @@ def test_a_voice_that_loses_more_than_rounding_explains_is_not_written(source, t
     with pytest.raises(ModelError, match=r"an SNR of .* dB must be >= 1000"):
         halve_voice(source, tmp_path / "half")
     assert not (tmp_path / "half").exists()
+
+
+def test_the_command_halves_a_voice_and_says_what_it_lost(source, tmp_path, capsysbinary) -> None:
+    arguments = ["quantize", str(source), "-o", str(tmp_path / "half"), "--precision", "fp16"]
+    assert main([*arguments, "--json"]) == 0
+    told = json.loads(capsysbinary.readouterr().out)
+    assert told["path"] == str(tmp_path / "half") and told["size_ratio"] < 1 and told["snr_db"] > 30
+    assert load_voice(tmp_path / "half").manifest.decoder.precision == "fp16"
+    assert main([*arguments, "--overwrite"]) == 0
+    assert b"dB SNR" in capsysbinary.readouterr().out

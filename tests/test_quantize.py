@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import onnx
@@ -23,6 +24,7 @@ from balacoon_tk.export.quantize.calibration import (
     collect_extents,
     collect_histograms,
 )
+from balacoon_tk.export.quantize.encoder_cost import EncoderCost
 from balacoon_tk.export.quantize.equalize import equalize
 from balacoon_tk.export.quantize.mixtures import Block, find_blocks, quantize_layers, tensors_to_calibrate
 from balacoon_tk.export.quantize.scheme import Range, quantize_bias, quantize_kernel
@@ -164,7 +166,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(voice, "measure_speedup", lambda *args, **_: (2.0, 1.9))
     heard: list[str] = []
 
-    def judge(samples, reference, text, *, sample_rate):
+    def judge(judge, samples, reference, text):
         heard.append(text)
         lost = float(np.abs(samples - reference).mean() > 0)
         return {
@@ -178,7 +180,7 @@ def quick(monkeypatch):
             "n_chars": 50,
         }
 
-    monkeypatch.setattr(voice, "judge", judge)
+    monkeypatch.setattr(voice.Judge, "__call__", judge)
     return heard
 
 
@@ -203,6 +205,38 @@ def test_a_quantized_voice_is_smaller_speaks_and_says_what_it_lost(tiny_source, 
         quantize_voice(made.path, tmp_path / "again", sentences=TEXTS)
 
 
+@pytest.mark.parametrize(("ratio", "note"), [(0.5, "chosen"), (1.5, "dropped: encoder slower")])
+def test_the_encoder_is_taken_in_bytes_where_that_is_faster(
+    tiny_source, tmp_path, quick, monkeypatch, ratio, note
+) -> None:
+    def quantize_products(model):
+        model.doc_string = "in bytes"
+        return model
+
+    cost = EncoderCost({5: ratio}, changed_durations=0.1, largest_change=1, encodings_snr_db=28.0)
+    monkeypatch.setattr(voice, "quantize_products", quantize_products)
+    monkeypatch.setattr(voice, "measure_encoder", lambda *args, **_: cost)
+    made = quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS)
+    tried = next(each for each in made.frontier.candidates if each.name == "int8, encoder int8")
+    assert (tried.note, tried.encoder_speedup, tried.changed_durations) == (note, 1 / ratio, 0.1)
+    taken, loaded = note == "chosen", load_voice(made.path)
+    assert made.frontier.chosen == ("int8, encoder int8" if taken else "int8")
+    assert (onnx.load(made.path / "encoder.onnx").doc_string == "in bytes") == taken
+    assert ("quantize_products" in loaded.manifest.encoder.passes) == taken
+    assert loaded.manifest.verified.get("quantized_encoder_speedup") == (2.0 if taken else None)
+    assert len(quick) == (3 if taken else 2) * len(TEXTS)
+
+
+def test_where_nothing_is_limited_only_all_in_bytes_is_tried(tiny_source, tmp_path, quick) -> None:
+    unlimited = Budget(max_wer_increase=None, max_dnsmos_drop=None)
+    assert not unlimited.is_limited and Budget().is_limited
+    made = quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, **asdict(unlimited))
+    assert [each.name for each in made.frontier.candidates] == ["fp32", "int8"]
+    blocks = json.loads((made.path / "quantization.json").read_text())["blocks"]
+    assert len(blocks) == len(made.frontier.blocks) > 1
+    assert all(block["lsd_db"] > 0 for block in blocks)
+
+
 def test_a_budget_that_is_not_met_names_the_nearest_and_installs_nothing(
     tiny_source, tmp_path, quick
 ) -> None:
@@ -220,18 +254,18 @@ def test_what_is_slower_is_dropped_and_named(tiny_source, tmp_path, quick, monke
 
 
 def test_a_search_that_was_stopped_goes_on_where_it_was(tiny_source, tmp_path, quick, monkeypatch) -> None:
-    work, judge = tmp_path / "work", voice.judge
+    work, judge = tmp_path / "work", voice.Judge.__call__
 
     def interrupted(*args, **keywords):
         if len(quick) == 5:
             raise KeyboardInterrupt
         return judge(*args, **keywords)
 
-    monkeypatch.setattr(voice, "judge", interrupted)
+    monkeypatch.setattr(voice.Judge, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, work_folder=work)
     assert not (tmp_path / "int8").exists()
-    monkeypatch.setattr(voice, "judge", judge)
+    monkeypatch.setattr(voice.Judge, "__call__", judge)
     quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, work_folder=work)
     assert len(quick) == 2 * len(TEXTS)
 

@@ -1,26 +1,46 @@
-"""Make a voice smaller and faster within a budget of quality: its decoder's convolutions in int8.
+"""Make a voice smaller and faster within a budget of quality, or half the size.
 
 Mixtures of int8 and floating point are timed in turn with the voice as it is and judged on sentences; the
-fastest one within the budget goes into DIR. What is measured is kept in a folder beside it until then, so
-that the same command goes on where it was stopped. If none is within the budget, the nearest is named and
-nothing is installed. Needs the extras 'export' and 'eval'.
+fastest one within the budget goes into DIR, its encoder in int8 as well if that is within the budget too.
+What is measured is kept in a folder beside it until then, so that the same command goes on where it was
+stopped. If none is within the budget, the nearest is named and nothing is installed. Needs the extras
+'export' and 'eval'.
+
+With --precision fp16 nothing is searched: weights are stored in half the size and computed with as before,
+as fast and with the same sound; with --compute-fp16 graphs compute in half precision as well, for GPUs (a CPU
+gets no faster by it). Needs the extra 'export'.
 
   balacoon-tk quantize voices/joe -o voices/joe-int8
-  balacoon-tk quantize voices/joe -o joe-int8.addon --max-dnsmos-drop 0.1 --plot frontier.png
+  balacoon-tk quantize voices/joe -o joe-int8.addon --max-dnsmos-drop 0.15 --plot frontier.png
+  balacoon-tk quantize voices/joe -o voices/joe-fp16 --precision fp16
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
-from balacoon_tk.cli._common import ProgressLine, positive_int
+from balacoon_tk.cli._common import ProgressLine, UsageError, json_text, positive_int
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
 NAME = "quantize"
 HELP = "make a voice smaller and faster within a budget of quality"
+
+_ONLY_INT8 = (
+    "file",
+    "max_wer_increase",
+    "max_dnsmos_drop",
+    "max_lsd_db",
+    "method",
+    "clipped_share",
+    "seed",
+    "frontend",
+    "plot",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="DIR", required=True, help="folder of the new voice, or an .addon file"
     )
+    parser.add_argument(
+        "--precision",
+        choices=("int8", "fp16"),
+        default="int8",
+        help="int8 is searched for; fp16 is half the size, as fast (default: int8)",
+    )
+    parser.add_argument("--compute-fp16", action="store_true", help="of fp16: compute in it too, for GPUs")
     parser.add_argument(
         "-f", "--file", metavar="FILE", help="sentences, a line each (default: 100 that come with it)"
     )
@@ -61,8 +88,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Quantize, and show what was tried."""
+    """Make the voice, and show what was tried or lost."""
     from balacoon_tk.default_voice import default_voice_folder
+
+    _check_options(args)
+    voice = default_voice_folder() if args.voice is None else args.voice
+    if args.precision == "fp16":
+        _halve(args, voice)
+    else:
+        _search(args, voice)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if args.precision == "int8" and args.compute_fp16:
+        raise UsageError("--compute-fp16 goes with --precision fp16")
+    for name in _ONLY_INT8 if args.precision == "fp16" else ():
+        if getattr(args, name) != args.parser.get_default(name):
+            raise UsageError(f"--{name.replace('_', '-')} goes with --precision int8")
+
+
+def _halve(args: argparse.Namespace, voice: str | os.PathLike[str]) -> None:
+    from balacoon_tk.export.quantize import halve_voice
+
+    line = ProgressLine()
+    made = halve_voice(
+        voice,
+        args.output,
+        compute=args.compute_fp16,
+        n_threads=args.threads,
+        overwrite=args.overwrite,
+        progress=lambda what, share: line.bar(share, what),
+    )
+    line.close()
+    if args.json:
+        print(json_text({**asdict(made), "path": str(made.path)}), end="")
+    else:
+        print(
+            f"{made.path}: {made.size_ratio:.2f} of the size, {made.snr_db:.0f} dB SNR, "
+            f"{100 * made.changed_durations:.2f} % of phonemes last another number of frames"
+        )
+
+
+def _search(args: argparse.Namespace, voice: str | os.PathLike[str]) -> None:
     from balacoon_tk.export import quantize_voice
     from balacoon_tk.metrics.sentences import read_sentences
     from balacoon_tk.plots import check_figure_path, save_figure
@@ -74,7 +141,7 @@ def run(args: argparse.Namespace) -> None:
     work.parent.mkdir(parents=True, exist_ok=True)
     line = ProgressLine()
     made = quantize_voice(
-        default_voice_folder() if args.voice is None else args.voice,
+        voice,
         target,
         sentences=None if args.file is None else read_sentences(args.file),
         max_wer_increase=args.max_wer_increase,

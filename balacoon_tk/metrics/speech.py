@@ -110,14 +110,17 @@ def pitch_errors(samples: AnyArray, reference: AnyArray, *, sample_rate: int) ->
     error of F0 tracking algorithms under noisy conditions", ICASSP 2009, section 2.
     """
     x, r = as_signal("samples", samples), as_signal("reference", reference)
-    if sample_rate < 4 * _PITCH_LIMITS_HZ[1]:
-        raise ParameterError(f"sample_rate={sample_rate} must be >= {4 * _PITCH_LIMITS_HZ[1]:.0f} for pitch")
-    pitch, target = _pitch_hz(x, sample_rate), _pitch_hz(r, sample_rate)
+    pitch, target = track_pitch(x, sample_rate=sample_rate), track_pitch(r, sample_rate=sample_rate)
     if x.size != r.size:
         floor = _mel_power(r, sample_rate, _PITCH_HOP_S).max() * 10.0 ** (_FLOOR_DB / 10.0)
         cepstra = (_mel_cepstra(y, sample_rate, _PITCH_HOP_S, floor, _N_CEPSTRA) for y in (x, r))
         rows, columns = _matched(*cepstra)
         pitch, target = pitch[rows], target[columns]
+    return compare_pitch(pitch, target)
+
+
+def compare_pitch(pitch: NDArray[np.float64], target: NDArray[np.float64]) -> PitchErrors:
+    """Return `pitch_errors` of two tracks of as many frames; see `track_pitch`."""
     voiced, wanted = ~np.isnan(pitch), ~np.isnan(target)
     both = voiced & wanted
     rmse_hz = rmse_cents = math.nan
@@ -244,8 +247,11 @@ def _matched(c: NDArray[np.float64], d: NDArray[np.float64]) -> tuple[NDArray[np
     return path[::-1, 0], path[::-1, 1]
 
 
-def _pitch_hz(signal: NDArray[np.float64], sample_rate: int) -> NDArray[np.float64]:
-    """Return the pitch of each frame in Hz, NaN where it is unvoiced."""
+def track_pitch(samples: AnyArray, *, sample_rate: int) -> NDArray[np.float64]:
+    """Return the pitch every 10 ms in Hz, NaN where there is none; as for `pitch_errors`."""
+    if sample_rate < 4 * _PITCH_LIMITS_HZ[1]:
+        raise ParameterError(f"sample_rate={sample_rate} must be >= {4 * _PITCH_LIMITS_HZ[1]:.0f} for pitch")
+    signal = as_signal("samples", samples)
     librosa = import_eval("librosa", what="pitch")
     low, high = _PITCH_LIMITS_HZ
     pitch: NDArray[np.float64]

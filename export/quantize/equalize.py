@@ -105,8 +105,8 @@ def _factors(extents: Sequence[AnyArray]) -> AnyArray:
     shares = [extent / extent.max() for extent in extents if extent.max() > 0]
     if not shares:
         return np.ones(len(extents[0]), np.float32)
-    largest = np.maximum(np.max(shares, axis=0), _LEAST_SHARE)
-    return (1.0 / largest).astype(np.float32)
+    factors: AnyArray = 1.0 / np.maximum(np.max(shares, axis=0), _LEAST_SHARE)
+    return factors.astype(np.float32)
 
 
 def _scale(graph: ir.Graph, layer: _Layer, values: Sequence[ir.Value], factors: AnyArray) -> None:

@@ -31,6 +31,11 @@ class Budget:
             if value is not None and not value >= 0:
                 raise ParameterError(f"{name}={value} must be >= 0")
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether anything is too bad for it."""
+        return any(value is not None for value in asdict(self).values())
+
     def excess(self, losses: Mapping[str, float]) -> float:
         """Return by how much the largest loss is beyond what it may be, as a share of that; 0 within.
 
@@ -50,7 +55,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to quantize the decoder."""
+    """One way to quantize the decoder, and the encoder with it or not."""
 
     name: str
     layers: tuple[str, ...]
@@ -68,6 +73,12 @@ class Candidate:
     n_sentences: int = 0
     note: str = ""
     """Why it isn't taken, or that it is."""
+    encoder_speedup: float = 1.0
+    """Time of the voice's own encoder over that of this one; 1 if it is the voice's own."""
+    encoder_size_ratio: float = 1.0
+    """Size of the encoder over that of the voice's own."""
+    changed_durations: float = 0.0
+    """Share of phonemes that last another number of frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +99,15 @@ class Frontier:
 
     def to_markdown(self) -> str:
         """Return a table, a row for each candidate."""
-        head = "| candidate | faster | in chunks | size | WER | DNSMOS | LSD | sentences | |"
-        rows = [head, "|" + "---|" * 9]
+        head = "| candidate | faster | in chunks | size | encoder | WER | DNSMOS | LSD | sentences | |"
+        rows = [head, "|" + "---|" * 10]
         for each in self.candidates:
             cells = [
                 each.name,
                 f"{each.speedup:.2f}",
                 f"{each.streaming_speedup:.2f}",
                 f"{each.size_ratio:.2f}",
+                f"{each.encoder_speedup:.2f}",
             ]
             if each.figures:
                 wer = f"{100 * each.figures['wer']:.1f} %"

@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from balacoon_tk import TTS
-from balacoon_tk._typing import AnyArray, FloatArray
+from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.audio import to_pcm16
 from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
+from balacoon_tk.encoder import Encoder, Encoding
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.metrics import perception, speech
 from balacoon_tk.metrics.signal import log_spectral_distance_db
 from balacoon_tk.random import noise_stream
 from balacoon_tk.upsampler import Upsampler
 
-__all__ = ["Spoken", "decode", "judge", "make_frames", "measure_speedup"]
+__all__ = ["Judge", "Spoken", "decode", "make_frames", "measure_speedup"]
 
 _CHUNK_FRAMES = 64
 _N_ROUNDS = 5
@@ -34,6 +36,8 @@ class Spoken:
     text: str
     feeds: tuple[Mapping[str, AnyArray], ...]
     """One for each sentence in it."""
+    phoneme_ids: tuple[IntArray, ...]
+    """What the encoder read, for each of them."""
 
     @property
     def n_frames(self) -> int:
@@ -41,7 +45,9 @@ class Spoken:
         return sum(int(feeds["frames"].shape[-1]) for feeds in self.feeds)
 
 
-def make_frames(tts: TTS, sentences: Sequence[str], *, seed: int) -> tuple[Spoken, ...]:
+def make_frames(
+    tts: TTS, sentences: Sequence[str], *, seed: int, encoder: Encoder | None = None
+) -> tuple[Spoken, ...]:
     """Have a voice's encoder read sentences, with its own prosody.
 
     Parameters
@@ -50,6 +56,8 @@ def make_frames(tts: TTS, sentences: Sequence[str], *, seed: int) -> tuple[Spoke
     sentences : sequence of str
     seed : int
         The same one gives the same frames.
+    encoder : Encoder, optional
+        Makes the encodings instead of the voice's own, which still says how long they last.
 
     Raises
     ------
@@ -58,23 +66,30 @@ def make_frames(tts: TTS, sentences: Sequence[str], *, seed: int) -> tuple[Spoke
     """
     prosody, found = tts.voice.manifest.prosody, []
     for number, text in enumerate(sentences):
-        feeds = []
+        feeds, read = [], []
         for index, sentence in enumerate(tts.frontend.phonemize(text)):
-            encoding = tts.voice.encoder.encode(
-                tts.phoneme_map.encode(sentence.phonemes).phoneme_ids,
-                length_scale=prosody.length_scale,
-                noise_w=prosody.noise_w,
-                speaker_id=tts.voice.speaker_id(None),
-                seed=seed,
-                stream=noise_stream(index, "durations"),
-            )
+            phoneme_ids = tts.phoneme_map.encode(sentence.phonemes).phoneme_ids
+
+            def encode(reader: Encoder, phoneme_ids: IntArray = phoneme_ids, index: int = index) -> Encoding:
+                return reader.encode(
+                    phoneme_ids,
+                    length_scale=prosody.length_scale,
+                    noise_w=prosody.noise_w,
+                    speaker_id=tts.voice.speaker_id(None),
+                    seed=seed,
+                    stream=noise_stream(index, "durations"),
+                )
+
+            own = encode(tts.voice.encoder)
+            encoding = own if encoder is None else encode(encoder)
             upsampler = Upsampler(
                 encoding.encodings,
-                encoding.durations,
+                own.durations,
                 log_scales=encoding.log_scales,
                 noise_scale=prosody.noise_scale,
                 seed=seed,
                 stream=noise_stream(index, "frames"),
+                gaussian_delta=tts.voice.manifest.gaussian_delta,
             )
             if not upsampler.n_frames:
                 continue
@@ -82,9 +97,10 @@ def make_frames(tts: TTS, sentences: Sequence[str], *, seed: int) -> tuple[Spoke
             if encoding.speaker_embedding is not None and "speaker_embedding" in tts.voice.decoder.inputs:
                 each["speaker_embedding"] = encoding.speaker_embedding
             feeds.append(each)
+            read.append(phoneme_ids)
         if not feeds:
             raise ParameterError(f"sentences[{number}]={text[:60]!r} must hold something that can be spoken")
-        found.append(Spoken(text, tuple(feeds)))
+        found.append(Spoken(text, tuple(feeds), tuple(read)))
     return tuple(found)
 
 
@@ -94,33 +110,59 @@ def decode(graph: DecoderGraph, spoken: Spoken) -> FloatArray:
     return np.concatenate(pieces)
 
 
-def judge(samples: FloatArray, reference: FloatArray, text: str, *, sample_rate: int) -> dict[str, Any]:
-    """Return what one text lost: figures by name, None where one can't be measured.
+class Judge:
+    """Hears what texts lose; what it has heard of a reference it remembers.
 
-    Raises
-    ------
-    MissingExtraError
-        If the extra `eval` isn't installed.
+    Parameters
+    ----------
+    sample_rate : int
+        Hz
     """
-    values: dict[str, Any] = {
-        "lsd_db": log_spectral_distance_db(samples, reference),
-        "mcd_db": speech.mel_cepstral_distortion_db(samples, reference, sample_rate=sample_rate),
-        "f0_rmse_cents": speech.pitch_errors(samples, reference, sample_rate=sample_rate).rmse_cents,
-    }
-    pcm = to_pcm16(samples)
-    try:
-        values["dnsmos"] = perception.dnsmos(pcm, sample_rate=sample_rate).overall
-        transcript = perception.transcribe(pcm, sample_rate=sample_rate)
-    except ParameterError:  # silence, or too short: nobody hears a word
-        values["dnsmos"], transcript = None, ""
-    words, characters = perception.wer(text, transcript), perception.cer(text, transcript)
-    values |= {
-        "n_word_errors": words.n_errors,
-        "n_words": words.n_reference,
-        "n_char_errors": characters.n_errors,
-        "n_chars": characters.n_reference,
-    }
-    return {name: None if value != value else value for name, value in values.items()}
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._pitches: dict[str, NDArray[np.float64]] = {}
+
+    def __call__(self, samples: FloatArray, reference: FloatArray, text: str) -> dict[str, Any]:
+        """Return what one text lost: figures by name, None where one can't be measured.
+
+        Parameters
+        ----------
+        samples, reference : ndarray of shape (n_samples,), float32
+            The same array, if it is the reference that is judged.
+        text : str
+            Has one reference.
+
+        Raises
+        ------
+        MissingExtraError
+            If the extra `eval` isn't installed.
+        """
+        rate, cents = self._sample_rate, 0.0
+        if text not in self._pitches:
+            self._pitches[text] = speech.track_pitch(reference, sample_rate=rate)
+        if samples is not reference:
+            pitch = speech.track_pitch(samples, sample_rate=rate)
+            cents = speech.compare_pitch(pitch, self._pitches[text]).rmse_cents
+        values: dict[str, Any] = {
+            "lsd_db": log_spectral_distance_db(samples, reference),
+            "mcd_db": speech.mel_cepstral_distortion_db(samples, reference, sample_rate=rate),
+            "f0_rmse_cents": cents,
+        }
+        pcm = to_pcm16(samples)
+        try:
+            values["dnsmos"] = perception.dnsmos(pcm, sample_rate=rate).overall
+            transcript = perception.transcribe(pcm, sample_rate=rate)
+        except ParameterError:  # silence, or too short: nobody hears a word
+            values["dnsmos"], transcript = None, ""
+        words, characters = perception.wer(text, transcript), perception.cer(text, transcript)
+        values |= {
+            "n_word_errors": words.n_errors,
+            "n_words": words.n_reference,
+            "n_char_errors": characters.n_errors,
+            "n_chars": characters.n_reference,
+        }
+        return {name: None if value != value else value for name, value in values.items()}
 
 
 def measure_speedup(

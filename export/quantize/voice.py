@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +17,16 @@ import onnx
 from balacoon_tk import TTS
 from balacoon_tk._voice_files import MANIFEST_FILE, read_member
 from balacoon_tk.decoder import DecoderGraph
+from balacoon_tk.encoder import Encoder
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.package import check_target, install
 from balacoon_tk.export.passes.make_plain import make_plain
 from balacoon_tk.export.quantize.calibration import CalibrationMethod, choose_range, collect_histograms
+from balacoon_tk.export.quantize.dynamic import quantize_products
+from balacoon_tk.export.quantize.encoder_cost import measure_encoder
 from balacoon_tk.export.quantize.equalize import equalize
 from balacoon_tk.export.quantize.frontier import Budget, BudgetError, Candidate, Frontier, summarize
-from balacoon_tk.export.quantize.judging import Spoken, decode, judge, make_frames, measure_speedup
+from balacoon_tk.export.quantize.judging import Judge, Spoken, decode, make_frames, measure_speedup
 from balacoon_tk.export.quantize.mixtures import (
     Block,
     find_blocks,
@@ -41,17 +46,22 @@ from balacoon_tk.voice import load_voice
 __all__ = ["Quantized", "quantize_voice"]
 
 Progress = Callable[[str, float], None]
+Share = Callable[[float], None]
 
 FRONTIER_FILE = "quantization.json"
 
 _LEAST_FRAMES = 400
-_N_CALIBRATED, _N_TIMED, _N_FOR_BLOCKS, _N_FIRST = 16, 2, 2, 10  # sentences
+_N_CALIBRATED, _N_FOR_BLOCKS, _N_ENCODED, _N_FIRST, _N_JUDGED = 16, 2, 6, 10, 50  # sentences
 _N_CANDIDATES = 4
 _ONE_STEP = 2 / 255
 """Of a byte over the range of samples: what a rounding that falls the other way may do to one of them."""
-_AS_IT_IS = "fp32"
+_N_LISTENERS = 2
+"""Threads that judge; tracking of pitch keeps one busy while a recogniser listens in the other."""
+_HOPELESS = 0.5
+"""Beyond the budget by this share of it, after the first sentences."""
+_AS_IT_IS, _CHOSEN = "fp32", "chosen"
 
-_CALIBRATED, _SENSED, _TIMED, _JUDGED = 0.05, 0.15, 0.25, 0.95
+_CALIBRATED, _SENSED, _JUDGED, _VERIFIED = 0.05, 0.15, 0.7, 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +89,12 @@ def quantize_voice(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Quantized:
-    """Make the fastest voice whose quality stays within a budget, its decoder's convolutions in int8.
+    """Make the fastest voice whose quality stays within a budget, its graphs in int8.
 
     Channels are scaled to like extents first. Each block of convolutions is quantized alone to see what it
-    loses, and the blocks that cost most quality are left out one by one. These mixtures are timed in turn
-    with the voice as it is, and the fastest are judged on sentences, until one is within the budget.
+    loses, and the blocks that cost most quality are left out one by one. The mixtures that this gives are
+    timed in turn with the voice as it is and judged on sentences, until one is within the budget; then
+    that one with the encoder's products in int8 too, at the durations that the voice's own encoder says.
     Streamed and whole samples of the result agree, as they do before.
 
     Parameters
@@ -93,7 +104,8 @@ def quantize_voice(
     out : path
         Where the quantized voice goes: a folder, or a file ending in ``.addon``.
     sentences : sequence of str, optional
-        What calibrates and what is judged; the 100 plain sentences that come with the toolkit if None.
+        What calibrates and what is judged, 50 of them at most; the 100 plain sentences that come with the
+        toolkit if None.
     max_wer_increase, max_dnsmos_drop, max_lsd_db : float, optional
         The budget: share of words more that Whisper tiny.en gets wrong, points of DNSMOS, log-spectral
         distance in dB. None limits nothing.
@@ -166,7 +178,8 @@ class _Search:
         report: Progress,
     ) -> None:
         self._tts, self._budget, self._journal = tts, budget, journal
-        self._n_threads, self._report = n_threads, report
+        self._judge_of = Judge(tts.get_sampling_rate())
+        self._seed, self._n_threads, self._report = seed, n_threads, report
         report("reading sentences", 0.0)
         self._spoken = make_frames(tts, texts, seed=seed)
         n_frames = sum(spoken.n_frames for spoken in self._spoken)
@@ -177,40 +190,44 @@ class _Search:
         voice = tts.voice
         self._file = read_member(voice.path, voice.manifest.decoder.file)
         self._plain = make_plain(onnx.load_model_from_string(self._file))
+        self._encoder_file = read_member(voice.path, voice.manifest.encoder.file)
+        self._encoder: onnx.ModelProto | None = None
+        """In bytes, once that was tried."""
         self._ranges: dict[str, Range] = {}
-        self._judged: dict[str, list[dict[str, Any]]] = {}
+        self._judged: dict[str, dict[int, dict[str, Any]]] = {}
 
     def run(self, method: CalibrationMethod, clipped_share: float) -> Frontier:
-        """Try the candidates, the fastest first, until one is within the budget."""
+        """Try the mixtures, the one with most in bytes first, until one is within the budget."""
         blocks, mixtures = self._sense(find_blocks(self._plain), method, clipped_share)
-        reference = self._as_it_is()
-        candidates = []
+        tried: list[Candidate] = []
+        span = (_JUDGED - _SENSED) / len(mixtures)
         for k, mixture in enumerate(mixtures):
-            self._report("timing", _SENSED + (_TIMED - _SENSED) * k / len(mixtures))
-            candidates.append(self._time(mixture, blocks))
-        slower = [replace(each, note="dropped: slower") for each in candidates if each.speedup <= 1.0]
-        faster = sorted(
-            (each for each in candidates if each.speedup > 1.0),
-            key=lambda each: (-each.speedup, each.n_bytes),
-        )
-        chosen = None
-        for k, candidate in enumerate(faster):
-            faster[k] = self._judge(candidate, k, len(faster))
-            if faster[k].note == "chosen":
-                chosen = candidate.name
+            start = _SENSED + k * span
+            self._report("timing", start)
+            candidate = self._time(mixture, blocks)
+            if candidate.speedup <= 1.0:
+                tried.append(replace(candidate, note="dropped: slower"))
+                continue
+            tried.append(self._judge(candidate, self._spoken, start, start + span))
+            if tried[-1].note == _CHOSEN:
                 break
+        if tried[-1].note == _CHOSEN:
+            with_encoder = self._quantize_encoder(tried[-1])
+            tried += [] if with_encoder is None else [with_encoder]
+        taken = [each.name for each in tried if each.note == _CHOSEN]
+        chosen = taken[-1] if taken else None
+        reference = self._as_it_is()
         reference = replace(
             reference, figures=self._figures(_AS_IT_IS), n_sentences=self._n_judged(_AS_IT_IS)
         )
-        found = (reference, *faster, *slower)
-        frontier = Frontier(self._tts.voice.manifest.name, self._budget, found, chosen, blocks)
+        frontier = Frontier(self._tts.voice.manifest.name, self._budget, (reference, *tried), chosen, blocks)
         if chosen is None:
             raise BudgetError(frontier)
         return frontier
 
     def install(self, frontier: Frontier, target: Path, *, overwrite: bool) -> Path:
         """Make the chosen candidate a voice and put it in place."""
-        self._report("verifying", _JUDGED)
+        self._report("verifying", _VERIFIED)
         chosen = next(each for each in frontier.candidates if each.name == frontier.chosen)
         plain = quantize_layers(self._plain, chosen.layers, self._ranges)
         model = self._finished(plain)
@@ -230,10 +247,20 @@ class _Search:
         )
         measured = {f"quantized_{name}": value for name, value in chosen.figures.items()}
         measured |= {"quantized_speedup": chosen.speedup, "quantized_size_ratio": chosen.size_ratio}
-        encoder_data = read_member(self._tts.voice.path, manifest.encoder.file)
+        encoder, encoder_data = manifest.encoder, self._encoder_file
+        if chosen.encoder_speedup > 1.0 and self._encoder is not None:
+            encoder_data = self._encoder.SerializeToString(deterministic=True)
+            encoder = replace(
+                encoder,
+                sha256=hashlib.sha256(encoder_data).hexdigest(),
+                passes=(*encoder.passes, quantize_products.__name__),
+            )
+            measured["quantized_encoder_speedup"] = chosen.encoder_speedup
+            measured["quantized_changed_durations"] = chosen.changed_durations
         made = Manifest.to_json(
             replace(
                 manifest,
+                encoder=encoder,
                 decoder=decoder,
                 stages=(),  # they are of the voice that was exported; the frontier is of this one
                 provenance={**manifest.provenance, "quantizer": f"balacoon_tk {version('balacoon_tk')}"},
@@ -267,28 +294,28 @@ class _Search:
         few = [
             spoken.feeds[0] for spoken in _spread(self._spoken[: len(self._spoken) // 2 or 1], _N_FOR_BLOCKS)
         ]
-        known = self._journal.get("blocks", 0)
+        n_left_out = _N_CANDIDATES - 1 if self._budget.is_limited else 0
+        key = f"blocks, {n_left_out} left out"
+        known = self._journal.get(key, 0)
         if known is None:
             halfway = (_CALIBRATED + _SENSED) / 2
             given = self._plain, blocks, self._ranges, few
             alone = measure_blocks(*given, progress=self._span("trying each block", _CALIBRATED, halfway))
             chain = leave_out_blocks(
-                *given,
-                _N_CANDIDATES - 1,
-                progress=self._span("leaving out blocks", halfway, _SENSED),
+                *given, n_left_out, progress=self._span("leaving out blocks", halfway, _SENSED)
             )
             known = {
                 "lsd_db": {block.name: block.lsd_db for block in alone},
                 "mixtures": [[block.name for block in mixture] for mixture in chain],
             }
-            self._journal.add("blocks", 0, known)
+            self._journal.add(key, 0, known)
         measured = {block.name: replace(block, lsd_db=known["lsd_db"][block.name]) for block in blocks}
         mixtures = tuple(tuple(measured[name] for name in mixture) for mixture in known["mixtures"])
         return tuple(measured.values()), mixtures
 
-    def _span(self, what: str, start: float, stop: float) -> Callable[[float], None]:
+    def _span(self, what: str, start: float, stop: float) -> Share:
         """Return what is called with the share of a stage that is done."""
-        return lambda share: self._report(what, start + share * (stop - start))
+        return _share(lambda share: self._report(what, share), start, stop)
 
     def _as_it_is(self) -> Candidate:
         return Candidate(_AS_IT_IS, (), 1.0, 1.0, len(self._file), 1.0, {})
@@ -301,7 +328,7 @@ class _Search:
         n_bytes = model.ByteSize()
         known = self._journal.get(f"speed of {name}", 0)
         if known is None:
-            spoken = _spread(self._spoken, _N_TIMED)
+            spoken = _spread(self._spoken[: len(self._spoken) // 2 or 1], 1)
             whole, in_chunks = measure_speedup(
                 self._tts.voice.decoder, model, spoken, n_threads=self._n_threads
             )
@@ -313,51 +340,107 @@ class _Search:
     def _finished(self, model: onnx.ModelProto) -> onnx.ModelProto:
         return model if self._tts.voice.manifest.decoder.streaming is None else make_streaming(model)
 
-    def _judge(self, candidate: Candidate, number: int, n_candidates: int) -> Candidate:
+    def _quantize_encoder(self, candidate: Candidate) -> Candidate | None:
+        """Judge a candidate with the encoder in bytes as well; None if nothing in that can be."""
+        name = f"{candidate.name}, encoder int8"
+        self._report("quantizing the encoder", _JUDGED)
+        try:
+            self._encoder = quantize_products(onnx.load_model_from_string(self._encoder_file))
+        except ModelError:
+            return None
+        frontend, data = self._tts.voice.manifest.frontend, self._encoder.SerializeToString()
+        n_symbols = 1 + max(max(ids) for ids in frontend.phoneme_ids.values())
+        encoder = Encoder(data, n_symbols=n_symbols, n_threads=self._n_threads)
+        known = self._journal.get(f"speed of {name}", 0)
+        if known is None:
+            few = [ids for spoken in _spread(self._spoken, _N_ENCODED) for ids in spoken.phoneme_ids]
+            speaker_id = self._tts.voice.speaker_id(None)
+            cost = measure_encoder(self._tts.voice.encoder, encoder, few, speaker_id=speaker_id)
+            ratio = statistics.median(cost.time_ratios.values())
+            known = {"speedup": 1.0 / ratio, "changed_durations": cost.changed_durations}
+            self._journal.add(f"speed of {name}", 0, known)
+        made = replace(
+            candidate,
+            name=name,
+            encoder_speedup=known["speedup"],
+            encoder_size_ratio=len(data) / len(self._encoder_file),
+            changed_durations=known["changed_durations"],
+            figures={},
+            n_sentences=0,
+        )
+        if made.encoder_speedup <= 1.0:
+            return replace(made, note="dropped: encoder slower")
+        texts = [spoken.text for spoken in self._spoken]
+        spoken = make_frames(self._tts, texts, seed=self._seed, encoder=encoder)
+        return self._judge(made, spoken, _JUDGED, _VERIFIED)
+
+    def _judge(self, candidate: Candidate, spoken: Sequence[Spoken], start: float, stop: float) -> Candidate:
         """Judge a candidate on some sentences first, and on all if it may be within the budget."""
         graph = DecoderGraph(
             quantize_layers(self._plain, candidate.layers, self._ranges), n_threads=self._n_threads
         )
-        n_all = len(self._spoken)
-        first = [k * n_all // min(_N_FIRST, n_all) for k in range(min(_N_FIRST, n_all))]
-        order = [*first, *(k for k in range(n_all) if k not in first)]
-        span = (_JUDGED - _TIMED) / n_candidates
-        self._judged[candidate.name] = []
-        reference = self._judged.setdefault(_AS_IT_IS, [])
-        for done, k in enumerate(order):
-            self._report(f"judging {candidate.name}", _TIMED + span * (number + done / n_all))
-            if done == len(first) and self._budget.excess(self._figures(candidate.name)) > 1.0:
-                break  # twice what it may be: more sentences won't bring it back
-            record = self._judge_text(self._tts.voice.decoder, _AS_IT_IS, k)
-            if len(reference) <= done:
-                reference.append(record)
-            self._judged[candidate.name].append(self._judge_text(graph, candidate.name, k))
+        judged = _spaced(range(len(self._spoken)), _N_JUDGED)
+        first = _spaced(judged, _N_FIRST)
+        rest = [k for k in judged if k not in first]
+        report = self._span(f"judging {candidate.name}", start, stop)
+        for part, begin, end in ((first, 0.0, 0.2), (rest, 0.2, 1.0)):
+            middle = (begin + end) / 2
+            own = self._tts.voice.decoder
+            self._hear_all(_AS_IT_IS, own, self._spoken, part, _share(report, begin, middle))
+            self._hear_all(candidate.name, graph, spoken, part, _share(report, middle, end))
+            if self._budget.excess(self._figures(candidate.name)) > _HOPELESS:
+                break  # more sentences won't bring it back
         within = self._budget.excess(self._figures(candidate.name)) == 0.0
-        complete = self._n_judged(candidate.name) == n_all
+        complete = self._n_judged(candidate.name) == len(judged)
         return replace(
             candidate,
             figures=self._figures(candidate.name),
             n_sentences=self._n_judged(candidate.name),
-            note="chosen" if within and complete else "beyond the budget",
+            note=_CHOSEN if within and complete else "beyond the budget",
         )
 
-    def _judge_text(self, graph: DecoderGraph, name: str, k: int) -> dict[str, Any]:
-        """Return what is measured of one text, or was in a search that was stopped."""
-        known = self._journal.get(name, k)
-        if known is None:
-            spoken = self._spoken[k]
-            reference = decode(self._tts.voice.decoder, spoken)
-            samples = reference if name == _AS_IT_IS else decode(graph, spoken)
-            known = judge(samples, reference, spoken.text, sample_rate=self._tts.get_sampling_rate())
-            self._journal.add(name, k, known)
-        return known
+    def _hear_all(
+        self, name: str, graph: DecoderGraph, spoken: Sequence[Spoken], numbers: Sequence[int], report: Share
+    ) -> None:
+        """Measure some texts, unless that was done before: now, or in a search that was stopped."""
+        records = self._judged.setdefault(name, {})
+        records |= {k: known for k in numbers if (known := self._journal.get(name, k)) is not None}
+        missing = [k for k in numbers if k not in records]
+
+        def hear(k: int) -> dict[str, Any]:
+            reference = decode(self._tts.voice.decoder, self._spoken[k])
+            samples = reference if name == _AS_IT_IS else decode(graph, spoken[k])
+            return self._judge_of(samples, reference, spoken[k].text)
+
+        with ThreadPoolExecutor(_N_LISTENERS) as pool:
+            heard = {pool.submit(hear, k): k for k in missing}
+            try:
+                for done, future in enumerate(as_completed(heard)):
+                    records[heard[future]] = future.result()
+                    self._journal.add(name, heard[future], records[heard[future]])
+                    report(done / len(missing))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def _figures(self, name: str) -> dict[str, float]:
-        records = self._judged.get(name, [])
-        return summarize(records, self._judged[_AS_IT_IS][: len(records)]) if records else {}
+        records = self._judged.get(name, {})
+        reference = [self._judged[_AS_IT_IS][k] for k in records]
+        return summarize(list(records.values()), reference) if records else {}
 
     def _n_judged(self, name: str) -> int:
-        return len(self._judged.get(name, []))
+        return len(self._judged.get(name, {}))
+
+
+def _share(report: Share, start: float, stop: float) -> Share:
+    """Return what is called with the share of a part, which goes from `start` to `stop` of the whole."""
+    return lambda share: report(start + share * (stop - start))
+
+
+def _spaced(numbers: Sequence[int], n: int) -> list[int]:
+    """Return at most `n` numbers, evenly spaced, the first among them."""
+    n = min(n, len(numbers))
+    return [numbers[k * len(numbers) // n] for k in range(n)]
 
 
 def _spread(spoken: Sequence[Spoken], n: int) -> list[Spoken]:
