@@ -57,7 +57,9 @@ def sweep_budgets(
     n_threads: int | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> BudgetSweep:
-    """Quantize a voice for each budget; what one search has measured, the others take over.
+    """Quantize a voice's decoder for each budget; what one search has measured, the others take over.
+
+    The encoder stays as it is, so that all of them say the same durations.
 
     Parameters
     ----------
@@ -105,6 +107,7 @@ def sweep_budgets(
                 sentences=sentences,
                 **asdict(budget),
                 work_folder=place / "measured",
+                quantize_encoder=False,
                 n_threads=n_threads,
                 overwrite=True,
                 progress=report,

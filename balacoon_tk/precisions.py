@@ -3,6 +3,7 @@
 ::
 
     cache/voices/int8-<both graphs>/     the decoder's convolutions in bytes, the encoder as it was
+    cache/voices/fp16-<both graphs>/     weights of both in half precision
 
 A folder is known by the graphs that it was made from: whoever exports the voice anew gets others.
 """
@@ -20,7 +21,7 @@ from balacoon_tk.errors import ParameterError
 from balacoon_tk.manifest import Precision
 from balacoon_tk.voice import Voice
 
-__all__ = ["PRECISIONS", "find_precisions", "make_int8", "precision_folder"]
+__all__ = ["PRECISIONS", "find_precisions", "make_precision", "precision_folder"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """All that a decoder may compute with; the first one is that of an export."""
@@ -56,16 +57,20 @@ def find_precisions(voice: Voice) -> dict[str, Path]:
     return found
 
 
-def make_int8(voice: Voice, *, progress: Callable[[str, float], None] | None = None) -> Path:
-    """Put the fastest int8 version of a voice where `find_precisions` finds it, whatever it loses.
+def make_precision(
+    voice: Voice, precision: str, *, progress: Callable[[str, float], None] | None = None
+) -> Path:
+    """Put a version of a voice where `find_precisions` finds it: the fastest int8, or weights in fp16.
 
-    Four sentences calibrate and judge it: enough to hear what bytes do. A version within a budget of
-    quality takes `balacoon_tk.export.quantize_voice` and more sentences.
+    What int8 loses doesn't matter here: four sentences calibrate and judge it, enough to hear what bytes do. A
+    version within a budget of quality takes `balacoon_tk.export.quantize_voice` and more sentences. The
+    encoder of int8 stays as it is, so that both say the same durations.
 
     Parameters
     ----------
     voice : Voice
         In floating point.
+    precision : {"int8", "fp16"}
     progress : callable, optional
         Called with the stage's name and the share of the whole that is done, from 0 to 1.
 
@@ -76,24 +81,32 @@ def make_int8(voice: Voice, *, progress: Callable[[str, float], None] | None = N
 
     Raises
     ------
+    ParameterError
+        If the voice can't be made in that precision.
     ModelError
         If the voice is quantized already, or nothing in its decoder gets faster in bytes.
     MissingExtraError
-        If the extra `eval` isn't installed.
+        If the extra `export` isn't installed, or for int8 the extra `eval`.
     """
-    from balacoon_tk.export.quantize import quantize_voice
+    from balacoon_tk.export.quantize import halve_voice, quantize_voice
     from balacoon_tk.metrics import plain_sentences
 
-    folder = precision_folder(voice, "int8")
+    if precision not in PRECISIONS[1:]:
+        raise ParameterError(f"precision={precision!r} must be one of {', '.join(PRECISIONS[1:])}")
+    folder = precision_folder(voice, precision)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = quantize_voice(
+    if precision == "fp16":
+        return halve_voice(
+            voice.path, folder, n_threads=voice.n_threads, overwrite=True, progress=progress
+        ).path
+    return quantize_voice(
         voice.path,
         folder,
         sentences=plain_sentences()[_QUICK_STEP - 1 :: _QUICK_STEP],
         max_wer_increase=None,
         max_dnsmos_drop=None,
+        quantize_encoder=False,
         n_threads=voice.n_threads,
         overwrite=True,
         progress=progress,
-    )
-    return made.path
+    ).path

@@ -16,6 +16,7 @@ from balacoon_tk.export.streaming.plan import make_plan
 from balacoon_tk.metrics import StreamTrace, rtf, ttfa_s
 from balacoon_tk.plots import (
     FrontierPoint,
+    PartLoss,
     comparison_figure,
     draw_chunk_sweep,
     draw_cost,
@@ -28,6 +29,7 @@ from balacoon_tk.plots import (
     draw_plan,
     draw_pushes,
     draw_receptive_field,
+    draw_sensitivity,
     draw_spectral_difference,
     draw_spectrogram,
     draw_spreads,
@@ -358,6 +360,14 @@ def test_the_frontier_holds_what_nothing_beats(axes):
     )
 
 
+def test_the_sensitivity_of_parts_stands_against_their_work(axes):
+    draw_sensitivity(axes, [PartLoss("a", 1.5, 2e6), PartLoss("b", 4.0, 8e6)])
+    np.testing.assert_array_equal(axes.collections[0].get_offsets(), [[1.5, 2.0], [4.0, 8.0]])
+    assert [text.get_text() for text in axes.texts] == ["a", "b"]
+    assert axes.get_xlim()[0] == axes.get_ylim()[0] == 0
+    assert "dB" in axes.get_xlabel() and "million" in axes.get_ylabel()
+
+
 def test_equal_models_are_both_on_the_frontier():
     twins = [FrontierPoint(name, 5.0, 1, 4.0) for name in "ab"]
     assert pareto_front(twins) == tuple(twins)
@@ -371,6 +381,7 @@ def test_equal_models_are_both_on_the_frontier():
         lambda axes: draw_overlap_error(axes, [], needed_frames=3),
         lambda axes: draw_receptive_field(axes, []),
         lambda axes: draw_frontier(axes, [], quality_label="MOS"),
+        lambda axes: draw_sensitivity(axes, []),
     ],
 )
 def test_pictures_of_nothing_are_empty_and_can_be_saved(draw, axes, tmp_path):

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from balacoon_tk import TTS
+from balacoon_tk import TTS, load_voice
 from balacoon_tk.default_voice import CACHE_VARIABLE
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.player import Playground
-from balacoon_tk.precisions import PRECISIONS, find_precisions, make_int8, precision_folder
+from balacoon_tk.precisions import PRECISIONS, find_precisions, make_precision, precision_folder
 from tiny_voice import SPEAKERS, decoder_model, encoder_model, write_voice
 
 LIMIT_S = 30.0
@@ -58,7 +58,7 @@ def playground(tts):
 def test_a_precision_is_found_once_it_was_made(tts, quantized):
     assert find_precisions(tts.voice) == {"fp32": tts.voice.path}
     told = []
-    made = make_int8(tts.voice, progress=lambda what, share: told.append((what, share)))
+    made = make_precision(tts.voice, "int8", progress=lambda what, share: told.append((what, share)))
     assert find_precisions(tts.voice) == {"fp32": tts.voice.path, "int8": made}
     assert told == [("judging", 0.5)]
     (options,) = quantized
@@ -67,23 +67,33 @@ def test_a_precision_is_found_once_it_was_made(tts, quantized):
     assert options["n_threads"] == 1
 
 
+def test_a_voice_in_half_precision_is_made_and_found(exported_vits_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    voice = load_voice(exported_vits_folder)
+    made = make_precision(voice, "fp16")
+    assert find_precisions(voice) == {"fp32": voice.path, "fp16": made}
+    assert load_voice(made).manifest.decoder.precision == "fp16"
+    with pytest.raises(ParameterError, match="precision='fp32' must be one of int8, fp16"):
+        make_precision(voice, "fp32")
+
+
 def test_other_graphs_have_another_folder(tts, tmp_path):
     other = replace(tts.voice.manifest.encoder, sha256="0" * 64)
     changed = replace(tts.voice, manifest=replace(tts.voice.manifest, encoder=other))
     folders = {precision_folder(voice, p) for voice in (tts.voice, changed) for p in PRECISIONS}
-    assert len(folders) == 4
+    assert len(folders) == 2 * len(PRECISIONS)
     with pytest.raises(ParameterError, match="precision='int3' must be one of fp32, int8"):
         precision_folder(tts.voice, "int3")
 
 
 def test_a_precision_that_is_not_there_says_how_to_make_it(playground, tts):
-    assert list(playground.precision.buttons.options) == ["fp32", "int8"]
+    assert list(playground.precision.buttons.options) == ["fp32", "int8", "fp16"]
     assert playground.precision.make_button.layout.display == "none"
     playground.precision.buttons.value = "int8"
     assert playground.precision.make_button.layout.display == ""
     for message in (playground.precision.message, playground.message):
         playground.play()
-        assert f"balacoon-tk quantize {tts.voice.path} -o FOLDER" in message.value
+        assert f"balacoon-tk quantize {tts.voice.path} -o FOLDER --precision int8" in message.value
         assert "press Make it" in message.value
     assert playground.player.trace is None
     playground.precision.buttons.value = "fp32"
@@ -120,7 +130,7 @@ def test_why_it_could_not_be_made_stands_beside_the_button(playground, monkeypat
 def test_a_folder_that_is_given_is_chosen_by_its_name_and_removed_ones_are_named(tts, tmp_path):
     folder = write(tmp_path / "made elsewhere", "int8")
     playground = Playground(tts, voices={"int8": folder, "other": tmp_path / "gone"})
-    assert list(playground.precision.buttons.options) == ["fp32", "int8", "other"]
+    assert list(playground.precision.buttons.options) == ["fp32", "int8", "fp16", "other"]
     playground.precision.buttons.value = "int8"
     assert playground.precision.get_tts().voice.path == folder
     playground.precision.buttons.value = "other"

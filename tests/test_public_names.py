@@ -59,15 +59,22 @@ def test_the_version_is_the_installed_one():
         (
             "plots",
             [
-                *("FrontierPoint", "check_figure_path", "comparison_figure", "draw_chunk_sweep"),
+                *("FrontierPoint", "PartLoss", "check_figure_path", "comparison_figure", "draw_chunk_sweep"),
                 *("draw_cost", "draw_difference", "draw_frames", "draw_frontier", "draw_growth"),
                 *("draw_mel", "draw_overlap_error", "draw_plan", "draw_pushes", "draw_receptive_field"),
-                *("draw_spectral_difference", "draw_spectrogram", "draw_spreads", "draw_streams"),
-                *("draw_timeline", "draw_waveform", "intervals_figure", "mel_db", "new_figure"),
-                *("pareto_front", "save_figure", "spectrogram_db"),
+                *("draw_sensitivity", "draw_spectral_difference", "draw_spectrogram", "draw_spreads"),
+                *(
+                    "draw_streams",
+                    "draw_timeline",
+                    "draw_waveform",
+                    "intervals_figure",
+                    "mel_db",
+                    "new_figure",
+                ),
+                *("new_figure", "pareto_front", "save_figure", "spectrogram_db"),
             ],
         ),
-        ("precisions", ["PRECISIONS", "find_precisions", "make_int8", "precision_folder"]),
+        ("precisions", ["PRECISIONS", "find_precisions", "make_precision", "precision_folder"]),
         (
             "schedule",
             [

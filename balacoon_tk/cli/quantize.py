@@ -31,6 +31,7 @@ NAME = "quantize"
 HELP = "make a voice smaller and faster within a budget of quality"
 
 _ONLY_INT8 = (
+    "keep_encoder",
     "file",
     "max_wer_increase",
     "max_dnsmos_drop",
@@ -58,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="int8 is searched for; fp16 is half the size, as fast (default: int8)",
     )
     parser.add_argument("--compute-fp16", action="store_true", help="of fp16: compute in it too, for GPUs")
+    parser.add_argument(
+        "--keep-encoder", action="store_true", help="of int8: leave the encoder, and so durations, as it is"
+    )
     parser.add_argument(
         "-f", "--file", metavar="FILE", help="sentences, a line each (default: 100 that come with it)"
     )
@@ -149,6 +153,7 @@ def _search(args: argparse.Namespace, voice: str | os.PathLike[str]) -> None:
         max_lsd_db=args.max_lsd_db,
         method=args.method,
         clipped_share=args.clipped_share,
+        quantize_encoder=not args.keep_encoder,
         seed=args.seed,
         work_folder=work,
         frontend=args.frontend,

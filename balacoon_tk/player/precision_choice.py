@@ -12,7 +12,7 @@ import ipywidgets as widgets
 
 from balacoon_tk._background import Background
 from balacoon_tk.errors import BalacoonError, ParameterError
-from balacoon_tk.precisions import PRECISIONS, find_precisions, make_int8
+from balacoon_tk.precisions import PRECISIONS, find_precisions, make_precision
 from balacoon_tk.tts import TTS
 
 __all__ = ["PrecisionChoice"]
@@ -97,7 +97,8 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]
     def make(self) -> None:
         """Begin to make what is chosen, in a thread; how far it is stands beside the button."""
         self.make_button.disabled = True
-        self.making = Background(self._make, name="make-precision")
+        precision = self.value
+        self.making = Background(lambda: self._make(precision), name="make-precision")
 
     def show(self) -> None:
         """Say whether what is chosen is there, and how to make it."""
@@ -107,10 +108,14 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]
         elif not self.make_button.disabled:  # else how far it is stands there
             self._say(self._how_to_make())
 
-    def _make(self) -> None:
+    def _make(self, precision: str) -> None:
         voice = self._opened[self.own].voice
+
+        def report(what: str, share: float) -> None:
+            self._say(f"{100 * share:.0f} %: {what}")
+
         try:
-            make_int8(voice, progress=lambda what, share: self._say(f"{100 * share:.0f} %: {what}"))
+            make_precision(voice, precision, progress=report)
         except (BalacoonError, OSError) as error:
             self._say(str(error))
         else:
@@ -126,9 +131,12 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]
 
     def _how_to_make(self) -> str:
         voice = self._opened[self.own].voice.path
+        takes = "half a minute; needs the extra export"
+        if self.value == "int8":
+            takes = "a few minutes; needs the extras export and eval"
         return (
-            f"{self.value} isn't there yet: press Make it (a few minutes; needs the extras export and eval), "
-            f"or run balacoon-tk quantize {voice} -o FOLDER and give voices={{'{self.value}': 'FOLDER'}}"
+            f"{self.value} isn't there yet: press Make it ({takes}), or run balacoon-tk quantize {voice} "
+            f"-o FOLDER --precision {self.value} and give voices={{'{self.value}': 'FOLDER'}}"
         )
 
     def _say(self, text: str) -> None:

@@ -18,13 +18,20 @@ from balacoon_tk.plots.audio import (
 from balacoon_tk.plots.comparison import comparison_figure
 from balacoon_tk.plots.figure import check_figure_path, new_figure, save_figure
 from balacoon_tk.plots.intervals import intervals_figure
-from balacoon_tk.plots.quantization import FrontierPoint, draw_frontier, pareto_front
+from balacoon_tk.plots.quantization import (
+    FrontierPoint,
+    PartLoss,
+    draw_frontier,
+    draw_sensitivity,
+    pareto_front,
+)
 from balacoon_tk.plots.speed import draw_growth, draw_spreads, draw_streams
 from balacoon_tk.plots.streaming import draw_overlap_error, draw_plan, draw_pushes, draw_receptive_field
 from balacoon_tk.plots.timing import draw_chunk_sweep, draw_cost, draw_timeline
 
 __all__ = [
     "FrontierPoint",
+    "PartLoss",
     "check_figure_path",
     "comparison_figure",
     "draw_chunk_sweep",
@@ -38,6 +45,7 @@ __all__ = [
     "draw_plan",
     "draw_pushes",
     "draw_receptive_field",
+    "draw_sensitivity",
     "draw_spectral_difference",
     "draw_spectrogram",
     "draw_spreads",

@@ -1,4 +1,4 @@
-"""The picture of a choice: what a smaller or faster model costs in quality."""
+"""Pictures of a choice: what a smaller or faster model costs in quality, and which part of it costs that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from balacoon_tk.plots.figure import INK, STYLES, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FrontierPoint", "draw_frontier", "pareto_front"]
+__all__ = ["FrontierPoint", "PartLoss", "draw_frontier", "draw_sensitivity", "pareto_front"]
 
 _SMALLEST_MARK, _LARGEST_MARK = 30.0, 600.0  # areas in square points
 _MEGA = 1e6
@@ -28,6 +28,17 @@ class FrontierPoint:
     """Size on disk."""
     quality: float
     """Higher is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartLoss:
+    """One part of a model, quantized alone."""
+
+    name: str
+    loss_db: float
+    """Log-spectral distance to the model as it is."""
+    multiply_adds: float
+    """Per frame."""
 
 
 def pareto_front(points: Sequence[FrontierPoint]) -> tuple[FrontierPoint, ...]:
@@ -118,3 +129,32 @@ def draw_frontier(axes: Axes, points: Sequence[FrontierPoint], *, quality_label:
     )
     axes.set(xlabel="speed (times faster than real time)", ylabel=quality_label)
     plain(axes)
+
+
+def draw_sensitivity(axes: Axes, parts: Sequence[PartLoss]) -> None:
+    """Draw the work that each part of a model does against what it loses if it alone is quantized.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw.
+    parts : sequence of PartLoss
+        In the order of the model.
+    """
+    axes.scatter(
+        [part.loss_db for part in parts],
+        [part.multiply_adds / _MEGA for part in parts],
+        color=STYLES[1][0],
+        zorder=2,
+    )
+    for part in parts:
+        place = part.loss_db, part.multiply_adds / _MEGA
+        axes.annotate(part.name, place, (6, 0), textcoords="offset points", va="center", fontsize="small")
+    plain(axes)
+    axes.margins(x=0.2, y=0.15)
+    axes.set(
+        xlabel="loss alone (dB of log-spectral distance)",
+        ylabel="work (million multiply-adds a frame)",
+        xlim=(0, None),
+        ylim=(0, None),
+    )

@@ -82,6 +82,7 @@ def quantize_voice(
     max_lsd_db: float | None = None,
     method: CalibrationMethod = "percentile",
     clipped_share: float = 1e-4,
+    quantize_encoder: bool = True,
     seed: int = 0,
     work_folder: str | os.PathLike[str] | None = None,
     frontend: str = "auto",
@@ -113,6 +114,9 @@ def quantize_voice(
         How the range of a tensor is chosen.
     clipped_share : float
         In [0, 0.5): what ``percentile`` clips at either end.
+    quantize_encoder : bool
+        Whether the encoder may be in int8 too. A voice that keeps its own says the same durations, so its
+        samples can be compared with those of before.
     seed : int
         Of the prosody and the noise in all sentences.
     work_folder : path, optional
@@ -162,7 +166,7 @@ def quantize_voice(
     }
     with Journal(work_folder, settings) as journal:
         search = _Search(tts, texts, budget, journal, seed, n_threads, progress or _silent)
-        frontier = search.run(method, clipped_share)
+        frontier = search.run(method, clipped_share, quantize_encoder=quantize_encoder)
         return Quantized(search.install(frontier, target, overwrite=overwrite), frontier)
 
 
@@ -196,7 +200,7 @@ class _Search:
         self._ranges: dict[str, Range] = {}
         self._judged: dict[str, dict[int, dict[str, Any]]] = {}
 
-    def run(self, method: CalibrationMethod, clipped_share: float) -> Frontier:
+    def run(self, method: CalibrationMethod, clipped_share: float, *, quantize_encoder: bool) -> Frontier:
         """Try the mixtures, the one with most in bytes first, until one is within the budget."""
         blocks, mixtures = self._sense(find_blocks(self._plain), method, clipped_share)
         tried: list[Candidate] = []
@@ -211,7 +215,7 @@ class _Search:
             tried.append(self._judge(candidate, self._spoken, start, start + span))
             if tried[-1].note == _CHOSEN:
                 break
-        if tried[-1].note == _CHOSEN:
+        if tried[-1].note == _CHOSEN and quantize_encoder:
             with_encoder = self._quantize_encoder(tried[-1])
             tried += [] if with_encoder is None else [with_encoder]
         taken = [each.name for each in tried if each.note == _CHOSEN]
