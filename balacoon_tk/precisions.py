@@ -62,9 +62,9 @@ def make_precision(
 ) -> Path:
     """Put a version of a voice where `find_precisions` finds it: the fastest int8, or weights in fp16.
 
-    What int8 loses doesn't matter here: four sentences calibrate and judge it, enough to hear what bytes do. A
-    version within a budget of quality takes `balacoon_tk.export.quantize_voice` and more sentences. The
-    encoder of int8 stays as it is, so that both say the same durations.
+    What int8 loses doesn't matter here: four sentences calibrate and judge it, enough to hear what bytes
+    do. A version within a budget of quality takes `balacoon_tk.export.quantize_voice` and more sentences.
+    The encoder of int8 stays as it is, so that both say the same durations.
 
     Parameters
     ----------
