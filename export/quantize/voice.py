@@ -19,6 +19,7 @@ from balacoon_tk._voice_files import MANIFEST_FILE, read_member
 from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.encoder import Encoder
 from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.export.optimize import Optimized
 from balacoon_tk.export.package import check_target, install
 from balacoon_tk.export.passes.make_plain import make_plain
 from balacoon_tk.export.quantize.calibration import CalibrationMethod, choose_range, collect_histograms
@@ -35,6 +36,7 @@ from balacoon_tk.export.quantize.mixtures import (
     quantize_layers,
     tensors_to_calibrate,
 )
+from balacoon_tk.export.quantize.pause_gain import add_pause_gain, block_samples, measure_noise
 from balacoon_tk.export.quantize.scheme import Range
 from balacoon_tk.export.streaming import make_streaming, streaming_spec
 from balacoon_tk.export.streaming.verify import verify_streaming
@@ -198,6 +200,7 @@ class _Search:
         self._encoder: onnx.ModelProto | None = None
         """In bytes, once that was tried."""
         self._ranges: dict[str, Range] = {}
+        self._made: dict[tuple[str, ...], Optimized] = {}
         self._judged: dict[str, dict[int, dict[str, Any]]] = {}
 
     def run(self, method: CalibrationMethod, clipped_share: float, *, quantize_encoder: bool) -> Frontier:
@@ -233,7 +236,8 @@ class _Search:
         """Make the chosen candidate a voice and put it in place."""
         self._report("verifying", _VERIFIED)
         chosen = next(each for each in frontier.candidates if each.name == frontier.chosen)
-        plain = quantize_layers(self._plain, chosen.layers, self._ranges)
+        made = self._quantized(chosen.layers)
+        plain = made.model
         model = self._finished(plain)
         manifest, streaming = self._tts.voice.manifest, None
         if manifest.decoder.streaming is not None:
@@ -246,7 +250,11 @@ class _Search:
             manifest.decoder,
             sha256=hashlib.sha256(data).hexdigest(),
             streaming=streaming,
-            passes=(*(name for name in manifest.decoder.passes if name != "keep_blocked"), "to_bytes"),
+            passes=(
+                *(name for name in manifest.decoder.passes if name != "keep_blocked"),
+                "to_bytes",
+                "pause_gain",
+            ),
             precision="int8",
         )
         measured = {f"quantized_{name}": value for name, value in chosen.figures.items()}
@@ -261,7 +269,7 @@ class _Search:
             )
             measured["quantized_encoder_speedup"] = chosen.encoder_speedup
             measured["quantized_changed_durations"] = chosen.changed_durations
-        made = Manifest.to_json(
+        text = Manifest.to_json(
             replace(
                 manifest,
                 encoder=encoder,
@@ -275,7 +283,7 @@ class _Search:
             manifest.encoder.file: encoder_data,
             manifest.decoder.file: data,
             FRONTIER_FILE: frontier.to_json().encode(),
-            MANIFEST_FILE: made.encode(),
+            MANIFEST_FILE: text.encode(),
         }
         install(files, target, overwrite=overwrite)
         self._report("done", 1.0)
@@ -328,7 +336,7 @@ class _Search:
         left_out = [block.name for block in blocks if block not in mixture]
         name = "int8" if not left_out else f"int8 but {', '.join(left_out)}"
         layers = tuple(layer for block in mixture for layer in block.layers)
-        model = self._finished(quantize_layers(self._plain, layers, self._ranges))
+        model = self._finished(self._quantized(layers).model)
         n_bytes = model.ByteSize()
         known = self._journal.get(f"speed of {name}", 0)
         if known is None:
@@ -340,6 +348,23 @@ class _Search:
             self._journal.add(f"speed of {name}", 0, known)
         ratio = n_bytes / len(self._file)
         return Candidate(name, layers, known["whole"], known["in_chunks"], n_bytes, ratio, {})
+
+    def _quantized(self, layers: tuple[str, ...]) -> Optimized:
+        """Return the decoder with some layers in bytes, and the gain for its pauses."""
+        if layers not in self._made:
+            model = quantize_layers(self._plain, layers, self._ranges)
+            passes: tuple[str, ...] = ("to_bytes",)
+            block = block_samples(self._tts.voice.manifest.hop_length)
+            if block is not None:
+                own, graph = self._tts.voice.decoder, DecoderGraph(model, n_threads=self._n_threads)
+                few = _spread(self._spoken, _N_CALIBRATED)
+                noise = measure_noise(
+                    [decode(graph, each) for each in few], [decode(own, each) for each in few], block
+                )
+                if noise:
+                    model, passes = add_pause_gain(model, noise, block), ("to_bytes", "pause_gain")
+            self._made[layers] = Optimized(model, passes)
+        return self._made[layers]
 
     def _finished(self, model: onnx.ModelProto) -> onnx.ModelProto:
         return model if self._tts.voice.manifest.decoder.streaming is None else make_streaming(model)
@@ -380,9 +405,7 @@ class _Search:
 
     def _judge(self, candidate: Candidate, spoken: Sequence[Spoken], start: float, stop: float) -> Candidate:
         """Judge a candidate on some sentences first, and on all if it may be within the budget."""
-        graph = DecoderGraph(
-            quantize_layers(self._plain, candidate.layers, self._ranges), n_threads=self._n_threads
-        )
+        graph = DecoderGraph(self._quantized(candidate.layers).model, n_threads=self._n_threads)
         judged = _spaced(range(len(self._spoken)), _N_JUDGED)
         first = _spaced(judged, _N_FIRST)
         rest = [k for k in judged if k not in first]
