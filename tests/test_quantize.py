@@ -27,6 +27,7 @@ from balacoon_tk.export.quantize.calibration import (
 from balacoon_tk.export.quantize.encoder_cost import EncoderCost
 from balacoon_tk.export.quantize.equalize import equalize
 from balacoon_tk.export.quantize.mixtures import Block, find_blocks, quantize_layers, tensors_to_calibrate
+from balacoon_tk.export.quantize.pause_gain import add_pause_gain, block_samples, measure_noise
 from balacoon_tk.export.quantize.scheme import Range, quantize_bias, quantize_kernel
 from balacoon_tk.export.quantize.to_bytes import byte_tensors
 from balacoon_tk.export.streaming.rewrite import _CaseWriter
@@ -192,7 +193,7 @@ def test_a_quantized_voice_is_smaller_speaks_and_says_what_it_lost(tiny_source, 
     assert stages == sorted(stages) and stages[-1] == 1.0
     loaded = load_voice(made.path)
     manifest = loaded.manifest
-    assert (manifest.decoder.precision, manifest.decoder.passes[-1]) == ("int8", "to_bytes")
+    assert (manifest.decoder.precision, manifest.decoder.passes[-2:]) == ("int8", ("to_bytes", "pause_gain"))
     assert manifest.stages == ()  # which were of the voice before
     assert "stateful" in loaded.strategies
     assert manifest.verified["quantized_dnsmos_drop"] == pytest.approx(0.04)
@@ -379,4 +380,50 @@ def test_equalized_voices_stream_exactly_in_bytes(plain) -> None:
     kernels = [{each.name: each for each in model.graph.initializer} for model in (plain, equal)]
     assert set(kernels[1]) - set(kernels[0])  # some were scaled
     model = all_in_bytes(equal)
+    assert verify_streaming(model, make_streaming(model), tolerance=1e-6).n_runs > 10
+
+
+def noisy(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Speak for 70 blocks of 64 samples and pause for as long; return that, and with noise all over it."""
+    rng = np.random.default_rng(seed)
+    loudness = np.repeat([0.3, 1e-4], 70 * 64)
+    clean = loudness * rng.standard_normal(loudness.size)
+    return clean.astype("f4"), (clean + noise * rng.standard_normal(clean.size)).astype("f4")
+
+
+def through_gain(samples: np.ndarray, noise_power: float) -> np.ndarray:
+    """Run samples through the gain behind a decoder that does nothing."""
+    info = [
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 1, "n"]) for n in ("x", "samples")
+    ]
+    node = onnx.helper.make_node("Identity", ["x"], ["samples"])
+    graph = onnx.helper.make_graph([node], "g", info[:1], info[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    return Session(add_pause_gain(model, noise_power, 64)).run({"x": samples[None, None]})["samples"][0, 0]
+
+
+def test_the_gain_takes_noise_off_pauses_and_leaves_speech_alone() -> None:
+    clean, rough = noisy(0, 1e-2)
+    noise_power = measure_noise([rough], [clean], 64)
+    assert noise_power == pytest.approx(1e-4, rel=0.1)
+    cleaned = through_gain(rough, noise_power)
+    half = clean.size // 2
+    pause, speech = slice(half + 7 * 64, None), slice(7 * 64, half)
+    assert np.square(cleaned[pause]).mean() < 0.05 * np.square(rough[pause]).mean()
+    assert np.abs(cleaned[speech] - rough[speech]).max() < 0.01 * np.abs(rough[speech]).max()
+    assert np.abs(cleaned[pause] / rough[pause]).min() == pytest.approx(0.1, rel=1e-3), "the floor"
+    assert np.array_equal(through_gain(0 * rough, noise_power), 0 * rough)
+    assert measure_noise([clean], [rough], 64) == 0.0, "nothing to take off"
+
+
+def test_a_frame_is_cut_into_whole_blocks_or_there_is_no_gain() -> None:
+    assert [block_samples(hop) for hop in (256, 300, 240, 48, 16, 7)] == [64, None, 16, 16, 16, None]
+
+
+def test_a_decoder_with_the_gain_streams_exactly(plain) -> None:
+    model = add_pause_gain(all_in_bytes(plain), 1e-3, 16)
+    feeds = frames(70, 5)
+    before, after = (Session(each).run(feeds)["samples"] for each in (all_in_bytes(plain), model))
+    assert before.shape == after.shape and (np.abs(after) <= np.abs(before) + 1e-7).all()
+    assert not np.array_equal(before, after)
     assert verify_streaming(model, make_streaming(model), tolerance=1e-6).n_runs > 10
