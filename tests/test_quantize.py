@@ -164,6 +164,7 @@ def test_each_mixture_is_close_and_bytes_lie_between_two_convolutions_only(plain
 def quick(monkeypatch):
     """A judge that hears a voice's loss from its name: the tiny voice says nothing to a recogniser."""
     monkeypatch.setattr(voice, "_N_CANDIDATES", 2)
+    monkeypatch.setattr(voice, "_N_CALIBRATED", 4)
     monkeypatch.setattr(voice, "measure_speedup", lambda *args, **_: (2.0, 1.9))
     heard: list[str] = []
 
@@ -222,6 +223,7 @@ def test_the_encoder_is_taken_in_bytes_where_that_is_faster(
     assert (tried.note, tried.encoder_speedup, tried.changed_durations) == (note, 1 / ratio, 0.1)
     taken, loaded = note == "chosen", load_voice(made.path)
     assert made.frontier.chosen == ("int8, encoder int8" if taken else "int8")
+    assert [each.note for each in made.frontier.candidates].count("chosen") == 1
     assert (onnx.load(made.path / "encoder.onnx").doc_string == "in bytes") == taken
     assert ("quantize_products" in loaded.manifest.encoder.passes) == taken
     assert loaded.manifest.verified.get("quantized_encoder_speedup") == (2.0 if taken else None)
@@ -267,8 +269,10 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(tiny_source, tmp_path, q
         quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, work_folder=work)
     assert not (tmp_path / "int8").exists()
     monkeypatch.setattr(voice.Judge, "__call__", judge)
+    before = len(quick)
     quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, work_folder=work)
-    assert len(quick) == 2 * len(TEXTS)
+    # What another thread was hearing when it was stopped may be heard again.
+    assert 2 * len(TEXTS) - before <= len(quick) - before < 2 * len(TEXTS)
 
 
 def test_too_little_to_calibrate_on_is_refused(tiny_source, tmp_path) -> None:

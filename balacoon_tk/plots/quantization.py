@@ -147,9 +147,10 @@ def draw_sensitivity(axes: Axes, parts: Sequence[PartLoss]) -> None:
         color=STYLES[1][0],
         zorder=2,
     )
-    for part in parts:
+    for k, part in enumerate(parts):
         place = part.loss_db, part.multiply_adds / _MEGA
-        axes.annotate(part.name, place, (6, 0), textcoords="offset points", va="center", fontsize="small")
+        above = (0, -12, 10)[k % 3]  # points; blocks that are alike lie close to each other
+        axes.annotate(part.name, place, (7, above), textcoords="offset points", va="center", fontsize="small")
     plain(axes)
     axes.margins(x=0.2, y=0.15)
     axes.set(

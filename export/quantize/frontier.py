@@ -136,7 +136,7 @@ class Frontier:
         ]
         axes = figure.add_subplot()
         draw_frontier(axes, points, quality_label="DNSMOS (1 to 5)")
-        axes.set(xlabel="speed (times as fast as the voice in floating point)")
+        axes.set(xlabel="speed of the decoder (times as fast as in floating point)")
         return figure
 
 

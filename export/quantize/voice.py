@@ -220,7 +220,10 @@ class _Search:
                 break
         if tried[-1].note == _CHOSEN and quantize_encoder:
             with_encoder = self._quantize_encoder(tried[-1])
-            tried += [] if with_encoder is None else [with_encoder]
+            if with_encoder is not None:
+                if with_encoder.note == _CHOSEN:
+                    tried[-1] = replace(tried[-1], note="within the budget")
+                tried.append(with_encoder)
         taken = [each.name for each in tried if each.note == _CHOSEN]
         chosen = taken[-1] if taken else None
         reference = self._as_it_is()
