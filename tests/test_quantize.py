@@ -165,6 +165,7 @@ def quick(monkeypatch):
     """A judge that hears a voice's loss from its name: the tiny voice says nothing to a recogniser."""
     monkeypatch.setattr(voice, "_N_CANDIDATES", 2)
     monkeypatch.setattr(voice, "_N_CALIBRATED", 4)
+    monkeypatch.setattr(voice, "measure_noise", lambda *_: 1e-6)
     monkeypatch.setattr(voice, "measure_speedup", lambda *args, **_: (2.0, 1.9))
     heard: list[str] = []
 
@@ -228,6 +229,30 @@ def test_the_encoder_is_taken_in_bytes_where_that_is_faster(
     assert ("quantize_products" in loaded.manifest.encoder.passes) == taken
     assert loaded.manifest.verified.get("quantized_encoder_speedup") == (2.0 if taken else None)
     assert len(quick) == (3 if taken else 2) * len(TEXTS)
+
+
+def test_a_voice_whose_frames_have_no_blocks_goes_without_the_gain(
+    tiny_source, tmp_path, quick, monkeypatch
+) -> None:
+    monkeypatch.setattr(voice, "block_samples", lambda hop: None)
+    made = quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, quantize_encoder=False)
+    assert load_voice(made.path).manifest.decoder.passes[-1] == "to_bytes"
+
+
+def test_words_missed_by_chance_in_the_first_sentences_end_no_judgement(
+    tiny_source, tmp_path, quick, monkeypatch
+) -> None:
+    listen = voice.Judge.__call__
+
+    def unlucky(judge, samples, reference, text):
+        record = listen(judge, samples, reference, text)
+        return {**record, "n_word_errors": 1 + int(record["lsd_db"] > 0)}
+
+    monkeypatch.setattr(voice.Judge, "__call__", unlucky)
+    with pytest.raises(BudgetError) as caught:
+        quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS)
+    judged = [each for each in caught.value.frontier.candidates if each.layers]
+    assert all(each.n_sentences == len(TEXTS) for each in judged)
 
 
 def test_where_nothing_is_limited_only_all_in_bytes_is_tried(tiny_source, tmp_path, quick) -> None:

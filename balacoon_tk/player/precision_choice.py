@@ -20,7 +20,7 @@ __all__ = ["PrecisionChoice"]
 VoicePath: TypeAlias = str | os.PathLike[str]
 
 
-class PrecisionChoice(widgets.VBox):  # type: ignore[misc]
+class PrecisionChoice(widgets.VBox):  # type: ignore[misc]  # ipywidgets is untyped
     """Buttons for the precisions, and one that makes what isn't there.
 
     Parameters

@@ -11,7 +11,7 @@ __all__ = ["ProgressBar"]
 _REFRESH_S = 0.1
 
 
-class ProgressBar(widgets.HBox):  # type: ignore[misc]
+class ProgressBar(widgets.HBox):  # type: ignore[misc]  # ipywidgets is untyped
     """A bar to be shown in a notebook while a cell works.
 
     Examples

@@ -41,6 +41,7 @@ from balacoon_tk.export.quantize.scheme import Range
 from balacoon_tk.export.streaming import make_streaming, streaming_spec
 from balacoon_tk.export.streaming.verify import verify_streaming
 from balacoon_tk.manifest import Manifest, StreamingInfo
+from balacoon_tk.metrics._extra import import_eval
 from balacoon_tk.metrics._journal import Journal
 from balacoon_tk.metrics.sentences import check_sentences, plain_sentences
 from balacoon_tk.voice import load_voice
@@ -59,6 +60,7 @@ _ONE_STEP = 2 / 255
 """Of a byte over the range of samples: what a rounding that falls the other way may do to one of them."""
 _N_LISTENERS = 2
 """Threads that judge; tracking of pitch keeps one busy while a recogniser listens in the other."""
+_JUDGES = ("librosa", "speechmos.dnsmos", "faster_whisper", "jiwer", "whisper_normalizer.english")
 _HOPELESS = 0.5
 """Beyond the budget by this share of it, after the first sentences."""
 _AS_IT_IS, _CHOSEN = "fp32", "chosen"
@@ -153,6 +155,8 @@ def quantize_voice(
     target, source = Path(out), Path(voice)
     budget = Budget(max_wer_increase, max_dnsmos_drop, max_lsd_db)
     check_target(target, overwrite=overwrite)
+    for module in _JUDGES:
+        import_eval(module, what="quantizing")  # now, and not minutes later
     texts = plain_sentences() if sentences is None else check_sentences(sentences)
     tts = TTS(load_voice(source, n_threads=n_threads), frontend=frontend)
     manifest = tts.voice.manifest
@@ -160,7 +164,7 @@ def quantize_voice(
         raise ModelError(f"{source}: quantized already ({manifest.decoder.precision}): take the one before")
     settings = {
         "program": version("balacoon_tk"),
-        "voice": manifest.decoder.sha256,
+        "voice": f"{manifest.encoder.sha256} {manifest.decoder.sha256}",
         "sentences": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
         "method": f"{method} {clipped_share}",
         "seed": seed,
@@ -253,11 +257,7 @@ class _Search:
             manifest.decoder,
             sha256=hashlib.sha256(data).hexdigest(),
             streaming=streaming,
-            passes=(
-                *(name for name in manifest.decoder.passes if name != "keep_blocked"),
-                "to_bytes",
-                "pause_gain",
-            ),
+            passes=(*(name for name in manifest.decoder.passes if name != "keep_blocked"), *made.passes),
             precision="int8",
         )
         measured = {f"quantized_{name}": value for name, value in chosen.figures.items()}
@@ -418,7 +418,9 @@ class _Search:
             own = self._tts.voice.decoder
             self._hear_all(_AS_IT_IS, own, self._spoken, part, _share(report, begin, middle))
             self._hear_all(candidate.name, graph, spoken, part, _share(report, middle, end))
-            if self._budget.excess(self._figures(candidate.name)) > _HOPELESS:
+            # A word or two more make up a budget of words on the first sentences, by chance.
+            heard = replace(self._budget, max_wer_increase=None)
+            if heard.excess(self._figures(candidate.name)) > _HOPELESS:
                 break  # more sentences won't bring it back
         within = self._budget.excess(self._figures(candidate.name)) == 0.0
         complete = self._n_judged(candidate.name) == len(judged)
