@@ -1,10 +1,11 @@
 """Plain English sentences and a way to call from many threads, for tests that compare frontends."""
 
+import random
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["HELD_OUT", "SENTENCES", "in_threads"]
+__all__ = ["HELD_OUT", "SENTENCES", "in_threads", "random_sentences"]
 
 SENTENCES = """\
 The quick brown fox jumps over the lazy dog.
@@ -102,6 +103,45 @@ The result of the election surprised all of us.
 Let us meet at eight in the lobby of the hotel.
 Only a few of the students could solve the last exercise in an hour.
 """.splitlines()
+
+_COMMON = sorted({word.strip(".,;?!") for sentence in SENTENCES for word in sentence.split()})
+_ODD = """\
+vs Vs co Co. dr Dr. Mr. mrs Mrs. Ms. st St. Mt. Jr. Ltd. etc etc. e.g. p.m. II VI X I A B A. I. TV USA OK NASA
+co-op x-ray X-ray X-RAY e-mail T-shirt o'clock O'Brien rock-'n'-roll dogs' 'tis 'em 'twas y'all hafþór josé
+naïve mother-in-law's - -- asap a/b 5 3rd -s s- 's n't AAAH sooooo
+"""
+_BEFORE = ['"', "'", "(", '("', "\"'", "[", "*"]
+_AFTER = """, , , , ; : . ! ? " ' ) ), ", ', ." .) !" ?' )" 's 'S ?! ... ,, '. '?"""
+
+
+def random_sentences(words: Iterable[str], heteronyms: Iterable[str], *, seed: int) -> Iterator[str]:
+    """Give sentences without end: words in any order, with quotes, marks, hyphens and capitals anywhere.
+
+    Parameters
+    ----------
+    words, heteronyms : iterable of str
+        Of a lexicon: all words, and those whose part of speech tells how they are said.
+    seed : int
+    """
+    rng = random.Random(seed)
+    rare, heteronyms = sorted(words), sorted(heteronyms)
+    odd, after = _ODD.split(), _AFTER.split()
+
+    def token() -> str:
+        (kind,) = rng.choices((_COMMON, rare, heteronyms, odd), (50, 30, 12, 4))
+        word = rng.choice(kind)
+        if rng.random() < 0.05:
+            word = f"{word}-{rng.choice(rng.choice((_COMMON, rare)))}"
+        if rng.random() < 0.03:  # one that the lexicon lacks
+            word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz'", k=rng.randint(1, 6)))
+        if rng.random() < 0.15:
+            word = rng.choice((word.capitalize(), word.capitalize(), word.title(), word.upper()))
+        before = rng.choice(_BEFORE) if rng.random() < 0.03 else ""
+        return before + word + (rng.choice(after) if rng.random() < 0.13 else "")
+
+    while True:
+        sentence = " ".join(token() for _ in range(rng.randint(1, 14)))
+        yield sentence + rng.choice((".", ".", "!", "?", "", '."', ".)", "'"))
 
 
 def in_threads(calls: Sequence[Callable[[], None]]) -> None:

@@ -22,6 +22,7 @@ from balacoon_tk.frontend import EspeakFrontend, GruutFrontend
 from balacoon_tk.frontend import gruut as gruut_module
 from balacoon_tk.frontend.english_joins import join_english
 from balacoon_tk.frontend.english_text import spell_out
+from balacoon_tk.frontend.gruut_lexicon import Lexicon
 from frontend_sentences import HELD_OUT, SENTENCES, in_threads
 
 pytest.importorskip("gruut")
@@ -185,7 +186,7 @@ def test_the_lexicon_answers_as_gruut_does(tmp_path: Path) -> None:
             "CREATE TABLE word_phonemes (word TEXT, role TEXT, pron_order INTEGER, phonemes TEXT)"
         )
         database.executemany("INSERT INTO word_phonemes VALUES (?, ?, ?, ?)", rows)
-    lexicon = gruut_module._Lexicon(tmp_path / "lexicon.db")
+    lexicon = Lexicon(tmp_path / "lexicon.db")
     assert lexicon("read") == lexicon("Read,") == lexicon("read", "NN") == ["r", "i", "d"]
     assert lexicon("read", "VBD") == ["r", "e", "d"]
     assert lexicon("Bob") == ["b", "o", "b"], "any role is better than none"

@@ -9,10 +9,14 @@ sentences; what they gain is measured in ``tests/test_frontend_gruut.py``.
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 
-__all__ = ["join_english"]
+__all__ = ["is_said_weakly", "join_english"]
+
+_N_REMEMBERED = 8192
+"""Words that were said before, of each rule: a megabyte or two."""
 
 _VOWELS = "aeiouæɐɑɔəɚɛɜɪʊʌᵻ"
 _STRESS = "ˈˌ"
@@ -81,20 +85,31 @@ def join_english(words: Sequence[tuple[str, str]]) -> str:
     spoken = list(_say(words))
     for index, word in enumerate(spoken):
         following = spoken[index + 1] if index + 1 < len(spoken) else ""
-        linked = _STARTS_WITH_VOWEL.match(following) and following not in _APART
-        for pattern, replacement in _LINKS if linked else _NO_LINKS:
-            word = pattern.sub(replacement, word)
-        spoken[index] = word
+        linked = _STARTS_WITH_VOWEL.match(following) is not None and following not in _APART
+        spoken[index] = _end(word, linked)
     return " ".join(spoken)
+
+
+def is_said_weakly(text: str, *, inside: bool) -> bool:
+    """Say whether `join_english` gives a word phonemes of its own, whatever those in the lexicon are.
+
+    Parameters
+    ----------
+    text : str
+        The word as it is spelled.
+    inside : bool
+        Whether another word precedes it, without a pause between.
+    """
+    return _key(text) in (_WEAK_INSIDE if inside else _WEAK)
 
 
 def _say(words: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Say initialisms and pairs as one word, and the rest word by word."""
     index = 0
+    keys = [_key(text) for text, _ in words]
     while index < len(words):
-        texts = [_key(text) for text, _ in words[index : index + 2]]
         letters = _initialism(words, index)
-        pair = _PAIRS.get(" ".join(texts))
+        pair = _PAIRS.get(" ".join(keys[index : index + 2]))
         if len(letters) > 1:
             # The last letter has the stress.
             yield _respell("", "".join(letters[:-1]).replace("ˈ", "ˌ") + letters[-1])
@@ -104,14 +119,15 @@ def _say(words: Sequence[tuple[str, str]]) -> Iterator[str]:
             index += 2
         else:
             weak = _WEAK_INSIDE if index else _WEAK
-            yield weak.get(texts[0]) or _respell(*words[index])
+            yield weak.get(keys[index]) or _respell(*words[index])
             index += 1
 
 
 def _initialism(words: Sequence[tuple[str, str]], start: int) -> list[str]:
     """Name the letters of an initialism, which gruut gives as words of one letter each."""
     letters = []
-    for text, phonemes in words[start:]:
+    for index in range(start, len(words)):
+        text, phonemes = words[index]
         if len(text) > 1 or not text.isupper():
             break
         letters.append("ˈeɪ" if text == "A" else phonemes)
@@ -122,6 +138,15 @@ def _key(text: str) -> str:
     return text if text == "I" else text.lower()
 
 
+@functools.lru_cache(_N_REMEMBERED)
+def _end(word: str, linked: bool) -> str:
+    """Apply the rules for the end of a word."""
+    for pattern, replacement in _LINKS if linked else _NO_LINKS:
+        word = pattern.sub(replacement, word)
+    return word
+
+
+@functools.lru_cache(_N_REMEMBERED)
 def _respell(text: str, phonemes: str) -> str:
     """Apply the rules inside a word."""
     for pattern, replacement in _SPELLINGS:

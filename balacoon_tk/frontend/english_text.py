@@ -103,6 +103,12 @@ _RULES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"(?<![A-Za-z])([ap])\.m\.", re.IGNORECASE), lambda match: f"{match[1].upper()}.M."),
 ]
 
+# What no rule above changes: ASCII letters, spaces and marks; a full stop at the end only, and no four
+# capitals in a row. Looking at it once is faster than looking for each rule's work.
+_PLAIN = re.compile(r"(?!.*[A-Z]{4})[A-Za-z ,;:!?\"'()-]*+\.?+")
+_ENDS_ABBREVIATED = re.compile(rf"(?<![\w.])(?:{_any_of(_ABBREVIATIONS)})$", re.IGNORECASE)
+_LONGEST_ABBREVIATION = max(map(len, _ABBREVIATIONS))
+
 
 def spell_out(text: str, lexicon: Container[str]) -> str:
     """Write out units, symbols and abbreviations; numbers, dates and money are left to gruut.
@@ -119,6 +125,13 @@ def spell_out(text: str, lexicon: Container[str]) -> str:
     >>> spell_out("Prof. Müller ran 5km at 20°C in the 1990s, see Fig. 3.", {"ran"})
     'professor Muller ran 5 kilometers at 20 degrees Celsius in the 19 nineties, see figure 3.'
     """
+    tail = max(0, len(text) - _LONGEST_ABBREVIATION)
+    if _PLAIN.fullmatch(text) and not _ENDS_ABBREVIATED.search(text, tail):
+        return text
+    return _apply_rules(text, lexicon)
+
+
+def _apply_rules(text: str, lexicon: Container[str]) -> str:
     text = _FOREIGN_DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), text)
     text = _ACCENT.sub("", unicodedata.normalize("NFD", text.translate(_LETTERS)))
     if _ALL_CAPITALS.fullmatch(text) and " " in text.strip():

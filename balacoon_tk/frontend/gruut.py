@@ -9,20 +9,21 @@ from __future__ import annotations
 import functools
 import logging
 import re
-import sqlite3
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import assemble_sentences
 from balacoon_tk.frontend.cleaning import has_speech
 from balacoon_tk.frontend.english_joins import join_english
 from balacoon_tk.frontend.english_text import spell_out
+from balacoon_tk.frontend.gruut_lexicon import Lexicon
+from balacoon_tk.frontend.gruut_plain import PlainReader, SpokenWord
 from balacoon_tk.frontend.protocol import Sentence
 from balacoon_tk.frontend.punctuation import CLAUSE_MARKS
 
@@ -35,7 +36,7 @@ _LOGGER = logging.getLogger(__name__)
 _LOCK = threading.Lock()
 
 _ALPHABET = "espeak"
-_NON_WORD = re.compile(r"\W")
+_N_GUESSES = 4096
 _DIGIT = re.compile(r"\d")
 _FINAL_MARK = re.compile(r"([.,!?;:])[\"')\]}\s]*$")
 
@@ -55,47 +56,14 @@ def _utcnow_allowed() -> Iterator[None]:
         yield
 
 
-class _Word(Protocol):
-    """What gruut says of one word or mark."""
+class _Guesser:
+    """gruut's guesses at words that the lexicon lacks, kept: each takes a millisecond or two."""
 
-    text: str
-    phonemes: list[str] | None
-    is_major_break: bool
-    is_minor_break: bool
+    def __init__(self, guess: Callable[[str], Iterable[str] | None]) -> None:
+        self._guess = functools.lru_cache(_N_GUESSES)(guess)
 
-
-class _Lexicon:
-    """gruut's pronunciations, all in memory.
-
-    gruut itself asks the database word by word; that has no index, so each question reads all of
-    it, and those for marks and numbers are asked again every time. Its connection would also be
-    tied to the thread that opened it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-            # The last row of a word stays: that of no role before any other, then the first one listed.
-            self._plain: dict[str, str] = dict(
-                database.execute(
-                    "SELECT word, phonemes FROM word_phonemes ORDER BY role = '', pron_order DESC"
-                )
-            )
-            roles = database.execute(
-                "SELECT word, role, phonemes FROM word_phonemes WHERE role != '' ORDER BY pron_order DESC"
-            )
-            self._by_role = {(word, role): phonemes for word, role, phonemes in roles}
-
-    def __contains__(self, word: object) -> bool:
-        return word in self._plain
-
-    def __call__(self, word: str, role: str | None = None, do_transforms: bool = True) -> list[str] | None:
-        """Look a word up as gruut does: as it stands, in lower case, without marks."""
-        bare = _NON_WORD.sub("", word)
-        for spelling in (word, word.lower(), bare, bare.lower()) if do_transforms else (word,):
-            phonemes = self._plain.get(spelling)
-            if phonemes is not None:
-                return (self._by_role.get((spelling, role), phonemes) if role else phonemes).split()
-        return None
+    def __call__(self, word: str, role: str | None = None) -> list[str]:
+        return list(self._guess(word) or ())  # a copy, since gruut's French appends to it
 
 
 def _leaves(graph: Any, node: Any) -> list[Any]:
@@ -131,21 +99,33 @@ class _Processor:
                 f"language={language!r} needs gruut's lexicon in espeak's alphabet: "
                 f"pip install gruut-lang-{language.split('-')[0]}"
             )
-        self.lexicon = _Lexicon(lexicon_path)
-        settings = get_settings(
+        self.lexicon = Lexicon(lexicon_path)
+        settings: Any = get_settings(
             language, lang_dir=folder, model_prefix=_ALPHABET, lookup_phonemes=self.lexicon
         )
+        if settings.guess_phonemes is not None:
+            settings.guess_phonemes = _Guesser(settings.guess_phonemes)
         self._parse = TextProcessor(
             default_lang=language, model_prefix=_ALPHABET, settings={language: settings}
         )
+        self._plain = PlainReader(self.lexicon, settings) if language.startswith("en-") else None
 
-    def words(self, text: str) -> list[_Word]:
-        """Parse a text; what gruut takes for sentences of their own is one here."""
+    def words(self, text: str) -> Sequence[SpokenWord]:
+        """Read a text; what gruut takes for sentences of their own is one here."""
+        plain = self._plain.words(text) if self._plain else None
+        return self.parsed(text) if plain is None else plain
+
+    def parsed(self, text: str) -> list[SpokenWord]:
+        """Read a text by gruut's own parser, which knows everything and is slow."""
         # Without a digit nothing is a number, which gruut finds out by an exception for each word.
         has_digit = _DIGIT.search(text) is not None
         with _utcnow_allowed():
             graph, root = self._parse(text, lang=self.language, detect_numbers=has_digit)
-        return [word for sentence in self._parse.sentences(graph, root) for word in sentence]
+        return [
+            SpokenWord(word.text, "".join(word.phonemes or ()), word.is_major_break or word.is_minor_break)
+            for sentence in self._parse.sentences(graph, root)
+            for word in sentence
+        ]
 
 
 _processor = functools.cache(_Processor)
@@ -205,19 +185,17 @@ class GruutFrontend:
         return spoken + mark[1] if mark and spoken[-1:] not in CLAUSE_MARKS else spoken
 
 
-def _speak(words: Iterable[_Word], *, is_english: bool) -> str:
+def _speak(words: Iterable[SpokenWord], *, is_english: bool) -> str:
     """Write gruut's words as espeak-ng writes them, clause by clause."""
     spoken = ""
     clause: list[tuple[str, str]] = []
     for word in words:
-        if word.is_major_break or word.is_minor_break:
+        if word.is_break:
             mark = word.text if word.text in CLAUSE_MARKS else ","
             spoken = _add_clause(spoken, clause, mark, is_english=is_english)
             clause = []
-            continue
-        phonemes = "".join(word.phonemes or ())
-        if phonemes:
-            clause.append((word.text, phonemes))
+        elif word.phonemes:
+            clause.append((word.text, word.phonemes))
         elif has_speech(word.text):
             _LOGGER.warning("gruut can't pronounce %r, which is left out", word.text)
     return _add_clause(spoken, clause, "", is_english=is_english)
