@@ -180,6 +180,8 @@ def test_the_lexicon_answers_as_gruut_does(tmp_path: Path) -> None:
         ("read", "", 1, "r a d"),
         ("read", "", 0, "r i d"),
         ("Bob", "NN", 0, "b o b"),
+        ("i'm", "", 0, "a m"),
+        ("im", "", 0, "i m"),
     ]
     with closing(sqlite3.connect(tmp_path / "lexicon.db")) as database, database:
         database.execute(
@@ -191,6 +193,10 @@ def test_the_lexicon_answers_as_gruut_does(tmp_path: Path) -> None:
     assert lexicon("read", "VBD") == ["r", "e", "d"]
     assert lexicon("Bob") == ["b", "o", "b"], "any role is better than none"
     assert lexicon("bob") is None
+    assert lexicon("I'm") == ["a", "m"], "in lower case before without marks"
+    assert lexicon("'Im'") == ["i", "m"]
+    assert set(lexicon.roles("Read")) == {"VBD"}
+    assert not lexicon.roles("im")
     assert lexicon("Read", do_transforms=False) is None
     assert "read" in lexicon
     assert "Read" not in lexicon

@@ -2,10 +2,11 @@
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
 
 import itertools
+import logging
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from balacoon_tk.frontend import GruutFrontend, english_text, punctuation
@@ -126,6 +127,26 @@ def test_breaks_stand_where_gruut_puts_them(plain_reader: PlainReader) -> None:
     assert [word.text for word in words if word.is_break] == list("!,:?")
 
 
+def test_a_word_with_an_apostrophe_at_its_end_is_looked_for(
+    frontend: GruutFrontend, plain_reader: PlainReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # gruut's English has none today.
+    monkeypatch.setitem(frontend._processor.lexicon._plain, "zirbs'", "z ɪ b")
+    monkeypatch.setitem(frontend._processor.lexicon._plain, "zirbs", "z ɪ p")
+    texts = ["A zirbs' cat.", "A zirbs', cat.", "A well-zirbs', cat.", "A 'zirbs'", "A zirbs'!"]
+    assert differing(frontend, texts, monkeypatch) == []
+    assert [plain_reader.words(text) is not None for text in texts] == [True, False, False, False, False]
+
+
+def test_a_word_without_phonemes_is_left_out_and_logged_as_ever(
+    frontend: GruutFrontend, plain_reader: PlainReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert plain_reader.words("Ew, when?") is not None
+    with caplog.at_level(logging.WARNING):
+        assert spoken(frontend, "Ew when I come?") == spoken(frontend, "When I come?")
+    assert [record.args for record in caplog.records] == [("Ew",)]
+
+
 @pytest.mark.parametrize("text", [*SENTENCES[:5], "When", "a b", "I I I", "josé hafþór o'clock x I read"])
 def test_features_are_those_that_gruut_makes_but_for_zeros(frontend: GruutFrontend, text: str) -> None:
     from gruut.pos import PartOfSpeechTagger
@@ -154,6 +175,7 @@ def tagger_of(frontend: GruutFrontend) -> Tagger:
         ("I am here when you come.", 0),
         ("He came, when she left.", 5),
         ("The cat sat. When? I sat.", 1),
+        ("Ew when I sat.", 4),  # nothing is said for the first word
         ("What? The cat sat. Read", 2),
     ],
 )
@@ -208,6 +230,10 @@ _TEXTS = st.lists(_PIECES, max_size=8).map("".join) | st.lists(_PIECES, max_size
 
 
 @given(_TEXTS)
+@example("a  cat")
+@example("a cat ")
+@example("etc.")
+@example("NASAs")
 def test_no_rule_changes_what_is_taken_for_plain(text: str) -> None:
     assert spell_out(text, {"word"}) == english_text._apply_rules(text, {"word"})
     assert plain_punctuation(text) == punctuation._apply_rules(text)
