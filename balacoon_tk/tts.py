@@ -25,6 +25,7 @@ from balacoon_tk.pacing import Pacer, Plan, make_plan
 from balacoon_tk.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety_factor
 from balacoon_tk.sentence import PreparedSentence, prepare_sentence
 from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES, Prosody, Settings, choose_chunk_frames, choose_seed
+from balacoon_tk.turns import Place, shared_turns
 from balacoon_tk.upsampler import MAX_FRAMES
 from balacoon_tk.voice import Voice, load_voice, read_manifest
 
@@ -269,8 +270,8 @@ class TTS:
 
     def _speak(self, sentences: Iterable[Sentence], settings: Settings, pacer: Pacer) -> Iterator[AudioChunk]:
         manifest, start, begun = self.voice.manifest, 0, False
-        closed = threading.Event()
-        coming = LookAhead(self._prepare(sentences, settings, closed), closed)
+        place, closed = shared_turns().join(self.voice.n_threads), threading.Event()
+        coming = LookAhead(self._prepare(sentences, settings, place, closed), closed)
         try:
             while (sentence := coming.take()) is not None:
                 upsampler = sentence.upsampler
@@ -283,14 +284,18 @@ class TTS:
                 )
                 first, end = start, start + upsampler.n_frames * manifest.hop_length
                 chunk_frames = pacer.chunk_frames(upsampler.n_frames, len(sentence.encoded.phoneme_ids))
-                for samples in self.voice.decode(
+                chunks = self.voice.decode(
                     upsampler, sentence.speaker_embedding, settings.strategy, chunk_frames
-                ):
+                )
+                while start < end:
+                    with place.turn():
+                        samples = next(chunks)
                     stop = start + len(samples)
                     if stop == end or stop - first >= _AHEAD_S * manifest.sample_rate:
                         # Nothing may come between the first sound and whoever waits for it.
                         coming.begin(delay_s=0.0 if begun else _HANDED_OVER_S)
                     begun = True
+                    place.hand_over(len(samples) / manifest.sample_rate)
                     yield AudioChunk(
                         samples=samples * np.float32(settings.prosody.volume),
                         sample_rate=manifest.sample_rate,
@@ -302,12 +307,14 @@ class TTS:
             coming.close()
 
     def _prepare(
-        self, sentences: Iterable[Sentence], settings: Settings, closed: threading.Event
+        self, sentences: Iterable[Sentence], settings: Settings, place: Place, closed: threading.Event
     ) -> Iterator[PreparedSentence]:
         for index, encoded in enumerate(self.encode_sentences(sentences)):
             if closed.is_set():
                 return
-            yield prepare_sentence(self.voice, encoded, settings, index=index)
+            with place.turn():
+                prepared = prepare_sentence(self.voice, encoded, settings, index=index)
+            yield prepared
 
     def _pacer(self, strategy: Strategy, chunk_frames: tuple[int, ...] | None) -> Pacer:
         if strategy == "full":

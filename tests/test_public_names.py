@@ -83,6 +83,7 @@ def test_the_version_is_the_installed_one():
                 *("sweep_chunks", "sweep_lengths", "sweep_overlap"),
             ],
         ),
+        ("turns", ["URGENT_S", "Place", "Turns", "shared_turns"]),
         ("tts", ["TTS", "SpeechUtterance"]),
         ("voice", ["MANIFEST_FILE", "Voice", "load_voice", "read_manifest"]),
     ],

@@ -1,0 +1,254 @@
+"""Whose run comes next, where there are more streams than processors."""
+
+import itertools
+import signal
+import threading
+import time
+
+import pytest
+
+from balacoon_tk import TTS
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.turns import URGENT_S, Turns, shared_turns
+from tiny_voice import HOP_LENGTH, SAMPLE_RATE
+
+TIMEOUT_S = 20.0
+
+
+class Clock:
+    def __init__(self):
+        self.now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+class Crowd:
+    """Streams that ask for turns in threads of their own, and the order in which they get them."""
+
+    def __init__(self, n_processors=1):
+        self.clock = Clock()
+        self.turns = Turns(n_processors, clock=self.clock)
+        self.order = []
+        self.threads = []
+
+    def place(self, *, left_s=None, n_threads=1):
+        place = self.turns.join(n_threads)
+        if left_s is not None:
+            place.hand_over(left_s)
+        return place
+
+    def ask(self, name, place):
+        def work():
+            with place.turn():
+                self.order.append(name)
+
+        n_before = self.n_waiting()
+        self.threads.append(threading.Thread(target=work))
+        self.threads[-1].start()
+        wait_for(lambda: self.n_waiting() > n_before)
+
+    def n_waiting(self):
+        return len(self.turns._playing) + len(self.turns._silent)
+
+    def finish(self):
+        for thread in self.threads:
+            thread.join(TIMEOUT_S)
+            assert not thread.is_alive()
+        return self.order
+
+
+def wait_for(condition):
+    end_s = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.0005)
+
+
+def order_of(streams):
+    """Let streams ask in every order while one is at work; the order in which they then get their turns."""
+    orders = set()
+    for asked in itertools.permutations(streams):
+        crowd = Crowd()
+        places = {name: crowd.place(left_s=left_s) for name, left_s in streams}
+        with crowd.place().turn():
+            for name, _ in asked:
+                crowd.ask(name, places[name])
+        orders.add("".join(crowd.finish()))
+    return orders
+
+
+def test_a_lone_stream_never_waits():
+    turns = Turns(1)
+    place = turns.join()
+    for _ in range(3):
+        with place.turn():
+            assert turns._n_free == 0
+    assert turns._n_free == 1
+
+
+def test_whose_audio_ends_first_goes_first():
+    assert order_of([("a", 0.4), ("b", 0.1), ("c", 0.9), ("d", 0.2)]) == {"bdac"}
+
+
+def test_a_first_sound_goes_before_those_who_have_time_and_after_those_who_have_not():
+    urgent, calm = URGENT_S - 0.01, URGENT_S + 0.01
+    assert order_of([("calm", calm), ("urgent", urgent), ("new", None)]) == {"urgentnewcalm"}
+
+
+def test_streams_without_a_sound_go_in_the_order_in_which_they_came():
+    crowd = Crowd()
+    places = {}
+    for name in "abc":
+        places[name] = crowd.place()
+        crowd.clock.now_s += 0.5
+    with crowd.place().turn():
+        for name in "cab":
+            crowd.ask(name, places[name])
+    assert "".join(crowd.finish()) == "abc"
+
+
+def test_who_has_time_becomes_urgent_by_waiting():
+    crowd = Crowd()
+    calm = crowd.place(left_s=URGENT_S + 0.1)
+    with crowd.place().turn():
+        crowd.ask("new", crowd.place())
+        crowd.ask("calm", calm)
+        crowd.clock.now_s += 0.2
+    assert crowd.finish() == ["calm", "new"]
+
+
+def test_audio_is_played_from_the_first_chunk_on_and_goes_on_after_a_gap():
+    crowd = Crowd()
+    place = crowd.place()
+    assert place.ends_s is None
+    place.hand_over(0.5)
+    place.hand_over(0.25)
+    assert place.ends_s == crowd.clock.now_s + 0.75
+    crowd.clock.now_s += 2.0
+    place.hand_over(0.5)
+    assert place.ends_s == crowd.clock.now_s + 0.5
+
+
+@pytest.mark.parametrize(
+    ("n_processors", "n_threads", "most"),
+    [(1, 1, 1), (2, 1, 2), (4, 2, 2), (5, 2, 2), (2, 8, 1), (3, None, 1)],
+)
+def test_no_more_threads_are_at_work_than_there_are_processors(n_processors, n_threads, most):
+    turns = Turns(n_processors)
+    at_work, seen, lock = [0], [], threading.Lock()
+    together = threading.Barrier(most)
+
+    def work(place):
+        for k in range(20):
+            with place.turn():
+                with lock:
+                    at_work[0] += 1
+                    seen.append(at_work[0])
+                if k == 0:
+                    together.wait(TIMEOUT_S)  # so many do get in at once
+                with lock:
+                    at_work[0] -= 1
+            place.hand_over(0.001)
+
+    threads = [threading.Thread(target=work, args=(turns.join(n_threads),)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive()
+    assert not together.broken
+    assert max(seen) == most
+    assert turns._n_free == n_processors
+
+
+def test_a_run_of_many_threads_is_not_passed_by_for_ever():
+    crowd = Crowd(n_processors=2)
+    with crowd.place().turn():
+        crowd.ask("wide", crowd.place(n_threads=2))
+        crowd.ask("narrow", crowd.place(n_threads=1))
+        assert crowd.order == []  # a processor is free, and kept for the one who is next
+    assert crowd.finish() == ["wide", "narrow"]
+
+
+def test_an_error_in_a_turn_gives_the_processor_back():
+    turns = Turns(1)
+    with pytest.raises(RuntimeError, match="broken"), turns.join().turn():
+        raise RuntimeError("broken")
+    assert turns._n_free == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signal here")
+def test_a_wait_that_is_interrupted_leaves_nothing_behind():
+    turns = Turns(1)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with turns.join().turn():
+            entered.set()
+            leave.wait(TIMEOUT_S)
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(TIMEOUT_S)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt), turns.join().turn():
+            pytest.fail("the processor was taken")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    leave.set()
+    holder.join(TIMEOUT_S)
+    assert turns._n_free == 1
+    assert not turns._playing
+    assert not turns._silent
+
+
+def test_there_must_be_a_processor():
+    with pytest.raises(ParameterError, match="n_processors=0 must be >= 1"):
+        Turns(0)
+
+
+def test_every_run_of_a_stream_takes_a_turn_and_tells_what_it_gave(tiny_voice, monkeypatch):
+    turns = Turns(1)
+    given = []
+    monkeypatch.setattr("balacoon_tk.tts.shared_turns", lambda: turns)
+    join = turns.join
+
+    def watched(n_threads):
+        place = join(n_threads)
+        hand_over = place.hand_over
+        place.hand_over = lambda audio_s: given.append(audio_s) or hand_over(audio_s)
+        return place
+
+    monkeypatch.setattr(turns, "join", watched)
+    tts = TTS(tiny_voice)
+    free = []
+
+    def watch(owner, name):
+        work = getattr(owner, name)
+
+        def watched_work(*args, **kwargs):
+            free.append(turns._n_free)
+            return work(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, watched_work)
+
+    watch(tts.voice.encoder, "encode")
+    watch(tts.voice.decoder.session, "run")
+    chunks = list(tts.stream("so it is. and so it stays.", strategy="overlap", seed=1, chunk_frames=7))
+    assert len(free) == 2 + len(chunks)  # an encoder for each sentence, a decoder for each chunk
+    assert set(free) == {0}
+    assert given == [chunk.duration_s for chunk in chunks]
+    assert sum(given) == pytest.approx(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
+    assert all(len(chunk.samples) % HOP_LENGTH == 0 for chunk in chunks)
+    assert turns._n_free == 1
+
+
+def test_all_streams_of_a_process_share_its_processors():
+    assert shared_turns() is shared_turns()
+    assert shared_turns().n_processors >= 1
