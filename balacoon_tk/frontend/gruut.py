@@ -1,7 +1,8 @@
 """gruut: phonemes under a permissive licence, close to espeak-ng's.
 
 gruut parses, reads out numbers, dates and money, and looks words up; a model guesses those that the
-lexicon lacks. It is imported when a frontend is made, not before: that takes most of a second.
+lexicon lacks. Plain English goes a shorter way to the same phonemes: see gruut_plain.py. gruut is
+imported when a frontend is made, not before: that takes most of a second.
 """
 
 from __future__ import annotations
@@ -108,7 +109,9 @@ class _Processor:
         self._parse = TextProcessor(
             default_lang=language, model_prefix=_ALPHABET, settings={language: settings}
         )
-        self._plain = PlainReader(self.lexicon, settings) if language.startswith("en-") else None
+        has_models = settings.guess_phonemes and settings.get_parts_of_speech
+        is_plain = language.startswith("en-") and has_models
+        self._plain = PlainReader(self.lexicon, settings) if is_plain else None
 
     def words(self, text: str) -> Sequence[SpokenWord]:
         """Read a text; what gruut takes for sentences of their own is one here."""
