@@ -1,17 +1,23 @@
 """Text to phonemes: what stands between a person's text and the encoder, in time to first audio."""
 
+import random
+import statistics
 import subprocess
 import sys
+import time
 
 import pytest
 
 from balacoon_tk.frontend import CharacterFrontend, EspeakFrontend, GruutFrontend, PhonemeMap
 from frontend_sentences import HELD_OUT, SENTENCES
+from speed.texts import TEXTS
 
 N_PHONEMES = 60
 SENTENCE = "The quick brown fox jumps over the lazy dog near a river."
 PARAGRAPH = " ".join(SENTENCES[:10])
 TEN_MINUTES = " ".join([*SENTENCES, *HELD_OUT] * 2)
+
+N_ROUNDS = 200
 
 FRONTENDS = {"espeak": EspeakFrontend, "gruut": GruutFrontend, "text": CharacterFrontend}
 PACKAGES = {"espeak": "piper.espeakbridge", "gruut": "gruut", "text": "balacoon_tk"}
@@ -63,6 +69,43 @@ def test_first_use(benchmark, name):
     times = []
     benchmark.pedantic(lambda: times.append(first_use()), rounds=3)
     benchmark.extra_info["first_use_s"] = sorted(times)[len(times) // 2]
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["again", "new"])
+@pytest.mark.parametrize("key", ["60", "200", "440"])
+def test_plain_english_against_gruuts_parser(benchmark, key, again):
+    """A sentence is read with and without gruut's tree, in turn: the same one again, or a new one each time.
+
+    A new one begins as the text does, which is what decides whether it must be tagged, and goes on in words
+    that other sentences had.
+    """
+    pytest.importorskip("gruut")
+    frontend = GruutFrontend()
+    processor = frontend._processor
+    readers = {"plain": processor._plain, "parsed": None}
+    first, *rest = TEXTS[key].rstrip("?.").split()
+    rng, words = random.Random(0), sorted({word.strip(".,;?!").lower() for word in TEN_MINUTES.split()})
+    times, order = {name: [] for name in readers}, list(readers)
+
+    def pair():
+        text = TEXTS[key] if again else f"{first} {' '.join(rng.sample(words, len(rest)))}."
+        read = {}
+        order.reverse()
+        for name in order:
+            processor._plain = readers[name]
+            start = time.perf_counter()
+            read[name] = list(frontend.phonemize(text))
+            times[name].append(time.perf_counter() - start)
+        assert read["plain"] == read["parsed"]
+
+    try:
+        benchmark.pedantic(pair, rounds=N_ROUNDS)
+    finally:
+        processor._plain = readers["plain"]
+    benchmark.extra_info.update({f"{name}_s": statistics.median(times[name]) for name in readers})
+    benchmark.extra_info["ratio"] = statistics.median(
+        plain / parsed for plain, parsed in zip(times["plain"], times["parsed"], strict=True)
+    )
 
 
 def test_ids(benchmark):
