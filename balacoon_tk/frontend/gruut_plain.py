@@ -9,8 +9,8 @@ changed by few of them, and those are done here, word by word, in gruut's order:
 3. a word that the lexicon hasn't got is parted at its hyphens;
 4. where a word's phonemes depend on its part of speech, the whole sentence is tagged.
 
-Anything else is left to gruut: `PlainReader.words` says so by None. The test is the other way round:
-``tests/test_frontend_gruut_plain.py`` has both read the same sentences.
+Anything else is left to gruut: `PlainReader.words` says so by None. That both ways lead to the same
+phonemes is tested in ``tests/test_frontend_gruut_plain.py``, on sentences of all kinds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from balacoon_tk.frontend.gruut_tags import Tagger
 __all__ = ["PlainReader", "SpokenWord"]
 
 _N_REMEMBERED = 8192
-"""Tokens, and words whose phonemes were guessed: a few megabytes. Twice as many words as most texts have."""
+"""Tokens that were read before: a few megabytes."""
 
 _TOKEN = re.compile(
     r"""
