@@ -24,7 +24,7 @@ help: ## Say what there is to make
 setup: $(STAMP) ## Make .venv, install everything, build the kernels
 
 # Built again when a kernel or the list of dependencies changes; Python files are used where they are.
-$(STAMP): pyproject.toml setup.py $(wildcard balacoon_tk/*.pyx)
+$(STAMP): pyproject.toml setup.py $(wildcard balacoon_tk/*.pyx balacoon_tk/*.pxd)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python >= 3.11 is needed; $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=... setup")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV) (the first time takes a minute or two)"
@@ -69,7 +69,7 @@ typecheck: $(STAMP)
 # of its own, so that neither build ever stands in the other's place.
 DEBUG := build/debug
 
-$(DEBUG)/.built: setup.py $(wildcard balacoon_tk/*.pyx) | $(STAMP)
+$(DEBUG)/.built: setup.py $(wildcard balacoon_tk/*.pyx balacoon_tk/*.pxd) | $(STAMP)
 	@rm -rf $(DEBUG)
 	@BALACOON_TK_BUILD=debug $(BIN)/python setup.py -q build_ext --build-temp $(DEBUG)/temp --build-lib $(DEBUG)/lib
 	@touch $@

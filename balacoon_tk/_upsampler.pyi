@@ -4,7 +4,8 @@ from numpy.typing import NDArray
 def expand(
     encodings: NDArray[np.float32],
     scales: NDArray[np.float32] | None,
-    noise: NDArray[np.float32] | None,
+    seed: int,
+    stream: int,
     phoneme_starts: NDArray[np.int64],
     first: int,
     start: int,

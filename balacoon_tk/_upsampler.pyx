@@ -1,14 +1,17 @@
 """Expand phonemes to frames: the kernel behind `balacoon_tk.upsampler`."""
 
 from libc.math cimport exp, fabs
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from balacoon_tk._random cimport draw_channels
+
 # Phonemes lie row by row and frames column by column, so the expansion is also a transposition. A tile
-# is filled along channels (vector code) and emptied along frames (whole cache lines); it stays in L1.
+# is filled along channels (vector code) and emptied along frames (whole cache lines); it stays in L1, and
+# so does the noise, which is drawn where it is used: an array of it would have to be fetched from afar.
 cdef enum:
     TILE_FRAMES = 16
-    TILE_CHANNELS = 64
+    TILE_CHANNELS = 64  # what `draw_channels` draws at once
 
 
 cdef inline void add_noise(
@@ -39,7 +42,8 @@ cdef inline void transpose(
 def expand(
     const float[:, ::1] encodings,
     const float[:, ::1] scales,
-    const float[:, ::1] noise,
+    uint64_t seed,
+    uint32_t stream,
     const int64_t[::1] phoneme_starts,
     Py_ssize_t first,
     Py_ssize_t start,
@@ -47,11 +51,12 @@ def expand(
 ):
     """Fill `out`, frames from `start` on, `first` being the phoneme of the first one; not empty.
 
-    `noise` has a row per frame of `out` and may be None, as may `scales`: then the encodings are copied.
+    To each is added noise of the seed's stream times `scales`, which may be None: the encodings are copied.
     """
     cdef float tile[TILE_FRAMES * TILE_CHANNELS]
+    cdef float noise[TILE_CHANNELS]
     cdef Py_ssize_t c, f, i, phoneme, channel_tile, frame_tile, n_channels, n_frames
-    cdef bint noisy = noise is not None
+    cdef bint noisy = scales is not None
     with nogil:
         for channel_tile in range((out.shape[0] + TILE_CHANNELS - 1) // TILE_CHANNELS):
             c = channel_tile * TILE_CHANNELS
@@ -64,7 +69,8 @@ def expand(
                     while phoneme_starts[phoneme + 1] <= start + f + i:
                         phoneme += 1
                     if noisy:
-                        add_noise(&encodings[phoneme, c], &scales[phoneme, c], &noise[f + i, c],
+                        draw_channels(start + f + i, c // 4, seed, stream, noise)
+                        add_noise(&encodings[phoneme, c], &scales[phoneme, c], noise,
                                   &tile[i * TILE_CHANNELS], n_channels)
                     else:
                         memcpy(&tile[i * TILE_CHANNELS], &encodings[phoneme, c], n_channels * sizeof(float))

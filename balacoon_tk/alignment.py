@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 
 from balacoon_tk._typing import IntArray
@@ -40,18 +42,19 @@ class Timeline:
         sample_rate: int,
         start_sample: int,
     ) -> None:
-        self._phonemes = encoded.phonemes
-        self._sample_rate = sample_rate
         first_ids = np.append(encoded.id_starts, len(phoneme_starts) - 1)
-        self._bounds = start_sample + phoneme_starts[first_ids] * hop_length
+        bounds = start_sample + phoneme_starts[first_ids] * hop_length
+        self._phonemes = encoded.phonemes
+        # Lists, since a chunk asks for a few: between two runs of a graph arrays take ten times as long.
+        self._bounds_s: list[float] = (bounds / sample_rate).tolist()
         # A last phoneme of no length begins where the sentence ends, and no chunk holds that sample.
-        self._begins = np.minimum(self._bounds[:-1], self._bounds[-1] - 1)
+        self._begins: list[int] = np.minimum(bounds[:-1], bounds[-1] - 1).tolist()
 
     def spans(self, start_sample: int, stop_sample: int) -> tuple[PhonemeSpan, ...]:
         """Return the phonemes that begin in the samples [start_sample, stop_sample) of the utterance.
 
         Where these ranges tile the sentence, every phoneme comes out once.
         """
-        first, end = np.searchsorted(self._begins, [start_sample, stop_sample]).tolist()
-        bounds = (self._bounds[first : end + 1] / self._sample_rate).tolist()
-        return tuple(map(PhonemeSpan, self._phonemes[first:end], bounds[:-1], bounds[1:]))
+        first, end = bisect_left(self._begins, start_sample), bisect_left(self._begins, stop_sample)
+        bounds_s = self._bounds_s[first : end + 1]
+        return tuple(map(PhonemeSpan, self._phonemes[first:end], bounds_s, bounds_s[1:]))

@@ -269,7 +269,7 @@ class TTS:
         return self._speak(self.frontend.phonemize(text), settings, pacer)
 
     def _speak(self, sentences: Iterable[Sentence], settings: Settings, pacer: Pacer) -> Iterator[AudioChunk]:
-        manifest, start, begun = self.voice.manifest, 0, False
+        manifest, volume, start, begun = self.voice.manifest, settings.prosody.volume, 0, False
         place, closed = shared_turns().join(self.voice.n_threads), threading.Event()
         coming = LookAhead(self._prepare(sentences, settings, place, closed), closed)
         try:
@@ -297,7 +297,7 @@ class TTS:
                     begun = True
                     place.hand_over(len(samples) / manifest.sample_rate)
                     yield AudioChunk(
-                        samples=samples * np.float32(settings.prosody.volume),
+                        samples=samples if volume == 1.0 else samples * np.float32(volume),
                         sample_rate=manifest.sample_rate,
                         start_sample=start,
                         alignment=timeline.spans(start, stop),

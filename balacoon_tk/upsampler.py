@@ -20,7 +20,7 @@ import numpy as np
 from balacoon_tk import _upsampler
 from balacoon_tk._typing import FloatArray, IntArray
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.random import check_stream, frame_noise
+from balacoon_tk.random import check_stream
 
 __all__ = ["GAUSSIAN_TOLERANCE", "MAX_FRAMES", "Upsampler"]
 
@@ -152,12 +152,11 @@ class Upsampler:
                 self._encodings, self._centres, self._delta, self._cutoff, nearest, start, weights, out
             )
             return out
-        noise = None
-        if self._scales is not None:
-            noise = frame_noise(start, stop, n_channels=self.n_channels, seed=self._seed, stream=self._stream)
         # The last phoneme that starts at or before `start`: phonemes of duration 0 are stepped over.
         first = bisect_right(self.phoneme_starts, start) - 1
-        _upsampler.expand(self._encodings, self._scales, noise, self.phoneme_starts, first, start, out)
+        _upsampler.expand(
+            self._encodings, self._scales, self._seed, self._stream, self.phoneme_starts, first, start, out
+        )
         return out
 
     def _noise_scales(self, log_scales: FloatArray, noise_scale: float) -> FloatArray | None:
