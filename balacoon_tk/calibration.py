@@ -31,7 +31,7 @@ __all__ = [
     "save_calibration",
 ]
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _KEY_DIGITS = 16
 _CPU_INFO = Path("/proc/cpuinfo")
 

@@ -37,7 +37,7 @@ _CHUNKS = (1, 2, 4, 8, 16, 32, 64)
 _OVERLAP_CHUNKS = (1, 8, 64)  # each takes as long as many others, and the context evens them out
 _N_IDS = (16, 64, 160, 400)
 _N_SENTENCES = 12
-_SILENCE_QUANTILE = 0.9
+_ONSET_QUANTILE = 0.9
 _SEARCHED = (16, 32, 64)  # chunks in which the first sound is looked for
 
 _Measured = defaultdict[int, list[float]]
@@ -96,8 +96,8 @@ def calibrate(
         *(partial(_time_pushes, tts, name, encoding, first[name], later[name]) for name in strategies),
     ]
     runs = (1 + n_rounds) * stages
-    silences: list[float] = []
-    runs += [partial(_find_silence, tts, text, silences) for text in spoken]
+    onsets: list[float] = []
+    runs += [partial(_find_onset, tts, text, sentence, settings, onsets) for text, sentence in spoken.items()]
     for n_done, run in enumerate(runs, start=1):
         run()
         if progress is not None:
@@ -106,7 +106,7 @@ def calibrate(
         pushes={name: PushCosts(first[name].curve, later[name].curve) for name in strategies},
         encoder=encoder.curve,
         frontend=frontend.curve,
-        silent_frames=float(np.quantile(silences, _SILENCE_QUANTILE)) if silences else 0.0,
+        onset_frames=float(np.quantile(onsets, _ONSET_QUANTILE)) if onsets else 0.0,
     )
     return Calibration(
         CalibrationKey.of(tts.voice), tts.voice.manifest.name, type(tts.frontend).__name__, costs
@@ -185,13 +185,17 @@ def _push(decoder: Decoder, frames: Upsampler, start: int, stop: int, constant: 
     np.isfinite(samples).all()  # as `Voice.decode` does
 
 
-def _find_silence(tts: TTS, text: str, silences: list[float]) -> None:
-    """Note how many frames a sentence is silent before its first audible sample."""
+def _find_onset(
+    tts: TTS, text: str, encoded: EncodedSentence, settings: Settings, onsets: list[float]
+) -> None:
+    """Note how many frames after its first phoneme's beginning a sentence is heard."""
     threshold = 10.0 ** (AUDIBLE_DBFS / 20.0)
+    lead_frames = prepare_sentence(tts.voice, encoded, settings, index=0).lead_frames
     n_before = 0
-    for chunk in tts.stream(text, strategy=tts.strategies[-1], seed=0, chunk_frames=_SEARCHED):
+    for chunk in tts.stream(text, strategy=settings.strategy, seed=settings.seed, chunk_frames=_SEARCHED):
         audible = np.flatnonzero(np.abs(chunk.samples) >= threshold)
         if audible.size:
-            silences.append(float(n_before + audible[0]) / tts.voice.manifest.hop_length)
+            heard = float(n_before + audible[0]) / tts.voice.manifest.hop_length
+            onsets.append(heard - lead_frames)
             return
         n_before += len(chunk.samples)

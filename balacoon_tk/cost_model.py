@@ -99,8 +99,9 @@ class CostModel:
     """Against phoneme ids."""
     frontend: CostCurve
     """Against phoneme ids as well, so that both add up."""
-    silent_frames: float
-    """Frames before the first audible sample, such that few sentences begin with more."""
+    onset_frames: float
+    """Frames from where a sentence's first phoneme begins to its first audible sample, such that few have
+    more; below 0 where phonemes are heard before they begin."""
 
     def prepare_s(self, n_ids: int) -> float:
         """Return what a sentence takes before its first push, in seconds."""
@@ -120,9 +121,9 @@ class CostModel:
             If a field is missing or can't be.
         """
         try:
-            silent = float(data["silent_frames"])
-            if not 0 <= silent < math.inf:
-                raise ParameterError(f"silent_frames={silent} must be >= 0 and finite")
+            onset = float(data["onset_frames"])
+            if not math.isfinite(onset):
+                raise ParameterError(f"onset_frames={onset} must be finite")
             return cls(
                 pushes={
                     str(name): PushCosts(_curve(pair["first"]), _curve(pair["later"]))
@@ -130,7 +131,7 @@ class CostModel:
                 },
                 encoder=_curve(data["encoder"]),
                 frontend=_curve(data["frontend"]),
-                silent_frames=silent,
+                onset_frames=onset,
             )
         except ParameterError:
             raise

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from balacoon_tk.cost_model import CostModel
 from balacoon_tk.decoder import Strategy
 from balacoon_tk.schedule import Pace, solve_schedule
+from balacoon_tk.sentence import PreparedSentence
 from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.voice import Voice
 
 __all__ = ["Pacer", "Plan", "make_plan"]
 
+_FIRST_CHUNKS = (4, 6, 8, 12)  # frames, as most texts begin; each takes milliseconds to solve
 _MAX_EDGE_CASES = 256  # lengths of sentences of which a machine too slow for any length remembers its chunks
 
 
@@ -29,31 +31,40 @@ class Plan:
     Attributes
     ----------
     chunk_frames : tuple of int or None
-        For a text of any length; None if the machine is too slow for that.
+        For a text of any length that sounds from its first frame on; None if the machine is too slow.
     """
 
     def __init__(self, costs: CostModel, pace: Pace) -> None:
         self.costs = costs
         self.pace = pace
-        self.chunk_frames = solve_schedule(pace, silent_frames=costs.silent_frames)
+        self.chunk_frames = solve_schedule(pace)
+        solved = (self._solve_any(first) for first in _FIRST_CHUNKS) if self.chunk_frames else ()
+        self._longer = [chunks for chunks in solved if chunks is not None]
         self._solve = functools.lru_cache(_MAX_EDGE_CASES)(self._solve_length)
 
-    def begin(self, n_frames: int) -> tuple[int, ...]:
-        """Return the chunks of a text's first sentence."""
-        return self.chunk_frames or self._solve(n_frames)
+    def begin(self, n_frames: int, lead_frames: int) -> tuple[int, ...]:
+        """Return the chunks of a text's first sentence; the first one holds the first audible sample."""
+        first = self.pace.first_chunk(max(0.0, lead_frames + self.costs.onset_frames))
+        if self.chunk_frames is None:
+            return self._solve(n_frames, first)
+        # What goes on after a first chunk goes on after a longer one.
+        chunks = max([self.chunk_frames, *(other for other in self._longer if other[0] <= first)])
+        return chunks if first <= chunks[0] else (first, *(chunks[1:] or chunks))
 
     def go_on(self, n_frames: int, buffer_s: float) -> tuple[int, ...]:
         """Return the chunks of a later sentence: the largest that the audio still to be played allows."""
-        chunks = self.begin(n_frames)
+        chunks = self.begin(n_frames, 0)
         later = (chunks[i:] for i in reversed(range(len(chunks))))
         fits = (
             sizes for sizes in later if self.pace.play(n_frames, sizes, buffer_s=buffer_s).shortest_s >= 0
         )
         return next(fits, chunks)
 
-    def _solve_length(self, n_frames: int) -> tuple[int, ...]:
-        chunks = solve_schedule(self.pace, n_frames, silent_frames=self.costs.silent_frames)
-        return chunks or (n_frames,)
+    def _solve_any(self, first: int) -> tuple[int, ...] | None:
+        return solve_schedule(self.pace, first_frames=first)
+
+    def _solve_length(self, n_frames: int, first: int) -> tuple[int, ...]:
+        return solve_schedule(self.pace, n_frames, first_frames=first) or (n_frames,)
 
 
 def make_plan(voice: Voice, strategy: Strategy, costs: CostModel, *, safety_factor: float) -> Plan | None:
@@ -87,23 +98,23 @@ class Pacer:
     def __init__(self, chunk_frames: Sequence[int] | None, plan: Plan | None) -> None:
         self._fixed = chunk_frames
         self._plan = plan
+        self._begins = True
         self._buffer_s: float | None = None
 
-    def chunk_frames(self, n_frames: int, n_ids: int) -> Sequence[int]:
-        """Return the chunks of the next sentence.
-
-        Parameters
-        ----------
-        n_frames, n_ids : int
-            Length of the sentence, in frames and in phoneme ids.
-        """
-        if self._fixed is not None or self._plan is None:
-            return self._fixed or DEFAULT_CHUNK_FRAMES
+    def chunk_frames(self, sentence: PreparedSentence) -> Sequence[int]:
+        """Return the chunks of the next sentence."""
+        n_frames, begins, self._begins = sentence.upsampler.n_frames, self._begins, False
+        if self._fixed is not None:
+            return self._fixed
+        if self._plan is None or not n_frames:
+            first, *later = DEFAULT_CHUNK_FRAMES
+            return (max(first, sentence.lead_frames), *later) if begins else DEFAULT_CHUNK_FRAMES
         plan = self._plan
         if self._buffer_s is None:
-            chunks = plan.begin(n_frames) if n_frames else DEFAULT_CHUNK_FRAMES
+            chunks = plan.begin(n_frames, sentence.lead_frames)
         else:
+            n_ids = len(sentence.encoded.phoneme_ids)
             self._buffer_s -= plan.pace.safety_factor * plan.costs.prepare_s(n_ids)
-            chunks = plan.go_on(n_frames, self._buffer_s) if n_frames else DEFAULT_CHUNK_FRAMES
+            chunks = plan.go_on(n_frames, self._buffer_s)
         self._buffer_s = plan.pace.play(n_frames, chunks, buffer_s=self._buffer_s).buffer_s
         return chunks

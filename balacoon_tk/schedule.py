@@ -91,6 +91,11 @@ class Pace:
         """Return the audio that is ready when so many frames of a sentence have been pushed, in seconds."""
         return max(0, n_pushed * self.hop_length - self.lag_samples) / self.sample_rate
 
+    def first_chunk(self, silent_frames: float) -> int:
+        """Return the least frames of a first chunk that holds the sample after so many silent frames."""
+        added = self.lag_frames - self.lag_samples / self.hop_length
+        return max(1, math.floor(silent_frames - added) + 1)
+
     def first_s(self, n_pushed: int) -> float:
         """Return what the first push of so many frames may take, in seconds."""
         return self.safety_factor * self.costs.first(n_pushed)
@@ -147,23 +152,23 @@ def solve_schedule(
     pace: Pace,
     n_frames: int | None = None,
     *,
-    silent_frames: float = 0.0,
+    first_frames: int = 1,
     max_chunk_s: float = MAX_CHUNK_S,
 ) -> tuple[int, ...] | None:
     """Return the chunks with the earliest first audible sample after which playback never waits.
 
-    The first chunk holds the first audible sample: a chunk of silence before it would come early, and make
-    what is heard late. What follows is held to up to twice the safety factor, where the first chunk leaves
-    room for that: smaller chunks once a text are little work, and a gap is heard. Of all that is left it is
-    the one with the least work.
+    The first chunk has to hold the first audible sample: a chunk of silence before it would come early, and
+    make what is heard late. `Pace.first_chunk` says how long it is for that. What follows is held to up to
+    twice the safety factor, where the first chunk leaves room for that: smaller chunks once a text are little
+    work, and a gap is heard. Of all that is left it is the one with the least work.
 
     Parameters
     ----------
     pace : Pace
     n_frames : int, optional
         Length of the sentence; None is a text of any length.
-    silent_frames : float
-        Frames before the first audible sample.
+    first_frames : int
+        Frames of the first chunk, at least.
     max_chunk_s : float
         Longest chunk that counts as responsive, in seconds.
 
@@ -180,11 +185,10 @@ def solve_schedule(
     """
     if n_frames is not None and n_frames < 1:
         raise ParameterError(f"n_frames={n_frames} must be >= 1")
-    if not 0.0 <= silent_frames < math.inf:
-        raise ParameterError(f"silent_frames={silent_frames} must be >= 0 and finite")
+    if first_frames < 1:
+        raise ParameterError(f"first_frames={first_frames} must be >= 1")
     steady = steady_chunk(pace, max_chunk_s=max_chunk_s)
-    added = pace.lag_frames - pace.lag_samples / pace.hop_length
-    least = max(1, math.floor(silent_frames - added) + 1)
+    least = first_frames
     most = max(least, _HORIZON_FRAMES if n_frames is None else n_frames)
     # More in the first chunk never makes what follows harder: find one that is enough, then the least.
     enough, chunks = least, _grow(pace, least, n_frames, steady)

@@ -24,6 +24,12 @@ class PreparedSentence:
     speaker_embedding: FloatArray | None
     """As the encoder gave it."""
 
+    @property
+    def lead_frames(self) -> int:
+        """Frames before the first phoneme that sounds: the silence that a sentence begins with."""
+        first = self.encoded.first_spoken
+        return 0 if first is None else int(self.upsampler.phoneme_starts[self.encoded.id_starts[first]])
+
 
 def prepare_sentence(
     voice: Voice, encoded: EncodedSentence, settings: Settings, *, index: int

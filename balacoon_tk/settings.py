@@ -16,13 +16,13 @@ from balacoon_tk.random import check_stream
 
 __all__ = ["DEFAULT_CHUNK_FRAMES", "Prosody", "Settings", "choose_chunk_frames", "choose_seed"]
 
-DEFAULT_CHUNK_FRAMES = (8, 16, 32, 64)
+DEFAULT_CHUNK_FRAMES = (5, 8, 14, 28, 56, 64)
 """Frames of audio in each chunk of a sentence where no calibration says better; the last number repeats.
 
-Eight frames hold the first sound: Piper's voices begin with up to seven frames of silence. Each chunk is
-twice the one before, so that playback never waits, with a factor of safety of 2, where a push takes up to
-17 ms and 2.1 ms for each frame: half the speed of one thread of a server of 2023. 64 frames are three
-quarters of a second, where the work of each push no longer matters.
+The first one is longer where a text begins with more silence, as the durations tell; most do with three to
+six frames. Each is at most twice the one before, so that playback never waits, with a factor of safety of 2,
+where a push takes up to 17 ms and 2.1 ms for each frame: half the speed of one thread of a server of 2023. 64
+frames are three quarters of a second, where the work of each push no longer matters.
 """
 
 _SPEEDS = (0.1, 10.0)

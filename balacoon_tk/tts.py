@@ -17,8 +17,6 @@ from balacoon_tk.calibration import Calibration, load_calibration
 from balacoon_tk.decoder import Strategy
 from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
-from balacoon_tk.frontend.phoneme_map import BOS, EOS, PAD
-from balacoon_tk.frontend.punctuation import CLAUSE_MARKS
 from balacoon_tk.lookahead import LookAhead
 from balacoon_tk.manifest import FrontendInfo
 from balacoon_tk.pacing import Pacer, Plan, make_plan
@@ -34,7 +32,6 @@ __all__ = ["TTS", "SpeechUtterance"]
 _NO_SAMPLES: PCM16Array = np.zeros(0, np.int16)
 _AHEAD_S = MAX_CHUNK_S  # so much audio is made of a sentence before the next one is begun
 _HANDED_OVER_S = 0.005  # a thread that begins with the first chunk waits until that has been taken
-_NOT_SPOKEN = frozenset([BOS, PAD, EOS, " ", *CLAUSE_MARKS])
 
 
 class TTS:
@@ -120,6 +117,9 @@ class TTS:
 
     def get_chunk_frames(self, strategy: str | None = None) -> tuple[int, ...]:
         """Return the frames of audio in each chunk of a text's first sentence, as `stream` cuts it.
+
+        The first chunk is longer where the sentence begins with more silence than that: it reaches to the
+        first phoneme that sounds.
 
         Parameters
         ----------
@@ -283,7 +283,7 @@ class TTS:
                     start_sample=start,
                 )
                 first, end = start, start + upsampler.n_frames * manifest.hop_length
-                chunk_frames = pacer.chunk_frames(upsampler.n_frames, len(sentence.encoded.phoneme_ids))
+                chunk_frames = pacer.chunk_frames(sentence)
                 chunks = self.voice.decode(
                     upsampler, sentence.speaker_embedding, settings.strategy, chunk_frames
                 )
@@ -335,7 +335,7 @@ class TTS:
         """Give the ids of each sentence of which the voice has something to say."""
         for sentence in sentences:
             encoded = self.phoneme_map.encode(sentence.phonemes)
-            if not _NOT_SPOKEN.issuperset(encoded.phonemes):
+            if encoded.first_spoken is not None:
                 yield encoded
 
 

@@ -74,7 +74,7 @@ def test_a_model_is_read_as_it_was_written():
             ("encoder", value)
             for value in ({}, {"counts": [1], "seconds": ["x"]}, {"counts": 3, "seconds": [1]})
         ),
-        *(("silent_frames", value) for value in (-1, "much", math.nan, None)),
+        *(("onset_frames", value) for value in (math.inf, "much", math.nan, None)),
     ],
 )
 def test_a_damaged_model_is_refused(field, value):

@@ -71,16 +71,15 @@ def every_schedule(n_frames, most):
     steps,
     st.integers(0, 9),
     st.sampled_from([1.0, 2.0]),
-    st.integers(0, 3),
+    st.integers(1, 4),
 )
-def test_no_schedule_begins_with_less(n_frames, first, rises, lag_samples, safety_factor, silent_frames):
+def test_no_schedule_begins_with_less(n_frames, first, rises, lag_samples, safety_factor, first_frames):
     pace = make_pace(first, rises, lag_samples, safety_factor=safety_factor)
-    found = solve_schedule(pace, n_frames, silent_frames=silent_frames, max_chunk_s=4.0)
+    found = solve_schedule(pace, n_frames, first_frames=first_frames, max_chunk_s=4.0)
     assert never_waits(pace, n_frames, found)
     most = steady_chunk(pace, max_chunk_s=4.0)
-    for first_chunk in range(1, found[0]):
-        holds_the_sound = pace.audio_s(first_chunk + pace.lag_frames) > silent_frames
-        if holds_the_sound and first_chunk + pace.lag_frames < n_frames:
+    for first_chunk in range(first_frames, found[0]):
+        if first_chunk + pace.lag_frames < n_frames:
             left = n_frames - first_chunk
             assert not any(
                 never_waits(pace, n_frames, (first_chunk, *more)) for more in every_schedule(left, most)
@@ -155,21 +154,32 @@ def test_chunks_grow_from_little_to_the_steady_size():
     assert 0.5 * MAX_CHUNK_S < chunks[-1] * pace.frame_s <= MAX_CHUNK_S
 
 
-def test_the_first_chunk_holds_the_first_sound():
+def test_the_first_chunk_is_the_least_that_holds_the_first_sound():
+    for lag_samples in (0, 1, 256, 10774):
+        pace = Pace(PushCosts(line(0.0, 1.0), line(0.0, 1.0)), 256, 22050, lag_samples)
+        for silent_frames in (0.0, 0.5, 0.99, 1.0, 3.9, 4.0, 11.5):
+            first = pace.first_chunk(silent_frames)
+            assert pace.audio_s(first + pace.lag_frames) > silent_frames * pace.frame_s
+            assert first == 1 or pace.audio_s(first - 1 + pace.lag_frames) <= silent_frames * pace.frame_s
+
+
+def test_a_schedule_begins_with_what_is_asked_for_and_with_more_where_that_is_too_little():
     pace = real_pace()
-    for silent_frames in (0.0, 3.9, 4.0, 11.5):
-        chunks = solve_schedule(pace, silent_frames=silent_frames)
-        assert pace.audio_s(chunks[0] + pace.lag_frames) > silent_frames * pace.frame_s
-        if silent_frames >= 4:  # then it is the silence that makes it as large as it is
-            assert pace.audio_s(chunks[0] - 1 + pace.lag_frames) <= silent_frames * pace.frame_s
+    least = solve_schedule(pace)[0]
+    for first_frames in (1, least, least + 1, 12, 60):
+        chunks = solve_schedule(pace, first_frames=first_frames)
+        assert chunks[0] == max(least, first_frames)
+        assert never_waits(pace, 900, chunks)
 
 
-def test_the_default_never_waits_on_a_machine_of_half_the_speed_and_holds_the_first_sound():
+@pytest.mark.parametrize("lead_frames", [0, 5, 6, 9, 30])
+def test_the_default_never_waits_on_a_machine_of_half_the_speed(lead_frames):
     slow = real_pace(0.017, 0.0021)  # what the comment beside it promises
-    assert all(never_waits(slow, n_frames, DEFAULT_CHUNK_FRAMES) for n_frames in range(1, 900, 7))
+    first, *later = DEFAULT_CHUNK_FRAMES
+    chunks = (max(first, lead_frames), *later)
+    assert all(never_waits(slow, n_frames, chunks) for n_frames in range(1, 900, 7))
     slower = real_pace(0.020, 0.0024)
     assert not never_waits(slower, 900, DEFAULT_CHUNK_FRAMES)
-    assert slow.audio_s(DEFAULT_CHUNK_FRAMES[0] + slow.lag_frames) > 7 * slow.frame_s
 
 
 def test_a_slower_machine_and_more_safety_ask_for_more():
@@ -199,7 +209,7 @@ def test_what_is_really_given_after_the_lag_counts():
         (lambda: real_pace(safety_factor=0.9), r"safety_factor=0\.9 must be >= 1 and finite"),
         (lambda: real_pace(safety_factor=math.nan), "safety_factor=nan must be"),
         (lambda: solve_schedule(real_pace(), 0), "n_frames=0 must be >= 1"),
-        (lambda: solve_schedule(real_pace(), silent_frames=-1), "silent_frames=-1 must be >= 0"),
+        (lambda: solve_schedule(real_pace(), first_frames=0), "first_frames=0 must be >= 1"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(call, message):

@@ -1,6 +1,7 @@
 """What a stream does by itself: its chunks, and the next sentence while this one is heard."""
 
 import gc
+import math
 import threading
 import time
 
@@ -28,13 +29,13 @@ def voice(tmp_path_factory):
     return load_voice(folder, n_threads=1)
 
 
-def calibration_of(voice, *, push_frames, frame_frames=0.25, prepare_s=1e-6, silent_frames=0.0):
+def calibration_of(voice, *, push_frames, frame_frames=0.25, prepare_s=1e-6, onset_frames=0.0):
     """A calibration by which a push takes as long as so many frames sound, and so much more for each."""
     ends = (1, 201)
     seconds = tuple(FRAME_S * (push_frames + frame_frames * count) for count in ends)
     pushes = PushCosts(CostCurve(ends, seconds), CostCurve(ends, seconds))
     flat = CostCurve((1, 2), (prepare_s, prepare_s))
-    costs = CostModel({"stateful": pushes, "overlap": pushes}, flat, flat, silent_frames)
+    costs = CostModel({"stateful": pushes, "overlap": pushes}, flat, flat, onset_frames)
     return Calibration(CalibrationKey.of(voice), "tiny", "CharacterFrontend", costs)
 
 
@@ -61,7 +62,7 @@ def test_without_a_calibration_the_default_begins_each_sentence(voice):
     assert tts.get_chunk_frames() == DEFAULT_CHUNK_FRAMES
     sizes = sizes_of(tts.stream(TEXT, strategy="overlap", seed=5))
     starts = [i for i, size in enumerate(sizes) if size == DEFAULT_CHUNK_FRAMES[0]]
-    assert [tuple(sizes[i : i + 5]) for i in starts] == 3 * [(*DEFAULT_CHUNK_FRAMES, 64)]
+    assert [tuple(sizes[i : i + 4]) for i in starts] == 3 * [DEFAULT_CHUNK_FRAMES[:4]]
 
 
 def test_a_calibration_begins_small_and_goes_on_large_after_the_first_sentence(voice):
@@ -105,9 +106,39 @@ def test_a_margin_of_safety_makes_the_first_chunk_larger(voice):
             TTS(voice, safety_factor=factor)
 
 
-def test_the_first_chunk_reaches_the_first_sound(voice):
-    tts = TTS(voice, calibration=calibration_of(voice, push_frames=0.1, silent_frames=11.0))
-    assert tts.get_chunk_frames("overlap")[0] == 12
+def lead_frames_of(tts, text, **settings):
+    """Frames before the first phoneme that sounds, from the times that a stream says."""
+    spans = [span for chunk in tts.stream(text, strategy="full", **settings) for span in chunk.alignment]
+    start_s = next(span.start_s for span in spans if span.phoneme not in "^ ,")
+    return round(start_s / FRAME_S)
+
+
+@pytest.mark.parametrize("onset_frames", [-2.5, 0.0, 11.0])
+def test_the_first_chunk_reaches_the_first_sound(voice, onset_frames):
+    tts = TTS(voice, calibration=calibration_of(voice, push_frames=0.1, onset_frames=onset_frames))
+    lead_frames = lead_frames_of(tts, TEXT, seed=5)
+    assert lead_frames > 3
+    (first, *_) = tts.stream(TEXT, strategy="overlap", seed=5)
+    assert len(first.samples) == HOP_LENGTH * (math.floor(lead_frames + onset_frames) + 1)
+
+
+def test_without_a_calibration_the_first_chunk_reaches_the_first_phoneme(voice):
+    tts = TTS(voice)
+    leads = {}
+    for speed in (4.0, 1.0, 0.2):
+        leads[speed] = lead_frames_of(tts, TEXT, seed=5, speed=speed)
+        sizes = sizes_of(tts.stream(TEXT, strategy="overlap", seed=5, speed=speed))
+        assert sizes[0] == max(DEFAULT_CHUNK_FRAMES[0], leads[speed])
+        assert tuple(sizes[1:4]) == DEFAULT_CHUNK_FRAMES[1:4]
+    assert leads[4.0] < DEFAULT_CHUNK_FRAMES[0] < leads[0.2]
+
+
+def test_only_the_first_sentence_waits_for_its_first_phoneme(voice):
+    tts = TTS(voice)
+    stream = list(tts.stream(TEXT, strategy="overlap", seed=5, speed=0.2))
+    begins = [i for i, chunk in enumerate(stream) if any(span.phoneme == "^" for span in chunk.alignment)]
+    sizes = sizes_of(stream)
+    assert sizes[begins[0]] > DEFAULT_CHUNK_FRAMES[0] == sizes[begins[1]] == sizes[begins[2]]
 
 
 @pytest.mark.parametrize("push_frames", [0.1, 3.0, 1000.0])

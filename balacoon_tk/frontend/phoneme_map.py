@@ -20,6 +20,7 @@ import numpy as np
 
 from balacoon_tk._typing import IntArray
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.frontend.punctuation import CLAUSE_MARKS
 
 __all__ = ["BOS", "EOS", "IN_TEXT", "PAD", "EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"]
 
@@ -31,6 +32,9 @@ PAD = "_"
 """Follows every symbol but the last."""
 IN_TEXT: Mapping[str, str] = MappingProxyType({BOS: "\uff3e", EOS: "\uff04", PAD: "\uff3f"})
 """What stands for these characters where a voice was trained to say them: their wide forms."""
+
+
+_NOT_SPOKEN = frozenset([BOS, PAD, EOS, " ", *CLAUSE_MARKS])
 
 
 class UnknownPhonemeWarning(UserWarning):
@@ -50,6 +54,12 @@ class EncodedSentence:
 
     The spans tile the sentence, so ``np.add.reduceat(durations, id_starts)`` are the frames of each phoneme.
     """
+
+    @property
+    def first_spoken(self) -> int | None:
+        """Index of the first phoneme that sounds: no mark, no space, no end; None if none does."""
+        spoken = (index for index, phoneme in enumerate(self.phonemes) if phoneme not in _NOT_SPOKEN)
+        return next(spoken, None)
 
 
 class PhonemeMap:
