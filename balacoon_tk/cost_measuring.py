@@ -37,7 +37,8 @@ _CHUNKS = (1, 2, 4, 8, 16, 32, 64)
 _OVERLAP_CHUNKS = (1, 8, 64)  # each takes as long as many others, and the context evens them out
 _N_IDS = (16, 64, 160, 400)
 _N_SENTENCES = 12
-_ONSET_QUANTILE = 0.9
+_N_ONSETS = 50
+_ONSET_QUANTILE = 0.95  # a first chunk that misses the first sound costs as much as twenty frames
 _SEARCHED = (16, 32, 64)  # chunks in which the first sound is looked for
 
 _Measured = defaultdict[int, list[float]]
@@ -83,7 +84,7 @@ def calibrate(
     """
     if n_rounds < 1:
         raise ParameterError(f"n_rounds={n_rounds} must be >= 1")
-    spoken = _speakable(tts)
+    spoken = _speakable(tts, _N_SENTENCES)
     longest = list(spoken.values())[-1]
     settings = _settings(tts)
     encoding = tts.voice.encoder.encode(longest.phoneme_ids, speaker_id=settings.speaker_id)
@@ -97,7 +98,8 @@ def calibrate(
     ]
     runs = (1 + n_rounds) * stages
     onsets: list[float] = []
-    runs += [partial(_find_onset, tts, text, sentence, settings, onsets) for text, sentence in spoken.items()]
+    heard = _speakable(tts, _N_ONSETS).items()
+    runs += [partial(_find_onset, tts, text, sentence, settings, onsets) for text, sentence in heard]
     for n_done, run in enumerate(runs, start=1):
         run()
         if progress is not None:
@@ -122,10 +124,10 @@ def _settings(tts: TTS) -> Settings:
     )
 
 
-def _speakable(tts: TTS) -> dict[str, EncodedSentence]:
-    """Return sentences of all lengths with their ids, the shortest first."""
+def _speakable(tts: TTS, n_sentences: int) -> dict[str, EncodedSentence]:
+    """Return about so many sentences of all lengths with their ids, the shortest first."""
     plain = sorted(plain_sentences(), key=len)
-    step = max(1, len(plain) // _N_SENTENCES)
+    step = max(1, len(plain) // n_sentences)
     spoken = {}
     for text in plain[::step]:
         sentences = list(tts.encode_sentences(tts.frontend.phonemize(text)))

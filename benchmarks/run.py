@@ -20,6 +20,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from balacoon_tk import TTS
+from balacoon_tk.calibration import save_calibration
+from balacoon_tk.cost_measuring import calibrate
 from balacoon_tk.default_voice import CACHE_VARIABLE, default_voice_folder
 from speed.machine import facts
 from speed.measure import Rounds
@@ -67,11 +70,17 @@ def measure(part: str, *, quick: bool) -> dict[str, Any]:
 
 
 def use_own_voice() -> None:
-    """Let every process speak the default voice as this code exports it, whatever lies in the cache."""
+    """Let every process speak the default voice as this code exports it, whatever lies in the cache.
+
+    It is calibrated, as ``balacoon-tk calibrate`` does it: other engines have their own best settings as well.
+    """
     files = sorted((ROOT / "export").rglob("*.py"))
     code = hashlib.sha256(b"".join(path.read_bytes() for path in files))
     os.environ[CACHE_VARIABLE] = str(WORK / f"voice-{code.hexdigest()[:16]}")
-    default_voice_folder()
+    for n_threads in THREADS:
+        tts = TTS(default_voice_folder(), frontend="espeak", n_threads=n_threads)
+        if tts.calibration is None:
+            save_calibration(calibrate(tts), tts.voice)
 
 
 def parse() -> argparse.Namespace:

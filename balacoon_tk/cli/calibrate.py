@@ -100,7 +100,7 @@ def _lines(tts: TTS, calibration: Calibration) -> Iterator[str]:
         yield from _table(pushes.first)
         yield f"{name}, ms of a later push by frames"
         yield from _table(pushes.later)
-    yield f"nine sentences of ten are heard by {costs.onset_frames:+.1f} frames from their first phoneme"
+    yield f"sentences are heard by {costs.onset_frames:+.1f} frames from the beginning of their first phoneme"
     yield ""
     for name in costs.pushes:
         chunks = tts.get_chunk_frames(name)

@@ -28,8 +28,12 @@ class Balacoon:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The strategy that was chosen."""
-        return {"strategy": self._tts.voice.choose_strategy(None)}
+        """The strategy that was chosen, and the chunks of a text that sounds at once."""
+        return {
+            "strategy": self._tts.voice.choose_strategy(None),
+            "chunk_frames": list(self._tts.get_chunk_frames()),
+            "calibrated": self._tts.calibration is not None,
+        }
 
     def speak(self, text: str) -> Iterator[FloatArray]:
         """Give the chunks of a stream."""
