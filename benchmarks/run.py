@@ -72,7 +72,7 @@ def measure(part: str, *, quick: bool) -> dict[str, Any]:
 def use_own_voice() -> None:
     """Let every process speak the default voice as this code exports it, whatever lies in the cache.
 
-    It is calibrated, as ``balacoon-tk calibrate`` does it: other engines have their own best settings as well.
+    It is calibrated, as ``balacoon-tk calibrate`` does it: other engines have their best settings as well.
     """
     files = sorted((ROOT / "export").rglob("*.py"))
     code = hashlib.sha256(b"".join(path.read_bytes() for path in files))
