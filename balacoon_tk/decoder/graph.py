@@ -254,12 +254,16 @@ class DecoderGraph:
         *,
         last: bool,
     ) -> dict[str, Tensor]:
-        """Run a stateful graph once; return its outputs, and the new state under the names of the inputs."""
+        """Run a stateful graph once; return its outputs, and the new state under the names of the inputs.
+
+        The last run gives no state: a tensor that Python gets takes microseconds, and nobody asks for these.
+        """
         if self.streaming is None:
             raise ModelError(f"{self.session.label}: not a stateful graph; make_streaming makes one")
         flag = {self.streaming.last_input: self._last[last]}
-        tensors = self.session.run_tensors({**feeds, **state, **flag}, self._next_names)
-        return dict(zip(self._next_keys, tensors, strict=True))
+        n_wanted = len(self.outputs) if last else len(self._next_names)
+        tensors = self.session.run_tensors({**feeds, **state, **flag}, self._next_names[:n_wanted])
+        return dict(zip(self._next_keys[:n_wanted], tensors, strict=True))
 
     def shaped(self, arrays: Mapping[str, AnyArray]) -> Samples:
         """Return the outputs as a push does: an array if there is one, else a dict."""

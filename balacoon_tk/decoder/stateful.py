@@ -201,7 +201,8 @@ class StatefulDecoder:
         tensors = self._graph.run({name: to_tensor(array) for name, array in feeds.items()}, state, last=last)
         outputs = {name: tensors.pop(name).numpy() for name in self._graph.outputs}
         self._before = (state, feeds, {name: array.shape[-1] for name, array in outputs.items()})
-        self._state = tensors
+        if not last:
+            self._state = tensors
         return outputs
 
     def _finish_again(self, before: _Before, feeds: dict[str, AnyArray]) -> dict[str, AnyArray]:
