@@ -48,14 +48,14 @@ class TTS:
         Name of the backend from text to phonemes, ``"auto"`` for the best one that is installed, or a
         frontend of one's own.
     n_threads : int, optional
-        Threads that one run of a graph may use. A `Voice` brings its own.
+        Threads that one run of a graph may use. A `Voice` brings its own. One thread is best for many
+        streams at once: they take turns on the processors, as `balacoon_tk.turns` says.
     calibration : Calibration, optional
         What each stage costs, from which `stream` works out its chunks; that of ``balacoon-tk calibrate``
         in the user's cache if None, and safe chunks if there is none for this voice and its threads.
     safety_factor : float
         How many times as long as measured everything may take before playback waits, >= 1. It only counts
-        with a calibration. N streams at once slow each other down: on C processors, with one thread each,
-        by up to N / C, which comes on top.
+        with a calibration.
 
     Attributes
     ----------
