@@ -44,7 +44,7 @@ the processor slows down."""
 MAX_CHUNK_S = 0.75
 """Audio in a chunk of the steady size, at most: a stream that is stopped made no more than this in vain."""
 
-_GOOD_ENOUGH = 1.03  # a smaller chunk that costs this much more for each frame is preferred
+_GOOD_ENOUGH = 1.01  # a smaller chunk that costs no more than this for each frame is preferred
 _MARGINS = (2.0, 1.5, 1.0)  # factors on the safety factor, after the first chunk
 _HORIZON_FRAMES = 1024  # growing that takes longer than this (10 s or so) is no growing
 
