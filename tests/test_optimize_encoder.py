@@ -327,6 +327,36 @@ def test_another_attention_stays_as_it_is(options: dict) -> None:
     assert difference == 0.0
 
 
+@pytest.mark.parametrize(("shape", "stays"), [([-1, 6], False), ([-1, 3], True), ([2, -1], True)])
+@pytest.mark.parametrize("is_output", [False, True])
+def test_what_reshapes_a_turned_tensor_takes_rows(shape: list[int], stays: bool, is_output: bool) -> None:
+    g = TinyGraph(opset=17)
+    x = g.transpose(g.frames(4), 0, 2, 1)
+    x = g.op("LayerNormalization", x, g.weight(4), g.weight(4), axis=-1)
+    y = g.transpose(g.conv(g.transpose(x, 0, 2, 1), 4, 6, 1), 0, 2, 1)
+    out = g.op("Reshape", y, g.const(shape))
+    model = g.model(out if is_output else g.op("Exp", out))
+    shapes = {"frames": [(1, 4, 9), (1, 4, 5)], out: [(1,), (1,)]}
+    shapes |= {x: [(1, 9, 4), (1, 5, 4)], y: [(1, 9, 6), (1, 5, 6)]}
+    made, modified, difference = rewritten(model, ChannelsLastPass, shapes)
+    assert modified
+    assert difference <= 1e-6
+    kinds = count(made)
+    assert (kinds["Reshape"], kinds["Gemm"]) == (int(stays or is_output), 1)
+    assert kinds["Unsqueeze"] <= 1 and kinds["Transpose"] == 1
+
+
+def test_a_convolution_of_one_channel_is_a_product_as_well() -> None:
+    g = TinyGraph(opset=17)
+    y = g.transpose(g.conv(g.frames(1), 1, 6, 1), 0, 2, 1)
+    y = g.op("LayerNormalization", y, g.weight(6), g.weight(6), axis=-1)
+    shapes = {"frames": [(1, 1, 9), (1, 1, 5)]}
+    made, modified, difference = rewritten(g.model(y), ChannelsLastPass, shapes)
+    assert modified
+    assert difference <= 1e-6
+    assert count(made) == {"Reshape": 1, "Gemm": 1, "LayerNormalization": 1, "Unsqueeze": 1}
+
+
 def test_without_layer_norms_nothing_is_turned_over() -> None:
     g = TinyGraph(opset=17)
     model = g.model(g.op("Conv", g.frames(4), g.weight(4, 4, 1)))
