@@ -27,11 +27,11 @@ from balacoon_tk.export.passes.fix_shapes import FixShapesPass
 from balacoon_tk.export.passes.fold_pads import FoldPadsPass
 from balacoon_tk.export.passes.fold_scales import FoldScalesPass
 from balacoon_tk.export.passes.fuse_layer_norm import FuseLayerNormPass
-from balacoon_tk.export.passes.join_projections import JoinProjectionsPass
 from balacoon_tk.export.passes.join_residual_and_skip import JoinResidualAndSkipPass
 from balacoon_tk.export.passes.keep_blocked import KeepBlockedPass
 from balacoon_tk.export.passes.lift_to_2d import LiftTo2dPass
 from balacoon_tk.export.passes.polyphase import PolyphasePass
+from balacoon_tk.export.passes.rows_attention import RowsAttentionPass
 from balacoon_tk.export.passes.split_sums import SplitSumsPass
 from balacoon_tk.session import Session
 
@@ -53,9 +53,9 @@ _ENCODER_PASSES: Mapping[str, Callable[[Probe], InPlacePass]] = {
     "fuse_layer_norm": lambda seen: FuseLayerNormPass(),
     "fold_pads": lambda seen: FoldPadsPass(),
     "fix_shapes": FixShapesPass,
-    "join_projections": lambda seen: JoinProjectionsPass(),
     "drop_flips": lambda seen: DropFlipsPass(seen.shapes),
     "channels_last": lambda seen: ChannelsLastPass(seen.shapes),
+    "rows_attention": lambda seen: RowsAttentionPass(),
     "split_sums": lambda seen: SplitSumsPass(),
 }
 """As for the decoder. Those behind `band_attention` need nothing new of the probe until `fix_shapes`."""

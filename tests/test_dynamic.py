@@ -78,6 +78,38 @@ def test_products_of_bytes_are_off_by_a_few_steps_at_most_at_the_edges_too(chang
     assert 0 < np.sqrt(np.mean((ours - theirs) ** 2)) < 0.015 * np.sqrt(np.mean(theirs**2))
 
 
+@pytest.mark.parametrize("added", ["bias", "z", None])
+def test_a_product_that_adds_something_itself_still_adds_it(added) -> None:
+    made = layer()
+    del made.graph.node[:]
+    inputs = ["x", "matrix"] if added is None else ["x", "matrix", added]
+    made.graph.node.append(helper.make_node("Gemm", inputs, ["y"], name="product"))
+    for name, value in (("x", made.graph.input[0]), ("z", made.graph.input.add())):
+        value.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", N]))
+    x, z = np.random.default_rng(1).standard_normal((2, 9, N)).astype("f4")
+    z *= 20
+    quantized = quantize_products(made)
+    assert [node.op_type for node in quantized.graph.node].count("MatMulInteger") == 1
+    ours, theirs = (Session(each).run({"x": x, "z": z})["y"] for each in (quantized, made))
+    assert 0 < np.abs(ours - theirs).max() < 0.1
+
+
+@pytest.mark.parametrize("changes", [{"alpha": 2.0}, {"beta": 0.5}, {"transA": 1}, {"transB": 1}], ids=str)
+def test_a_product_that_scales_or_turns_over_is_left(changes) -> None:
+    made = layer()
+    del made.graph.node[:]
+    made.graph.node.append(helper.make_node("Gemm", ["x", "matrix", "bias"], ["y"], **changes))
+    assert find_products(made) == ()
+
+
+def test_a_product_of_short_sums_is_left() -> None:
+    made = layer()
+    del made.graph.node[:]
+    made.graph.node.append(helper.make_node("MatMul", ["x", "short"], ["y"]))
+    made.graph.initializer.append(numpy_helper.from_array(np.ones((N - 1, 2 * N), "f4"), "short"))
+    assert find_products(made) == ()
+
+
 def test_only_the_layers_that_are_named_multiply_bytes() -> None:
     model = layer()
     assert find_products(model) == ("product", "ffn")

@@ -18,11 +18,12 @@ from balacoon_tk.export.optimize import optimize_encoder
 from balacoon_tk.export.passes.channels_last import ChannelsLastPass
 from balacoon_tk.export.passes.fold_pads import FoldPadsPass
 from balacoon_tk.export.passes.fuse_layer_norm import FuseLayerNormPass
+from balacoon_tk.export.passes.rows_attention import RowsAttentionPass
 from balacoon_tk.export.passes.split_sums import SplitSumsPass
 from balacoon_tk.export.sources import find_source
 from balacoon_tk.session import Session
 from tiny_graphs import TinyGraph
-from tiny_vits import BOUND, N_BINS, TinyVits, write_tiny_vits
+from tiny_vits import BOUND, N_BINS, N_FLOWS, TinyVits, write_tiny_vits
 
 WHOLE = TinyVits(relative=True, splines=True)
 VARIANTS = {
@@ -76,7 +77,7 @@ def test_an_optimized_encoder_says_the_same_at_every_length(variant: TinyVits, f
     made = optimized_of(variant, folder)
     assert model.SerializeToString() == before
     onnx.checker.check_model(made.model)
-    assert {"fuse_layer_norm", "fold_pads", "join_projections", "channels_last"} <= set(made.passes)
+    assert {"fuse_layer_norm", "fold_pads", "channels_last", "rows_attention"} <= set(made.passes)
     assert ("band_attention" in made.passes) == variant.relative
     assert ("dense_spline" in made.passes) == (variant.splines and variant.stochastic)
     theirs, ours = Session(model), Session(made.model)
@@ -94,8 +95,9 @@ def test_it_leaves_nothing_of_what_exporters_spell_out(folder: Path) -> None:
     made = count(optimized_of(WHOLE, folder).model)
     assert sum(made.values()) < 0.55 * len(model.graph.node)
     assert made["LayerNormalization"] == 3
-    for op_type in ("CumSum", "GatherND", "NonZero", "Pad", "ReduceMean", "ScatterND"):
+    for op_type in ("CumSum", "NonZero", "Pad", "ReduceMean", "ScatterND"):
         assert made[op_type] == 0, op_type
+    assert made["GatherND"] == N_FLOWS  # one for each spline: its bin
 
 
 @pytest.mark.parametrize("noise", [0.1, 1.0, 3.0, 30.0])
@@ -241,6 +243,118 @@ def test_sums_are_halved_where_two_threads_share_filters_unevenly(
     assert modified == splits
     assert count(made)["Add"] == (1 if splits else 0)
     assert difference <= 1e-4
+
+
+N_HEADS, PER_HEAD, N_PHONEMES = 2, 3, 9
+
+
+def attention_of_rows(
+    *,
+    band: bool = False,
+    embeddings: int = 1,
+    scale: str = "Div",
+    alpha: float = 1.0,
+    axis: int = -1,
+    reduction: str = "add",
+    same_band: bool = True,
+) -> onnx.ModelProto:
+    """Attention between heads that are turned over, as `ChannelsLastPass` leaves it."""
+    g = TinyGraph(opset=17)
+    n_channels = N_HEADS * PER_HEAD
+    x = g.op("Squeeze", g.transpose(g.frames(n_channels), 0, 2, 1), g.const([0]))
+
+    def heads() -> str:
+        rows = g.op("Gemm", x, g.weight(n_channels, n_channels, scale=1.0), g.weight(n_channels, scale=2.0))
+        return g.transpose(g.op("Reshape", rows, g.const([1, -1, N_HEADS, PER_HEAD])), 0, 2, 1, 3)
+
+    q = g.op(scale, heads(), g.number(1.7))
+    scores = g.op("MatMul", q, g.transpose(heads(), 0, 1, 3, 2))
+    columns = np.arange(N_PHONEMES)[:, None] + np.arange(-1, 2)
+    inside = (columns >= 0) & (columns < N_PHONEMES)
+    indices, mask = g.const(np.tile(columns * inside, (1, N_HEADS, 1, 1))), g.const(inside, np.float32)
+    if band:
+        by_distance = g.op("MatMul", q, g.weight(embeddings, PER_HEAD, 3))
+        update = g.op("Mul", by_distance, mask)
+        scores = g.op("ScatterElements", scores, indices, update, axis=3, reduction=reduction)
+    p = g.op("Softmax", scores, axis=axis)
+    y = g.op("MatMul", p, heads())
+    if band:
+        near = g.op("GatherElements", p, indices, axis=3)
+        near = g.op("Mul", near, mask if same_band else g.const(inside * 2, np.float32))
+        y = g.op("Add", y, g.op("MatMul", near, g.weight(embeddings, 3, PER_HEAD)))
+    rows = g.op("Reshape", g.transpose(y, 0, 2, 1, 3), g.const([-1, n_channels]))
+    y = g.op("Gemm", rows, g.weight(n_channels, 4, scale=1.0), g.weight(4), alpha=alpha)
+    return g.model(g.op("Unsqueeze", g.op("Transpose", y, perm=[1, 0]), g.const([0])))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scale": "Mul"}, {"axis": 3}, {"band": True}, {"band": True, "embeddings": N_HEADS}],
+    ids=str,
+)
+def test_an_attention_reads_its_heads_from_rows_and_leaves_biases_to_the_output(options: dict) -> None:
+    model = attention_of_rows(**options)
+    made, modified, difference = rewritten(model, lambda shapes: RowsAttentionPass())
+    assert modified
+    assert difference <= 1e-5
+    assert all(
+        list(node.attribute[0].ints) in ([0, 2, 1], [1, 0], [1, 0, 2], [1, 2, 0])
+        for node in made.graph.node
+        if node.op_type == "Transpose"
+    )
+    kinds = count(made)
+    assert kinds["Div"] == kinds["Add"] - options.get("band", False) == 0
+    assert kinds["Mul"] == 2 * options.get("band", False)
+    assert sorted(len(node.input) for node in made.graph.node if node.op_type == "Gemm") == [2, 2, 3, 3]
+    assert kinds["Gemm"] == 4 and kinds["Transpose"] == 6
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": "Add"},
+        {"alpha": 2.0},
+        {"axis": 2},
+        {"band": True, "reduction": "none"},
+        {"band": True, "same_band": False},
+    ],
+    ids=str,
+)
+def test_another_attention_stays_as_it_is(options: dict) -> None:
+    model = attention_of_rows(**options)
+    _, modified, difference = rewritten(model, lambda shapes: RowsAttentionPass())
+    assert not modified
+    assert difference == 0.0
+
+
+@pytest.mark.parametrize(("shape", "stays"), [([-1, 6], False), ([-1, 3], True), ([2, -1], True)])
+@pytest.mark.parametrize("is_output", [False, True])
+def test_what_reshapes_a_turned_tensor_takes_rows(shape: list[int], stays: bool, is_output: bool) -> None:
+    g = TinyGraph(opset=17)
+    x = g.transpose(g.frames(4), 0, 2, 1)
+    x = g.op("LayerNormalization", x, g.weight(4), g.weight(4), axis=-1)
+    y = g.transpose(g.conv(g.transpose(x, 0, 2, 1), 4, 6, 1), 0, 2, 1)
+    out = g.op("Reshape", y, g.const(shape))
+    model = g.model(out if is_output else g.op("Exp", out))
+    shapes = {"frames": [(1, 4, 9), (1, 4, 5)], out: [(1,), (1,)]}
+    shapes |= {x: [(1, 9, 4), (1, 5, 4)], y: [(1, 9, 6), (1, 5, 6)]}
+    made, modified, difference = rewritten(model, ChannelsLastPass, shapes)
+    assert modified
+    assert difference <= 1e-6
+    kinds = count(made)
+    assert (kinds["Reshape"], kinds["Gemm"]) == (int(stays or is_output), 1)
+    assert kinds["Unsqueeze"] <= 1 and kinds["Transpose"] == 1
+
+
+def test_a_convolution_of_one_channel_is_a_product_as_well() -> None:
+    g = TinyGraph(opset=17)
+    y = g.transpose(g.conv(g.frames(1), 1, 6, 1), 0, 2, 1)
+    y = g.op("LayerNormalization", y, g.weight(6), g.weight(6), axis=-1)
+    shapes = {"frames": [(1, 1, 9), (1, 1, 5)]}
+    made, modified, difference = rewritten(g.model(y), ChannelsLastPass, shapes)
+    assert modified
+    assert difference <= 1e-6
+    assert count(made) == {"Reshape": 1, "Gemm": 1, "LayerNormalization": 1, "Unsqueeze": 1}
 
 
 def test_without_layer_norms_nothing_is_turned_over() -> None:

@@ -1,14 +1,15 @@
 """Keep the channels of a phoneme together: layer norms and products read them where they are.
 
 An encoder is trained with channels before time, (1, C, T), and turned over for every layer norm and back.
-Here a tensor stands as rows, (1, 1, T, C), and in the other forms only where an operator wants them:
+Here a tensor stands as rows, (T, C), and in the other forms only where an operator wants them:
 
-1. ``Conv`` of one step is a product with a matrix, and ``MatMul`` of rows is ONNX Runtime's fastest.
+1. ``Conv`` of one step is a product with a matrix, ``Gemm``, which adds the bias while it multiplies.
 2. ``Conv`` of several steps is a convolution of images (1, C, 1, T), for which the runtime has blocked
-   kernels; it reads and writes rows while it blocks channels.
+   kernels; it reads and writes rows, as (1, 1, T, C), while it blocks channels.
 3. ``LayerNormalization`` of a tensor that was turned over is one of rows.
 4. Pointwise operators, ``Split``, ``Slice`` and ``Concat`` of channels take the form that is there.
-5. ``Reshape`` to the heads of an attention and back goes by way of (1, T, n_heads, C / n_heads).
+5. ``Reshape`` to the heads of an attention and back goes by way of (1, T, n_heads, C / n_heads);
+   one of a tensor that was turned over takes rows, whose numbers have the same order.
 
 Whatever else reads such a tensor gets it as it was.
 """
@@ -41,7 +42,7 @@ class _Tensor:
     turned: ir.Value | None = None
     """(1, T, C)"""
     rows: ir.Value | None = None
-    """(1, 1, T, C)"""
+    """(T, C)"""
     image: ir.Value | None = None
     """(1, C, 1, T)"""
 
@@ -177,12 +178,13 @@ class _Rewriting:
         return True
 
     def _product(self, tensor: _Tensor, weight: AnyArray, bias: AnyArray | None) -> ir.Value:
+        if weight.shape[1] == 1 and tensor.plain is not None and tensor.rows is None:
+            tensor.rows = self._write.one("Reshape", tensor.plain, self._write.ints(-1, 1))
         rows = self._rows(tensor)
-        if weight.shape[1] == 1:
-            rows = self._write.one("Mul", rows, self._write.constant(weight[:, 0, 0]))
-        else:
-            rows = self._write.one("MatMul", rows, self._write.constant(weight[:, :, 0].T))
-        return rows if bias is None else self._write.one("Add", rows, self._write.constant(bias))
+        matrix = self._write.constant(weight[:, :, 0].T)
+        if bias is None:
+            return self._write.one("MatMul", rows, matrix)
+        return self._write.one("Gemm", rows, matrix, self._write.constant(bias))
 
     def _layer_norm(self, node: ir.Node) -> bool:
         view = self._views.get(node.inputs[0]) if node.inputs[0] is not None else None
@@ -200,8 +202,14 @@ class _Rewriting:
         source, shapes = node.inputs[0], self._shapes.get(node.outputs[0].name or "")
         before = None if source is None else self._shapes.get(source.name or "")
         view = None if source is None else self._views.get(source)
-        if view is None or view.is_turned or before is None or shapes is None or constant_of(node, 1) is None:
+        shape = constant_of(node, 1)
+        if view is None or before is None or shapes is None or shape is None:
             return False
+        if view.is_turned:
+            if not isinstance(view.tensor, _Tensor) or not shape.all():
+                return False
+            to_rows = shape.tolist() == [-1, before[0][-1]]
+            return self._reshape_turned(node, view.tensor, to_rows=to_rows)
         if isinstance(view.tensor, _Tensor):
             heads = {shape[:-1] for shape in shapes}
             if len(heads) != 1 or any(
@@ -218,8 +226,15 @@ class _Rewriting:
         if any(len(s) != 3 or s[2] != b[3] for s, b in zip(shapes, before, strict=True)):
             return False
         rows = self._write.one("Transpose", self._turned(view.tensor), perm=[0, 2, 1, 3])
-        rows = self._write.one("Reshape", rows, self._write.ints(1, 1, -1, shapes[0][1]))
+        rows = self._write.one("Reshape", rows, self._write.ints(-1, shapes[0][1]))
         self._views[node.outputs[0]] = _View(_Tensor(rows=rows), is_turned=False)
+        return True
+
+    def _reshape_turned(self, node: ir.Node, tensor: _Tensor, *, to_rows: bool) -> bool:
+        """Reshape rows, whose numbers have the order of the turned tensor."""
+        node.replace_input_with(0, self._rows(tensor))
+        if to_rows and not node.outputs[0].is_graph_output():
+            node.outputs[0].replace_all_uses_with(self._rows(tensor))
         return True
 
     def _over_channels(self, node: ir.Node) -> bool:
@@ -235,11 +250,11 @@ class _Rewriting:
             axes = constant_of(node, 3)
             if axes is None or axes.tolist() != [1]:
                 return False
-            arguments[2] = self._write.ints(3 if isinstance(known[0], _Tensor) else 1)
+            arguments[2] = self._write.ints(1)
         elif (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) != 1:
             return False
         else:
-            attributes["axis"] = 3 if isinstance(known[0], _Tensor) else 1
+            attributes["axis"] = 1
         if all(isinstance(tensor, _Tensor) for tensor in known):
             values = [self._rows(tensor) for tensor in known if isinstance(tensor, _Tensor)]
         elif all(isinstance(tensor, _Heads) for tensor in known):
@@ -318,7 +333,7 @@ class _Rewriting:
                 if tensor.rows is None and tensor.plain is not None:
                     tensor.turned = self._write.one("Transpose", tensor.plain, perm=_TURN)
                 else:
-                    tensor.turned = self._write.one("Squeeze", self._rows(tensor), self._write.ints(1))
+                    tensor.turned = self._write.one("Unsqueeze", self._rows(tensor), self._write.ints(0))
             return tensor.turned
         if tensor.plain is None:
             if tensor.image is None and tensor.turned is not None:
@@ -330,9 +345,10 @@ class _Rewriting:
     def _rows(self, tensor: _Tensor) -> ir.Value:
         if tensor.rows is None:
             if tensor.turned is not None:
-                tensor.rows = self._write.one("Unsqueeze", tensor.turned, self._write.ints(1))
+                tensor.rows = self._write.one("Squeeze", tensor.turned, self._write.ints(0))
             else:
-                tensor.rows = self._write.one("Transpose", self._image(tensor), perm=[0, 2, 3, 1])
+                line = self._write.one("Transpose", self._image(tensor), perm=[0, 2, 3, 1])
+                tensor.rows = self._write.one("Squeeze", line, self._write.ints(0, 1))
         return tensor.rows
 
     def _image(self, tensor: _Tensor) -> ir.Value:
@@ -340,7 +356,8 @@ class _Rewriting:
             if tensor.plain is not None:
                 tensor.image = self._write.one("Unsqueeze", tensor.plain, self._write.ints(2))
             else:
-                tensor.image = self._write.one("Transpose", self._rows(tensor), perm=[0, 3, 1, 2])
+                line = self._write.one("Unsqueeze", self._rows(tensor), self._write.ints(0, 1))
+                tensor.image = self._write.one("Transpose", line, perm=[0, 3, 1, 2])
         return tensor.image
 
     def _turned(self, heads: _Heads) -> ir.Value:

@@ -5,15 +5,16 @@ and leave what lies outside of it. In torch that is done by boolean masks, which
 about 260 nodes a flow: positions gathered, computed and scattered back, knots set by ranges and indices.
 Here every position is computed, and those outside are left by a choice at the end:
 
-1. The convolution that gives widths, heights and derivatives gives the derivatives on either side of
-   each bin, those at the bounds being constants, so that nothing has to be padded or sliced.
-2. Left edges and sizes of all bins are one product of the softmax with a triangle of ones.
-3. With ``xi`` the position inside of a bin of width w, height h and slope s = h / w, between derivatives
-   d and e, the inverse of y is (equations 6 to 8 of [1], both numerator and denominator halved)::
+1. All that a position may need of its bin stands in one table: y at both ends, both derivatives, twice the
+   height, the width, and x at the left. It is one product of the softmax and the derivatives as the
+   convolution gives them, with a matrix of triangles and ones; a derivative at a bound is a constant.
+2. The bin's number is how many of the inner knots y has passed; its seven numbers are gathered at once.
+3. Only the derivatives gathered go through their softplus.
+4. With a and b the distances of y from the lower and the upper end of a bin of width w and height h,
+   between derivatives d and e, the inverse is (equations 6 to 8 of [1], in the bin's own units)::
 
-       u = (y - y_left) s,     b = (h d - (y - y_left) (d + e - 2 s)) / 2
-       a = h (s - d) + (y - y_left) (d + e - 2 s)
-       xi = u / (b + Sqrt(b^2 + a u))
+       r = (d b - e a) / (2 h)
+       x = left + a / (r + a / w + Sqrt(r^2 + a b / w^2))
 
 ([1] Durkan et al., "Neural Spline Flows", 2019, section 3.1; [2] Kim et al. 2021, appendix B.)
 """
@@ -36,6 +37,9 @@ from balacoon_tk.export.passes.edit import Names, Writer, constant_of, remove_un
 __all__ = ["DenseSplinePass"]
 
 _MIN_BIN = 1e-3  # least width, height and derivative of a bin, in [1] and in every VITS
+_LOW, _HIGH, _RISE_HIGH, _RISE_LOW, _TWICE_HEIGHT, _WIDTH, _LEFT = range(7)
+_NUMBERS = 7  # of a bin: y at both ends, the derivatives at both (before their softplus), sizes, and x
+_TO_THE_END = 2**31 - 1
 _COMPARES = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 
 
@@ -133,76 +137,76 @@ def _rewrite(graph: ir.Graph, spline: _Spline, names: Names) -> None:
 
 def _inverse(write: Writer, spline: _Spline) -> ir.Value:
     """Write the inverse for all positions; return it as (1, 1, T)."""
-    n, bound = spline.n_bins, spline.bound
-    weight, bias = _four_rows(spline)
+    n = spline.n_bins
+    weight, bias = _scaled(spline)
     parameters = write.one("Conv", spline.convolution.inputs[0], write.constant(weight), write.constant(bias))
     rows = write.one("Transpose", parameters, perm=[0, 2, 1])
-    rows = write.one("Reshape", rows, write.ints(1, -1, 4, n))
-    y = write.one("Reshape", spline.y, write.ints(1, -1, 1, 1))
-    sizes, slopes = write.op("Split", rows, write.ints(2, 2), n_outputs=2, axis=2)
-    to_edges, at_zero = _edges(n, bound)
-    edges = write.one("MatMul", write.one("Softmax", sizes, axis=-1), write.constant(to_edges))
-    edges = write.one("Add", edges, write.constant(at_zero))
-    edges = write.one("Reshape", edges, write.ints(1, -1, 4, n))  # left edges, widths, lower edges, heights
-    slopes = write.one("Add", write.one("Softplus", slopes), write.floats(_MIN_BIN))
-    bins = write.one("Concat", edges, slopes, axis=2)
+    given = write.one("Reshape", rows, write.ints(-1, 3 * n))
+    shares = write.one("Softmax", write.one("Reshape", rows, write.ints(-1, n)), axis=-1)
+    shares = write.one("Reshape", shares, write.ints(-1, 3 * n))
+    to_bins, at_zero = _to_bins(n, spline.bound)
+    bins = write.one("Concat", shares, given, axis=1)
+    bins = write.one("Gemm", bins, write.constant(to_bins), write.constant(at_zero))
 
-    knots = write.one("Slice", edges, write.ints(2, 1), write.ints(3, n), write.ints(2, 3))
+    y = write.one("Reshape", spline.y, write.ints(-1, 1))
+    one, size = write.ints(1), write.ints(_NUMBERS)
+    knots = write.one("Slice", bins, write.ints(_NUMBERS + _LOW), write.ints(_TO_THE_END), one, size)
     passed = write.one("Cast", write.one("GreaterOrEqual", y, knots), to=int(ir.DataType.INT64))
-    number = write.one("ReduceSum", passed, write.ints(3), keepdims=1)
-    number = write.one("Expand", number, write.ints(1, 1, 6, 1))
-    own = write.one("GatherElements", bins, number, axis=3)
-    left, width, low, height, d, e = write.op("Split", own, write.ints(*[1] * 6), n_outputs=6, axis=2)
-    x = _inverse_in_bin(write, y, left, width, low, height, d, e)
-    inside = write.one("LessOrEqual", write.one("Abs", y), write.floats(bound))
-    return write.one("Reshape", write.one("Where", inside, x, y), write.ints(1, 1, -1))
+    number = write.one("ReduceSum", passed, one, keepdims=1)
+    bins = write.one("Reshape", bins, write.ints(-1, n, _NUMBERS))
+    own = write.one("GatherND", bins, number, batch_dims=1)
+    inside = write.one("LessOrEqual", write.one("Abs", y), write.floats(spline.bound))
+    x = write.one("Where", inside, _inverse_in_bin(write, y, own), y)
+    return write.one("Reshape", x, write.ints(1, 1, -1))
 
 
-def _inverse_in_bin(
-    write: Writer,
-    y: ir.Value,
-    left: ir.Value,
-    width: ir.Value,
-    low: ir.Value,
-    height: ir.Value,
-    d: ir.Value,
-    e: ir.Value,
-) -> ir.Value:
-    slope = write.one("Div", height, width)
-    above = write.one("Sub", y, low)
-    bend = write.one("Sub", write.one("Add", d, e), write.one("Add", slope, slope))
-    bent, straight = write.one("Mul", above, bend), write.one("Mul", height, d)
-    a = write.one("Add", write.one("Sub", write.one("Mul", height, slope), straight), bent)
-    b = write.one("Mul", write.one("Sub", straight, bent), write.floats(0.5))
-    u = write.one("Mul", above, slope)
-    root = write.one("Sqrt", write.one("Add", write.one("Mul", b, b), write.one("Mul", a, u)))
-    xi = write.one("Div", u, write.one("Add", b, root))
-    return write.one("Add", write.one("Mul", xi, width), left)
+def _inverse_in_bin(write: Writer, y: ir.Value, own: ir.Value) -> ir.Value:
+    """Write the inverse of each position in its own bin (case 4)."""
+    sizes = write.ints(2, 2, 1, 1, 1)
+    ends, slopes, twice_height, width, left = write.op("Split", own, sizes, n_outputs=5, axis=1)
+    ends = write.one("Sub", ends, y)  # -a and b
+    slopes = write.one("Add", write.one("Softplus", slopes), write.floats(_MIN_BIN))  # e and d
+    r = write.one("ReduceSum", write.one("Mul", ends, slopes), write.ints(1), keepdims=1)
+    r = write.one("Div", r, twice_height)
+    ends = write.one("Div", ends, width)
+    below, above = write.op("Split", ends, write.ints(1, 1), n_outputs=2, axis=1)
+    root = write.one("Sub", write.one("Mul", r, r), write.one("Mul", below, above))
+    divisor = write.one("Sub", write.one("Add", r, write.one("Sqrt", root)), below)
+    return write.one("Sub", left, write.one("Mul", width, write.one("Div", below, divisor)))
 
 
-def _four_rows(spline: _Spline) -> tuple[AnyArray, AnyArray]:
-    """Return weights and bias that give widths, heights, and the derivatives on both sides of each bin."""
+def _scaled(spline: _Spline) -> tuple[AnyArray, AnyArray]:
+    """Return weights and bias that give widths and heights as the softmax wants them, and derivatives."""
     n = spline.n_bins
     weight = constant_of(spline.convolution, 1)
     given = constant_of(spline.convolution, 2) if len(spline.convolution.inputs) > 2 else None
     if weight is None:
         raise ValueError(f"the weights of {spline.convolution.name!r} are gone")
-    bias = np.zeros(weight.shape[0], weight.dtype) if given is None else given
-    # A derivative of 1 at the bounds, where the spline goes over into the identity.
-    at_bound = math.log(math.exp(1 - _MIN_BIN) - 1)
-    rows = np.zeros((4 * n, *weight.shape[1:]), np.float64)
-    row_bias = np.full(4 * n, at_bound, np.float64)
-    rows[: 2 * n], row_bias[: 2 * n] = weight[: 2 * n] / spline.divisor, bias[: 2 * n] / spline.divisor
-    for first in (2 * n + 1, 3 * n):
-        rows[first : first + n - 1], row_bias[first : first + n - 1] = weight[2 * n :], bias[2 * n :]
-    return rows.astype(weight.dtype), row_bias.astype(bias.dtype)
+    rows = np.zeros((3 * n, *weight.shape[1:]), np.float64)  # the last is nobody's
+    bias = np.zeros(3 * n, np.float64)
+    rows[:-1] = weight
+    bias[:-1] = 0 if given is None else given
+    rows[: 2 * n] /= spline.divisor
+    bias[: 2 * n] /= spline.divisor
+    return rows.astype(weight.dtype), bias.astype(weight.dtype)
 
 
-def _edges(n_bins: int, bound: float) -> tuple[AnyArray, AnyArray]:
-    """Return the matrix from a softmax over bins to their edges and sizes, and what those are for zeros."""
+def _to_bins(n_bins: int, bound: float) -> tuple[AnyArray, AnyArray]:
+    """Return the matrix from softmax and derivatives to the bins' numbers, and what these are for zeros."""
     span = 2 * bound
-    free = span * (1 - _MIN_BIN * n_bins)
-    before = np.triu(np.ones((n_bins, n_bins)), 1)
-    matrix = np.concatenate([before * free, np.eye(n_bins) * free], axis=1)
-    at_zero = np.concatenate([span * _MIN_BIN * np.arange(n_bins) - bound, np.full(n_bins, span * _MIN_BIN)])
-    return matrix.astype(np.float32), at_zero.astype(np.float32)
+    share = span * (1 - _MIN_BIN * n_bins)
+    matrix = np.zeros((2, 3, n_bins, n_bins, _NUMBERS))
+    at_zero = np.zeros((n_bins, _NUMBERS))
+    (widths, heights, _), (_, _, derivatives) = matrix
+    inner = np.arange(n_bins)
+    for end, sizes in ((_LEFT, widths), (_LOW, heights), (_HIGH, heights)):
+        n_before = inner + (end == _HIGH)
+        sizes[:, :, end] = np.where(inner[:, None] < n_before, share, 0)
+        at_zero[:, end] = span * _MIN_BIN * n_before - bound
+    for size, sizes, factor in ((_WIDTH, widths, 1), (_TWICE_HEIGHT, heights, 2)):
+        sizes[inner, inner, size] = share * factor
+        at_zero[:, size] = span * _MIN_BIN * factor
+    derivatives[inner[:-1], inner[:-1], _RISE_HIGH] = derivatives[inner[:-1], inner[1:], _RISE_LOW] = 1
+    # A derivative of 1 at the bounds, where the spline goes over into the identity.
+    at_zero[-1, _RISE_HIGH] = at_zero[0, _RISE_LOW] = math.log(math.exp(1 - _MIN_BIN) - 1)
+    return matrix.reshape(6 * n_bins, -1).astype(np.float32), at_zero.reshape(-1).astype(np.float32)

@@ -3,7 +3,8 @@
 The scale of a product's input is taken from the whole sentence when it comes, so nothing is calibrated. For a
 decoder that would be wrong, which never sees a whole sentence; an encoder always does.
 
-1. A product with a constant matrix: ``DynamicQuantizeLinear``, ``MatMulInteger``, and its steps as float32.
+1. A product with a constant matrix, ``MatMul`` or ``Gemm``: ``DynamicQuantizeLinear``, ``MatMulInteger``,
+   and its steps as float32; then what is added to it.
 2. Two convolutions with a pointwise operator between them, channels brought to the front before and to the
    back after: the feed-forward part of a layer. Each becomes a product of windows, which are cut out of the
    bytes. Where the second was split in two by its inputs (`balacoon_tk.export.passes.split_sums`), it is put
@@ -31,6 +32,8 @@ __all__ = ["find_products", "quantize_products"]
 
 _SMALLEST = 64 * 64
 """Weights that a product must have to gain by it."""
+_FEWEST_INPUTS = 64
+"""Shorter sums gain nothing, and one that gives the bins of a spline must not be rounded."""
 _FAR = 2**31 - 1
 _TO_FRONT, _TO_BACK = (0, 3, 1, 2), (0, 2, 3, 1)
 _TIME_AXIS = 2
@@ -50,6 +53,8 @@ class _Product:
     between: ir.Node | None = None
     second: AnyArray | None = None
     second_bias: AnyArray | None = None
+    added: ir.Value | None = None
+    """Rows that a product adds to its own."""
 
 
 def find_products(encoder: onnx.ModelProto) -> tuple[str, ...]:
@@ -101,17 +106,28 @@ def quantize_products(encoder: onnx.ModelProto, layers: Collection[str] | None =
 def _find(graph: ir.Graph) -> list[_Product]:
     found = []
     for node in graph:
-        product = _matrix(node) if node.op_type == "MatMul" else _feed_forward(node)
+        product = _matrix(node) if node.op_type in ("Gemm", "MatMul") else _feed_forward(node)
         if product is not None and product.first.size >= _SMALLEST:
             found.append(product)
     return found
 
 
 def _matrix(node: ir.Node) -> _Product | None:
-    """Return a product with a constant matrix, and the bias behind it (case 1)."""
+    """Return a product with a constant matrix, and what is added to it (case 1)."""
     weight, source, result = constant_of(node, 1), node.inputs[0], node.outputs[0]
     if weight is None or weight.ndim != 2 or source is None or constant_of(node, 0) is not None:
         return None
+    if len(weight) < _FEWEST_INPUTS:
+        return None
+    if node.op_type == "Gemm":
+        usual = (("alpha", 1.0), ("beta", 1.0), ("transA", 0), ("transB", 0))
+        if any(name in node.attributes and node.attributes[name].value != value for name, value in usual):
+            return None
+        bias = constant_of(node, 2)
+        if bias is not None and bias.shape == weight.shape[1:]:
+            return _Product(str(node.name), source, result, weight, bias)
+        other = node.inputs[2] if len(node.inputs) > 2 else None
+        return _Product(str(node.name), source, result, weight, added=other)
     added = only_user(result)
     if added is not None and added.op_type == "Add":
         index = 1 if added.inputs[0] is result else 0
@@ -181,6 +197,8 @@ def _replace(graph: ir.Graph, product: _Product, writer: Writer) -> None:
         copied.name, copied.outputs[0].name = f"{product.name}.between", f"{product.name}.between.out"
         writer.nodes.append(copied)
         rows = _multiply(writer, copied.outputs[0], product.second, product.second_bias)
+    if product.added is not None:
+        rows = writer.one("Add", rows, product.added)
     producer = product.result.producer()
     if producer is None:
         return
