@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.export import optimize as optimize_module
 from balacoon_tk.export.optimize import optimize_decoder
 from balacoon_tk.export.streaming.plan import CostModel, make_plan
 from balacoon_tk.export.streaming.rewrite import _CaseWriter
@@ -123,7 +124,7 @@ def test_lifting_to_two_dimensions_changes_no_sample(name: str, opset: int) -> N
     y = LIFTED[name](g, x)
     model = g.model(g.conv(g.op("Tanh", y), N, 1, 3))
     made, passes, difference = optimize(model)
-    assert passes == ("lift_to_2d",)
+    assert passes == ("drop_flips", "lift_to_2d") if name == "halves of channels" else ("lift_to_2d",)
     assert difference <= 1e-6
     weights = {node.input[1] for node in made.graph.node if node.op_type == "Conv"}
     assert {len(t.dims) for t in made.graph.initializer if t.name in weights} == {4}
@@ -198,10 +199,13 @@ def wavenet(n_layers: int = 4, n: int = N) -> onnx.ModelProto:
     return g.model(g.conv(skip, n, 1, 1))
 
 
-def test_residual_and_skip_are_added_in_one_tensor() -> None:
+def test_residual_and_skip_are_added_in_one_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("join_residual_and_skip", "lift_to_2d")
+    passes_of = optimize_module._DECODER_PASSES
+    monkeypatch.setattr(optimize_module, "_DECODER_PASSES", {name: passes_of[name] for name in names})
     model = wavenet()
     made, passes, difference = optimize(model)
-    assert passes == ("join_residual_and_skip", "lift_to_2d")
+    assert passes == names
     assert difference <= 1e-6
     assert count(made)["Add"] == count(model)["Add"] - 2  # layers 2 and 3 add once instead of twice
     plain, joined = (Streamed(model, "states", optimize=flag) for flag in (False, True))

@@ -21,6 +21,7 @@ from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.graph.prepare import prepare
 from balacoon_tk.export.passes.edit import add_constant, bypass, constant_of, remove_unused
+from balacoon_tk.export.passes.keep_blocked import changes_nothing
 from balacoon_tk.export.passes.lift_to_2d import ROW_AXIS
 
 __all__ = ["make_plain"]
@@ -97,11 +98,7 @@ def _unchanged(node: ir.Node) -> ir.Value | None:
             return source
         return _middle(node, source, starts, ends)
     if node.op_type == "Conv":
-        weight = constant_of(node, 1)
-        changes = (
-            weight is None or weight.shape[1:] != (1, 1, 1) or (weight != 1).any() or len(node.inputs) > 2
-        )
-        return None if changes else source
+        return source if changes_nothing(node) else None
     return _halved(node) if node.op_type == "Concat" else None
 
 
@@ -175,20 +172,34 @@ def _let_pad(node: ir.Node) -> bool:
     value, left, right, axis = padded
     window, modified = node.outputs[0], False
     for user, index in list(window.uses()):
-        if user.op_type in ("Slice", "Split") and _cuts_channels(user, axis):
-            # Cut first and padded behind it, each part is a window by itself.
-            parts = [out for out in user.outputs if out.uses()]
-            if all(u.op_type == "Conv" for out in parts for u, _ in out.uses()):
-                convolutions = [u for out in parts for u, _ in out.uses()]
-                user.replace_input_with(index, value)
-                for convolution in convolutions:
-                    _pad(convolution, left, right, axis)
-                modified = True
-        elif user.op_type == "Conv" and index == 0:
-            user.replace_input_with(0, value)
-            _pad(user, left, right, axis)
+        convolutions = _behind(user, index, axis)
+        if convolutions:
+            user.replace_input_with(index, value)
+            for convolution, time_axis in convolutions:
+                _pad(convolution, left, right, time_axis)
             modified = True
     return modified
+
+
+def _behind(node: ir.Node, index: int, axis: int) -> list[tuple[ir.Node, int]]:
+    """Return the convolutions that see a padded tensor, and their axis of time; none if others see it too.
+
+    Cut in channels or turned first and padded behind it, each part is a window by itself.
+    """
+    if node.op_type == "Conv":
+        return [(node, axis)] if index == 0 else []
+    if node.op_type == "Transpose" and "perm" in node.attributes:
+        axis = list(node.attributes["perm"].as_ints()).index(axis)
+    elif node.op_type not in ("Slice", "Split") or not _cuts_channels(node, axis):
+        return []
+    found: list[tuple[ir.Node, int]] = []
+    for value in node.outputs:
+        for user, place in value.uses():
+            convolutions = _behind(user, place, axis)
+            if not convolutions:
+                return []
+            found += convolutions
+    return found
 
 
 def _cuts_channels(node: ir.Node, time_axis: int) -> bool:
