@@ -45,7 +45,6 @@ __all__ = ["Optimized", "optimize_decoder", "optimize_encoder"]
 _DECODER_PASSES: Mapping[str, Callable[[Shapes], InPlacePass]] = {
     "fold_scales": lambda shapes: FoldScalesPass(),
     "fold_flips": FoldFlipsPass,
-    "drop_flips": DropFlipsPass,
     "fold_products": lambda shapes: FoldProductsPass(),
     "join_residual_and_skip": JoinResidualAndSkipPass,
     "lift_to_2d": LiftTo2dPass,
