@@ -248,6 +248,8 @@ def test_a_narrow_stack_is_run_in_halves_and_streams_exactly() -> None:
     slow = CostModel(per_multiply_add=1e-6)  # then it is worth the copies
     plan = make_plan(pair.analysis, chunk_frames=32, costs=slow)
     assert any("run as two halves" in line for line in plan.describe())
+    assert len(plan.steps) > 4
+    assert not any("blocked" in step.source for step in plan.steps)  # no state just behind an entry
     assert_streams(model, optimize=True)
 
 
