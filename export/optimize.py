@@ -24,9 +24,13 @@ from balacoon_tk.export.passes.channels_last import ChannelsLastPass
 from balacoon_tk.export.passes.dense_spline import DenseSplinePass
 from balacoon_tk.export.passes.drop_flips import DropFlipsPass
 from balacoon_tk.export.passes.fix_shapes import FixShapesPass
+from balacoon_tk.export.passes.fold_flips import FoldFlipsPass
 from balacoon_tk.export.passes.fold_pads import FoldPadsPass
+from balacoon_tk.export.passes.fold_products import FoldProductsPass
+from balacoon_tk.export.passes.fold_projections import FoldProjectionsPass
 from balacoon_tk.export.passes.fold_scales import FoldScalesPass
 from balacoon_tk.export.passes.fuse_layer_norm import FuseLayerNormPass
+from balacoon_tk.export.passes.gated_rows import GatedRowsPass
 from balacoon_tk.export.passes.join_residual_and_skip import JoinResidualAndSkipPass
 from balacoon_tk.export.passes.keep_blocked import KeepBlockedPass
 from balacoon_tk.export.passes.lift_to_2d import LiftTo2dPass
@@ -40,10 +44,14 @@ __all__ = ["Optimized", "optimize_decoder", "optimize_encoder"]
 
 _DECODER_PASSES: Mapping[str, Callable[[Shapes], InPlacePass]] = {
     "fold_scales": lambda shapes: FoldScalesPass(),
+    "fold_flips": FoldFlipsPass,
+    "fold_products": lambda shapes: FoldProductsPass(),
     "join_residual_and_skip": JoinResidualAndSkipPass,
     "lift_to_2d": LiftTo2dPass,
+    "fold_projections": FoldProjectionsPass,
     "polyphase": lambda shapes: PolyphasePass(),
     "keep_blocked": KeepBlockedPass,
+    "gated_rows": GatedRowsPass,
 }
 """In the order in which they are tried; each is made with the shapes that the one before has left."""
 

@@ -153,9 +153,10 @@ def test_each_mixture_is_close_and_bytes_lie_between_two_convolutions_only(plain
         samples = Session(model).run(feeds)["samples"]
         assert samples.shape == exact.shape
         assert 0 < np.abs(samples - exact).mean() < 0.1 * np.abs(exact).mean() + 0.01
-    copy = ir.from_proto(model)
-    turned = [node for node in copy.graph if node.op_type == "Transpose" and "perm" in node.attributes]
-    assert len(turned) <= 8
+    turned = [
+        sum(node.op_type == "Transpose" for node in each.graph.node) for each in (plain, model)
+    ]  # the flow's frames lie as rows already
+    assert turned[1] - turned[0] <= 8
     with pytest.raises(ModelError, match=r"the range of .* is not known"):
         quantize_layers(plain, blocks[0].layers, {})
 

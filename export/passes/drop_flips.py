@@ -17,7 +17,7 @@ from onnx_ir.passes import InPlacePass, PassResult
 from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.passes.edit import constant_of, remove_unused
 
-__all__ = ["DropFlipsPass"]
+__all__ = ["DropFlipsPass", "is_flip"]
 
 _CHANNELS = 1
 
@@ -51,7 +51,7 @@ class DropFlipsPass(InPlacePass):
         """Case 1: read what is flipped, and swap the parts."""
         flip = None if node.inputs[0] is None else node.inputs[0].producer()
         outputs = list(node.outputs)
-        if flip is None or not _is_flip(flip) or any(value.is_graph_output() for value in outputs):
+        if flip is None or not is_flip(flip) or any(value.is_graph_output() for value in outputs):
             return False
         if any(size != 1 for size in self._sizes(outputs)):
             return False
@@ -84,8 +84,8 @@ def _axis(node: ir.Node) -> int:
     return node.attributes["axis"].as_int() if "axis" in node.attributes else 0
 
 
-def _is_flip(node: ir.Node) -> bool:
-    """Whether a node turns round all of the channels."""
+def is_flip(node: ir.Node) -> bool:
+    """Return whether a node turns round all of the channels."""
     starts, axes, steps = (constant_of(node, index) for index in (1, 3, 4))
     return (
         node.op_type == "Slice"

@@ -17,7 +17,7 @@ from onnx_ir.passes import InPlacePass, PassResult
 from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.passes.edit import Names, add_constant, constant_of
 
-__all__ = ["KeepBlockedPass"]
+__all__ = ["KeepBlockedPass", "changes_nothing"]
 
 _CHANNELS = 1
 _RANK = 4
@@ -71,6 +71,14 @@ class KeepBlockedPass(InPlacePass):
         """Return the number of channels of a tensor of rank 4; 1 of others, which is no whole block."""
         shape = self._shapes[str(value.name)][0]
         return shape[_CHANNELS] if len(shape) == _RANK else 1
+
+
+def changes_nothing(node: ir.Node | None) -> bool:
+    """Return whether a node is a convolution as this pass inserts them."""
+    if node is None or node.op_type != "Conv" or len(node.inputs) > 2:
+        return False
+    weight = constant_of(node, 1)
+    return weight is not None and weight.shape[1:] == (1, 1, 1) and bool((weight == 1).all())
 
 
 class _Inserter:

@@ -8,6 +8,9 @@ With those inputs as constants, bounds of slices are constants as well, and what
 3. the middle of such a window, which was a delay line, is the tensor itself;
 4. a piece that is run as two halves (`balacoon_tk.export.streaming.halves`);
 5. convolutions that change nothing (`balacoon_tk.export.passes.keep_blocked`).
+
+Phases that are interleaved as rows (`balacoon_tk.export.passes.polyphase`) are then so with their channels
+first, which is what `balacoon_tk.export.quantize` looks for.
 """
 
 from __future__ import annotations
@@ -20,11 +23,21 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.graph.prepare import prepare
-from balacoon_tk.export.passes.edit import add_constant, bypass, constant_of, remove_unused
+from balacoon_tk.export.passes.edit import (
+    Names,
+    Writer,
+    add_constant,
+    bypass,
+    constant_of,
+    only_user,
+    remove_unused,
+)
+from balacoon_tk.export.passes.keep_blocked import changes_nothing
 from balacoon_tk.export.passes.lift_to_2d import ROW_AXIS
 
 __all__ = ["make_plain"]
 
+_TO_ROWS, _TO_IMAGE = [0, 2, 3, 1], [0, 3, 1, 2]
 _FAR = 2**30
 """More steps than a tensor has; the ends of slices lie beyond that where nothing is cut off."""
 
@@ -79,6 +92,10 @@ def _undo(model: ir.Model) -> None:
             elif node.op_type == "Concat":
                 modified |= _drop_empty(node) or _let_pad(node)
     remove_unused(model)
+    names = Names(graph)
+    for node in [node for node in graph if node.op_type == "Conv"]:
+        _interleave_channels_first(graph, node, names)
+    remove_unused(model)
     left = [node for node in graph if node.op_type == "Shape"]
     if left:
         raise ModelError(f"the state can't be taken out of the graph: {left[0].name!r} still measures time")
@@ -97,11 +114,7 @@ def _unchanged(node: ir.Node) -> ir.Value | None:
             return source
         return _middle(node, source, starts, ends)
     if node.op_type == "Conv":
-        weight = constant_of(node, 1)
-        changes = (
-            weight is None or weight.shape[1:] != (1, 1, 1) or (weight != 1).any() or len(node.inputs) > 2
-        )
-        return None if changes else source
+        return source if changes_nothing(node) else None
     return _halved(node) if node.op_type == "Concat" else None
 
 
@@ -175,20 +188,34 @@ def _let_pad(node: ir.Node) -> bool:
     value, left, right, axis = padded
     window, modified = node.outputs[0], False
     for user, index in list(window.uses()):
-        if user.op_type in ("Slice", "Split") and _cuts_channels(user, axis):
-            # Cut first and padded behind it, each part is a window by itself.
-            parts = [out for out in user.outputs if out.uses()]
-            if all(u.op_type == "Conv" for out in parts for u, _ in out.uses()):
-                convolutions = [u for out in parts for u, _ in out.uses()]
-                user.replace_input_with(index, value)
-                for convolution in convolutions:
-                    _pad(convolution, left, right, axis)
-                modified = True
-        elif user.op_type == "Conv" and index == 0:
-            user.replace_input_with(0, value)
-            _pad(user, left, right, axis)
+        convolutions = _behind(user, index, axis)
+        if convolutions:
+            user.replace_input_with(index, value)
+            for convolution, time_axis in convolutions:
+                _pad(convolution, left, right, time_axis)
             modified = True
     return modified
+
+
+def _behind(node: ir.Node, index: int, axis: int) -> list[tuple[ir.Node, int]]:
+    """Return the convolutions that see a padded tensor, and their axis of time; none if others see it too.
+
+    Cut in channels or turned first and padded behind it, each part is a window by itself.
+    """
+    if node.op_type == "Conv":
+        return [(node, axis)] if index == 0 else []
+    if node.op_type == "Transpose" and "perm" in node.attributes:
+        axis = list(node.attributes["perm"].as_ints()).index(axis)
+    elif node.op_type not in ("Slice", "Split") or not _cuts_channels(node, axis):
+        return []
+    found: list[tuple[ir.Node, int]] = []
+    for value in node.outputs:
+        for user, place in value.uses():
+            convolutions = _behind(user, place, axis)
+            if not convolutions:
+                return []
+            found += convolutions
+    return found
 
 
 def _cuts_channels(node: ir.Node, time_axis: int) -> bool:
@@ -205,3 +232,33 @@ def _pad(node: ir.Node, left: int, right: int, axis: int) -> None:
     pads[axis - 2] += left
     pads[axis - 2 + n_spatial] += right
     node.attributes["pads"] = ir.AttrInt64s("pads", pads)
+
+
+def _interleave_channels_first(graph: ir.Graph, node: ir.Node, names: Names) -> None:
+    weight, chain = constant_of(node, 1), [node]
+    for op_type in ("Transpose", "Reshape", "Slice", "Transpose"):
+        user = only_user(chain[-1].outputs[0])
+        if user is not None and user.op_type == op_type:
+            chain.append(user)
+        elif op_type != "Slice":
+            return
+    turns = [list(end.attributes["perm"].as_ints()) for end in (chain[1], chain[-1])]
+    shape, cut = constant_of(chain[2], 1), chain[3] if chain[3].op_type == "Slice" else None
+    if weight is None or shape is None or turns != [_TO_ROWS, _TO_IMAGE] or shape[:3].tolist() != [0, 0, -1]:
+        return
+    bounds = [] if cut is None else [constant_of(cut, index) for index in (1, 2, 3)]
+    if any(bound is None for bound in bounds) or (bounds and np.asarray(bounds[2]).tolist() != [2]):
+        return
+    write = Writer(graph, names, node.name or str(node.outputs[0].name))
+    phases = [len(weight) // int(shape[3]), int(shape[3]), 0, -1]
+    apart = write.one("Reshape", node.outputs[0], write.ints(*phases))
+    turned = write.one("Transpose", apart, perm=[1, 2, 3, 0])
+    merged = write.one("Reshape", turned, write.ints(0, 0, -1))
+    if graph.opset_imports.get("", 0) >= 13:
+        made = write.one("Unsqueeze", merged, write.ints(0))
+    else:
+        made = write.one("Unsqueeze", merged, axes=[0])
+    if cut is not None:
+        made = write.one("Slice", made, *cut.inputs[1:3], write.ints(3))
+    graph.insert_after(node, write.nodes)
+    bypass(graph, chain[-1].outputs[0], made)

@@ -2,9 +2,14 @@
 
 ``y[s t + p] = sum over j of x[t - j] w[p + s j]``: each of the s phases is a convolution of the
 slow signal with every s-th tap ([1] Vaidyanathan, "Multirate Systems and Filter Banks", 1993, section
-4.3). All phases are output channels of one convolution; then their axis is moved behind time and
-merged with it. ONNX Runtime multiplies for a transposed convolution in any case, but adds up the
-overlapping columns afterwards, element by element and in one thread.
+4.3). All phases are output channels of one convolution. Once its channels come last, the phases of a
+step lie behind one another as they do in time, and interleaving them is only another shape::
+
+    (1, s C, 1, T)  ->  (1, 1, T, s C)  =  (1, 1, T s, C)  ->  (1, C, 1, T s)
+
+ONNX Runtime multiplies for a transposed convolution in any case, but adds up the overlapping columns
+afterwards, element by element and in one thread. The two transposes it makes part of bringing the
+convolutions' blocks of channels into order.
 """
 
 from __future__ import annotations
@@ -85,17 +90,13 @@ def _rewrite(model: ir.Model, node: ir.Node, names: Names) -> bool:
         operands.append(add_constant(graph, np.tile(bias, stride), names.take(f"{stem}.biases")))
     pads = [0, n_taps - 1, 0, n_taps - 1]
     y = op("Conv", operands, kernel_shape=[1, n_taps], pads=pads)
-    # A zero in a shape copies what is at its place: rows and time, however many there are.
-    y = op("Reshape", [y, ints([stride, n_out, 0, -1])])
-    y = op("Transpose", [y], perm=[1, 2, 3, 0])
-    y = op("Reshape", [y, ints([0, 0, -1])])
-    if graph.opset_imports.get("", 0) >= 13:
-        y = op("Unsqueeze", [y, ints([0])])
-    else:
-        y = op("Unsqueeze", [y], axes=[0])
+    # A zero in a shape copies what is at its place: rows, of which there may be two.
+    y = op("Transpose", [y], perm=[0, 2, 3, 1])
+    y = op("Reshape", [y, ints([0, 0, -1, n_out])])
     if pad_left or cut_right:
         end = -cut_right if cut_right else _TO_THE_END
-        y = op("Slice", [y, ints([pad_left]), ints([end]), ints([3])])
+        y = op("Slice", [y, ints([pad_left]), ints([end]), ints([2])])
+    y = op("Transpose", [y], perm=[0, 3, 1, 2])
     y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     graph.insert_before(node, made)
     old = node.outputs[0]

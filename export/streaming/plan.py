@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from balacoon_tk.export.graph.analysis import Analysis
 from balacoon_tk.export.graph.cost import WEIGHT_INPUT, multiply_adds
+from balacoon_tk.export.passes.keep_blocked import changes_nothing
 from balacoon_tk.export.streaming.halves import can_halve, is_narrow
 from balacoon_tk.export.streaming.segments import (
     Segment,
@@ -116,7 +117,11 @@ class _Planner:
         self._nodes = time_nodes(analysis)
         end = (len(self._nodes), analysis.outputs[0])
         first = next(iter(analysis.inputs.axes))
-        cuts = find_cuts(analysis, self._nodes)
+        cuts = [
+            (position, name)
+            for position, name in find_cuts(analysis, self._nodes)
+            if not _enters_blocks(self._nodes[position - 1], name)
+        ]
         self._cuts = [*([] if cuts and cuts[0][0] == 0 else [(0, first)]), *cuts]
         if self._cuts[-1][0] != end[0]:
             self._cuts.append(end)
@@ -228,3 +233,10 @@ class _Planner:
             return 0.0
         probe = self._analysis.inputs.probe
         return probe.dtypes[name].itemsize * prod(probe.shapes[name][-1]) / self._analysis.n_frames[-1]
+
+
+def _enters_blocks(node: ir.Node, name: str) -> bool:
+    """Whether a tensor has only just been brought into blocks: a state would bring it back again."""
+    if node.op_type == "LeakyRelu" and node.inputs[0] is not None:
+        return changes_nothing(node.inputs[0].producer())
+    return changes_nothing(node) and node.outputs[0].name == name

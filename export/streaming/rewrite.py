@@ -184,19 +184,35 @@ class _CaseWriter(Writer):
         name = name_of(node.inputs[0])
         local = effect.local
         right = local.span - local.pad_left
-        whole, cut = self._cut_from(name)
-        shared = cut is not None and self._waits(whole, self._analysis.timelines[whole].lag + right)
-        source = whole if shared else name
+        source, views = self._seen_through(name, right)
         window = self._window(source, local.pad_left, local.span, local.pad_right, fill=padding_of(node))
         if local.span and local.pad_right == right:
             # The middle of the window is the input itself, as late as the output: a delay line for free.
             self._windows[source, self._lag(source) + right] = (window, local.pad_left)
-        if shared and cut is not None:
-            local_values = {**self.values, whole: window}
-            self._copy(cut, local_values, keep_names=False)
-            window = local_values[name]
+        if views:
+            seen = {**self.values, source: window}
+            for view in views:
+                self._copy(view, seen, keep_names=False)
+            window = seen[name]
         copy = self._copy_unpadded(node, window)
         self._set(node, copy, self._lag(name) + right, self._steps(name) - right)
+
+    def _seen_through(self, name: str, right: int) -> tuple[str, list[ir.Node]]:
+        """Return the tensor that a convolution's window is taken of, and the nodes from there to its input.
+
+        A turned tensor is joined as it was; what is cut in channels as a whole, if the whole waits as well.
+        """
+        views: list[ir.Node] = []
+        producer = self._producers.get(name)
+        if producer is not None and producer.op_type == "Transpose":
+            turned = name_of(producer.inputs[0])
+            if turned in self.values:  # not if it is inside a segment
+                name = turned
+                views.append(producer)
+        whole, cut = self._cut_from(name)
+        if cut is not None and self._waits(whole, self._analysis.timelines[whole].lag + right):
+            return whole, [cut, *views]
+        return name, views
 
     def _write_reducing(self, node: ir.Node, effect: Effect) -> None:
         name = name_of(node.inputs[0])

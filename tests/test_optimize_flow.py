@@ -1,0 +1,270 @@
+"""The passes that make a flow of WaveNets faster: weights are folded, frames lie as rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from balacoon_tk.export import optimize
+from balacoon_tk.export.optimize import optimize_decoder
+from balacoon_tk.export.passes import fold_projections
+from balacoon_tk.export.passes.drop_flips import is_flip
+from balacoon_tk.export.passes.edit import add_constant
+from balacoon_tk.export.passes.make_plain import make_plain
+from balacoon_tk.export.streaming import make_streaming, streaming_spec
+from balacoon_tk.session import Session
+from streaming_laws import Streamed, assert_same, assert_streams, stream
+from tiny_graphs import TinyGraph
+
+HALF, HIDDEN = 16, 48
+FLIP = (-1, -(2**31), 1, -1)
+
+
+def count(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def wavenet(g: TinyGraph, x: str, n_layers: int = 3, kernel: int = 3, speaker: str = "") -> str:
+    """Return the sum of a stack's skip signals."""
+    skip, n = "", HIDDEN
+    for k in range(n_layers):
+        gates = g.conv(x, n, 2 * n, kernel, pads=[kernel // 2] * 2)
+        if speaker:
+            gates = g.op("Add", gates, g.conv(speaker, 4, 2 * n, 1))
+        acts = g.op(
+            "Mul", g.op("Tanh", g.slice(gates, 0, n, 1)), g.op("Sigmoid", g.slice(gates, n, 2**62, 1))
+        )
+        last = k == n_layers - 1
+        both = g.conv(acts, n, n if last else 2 * n, 1)
+        part = both if last else g.slice(both, n, 2**62, 1)
+        skip = g.op("Add", skip, part) if skip else part
+        if not last:
+            x = g.op("Add", x, g.slice(both, 0, n, 1))
+    return skip
+
+
+def couple(g: TinyGraph, x: str, **options) -> str:
+    a, b = g.split(x, HALF, HALF)
+    skip = wavenet(g, g.conv(a, HALF, HIDDEN, 1), **options)
+    return str(g.op("Concat", a, g.op("Sub", b, g.conv(skip, HIDDEN, HALF, 1)), axis=1))
+
+
+def flow(n_couplings: int = 2, *, opset: int = 17, speaker: bool = False, **options) -> onnx.ModelProto:
+    """Return coupling layers with flips between them, as VITS inverts them, and a convolution."""
+    g = TinyGraph(opset=opset)
+    x = g.frames(2 * HALF)
+    g_speaker = g.input("speaker", [1, 4, 1]) if speaker else ""
+    for _ in range(n_couplings):
+        x = couple(g, g.slice(x, *FLIP), speaker=g_speaker, **options)
+    return g.model(g.conv(x, 2 * HALF, 2, 5, pads=[2, 2]))
+
+
+def only(monkeypatch: pytest.MonkeyPatch, names: Iterable[str]) -> None:
+    passes = {name: optimize._DECODER_PASSES[name] for name in names}
+    monkeypatch.setattr(optimize, "_DECODER_PASSES", passes)
+
+
+def check(model: onnx.ModelProto, *, tolerance: float = 1e-5) -> onnx.ModelProto:
+    """Optimize a model, and see that it gives the same at lengths at which it is all edges, too."""
+    made = optimize_decoder(model).model
+    before, after = Session(model), Session(made)
+    for n_frames in (1, 2, 5, 40):
+        rng = np.random.default_rng(n_frames)
+        feeds = {
+            name: rng.standard_normal([n if isinstance(n, int) else n_frames for n in spec.shape]).astype(
+                "f4"
+            )
+            for name, spec in before.inputs.items()
+        }
+        wanted, got = before.run(feeds), after.run(feeds)
+        for name, array in wanted.items():
+            assert got[name].shape == array.shape
+            assert np.abs(got[name] - array).max() <= tolerance * max(1, np.abs(array).max())
+    return made
+
+
+@pytest.mark.parametrize("n_couplings", [1, 2, 3])
+@pytest.mark.parametrize("opset", [11, 17])
+def test_flips_go_into_the_weights(n_couplings: int, opset: int, monkeypatch) -> None:
+    only(monkeypatch, ["fold_flips"])
+    made = ir.from_proto(check(flow(n_couplings, opset=opset, n_layers=2)))
+    assert not any(is_flip(node) for node in made.graph)
+
+
+def test_a_flip_stays_in_front_of_what_cannot_be_turned_round(monkeypatch) -> None:
+    only(monkeypatch, ["fold_flips"])
+    g = TinyGraph()
+    x = g.slice(g.op("Tanh", g.frames(4)), *FLIP)
+    grouped = g.conv(x, 4, 4, 3, groups=4, pads=[1, 1])
+    scaled = g.op("Mul", x, g.weight(1, 4, 1))
+    joined = g.op("Concat", x, g.slice(x, *FLIP), axis=1)
+    outputs = [x, g.op("Sub", x, g.op("Tanh", x)), grouped, scaled, joined]
+    model = g.model(*outputs, names=["a", "b", "c", "d", "e"])
+    made = check(model, tolerance=0)
+    assert count(made)["Slice"] == 1
+
+
+def test_a_sum_of_a_flip_and_a_convolution_that_others_read_is_right(monkeypatch) -> None:
+    only(monkeypatch, ["fold_flips"])
+    g = TinyGraph()
+    x = g.frames(4)
+    y = g.conv(x, 4, 4, 3, pads=[1, 1])
+    z = g.op("Add", g.slice(x, *FLIP), y)
+    check(g.model(g.conv(z, 4, 2, 1), y, names=["a", "b"]))
+    g = TinyGraph()
+    x = g.frames(4)
+    z = g.op("Add", g.slice(x, *FLIP), g.conv(x, 4, 4, 3, pads=[1, 1]))
+    check(g.model(z, g.conv(z, 4, 2, 1), names=["a", "b"]))
+
+
+def test_the_last_projection_is_made_by_the_layers(monkeypatch) -> None:
+    only(monkeypatch, ["fold_products"])
+    model = flow(1)
+    made = check(model)
+    assert count(made)["Conv"] == count(model)["Conv"] - 1
+    shapes = [tuple(t.dims) for t in made.graph.initializer if t.dims[1:] == [HIDDEN, 1]]
+    assert sorted(shapes) == sorted([(HIDDEN + HALF, HIDDEN, 1)] * 2 + [(HALF, HIDDEN, 1)])
+
+
+@pytest.mark.parametrize("case", ["read twice", "an output", "overlapping", "more channels", "several steps"])
+def test_a_projection_stays_where_its_input_is_needed(case: str, monkeypatch) -> None:
+    only(monkeypatch, ["fold_products"])
+    g = TinyGraph()
+    x = g.frames(4)
+    first = g.conv(x, 4, 12, 1)
+    a = g.slice(first, 4, 2**62, 1)
+    b = g.conv(g.op("Tanh", x), 4, 8, 1)
+    total = g.op("Add", a, b)
+    others = {
+        "read twice": lambda: [g.op("Tanh", total)],
+        "an output": lambda: [first],
+        "overlapping": lambda: [g.slice(first, 0, 6, 1)],
+    }.get(case, list)()
+    n_out, kernel = 9 if case == "more channels" else 3, 3 if case == "several steps" else 1
+    model = g.model(
+        g.conv(total, 8, n_out, kernel, pads=[kernel // 2] * 2), *others, names=["a", "b"][: 1 + len(others)]
+    )
+    assert optimize_decoder(model).passes == ()
+    check(model)
+
+
+def test_a_first_convolution_reads_what_its_input_is_projected_from(monkeypatch) -> None:
+    only(monkeypatch, ["join_residual_and_skip", "lift_to_2d", "fold_projections"])
+    model = flow(1)
+    made = check(model)
+    assert count(made)["Pad"] == 1
+    assert count(made)["Conv"] == count(model)["Conv"] - 1
+    assert any(t.dims == [2 * HIDDEN, 32, 1, 3] for t in made.graph.initializer)
+
+
+def test_without_its_channel_of_ones_the_edges_would_be_wrong(monkeypatch) -> None:
+    """The law is strong enough: with the bias as that of the convolution it fails."""
+    only(monkeypatch, ["lift_to_2d", "fold_projections"])
+    g = TinyGraph()
+    x = g.conv(g.frames(HALF), HALF, HIDDEN, 1)
+    model = g.model(g.op("Tanh", g.conv(x, HIDDEN, 4, 3, pads=[1, 1])))
+    check(model)
+
+    made = fold_projections._fold
+
+    def with_ones_everywhere(graph, node, *rest):
+        made(graph, node, *rest)
+        pads = node.attributes["pads"].as_ints()
+        pad = next(n for n in graph if n.op_type == "Pad")
+        wider = np.array([0, 0, 0, pads[1], 0, 16, 0, pads[3]])
+        pad.replace_input_with(1, add_constant(graph, wider, "wider"))
+        node.attributes["pads"] = ir.AttrInt64s("pads", [0, 0, 0, 0])
+
+    monkeypatch.setattr(fold_projections, "_fold", with_ones_everywhere)
+    with pytest.raises(AssertionError):
+        check(model)
+
+
+@pytest.mark.parametrize("case", ["a narrow convolution", "no bias", "groups"])
+def test_a_projection_that_saves_nothing_stays(case: str, monkeypatch) -> None:
+    only(monkeypatch, ["lift_to_2d", "fold_projections"])
+    g = TinyGraph()
+    n = 32 if case == "a narrow convolution" else HIDDEN
+    x = g.conv(g.frames(HALF), HALF, n, 1, bias=case != "no bias")
+    model = g.model(g.conv(x, n, n, 3, groups=n if case == "groups" else 1))
+    assert optimize_decoder(model).passes == ("lift_to_2d",)
+
+
+@pytest.mark.parametrize("speaker", [False, True])
+def test_frames_lie_as_rows_from_gate_to_gate(speaker: bool) -> None:
+    model = flow(2, speaker=speaker)
+    optimized = optimize_decoder(model)
+    assert optimized.passes[-1] == "gated_rows"
+    made = check(model)
+    convolutions = {node.output[0] for node in made.graph.node if node.op_type == "Conv"}
+    turned = [node for node in made.graph.node if node.op_type == "Transpose"]
+    read = {name for node in made.graph.node if node.op_type == "Conv" for name in node.input}
+    at_convolutions = [t for t in turned if t.input[0] in convolutions or t.output[0] in read]
+    assert len(turned) - len(at_convolutions) <= 1 + speaker  # what comes in
+    assert {t.dims[3] for t in made.graph.initializer if len(t.dims) == 4} == {3, 5}  # no product is left
+
+
+@pytest.mark.parametrize("speaker", [False, True])
+def test_rows_stream_exactly_and_so_do_their_states(speaker: bool) -> None:
+    model = flow(2, speaker=speaker)
+    pairs = assert_streams(model, optimize=True, tolerance=3e-6)
+    states = next(pair for pair in pairs if pair.kind == "states").spec.states
+    assert {state.axis for state in states if len(state.shape) == 4} == {2}
+    # One a layer, whose middle is the residual sum; what waits for a coupling; and the last one's.
+    assert len(states) == 2 * (3 + 1) + 1
+
+
+def test_a_push_of_any_size_gives_the_bits_of_the_whole_run() -> None:
+    model = flow(2)
+    pair = Streamed(model, optimize=True)
+    feeds = pair.feeds(70)
+    whole = pair.graph.decode(feeds)
+    for size in (1, 3, 16, 69):
+        pushes = [size] * (70 // size) + ([70 % size] if 70 % size else [])
+        assert_same(stream(pair, feeds, pushes), whole, tolerance=0, note=size)
+
+
+def test_what_is_read_outside_comes_as_it_was() -> None:
+    """Sums, gates and pieces of time, cut out and padded, that are outputs of the graph."""
+    g = TinyGraph()
+    x = g.conv(g.frames(8), 8, 16, 1)
+    gates = g.conv(x, 16, 32, 3, pads=[1, 1])
+    a, b = g.split(gates, 16, 16)
+    acts = g.op("Mul", g.op("Tanh", a), g.op("Sigmoid", b))
+    scaled = g.op("Add", g.op("Mul", acts, g.weight(1, 16, 1)), g.weight(16, 1))
+    later = g.slice(scaled, 2, 2**31, 2)
+    both = g.op("Concat", acts, x, axis=1)
+    model = g.model(
+        acts, later, g.op("LeakyRelu", both), g.op("Softmax", both, axis=1), names=["a", "b", "c", "d"]
+    )
+    feeds = {"frames": np.random.default_rng(0).standard_normal((1, 8, 9)).astype("f4")}
+    made = optimize_decoder(model)
+    assert "gated_rows" in made.passes
+    wanted, got = Session(model).run(feeds), Session(made.model).run(feeds)
+    for name, array in wanted.items():
+        np.testing.assert_allclose(got[name], array, rtol=0, atol=1e-6)
+
+
+def test_a_graph_without_gates_keeps_its_layout() -> None:
+    g = TinyGraph()
+    x = g.frames(16)
+    a, b = g.split(g.conv(x, 16, 32, 3), 16, 16)
+    model = g.model(g.op("Mul", g.op("Tanh", a), g.op("Relu", b)))
+    assert optimize_decoder(model).passes == ("lift_to_2d",)
+
+
+def test_the_state_can_be_taken_out_of_rows_again() -> None:
+    model = flow(2)
+    optimized = optimize_decoder(model).model
+    plain = make_plain(make_streaming(optimized))
+    assert count(plain)["Conv"] == count(optimized)["Conv"]
+    feeds = {"frames": np.random.default_rng(0).standard_normal((1, 2 * HALF, 31)).astype("f4")}
+    wanted, got = Session(model).run(feeds), Session(plain).run(feeds)
+    for name, array in wanted.items():
+        np.testing.assert_allclose(got[name], array, rtol=0, atol=2e-5)
+    assert streaming_spec(make_streaming(plain)).states == streaming_spec(make_streaming(optimized)).states
