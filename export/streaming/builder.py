@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -33,6 +34,7 @@ class GraphBuilder:
         self.states: list[StateSpec] = []
         self.state_inputs: list[ir.Value] = []
         self.state_outputs: list[ir.Value] = []
+        self._numbers = itertools.count()
         self._taken = set(taken)
         self._shared: dict[tuple[object, ...], ir.Value] = {}
         self.last = self._input(self.fresh("last"), ir.DataType.INT64, ir.Shape([1]))
@@ -94,7 +96,7 @@ class GraphBuilder:
         fill: float = 0.0,
     ) -> ir.Value:
         """Add a state and return its input; `keep` gives it its next value."""
-        index = len(self.states)
+        index = next(self._numbers)
         spec = StateSpec(
             input=self.fresh(f"state_{index}"),
             output=self.fresh(f"next_state_{index}"),
@@ -115,6 +117,25 @@ class GraphBuilder:
         spec = next(spec for spec in self.states if spec.input == state.name)
         value.name, value.type = spec.output, state.type
         self.state_outputs.append(value)
+
+    def drop_states(self, specs: Sequence[StateSpec]) -> None:
+        """Forget states, whose inputs somebody else has to make from now on."""
+        inputs, outputs = ({getattr(spec, side) for spec in specs} for side in ("input", "output"))
+        self.states = [spec for spec in self.states if spec.input not in inputs]
+        self.state_inputs = [value for value in self.state_inputs if value.name not in inputs]
+        self.state_outputs = [value for value in self.state_outputs if value.name not in outputs]
+
+    def split(self, value: ir.Value, axis: int, sizes: Sequence[int], outputs: Sequence[ir.Value]) -> None:
+        """Cut a tensor into values that nodes read already."""
+        inputs = [value]
+        attributes: dict[str, int | Sequence[int]] = {"axis": axis}
+        if self._opset >= 13:
+            inputs.append(self.ints(*sizes))
+        else:
+            attributes["split"] = list(sizes)
+        node = ir.node("Split", inputs, attributes, outputs=outputs)
+        node.name = self.fresh("Split")
+        self.nodes.insert(0, node)
 
     def slice(self, value: ir.Value, axis: int, start: ir.Value | int, end: ir.Value | int) -> ir.Value:
         """Cut out steps along an axis."""

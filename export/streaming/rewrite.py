@@ -72,6 +72,7 @@ def rewrite(analysis: Analysis, plan: Plan) -> Rewritten:
         else:
             for node in step.nodes:
                 writer.write_node(node)
+    writer.pack_states()
     min_first, min_push = writer.frontiers.pushes()
     return Rewritten(
         builder=writer.builder,

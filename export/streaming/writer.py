@@ -15,6 +15,7 @@ from balacoon_tk.export.graph.rules import first_spatial_axis
 from balacoon_tk.export.passes.edit import constant_of
 from balacoon_tk.export.streaming.builder import GraphBuilder
 from balacoon_tk.export.streaming.frontier import Frontiers, Steps
+from balacoon_tk.export.streaming.packing import pack_states
 
 __all__ = ["FAR", "Writer", "name_of", "padding_of"]
 
@@ -44,6 +45,8 @@ class Writer:
         self._delayed: dict[tuple[str, Fraction], ir.Value] = {}
         self._windows: dict[tuple[str, Fraction], tuple[ir.Value, int]] = {}
         """Convolutions' windows by tensor and the lag of the middle, which begins at the second number."""
+        self._pasts: list[tuple[ir.Value, int]] = []
+        """States of windows, and their lengths after every push."""
 
     def write_static(self) -> None:
         """Copy the nodes that time doesn't reach."""
@@ -66,7 +69,13 @@ class Writer:
         window = self.builder.concat(parts, axis)
         used = -span if span else self.builder.length(window, axis)
         self.builder.keep(state, self.builder.after(window, axis, used))
+        if span:
+            self._pasts.append((state, span))
         return window
+
+    def pack_states(self) -> None:
+        """Join states of windows; every push makes a step of each window, and so fills its state."""
+        pack_states(self.builder, self._pasts)
 
     def _delay(self, name: str, lag: Fraction) -> ir.Value:
         """Return the tensor as late as `lag`: what is ahead of that waits in a state."""
