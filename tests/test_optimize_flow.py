@@ -215,8 +215,8 @@ def test_rows_stream_exactly_and_so_do_their_states(speaker: bool) -> None:
     pairs = assert_streams(model, optimize=True, tolerance=3e-6)
     states = next(pair for pair in pairs if pair.kind == "states").spec.states
     assert {state.axis for state in states if len(state.shape) == 4} == {2}
-    # One a layer, whose middle is the residual sum; what waits for a coupling; and the last one's.
-    assert len(states) == 2 * (3 + 1) + 1
+    # One of all layers, whose middles are the residual sums; what waits for a coupling; the last one's.
+    assert len(states) == 1 + 2 + 1
 
 
 def test_a_push_of_any_size_gives_the_bits_of_the_whole_run() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from balacoon_tk.export.passes.make_plain import make_plain
 from balacoon_tk.export.streaming.packing import MIN_STATES
-from streaming_laws import Streamed, assert_streams
+from balacoon_tk.session import Session
+from streaming_laws import Streamed, assert_streams, make_streaming
 from tiny_graphs import TinyGraph
 
 WIDTHS = (4, 6, 4, 8, 2, 5)
@@ -66,3 +69,14 @@ def test_two_kinds_of_windows_are_two_states():
     states = Streamed(model, "states").spec.states
     assert len(states) == 5  # three and two: too few to be joined, and never with each other
     assert_streams(model)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_nothing_of_it_is_left_in_a_plain_graph(opset):
+    model = stack(*5 * [SAME], opset=opset)
+    plain = make_plain(make_streaming(model, "states"))
+    assert [node.op_type for node in plain.graph.node] == 5 * ["Conv"]
+    pair = Streamed(model)
+    feeds = pair.feeds(17)
+    for name, expected in pair.run_whole(feeds).items():
+        np.testing.assert_array_equal(Session(plain, n_threads=1).run(feeds)[name], expected)

@@ -82,6 +82,10 @@ def _own_share(data: Result) -> float:
     return ratio(shares["rest"], shares["total"])
 
 
+def _gruut(data: Result) -> float:
+    return median(data["frontend"]["gruut"]["440"])
+
+
 TARGETS: Final = (
     *(
         Target(
@@ -117,6 +121,7 @@ TARGETS: Final = (
         at_least=True,
     ),
     Target("share of a stream outside of frontend and graphs, 440 phonemes", "stages", 0.02, _own_share),
+    Target("gruut, warm, 440 phonemes", "stages", 0.003, _gruut, unit="s"),
     Target("import balacoon_tk", "start", 0.15, lambda data: median(data["import_s"]), unit="s"),
     Target(
         "a warm TTS() over ONNX Runtime loading its graphs",

@@ -66,7 +66,9 @@ def make_plain(model: onnx.ModelProto) -> onnx.ModelProto:
         graph.inputs.remove(value)
         name = str(value.name)
         value.name = f"{name}.input"
-        value.replace_all_uses_with(add_constant(graph, first[name], name))
+        constant = add_constant(graph, first[name], name)
+        value.replace_all_uses_with(constant)
+        _take_apart(graph, constant)
     wanted = {output.name for output in streaming.outputs}
     for value in [value for value in graph.outputs if value.name not in wanted]:
         graph.outputs.remove(value)
@@ -76,6 +78,19 @@ def make_plain(model: onnx.ModelProto) -> onnx.ModelProto:
     _undo(plain)
     plain.graph.name = "decoder"
     return ir.to_proto(plain)
+
+
+def _take_apart(graph: ir.Graph, joined: ir.Value) -> None:
+    """Give each of the states that were joined into one a constant of its own."""
+    for node, _ in list(joined.uses()):
+        if node.op_type != "Split" or joined.const_value is None:
+            continue
+        sizes = constant_of(node, 1)
+        lengths = node.attributes["split"].as_ints() if sizes is None else sizes.tolist()
+        cuts = np.cumsum(lengths)[:-1]
+        parts = np.split(joined.const_value.numpy(), cuts, axis=node.attributes.get_int("axis", 0))
+        for output, part in zip(node.outputs, parts, strict=True):
+            output.replace_all_uses_with(add_constant(graph, part, str(output.name)))
 
 
 def _undo(model: ir.Model) -> None:
