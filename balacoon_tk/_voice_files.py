@@ -81,13 +81,30 @@ def read_member(path: Path, name: str) -> bytes:
         raise VoiceError(f"{name} is damaged: {error}") from error
 
 
-def read_graph(path: Path, info: EncoderInfo | DecoderInfo) -> bytes:
-    """Return a graph of a voice, once it is known to be the one that its manifest speaks of."""
-    model = read_member(path, info.file)
-    sha256 = hashlib.sha256(model).hexdigest()
+def read_graph(path: Path, info: EncoderInfo | DecoderInfo) -> Path | bytes:
+    """Return a graph of a voice, once it is known to be the one that its manifest speaks of.
+
+    That of a folder is left to be read by whoever loads it: its bytes would be there twice.
+    """
+    if path.is_dir():
+        model: Path | bytes = path / info.file
+        sha256 = _sha256(path / info.file)
+    else:
+        model = read_member(path, info.file)
+        sha256 = hashlib.sha256(model).hexdigest()
     if sha256 != info.sha256:
         raise VoiceError(
             f"{info.file} is damaged or another file: its sha256 {sha256[:12]}… "
             f"is not {info.sha256[:12]}…, as {MANIFEST_FILE} says"
         )
     return model
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise VoiceError(f"{path.name} is missing") from None
+    except OSError as error:
+        raise VoiceError(f"{path.name} can't be read: {error}") from error

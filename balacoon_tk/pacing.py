@@ -14,7 +14,7 @@ from balacoon_tk.voice import Voice
 
 __all__ = ["Pacer", "Plan", "make_plan"]
 
-_FIRST_CHUNKS = (4, 6, 8, 12)  # frames, as most texts begin; each takes milliseconds to solve
+_FIRST_CHUNKS = (4, 8)  # frames, between which most texts begin; each takes milliseconds to solve
 _MAX_EDGE_CASES = 256  # lengths of sentences of which a machine too slow for any length remembers its chunks
 
 
