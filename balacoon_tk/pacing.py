@@ -38,7 +38,7 @@ class Plan:
         self.costs = costs
         self.pace = pace
         self.chunk_frames = solve_schedule(pace)
-        solved = (self._solve_any(first) for first in _FIRST_CHUNKS) if self.chunk_frames else ()
+        solved = (solve_schedule(pace, first_frames=first) for first in _FIRST_CHUNKS)
         self._longer = [chunks for chunks in solved if chunks is not None]
         self._solve = functools.lru_cache(_MAX_EDGE_CASES)(self._solve_length)
 
@@ -59,9 +59,6 @@ class Plan:
             sizes for sizes in later if self.pace.play(n_frames, sizes, buffer_s=buffer_s).shortest_s >= 0
         )
         return next(fits, chunks)
-
-    def _solve_any(self, first: int) -> tuple[int, ...] | None:
-        return solve_schedule(self.pace, first_frames=first)
 
     def _solve_length(self, n_frames: int, first: int) -> tuple[int, ...]:
         return solve_schedule(self.pace, n_frames, first_frames=first) or (n_frames,)
