@@ -7,7 +7,6 @@ def expand(
     seed: int,
     stream: int,
     phoneme_starts: NDArray[np.int64],
-    first: int,
     start: int,
     out: NDArray[np.float32],
 ) -> None: ...

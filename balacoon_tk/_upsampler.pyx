@@ -39,25 +39,37 @@ cdef inline void transpose(
             out[c * out_pitch + f] = tile[f * TILE_CHANNELS + c]
 
 
+cdef inline Py_ssize_t phoneme_at(const int64_t[::1] phoneme_starts, Py_ssize_t frame) noexcept nogil:
+    """Return the last phoneme that starts at or before a frame: those of duration 0 are stepped over."""
+    cdef Py_ssize_t middle, low = 0, high = phoneme_starts.shape[0]
+    while high - low > 1:
+        middle = (low + high) // 2
+        if phoneme_starts[middle] <= frame:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
 def expand(
     const float[:, ::1] encodings,
     const float[:, ::1] scales,
     uint64_t seed,
     uint32_t stream,
     const int64_t[::1] phoneme_starts,
-    Py_ssize_t first,
     Py_ssize_t start,
     float[:, ::1] out,
 ):
-    """Fill `out`, frames from `start` on, `first` being the phoneme of the first one; not empty.
+    """Fill `out`, frames from `start` on; not empty.
 
     To each is added noise of the seed's stream times `scales`, which may be None: the encodings are copied.
     """
     cdef float tile[TILE_FRAMES * TILE_CHANNELS]
     cdef float noise[TILE_CHANNELS]
-    cdef Py_ssize_t c, f, i, phoneme, channel_tile, frame_tile, n_channels, n_frames
+    cdef Py_ssize_t c, f, i, phoneme, channel_tile, frame_tile, n_channels, n_frames, first
     cdef bint noisy = scales is not None
     with nogil:
+        first = phoneme_at(phoneme_starts, start)
         for channel_tile in range((out.shape[0] + TILE_CHANNELS - 1) // TILE_CHANNELS):
             c = channel_tile * TILE_CHANNELS
             n_channels = min(<Py_ssize_t>TILE_CHANNELS, out.shape[0] - c)

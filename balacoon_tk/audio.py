@@ -11,7 +11,7 @@ import wave
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
 
@@ -25,8 +25,7 @@ _SAMPLE_BYTES = 2
 _UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header says where nobody can go back and put the size in
 
 
-@dataclass(frozen=True, slots=True)
-class PhonemeSpan:
+class PhonemeSpan(NamedTuple):
     """One phoneme and its time in the utterance."""
 
     phoneme: str

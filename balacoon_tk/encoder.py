@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from balacoon_tk._finite import all_finite
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.contract import ENCODER_INPUTS, ENCODER_OUTPUTS, check_tensors
 from balacoon_tk.errors import ModelError, ParameterError
@@ -168,6 +169,6 @@ def _check_encoding(encoding: Encoding, n_phonemes: int) -> None:
             continue
         if array.shape != encodings.shape or len(array) != n_phonemes:
             raise ModelError(f"{name} of shape {array.shape} must be ({n_phonemes}, n_channels)")
-        if not np.isfinite(array).all():
+        if not all_finite(array):
             position = int(np.argmin(np.isfinite(array).all(axis=1)))
             raise ModelError(f"{name}[{position}] holds NaN or infinity")

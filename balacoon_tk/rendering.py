@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from balacoon_tk._finite import all_finite
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.chunking import push_schedule
 from balacoon_tk.decoder import Decoder, DecoderGraph, Strategy, open_decoder
@@ -120,8 +121,8 @@ class Renderer:
         for push in push_schedule(source.n_frames, chunk_frames, lag_frames=lag_frames):
             frames = source.window(push.start, push.stop)[np.newaxis]
             feeds = {"frames": frames, **(constant or {})}
-            samples = cast(FloatArray, decoder.push(feeds, push.last)).reshape(-1)
-            if not np.isfinite(samples).all():
+            samples = cast(FloatArray, decoder.take(feeds, push.last)).reshape(-1)
+            if not all_finite(samples):
                 raise ModelError(f"the decoder made NaN or infinity of the frames to {push.stop}")
             if samples.size:
                 yield samples

@@ -291,7 +291,8 @@ class TTS:
                     with place.turn():
                         samples = next(chunks)
                     stop = start + len(samples)
-                    if stop == end or stop - first >= _AHEAD_S * manifest.sample_rate:
+                    is_ahead = stop == end or stop - first >= _AHEAD_S * manifest.sample_rate
+                    if is_ahead and not sentence.encoded.last:
                         # Nothing may come between the first sound and whoever waits for it.
                         coming.begin(delay_s=0.0 if begun else _HANDED_OVER_S)
                     begun = True
@@ -334,7 +335,7 @@ class TTS:
     def encode_sentences(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         """Give the ids of each sentence of which the voice has something to say."""
         for sentence in sentences:
-            encoded = self.phoneme_map.encode(sentence.phonemes)
+            encoded = self.phoneme_map.encode(sentence.phonemes, last=sentence.last)
             if encoded.first_spoken is not None:
                 yield encoded
 

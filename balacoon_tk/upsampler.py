@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 import operator
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 
 import numpy as np
 
 from balacoon_tk import _upsampler
+from balacoon_tk._finite import all_finite
 from balacoon_tk._typing import FloatArray, IntArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.random import check_stream
@@ -152,10 +153,8 @@ class Upsampler:
                 self._encodings, self._centres, self._delta, self._cutoff, nearest, start, weights, out
             )
             return out
-        # The last phoneme that starts at or before `start`: phonemes of duration 0 are stepped over.
-        first = bisect_right(self.phoneme_starts, start) - 1
         _upsampler.expand(
-            self._encodings, self._scales, self._seed, self._stream, self.phoneme_starts, first, start, out
+            self._encodings, self._scales, self._seed, self._stream, self.phoneme_starts, start, out
         )
         return out
 
@@ -181,14 +180,14 @@ def _checked_matrix(name: str, matrix: object) -> FloatArray:
         raise ParameterError(f"{name}: {_kind(matrix)} must be a float32 array")
     if matrix.ndim != 2 or matrix.shape[1] == 0:
         raise ParameterError(f"{name}.shape={matrix.shape} must be (n_phonemes, n_channels), n_channels >= 1")
+    matrix = np.ascontiguousarray(matrix)
     _check_finite(name, matrix)
-    return np.ascontiguousarray(matrix)
+    return matrix
 
 
 def _check_finite(name: str, matrix: FloatArray) -> None:
-    finite = np.isfinite(matrix)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0].tolist()
+    if not all_finite(matrix):
+        row, column = np.argwhere(~np.isfinite(matrix))[0].tolist()
         raise ParameterError(f"{name}[{row}, {column}]={matrix[row, column]} must be finite")
 
 

@@ -44,9 +44,12 @@ class FullDecoder:
         StreamStateError
             If the last push has been.
         """
+        return self.take(self._graph.check(frames), last)
+
+    def take(self, feeds: dict[str, AnyArray], last: bool = False) -> Samples:
+        """Do what `push` does with frames that are checked; see `Decoder`."""
         if self._done:
             raise StreamStateError("push after the last push: call reset() to begin a new utterance")
-        feeds = self._graph.check(frames)
         pushes = [*self._pushes, feeds]
         if not last:
             self._pushes = pushes

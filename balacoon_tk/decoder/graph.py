@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Protocol
@@ -10,6 +11,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.decoder.state_ring import StateRing
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.session import GraphSource, Session, Tensor, TensorSpec, to_tensor
 
@@ -23,6 +25,8 @@ __all__ = [
     "TimeInput",
     "TimeOutput",
 ]
+
+_MAX_IDLE_RINGS = 32  # streams that have ended; each holds three times a stream's state
 
 Frames = AnyArray | Mapping[str, AnyArray]
 """What a push takes: an array with time on its last axis, or one per input by name."""
@@ -49,6 +53,10 @@ class Decoder(Protocol):
 
         Over all pushes the samples are those of the whole utterance: ``n_frames * hop_length``.
         """
+        ...
+
+    def take(self, feeds: dict[str, AnyArray], last: bool = False) -> Samples:
+        """Do what `push` does with frames as `DecoderGraph.check` returns them, which nobody else changes."""
         ...
 
     def reset(self) -> None:
@@ -197,6 +205,11 @@ class DecoderGraph:
         self.initial_state = {
             state.input: to_tensor(np.full(state.shape, state.fill, dtype=state.dtype)) for state in states
         }
+        self._steady_shapes: dict[str, tuple[int, ...]] | None = None
+        self._output_steps = self._find_output_steps()
+        self._may_ring = len(self._output_steps) == len(self.outputs)
+        self.begins_in_ring = True  # until a first push shows that it can't
+        self._rings: deque[StateRing] = deque(maxlen=_MAX_IDLE_RINGS)
 
     def check(self, frames: Frames) -> dict[str, AnyArray]:
         """Check the shapes and dtypes of one push and return copies by input name.
@@ -263,7 +276,62 @@ class DecoderGraph:
         flag = {self.streaming.last_input: self._last[last]}
         n_wanted = len(self.outputs) if last else len(self._next_names)
         tensors = self.session.run_tensors({**feeds, **state, **flag}, self._next_names[:n_wanted])
-        return dict(zip(self._next_keys[:n_wanted], tensors, strict=True))
+        found = dict(zip(self._next_keys[:n_wanted], tensors, strict=True))
+        if self._may_ring and self._steady_shapes is None and not last:
+            self._look_at_shapes(state, found)
+        return found
+
+    def _find_output_steps(self) -> list[tuple[str, tuple[int, ...], int, int]]:
+        """Return name, other axes, steps per frame and lag of each output where all of these are fixed."""
+        found = []
+        for item in () if self.streaming is None else self.streaming.outputs:
+            outer = tuple(n for n in self.session.outputs[item.name].shape[:-1] if isinstance(n, int))
+            is_fixed = len(outer) == len(self.session.outputs[item.name].shape) - 1
+            if is_fixed and item.hop_length == int(item.hop_length):
+                found.append((item.name, outer, int(item.hop_length), item.lag))
+        return found
+
+    def _look_at_shapes(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+        """Note the shapes of the state once a run has left them as they were."""
+        shapes = {name: tuple(after[name].shape()) for name in before}
+        if all(tuple(tensor.shape()) == shapes[name] for name, tensor in before.items()):
+            self._steady_shapes = shapes
+
+    def borrow_ring(self) -> StateRing | None:
+        """Return a place for the state of one stream, to be given back by `return_ring` if it is used up.
+
+        None before a stream has shown what shapes its state has, and for graphs with which it doesn't work.
+        """
+        shapes = self._steady_shapes
+        if self.streaming is None or shapes is None:
+            return None
+        try:
+            return self._rings.pop()
+        except IndexError:
+            return StateRing(
+                self.session,
+                self.initial_state,
+                {state.input: state.output for state in self.streaming.states},
+                shapes,
+                {self.streaming.last_input: self._last[False]},
+            )
+
+    def return_ring(self, ring: StateRing) -> None:
+        """Take a ring back for other streams; nobody may hold its state."""
+        ring.restart()
+        self._rings.append(ring)
+
+    def give_up_rings(self) -> None:
+        """Note that this graph's state changes its shapes at times."""
+        self._steady_shapes, self._may_ring = None, False
+        self._rings.clear()
+
+    def output_shapes(self, n_frames: int, *, first: bool) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of what a run with a ring gives."""
+        return {
+            name: (*outer, n_frames * hop_length - lag if first else n_frames * hop_length)
+            for name, outer, hop_length, lag in self._output_steps
+        }
 
     def shaped(self, arrays: Mapping[str, AnyArray]) -> Samples:
         """Return the outputs as a push does: an array if there is one, else a dict."""

@@ -55,9 +55,12 @@ class OverlapDecoder:
         StreamStateError
             If the last push has been.
         """
+        return self.take(self._graph.check(frames), last)
+
+    def take(self, feeds: dict[str, AnyArray], last: bool = False) -> Samples:
+        """Do what `push` does with frames that are checked; see `Decoder`."""
         if self._done:
             raise StreamStateError("push after the last push: call reset() to begin a new utterance")
-        feeds = self._graph.check(frames)
         held = join_feeds(self._graph, [*self._held, feeds])
         n_before = self._n_frames
         n_after = n_before + self._graph.n_frames(feeds)

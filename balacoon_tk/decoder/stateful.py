@@ -10,6 +10,7 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.decoder.full import empty_outputs, join_feeds
 from balacoon_tk.decoder.graph import DecoderGraph, Frames, Samples
+from balacoon_tk.decoder.state_ring import StateRing
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
 from balacoon_tk.session import GraphSource, Tensor, to_tensor
 
@@ -76,6 +77,7 @@ class StatefulDecoder:
         self._state: _State = graph.initial_state
         self._waiting: dict[str, AnyArray] | None = None
         self._before: _Before | None = None
+        self._ring: StateRing | None = None
         self._done = False
 
     def push(self, frames: Frames, last: bool = False) -> Samples:
@@ -102,9 +104,12 @@ class StatefulDecoder:
         StreamStateError
             If the last push has been.
         """
+        return self.take(self._graph.check(frames), last)
+
+    def take(self, feeds: dict[str, AnyArray], last: bool = False) -> Samples:
+        """Do what `push` does with frames that are checked; see `Decoder`."""
         if self._done:
             raise StreamStateError("push after the last push: call reset() to begin a new utterance")
-        feeds = self._graph.check(frames)
         if self._waiting is not None:
             feeds = join_feeds(self._graph, [self._waiting, feeds])
         n_frames = self._graph.n_frames(feeds)
@@ -119,13 +124,15 @@ class StatefulDecoder:
             outputs = self._run(self._state, feeds, last)
         else:
             outputs = empty_outputs(self._graph)
-        self._waiting, self._done = None, last
+        self._waiting = None
+        if last:
+            self._end()
         return self._graph.shaped(outputs)
 
     def reset(self) -> None:
         """Forget the stream, so that the next push begins a new utterance."""
-        self._state = self._graph.initial_state
-        self._waiting = self._before = None
+        self._end()
+        self._waiting = None
         self._done = False
 
     def snapshot(self) -> StreamState:
@@ -197,13 +204,50 @@ class StatefulDecoder:
             checked[name] = count
         return checked
 
+    def _end(self) -> None:
+        """Leave the state's place to other streams."""
+        self._done = True
+        self._state, self._before = self._graph.initial_state, None
+        if self._ring is not None:
+            self._graph.return_ring(self._ring)
+            self._ring = None
+
     def _run(self, state: _State, feeds: dict[str, AnyArray], last: bool) -> dict[str, AnyArray]:
-        tensors = self._graph.run({name: to_tensor(array) for name, array in feeds.items()}, state, last=last)
-        outputs = {name: tensors.pop(name).numpy() for name in self._graph.outputs}
+        outputs = None if last else self._go_round(state, feeds)
+        if outputs is None:
+            tensors = self._graph.run(
+                {name: to_tensor(array) for name, array in feeds.items()}, state, last=last
+            )
+            outputs = {name: tensors.pop(name).numpy() for name in self._graph.outputs}
+            if not last:
+                self._state = self._into_ring(tensors)
         self._before = (state, feeds, {name: array.shape[-1] for name, array in outputs.items()})
-        if not last:
-            self._state = tensors
         return outputs
+
+    def _go_round(self, state: _State, feeds: dict[str, AnyArray]) -> dict[str, AnyArray] | None:
+        """Run with the state in a ring, if it is there; None if that doesn't work, and nothing has changed."""
+        first = state is self._graph.initial_state
+        if first and self._ring is None and self._graph.begins_in_ring:
+            self._ring = self._graph.borrow_ring()
+        ring = self._ring
+        if ring is None or state is not ring.state:
+            return None
+        try:
+            outputs = ring.run(feeds, self._graph.output_shapes(self._graph.n_frames(feeds), first=first))
+        except ModelError:  # what is wrong with the frames, a run elsewhere says as well
+            if first:
+                self._graph.begins_in_ring = False
+            else:
+                self._graph.give_up_rings()
+            self._ring = None
+            return None
+        self._state = ring.state
+        return outputs
+
+    def _into_ring(self, state: _State) -> _State:
+        """Return the place of a state in a ring, or the state itself if there is none for it."""
+        self._ring = self._ring or self._graph.borrow_ring()
+        return self._ring.state if self._ring is not None and self._ring.enter(state) else state
 
     def _finish_again(self, before: _Before, feeds: dict[str, AnyArray]) -> dict[str, AnyArray]:
         """End the stream from the state before the newest run, and return only what is new."""

@@ -59,19 +59,31 @@ def _assemble(
     to_phonemes: Callable[[str], str],
     prepare: Callable[[str], str],
     form: Literal["NFC", "NFD"],
+    *,
+    last: bool = True,
 ) -> Iterator[Sentence]:
     n_used = 0
-    for sentence in sentences:
+    for sentence, ends in _with_end(sentences):
         n_raws = sentence.count(RAW_MARK)
         own, n_used = raws[n_used : n_used + n_raws], n_used + n_raws
         spoken = unicodedata.normalize(form, _join(prepare(sentence), own, to_phonemes))
         if len(spoken) > MAX_SENTENCE_PHONEMES:  # numbers and the like: a character says many phonemes
             halves = list(shorten(sentence, -(-len(sentence) // 2)))
             if len(halves) > 1:
-                yield from _assemble(halves, own, to_phonemes, prepare, form)
+                yield from _assemble(halves, own, to_phonemes, prepare, form, last=last and ends)
                 continue
         if any(phoneme not in CLAUSE_MARKS and phoneme != " " for phoneme in spoken):
-            yield Sentence(restore_raw_phonemes(sentence, own), tuple(spoken))
+            yield Sentence(restore_raw_phonemes(sentence, own), tuple(spoken), last=last and ends)
+
+
+def _with_end(sentences: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Give each sentence and whether it is the last one."""
+    coming = iter(sentences)
+    sentence = next(coming, None)
+    while sentence is not None:
+        following = next(coming, None)
+        yield sentence, following is None
+        sentence = following
 
 
 def _join(sentence: str, raws: list[str], to_phonemes: Callable[[str], str]) -> str:

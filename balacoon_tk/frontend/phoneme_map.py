@@ -54,6 +54,8 @@ class EncodedSentence:
 
     The spans tile the sentence, so ``np.add.reduceat(durations, id_starts)`` are the frames of each phoneme.
     """
+    last: bool = False
+    """Whether it is known that nothing follows in the text."""
 
     @property
     def first_spoken(self) -> int | None:
@@ -92,7 +94,7 @@ class PhonemeMap:
         """The phonemes that have ids; `BOS`, `PAD` and `EOS` are not among them."""
         return frozenset(self._ids)
 
-    def encode(self, phonemes: Sequence[str]) -> EncodedSentence:
+    def encode(self, phonemes: Sequence[str], *, last: bool = False) -> EncodedSentence:
         """Give the ids of a sentence's phonemes.
 
         Phonemes without ids are skipped, and named in an `UnknownPhonemeWarning` the first time that
@@ -119,6 +121,7 @@ class PhonemeMap:
             phoneme_ids=np.array(ids, dtype=np.int64),
             phonemes=tuple(symbol for symbol, _ in groups),
             id_starts=np.array(starts, dtype=np.int64),
+            last=last,
         )
 
     def _warn(self, phonemes: Sequence[str]) -> None:

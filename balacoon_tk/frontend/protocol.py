@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 __all__ = ["Frontend", "Sentence"]
@@ -18,6 +18,8 @@ class Sentence:
     phonemes: tuple[str, ...]
     """One codepoint each, decomposed (NFD) unless the voice's symbols are composed; stress, length, spaces
     and punctuation count as phonemes."""
+    last: bool = field(default=False, compare=False)
+    """Whether the frontend knows that nothing follows, so that nobody has to look for another sentence."""
 
 
 class Frontend(Protocol):

@@ -264,10 +264,11 @@ def _clock(session: Session) -> Iterator[list[float]]:
 
     inner, run_unchecked = session._session, session._run_unchecked
     inner.run = timed(inner.run)
+    inner.run_with_iobinding = timed(inner.run_with_iobinding)
     if run_unchecked is not None:
         session._run_unchecked = timed(run_unchecked)
     try:
         yield seconds
     finally:
-        del inner.run
+        del inner.run, inner.run_with_iobinding
         session._run_unchecked = run_unchecked
