@@ -225,9 +225,11 @@ class StatefulDecoder:
         return outputs
 
     def _go_round(self, state: _State, feeds: dict[str, AnyArray]) -> dict[str, AnyArray] | None:
-        """Run with the state in a ring, if it is there; None if that doesn't work, and nothing has changed."""
+        """Run with the state in a ring, if it is there; None if that doesn't work, nothing having changed."""
         first = state is self._graph.initial_state
-        if first and self._ring is None and self._graph.begins_in_ring:
+        if first and not self._graph.begins_in_ring:
+            return None
+        if first and self._ring is None:
             self._ring = self._graph.borrow_ring()
         ring = self._ring
         if ring is None or state is not ring.state:
@@ -239,7 +241,7 @@ class StatefulDecoder:
                 self._graph.begins_in_ring = False
             else:
                 self._graph.give_up_rings()
-            self._ring = None
+                self._ring = None
             return None
         self._state = ring.state
         return outputs
