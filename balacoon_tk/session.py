@@ -99,6 +99,9 @@ class Session:
         # Within a run threads wait for each other in a loop, which is fast; between runs that would take
         # the cores from whoever plays the sound, and from every other stream.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        # The threads of a new session spin before there is a run, for 47 ms if they may, on the processor on
+        # which another session is being loaded. Between two nodes of a run they wait for microseconds.
+        options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
         if not _sums_bytes_exactly():
             # Pairs of products of bytes are added up in 16 bits and clipped; this takes kernels that don't.
             # They are no faster than float32, so a processor that needs none must not get them.
