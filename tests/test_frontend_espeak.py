@@ -12,7 +12,7 @@ from balacoon_tk.frontend import MAX_SENTENCE_PHONEMES, EspeakFrontend, Sentence
 from balacoon_tk.frontend import espeak as espeak_module
 from frontend_sentences import HELD_OUT, SENTENCES, in_threads
 
-pytest.importorskip("piper.espeakbridge")
+espeakbridge = pytest.importorskip("piper.espeakbridge")
 
 
 def spoken(text: str, voice: str = "en-us") -> list[str]:
@@ -151,6 +151,26 @@ def test_frontends_keep_their_voices_when_they_take_turns() -> None:
     english, german = EspeakFrontend("en-us"), EspeakFrontend("de")
     for frontend, phonemes in [(english, "jˈɛs"), (german, "jˈeːs"), (english, "jˈɛs")]:
         assert "".join(next(frontend.phonemize("yes")).phonemes) == phonemes
+
+
+@pytest.mark.parametrize("shows_its_voice", [True, False])
+def test_a_voice_is_set_where_another_was_used_and_only_there(
+    monkeypatch: pytest.MonkeyPatch, shows_its_voice: bool
+) -> None:
+    if not shows_its_voice:
+        monkeypatch.setattr(espeak_module, "_voice_getter", lambda: None)
+    elif espeak_module._voice_getter() is None:
+        pytest.skip("this system's espeak-ng doesn't say which voice it has")
+    frontend = EspeakFrontend("de")
+    expected = list(frontend.phonemize("Guten Tag."))
+    names: list[str] = []
+    set_voice = espeakbridge.set_voice
+    monkeypatch.setattr(espeakbridge, "set_voice", lambda name: names.append(name) or set_voice(name))
+    for stranger in (None, "fr", None, "en-us"):  # as a program does that uses piper-tts itself
+        if stranger is not None:
+            set_voice(stranger)
+        assert list(frontend.phonemize("Guten Tag.")) == expected
+    assert len(names) == (2 if shows_its_voice else 4)
 
 
 def test_threads_with_several_voices_get_their_own_phonemes() -> None:

@@ -5,10 +5,11 @@ piper-tts is GPL-3.0-or-later, hence an extra; it is imported when a frontend is
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
@@ -30,6 +31,8 @@ _LONG_WORD = re.compile(r"(\S{40})(?=\S)")
 class _Bridge(Protocol):
     """The part of piper's extension module that is used here."""
 
+    __file__: str
+
     def initialize(self, data_dir: str) -> None: ...
     def set_voice(self, voice: str) -> None: ...
     def get_phonemes(self, text: str) -> list[tuple[str, str, bool]]: ...
@@ -46,6 +49,35 @@ def _bridge() -> _Bridge:
     bridge: _Bridge = espeakbridge
     bridge.initialize(str(ESPEAK_DATA_DIR))
     return bridge
+
+
+class _VoiceStruct(ctypes.Structure):
+    """The beginning of `espeak_VOICE` in espeak-ng's speak_lib.h."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("languages", ctypes.c_char_p),
+        ("identifier", ctypes.c_char_p),
+    )
+
+
+@functools.cache
+def _voice_getter() -> Callable[[], object] | None:
+    """Return what says which voice espeak-ng has, in the library that the bridge brought, if it shows that."""
+    try:
+        get = ctypes.PyDLL(_bridge().__file__).espeak_GetCurrentVoice
+    except (AttributeError, OSError):  # Windows shows nothing of a module but how to begin it
+        return None
+    get.argtypes, get.restype = (), ctypes.POINTER(_VoiceStruct)
+
+    def current() -> object:
+        pointer = get()
+        if not pointer:
+            return None
+        voice = pointer.contents
+        return voice.name, voice.languages, voice.identifier
+
+    return current
 
 
 class EspeakFrontend:
@@ -72,6 +104,8 @@ class EspeakFrontend:
                 bridge.set_voice(voice)
             except (RuntimeError, TypeError, ValueError) as error:
                 raise ParameterError(f"voice={voice!r} must be a voice that espeak-ng has") from error
+            getter = _voice_getter()
+            self._own = None if getter is None else getter()
 
     def phonemize(self, text: str) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
@@ -79,8 +113,10 @@ class EspeakFrontend:
 
     def _to_phonemes(self, text: str) -> str:
         with _LOCK:
-            bridge = _bridge()
-            bridge.set_voice(self.voice)  # another frontend may have set its own since
+            bridge, getter = _bridge(), _voice_getter()
+            # Another frontend may have set its own since. To set one takes as long as to use it.
+            if getter is None or self._own is None or getter() != self._own:
+                bridge.set_voice(self.voice)
             clauses = bridge.get_phonemes(_LONG_WORD.sub(r"\1 ", text))
         spoken = ""
         for phonemes, mark, _ in clauses:
