@@ -15,6 +15,7 @@ from typing import cast
 
 import numpy as np
 
+from balacoon_tk._finite import all_finite
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.calibration import Calibration, CalibrationKey
 from balacoon_tk.cost_model import CostCurve, CostModel, PushCosts
@@ -183,8 +184,8 @@ def _time_pushes(tts: TTS, strategy: Strategy, encoding: Encoding, first: _Stage
 
 
 def _push(decoder: Decoder, frames: Upsampler, start: int, stop: int, constant: dict[str, AnyArray]) -> None:
-    samples = cast(FloatArray, decoder.push({"frames": frames.window(start, stop)[np.newaxis], **constant}))
-    np.isfinite(samples).all()  # as `Voice.decode` does
+    samples = cast(FloatArray, decoder.take({"frames": frames.window(start, stop)[np.newaxis], **constant}))
+    all_finite(samples)  # as `Voice.decode` does
 
 
 def _find_onset(

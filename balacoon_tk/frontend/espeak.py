@@ -63,7 +63,7 @@ class _VoiceStruct(ctypes.Structure):
 
 @functools.cache
 def _voice_getter() -> Callable[[], object] | None:
-    """Return what says which voice espeak-ng has, in the library that the bridge brought, if it shows that."""
+    """Return what says which voice espeak-ng has, where the library that the bridge brought shows that."""
     try:
         get = ctypes.PyDLL(_bridge().__file__).espeak_GetCurrentVoice
     except (AttributeError, OSError):  # Windows shows nothing of a module but how to begin it
