@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -17,6 +18,8 @@ from balacoon_tk.frontend.assembly import assemble_sentences
 from balacoon_tk.frontend.protocol import Sentence
 
 __all__ = ["EspeakFrontend"]
+
+_BRIDGE = "piper.espeakbridge"
 
 # espeak-ng keeps its voice and its buffers in globals: one caller at a time in the whole process.
 _LOCK = threading.Lock()
@@ -30,8 +33,6 @@ _LONG_WORD = re.compile(r"(\S{40})(?=\S)")
 
 class _Bridge(Protocol):
     """The part of piper's extension module that is used here."""
-
-    __file__: str
 
     def initialize(self, data_dir: str) -> None: ...
     def set_voice(self, voice: str) -> None: ...
@@ -65,7 +66,7 @@ class _VoiceStruct(ctypes.Structure):
 def _voice_getter() -> Callable[[], object] | None:
     """Return what says which voice espeak-ng has, where the library that the bridge brought shows that."""
     try:
-        get = ctypes.PyDLL(_bridge().__file__).espeak_GetCurrentVoice
+        get = ctypes.PyDLL(sys.modules[_BRIDGE].__file__).espeak_GetCurrentVoice
     except (AttributeError, OSError):  # Windows shows nothing of a module but how to begin it
         return None
     get.argtypes, get.restype = (), ctypes.POINTER(_VoiceStruct)
