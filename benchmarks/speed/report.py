@@ -209,6 +209,8 @@ def _stages(data: Data) -> Iterator[str]:
             [f"{lengths[-1]} phonemes", "ms", "over full", "GFLOP/s", "of sgemm"],
             list(_decodings(found, graphs["multiply_adds"]["decoder"][lengths[-1]])),
         )
+        yield ""
+        yield from _before_first_sound(found, graphs["before_first_sound"], lengths[0])
         shares = found["shares"]
         total = median(shares["total"])
         parts = ", ".join(
@@ -220,6 +222,16 @@ def _stages(data: Data) -> Iterator[str]:
             f"A stream of {lengths[-1]} phonemes takes {_MS * total:.0f} ms: {parts}. The rest is the "
             "upsampler, trimming and Python."
         )
+
+
+def _before_first_sound(found: Data, multiply_adds: Data, n_phonemes: str) -> Iterator[str]:
+    gflop = 2 * sum(multiply_adds.values()) / _GIGA
+    encoder, push = median(found["encoder"][n_phonemes]["voice"]), median(found["first_push"])
+    yield (
+        f"Before the first sound of {n_phonemes} phonemes come {gflop:.2f} GFLOP of arithmetic, which at the "
+        f"speed of sgemm takes {_MS * gflop / found['sgemm_gflops']:.1f} ms; the encoder takes "
+        f"{_MS * encoder:.1f} ms and the first push {_MS * push:.1f} ms."
+    )
 
 
 def _pairs(found: Data, graphs: Data) -> Iterator[list[str]]:

@@ -23,6 +23,7 @@ from balacoon_tk.export.passes.tidy import lift_constants
 from balacoon_tk.export.sources import SourceVoice, find_source
 from balacoon_tk.frontend import create_frontend
 from balacoon_tk.session import Session
+from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.upsampler import Upsampler
 from peers.files import model_path
 from peers.piper_tts import load_piper
@@ -64,6 +65,7 @@ def measure(
             "encoder": _encoders(tts, original, sentences, n_threads=n_threads, rounds=rounds),
             "upsampler": _upsampler(tts, sentences[-1], rounds),
             "decoder": _decoders(tts, sentences[-1], rounds),
+            "first_push": _first_push(tts, sentences[0], rounds),
             "whole": _whole(tts, sentences, n_threads=n_threads, rounds=rounds),
             "shares": shares(tts, TEXTS[sentences[-1]], n_rounds=rounds.n_short),
         }
@@ -129,16 +131,26 @@ def _graphs(
         "decoder": onnx.load(folder / manifest.decoder.file),
     }
     work: dict[str, dict[str, int]] = {"encoder": {}, "decoder": {}}
+    feeds_of = {}
     for key in sentences:
         ids = phoneme_ids(tts, TEXTS[key])
         noise = np.zeros((1, 2, len(ids)), np.float32)
         feeds = {"phoneme_ids": ids[None], "length_scale": np.ones(1, np.float32), "duration_noise": noise}
+        feeds_of[key] = feeds
         frames = {
             "frames": np.zeros((1, trained.n_channels, _encoding(tts, TEXTS[key]).n_frames), np.float32)
         }
         for part, model, given in (("encoder", trained.encoder, feeds), ("decoder", trained.decoder, frames)):
-            work[part][key] = sum(node.multiply_adds for node in count_multiply_adds(model, given))
+            work[part][key] = _count(model, given)
+    first_push = {name: tensor.numpy() for name, tensor in tts.voice.decoder.initial_state.items()} | {
+        "frames": np.zeros((1, trained.n_channels, _first_push_frames(tts)), np.float32),
+        tts.voice.decoder.streaming.last_input: np.zeros(1, np.int64),
+    }
     return {
+        "before_first_sound": {
+            "encoder": _count(voice["encoder"], feeds_of[sentences[0]]),
+            "first_push": _count(voice["decoder"], first_push),
+        },
         "n_nodes": {part: len(model.graph.node) for part, model in voice.items()},
         "n_nodes_trained": {
             "encoder": n_trained_encoder_nodes,
@@ -146,6 +158,16 @@ def _graphs(
         },
         "multiply_adds": work,
     }
+
+
+def _count(model: onnx.ModelProto, feeds: dict[str, Any]) -> int:
+    return sum(node.multiply_adds for node in count_multiply_adds(model, feeds))
+
+
+def _first_push_frames(tts: TTS) -> int:
+    """Return the frames of the smallest first push of a stream without a calibration."""
+    decoder = tts.voice.open_decoder("stateful")
+    return -(-decoder.lag_samples // tts.voice.manifest.hop_length) + DEFAULT_CHUNK_FRAMES[0]
 
 
 def _encoders(
@@ -196,6 +218,18 @@ def _decoders(tts: TTS, key: str, rounds: Rounds) -> dict[str, list[float]]:
         for chunk_frames in CHUNK_FRAMES[strategy]
     }
     return in_turn(runs, n_rounds=rounds.n_long)
+
+
+def _first_push(tts: TTS, key: str, rounds: Rounds) -> list[float]:
+    """Time what a stream's first sound asks of the decoder."""
+    decoder = tts.voice.open_decoder("stateful")
+    frames = _frames(_encoding(tts, TEXTS[key])).window(0, _first_push_frames(tts))
+
+    def push() -> None:
+        decoder.reset()
+        assert decoder.push(frames[np.newaxis]).size
+
+    return in_turn({"push": push}, n_rounds=rounds.n_short)["push"]
 
 
 def _whole(
