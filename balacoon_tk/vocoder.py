@@ -140,6 +140,8 @@ class Vocoder:
             raise ParameterError(
                 f"frames of shape {frames.shape}, {frames.dtype} must be ({n_channels}, n_frames), float32"
             )
+        if not np.isfinite(frames).all():
+            raise ParameterError("frames hold NaN or infinity")
         chosen = self.renderer.choose_strategy(strategy)
         sizes = choose_chunk_frames(chunk_frames) or DEFAULT_CHUNK_FRAMES
         return self._chunks(_Frames(frames), chosen, sizes)

@@ -233,6 +233,14 @@ def test_frames_of_another_shape_are_refused(vocoder):
         vocoder.decode(np.zeros((8, 3)))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_frames_that_are_not_finite_are_refused_at_the_call(vocoder, value):
+    frames = np.zeros((8, 3), np.float32)
+    frames[2, 1] = value
+    with pytest.raises(ParameterError, match="frames hold NaN or infinity"):
+        vocoder.decode(frames)
+
+
 def test_without_a_mel_frames_can_be_decoded_and_recordings_not(trained, tmp_path):
     config = tmp_path / "plain.json"
     config.write_text(json.dumps({"sample_rate": SAMPLE_RATE}))
