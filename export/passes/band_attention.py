@@ -20,11 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.passes.edit import Names, Writer, only_user, remove_unused
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["BandAttentionPass"]
 
@@ -77,18 +77,8 @@ class _Band:
     """Shape (T, 2 window + 1), float32: 1 inside of the sentence."""
 
 
-class BandAttentionPass(InPlacePass):
-    """Rewrite each attention whose scores and results both have a relative term.
-
-    Parameters
-    ----------
-    shapes : mapping of str to sequence of tuple
-        The shape of every tensor, at one length or more.
-    """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
+class BandAttentionPass(ShapedPass):
+    """Rewrite each attention whose scores and results both have a relative term."""
 
     def call(self, model: ir.Model) -> PassResult:
         """Rewrite them all."""

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.graph.rules import ELEMENTWISE
 from balacoon_tk.export.passes.edit import Names, Writer, bypass, constant_of, remove_unused
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["ChannelsLastPass"]
 
@@ -65,7 +66,7 @@ class _View:
     is_turned: bool
 
 
-class ChannelsLastPass(InPlacePass):
+class ChannelsLastPass(ShapedPass):
     """Turn over everything between convolutions, layer norms and the projections of heads.
 
     Parameters
@@ -73,10 +74,6 @@ class ChannelsLastPass(InPlacePass):
     shapes : mapping of str to sequence of tuple
         The shape of every tensor, at two lengths or more; what is turned over has none afterwards.
     """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
 
     def call(self, model: ir.Model) -> PassResult:
         """Rewrite the graph from its first node to its last."""

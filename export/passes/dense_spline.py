@@ -27,12 +27,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.graph.walk import ancestors, descendants
 from balacoon_tk.export.passes.edit import Names, Writer, constant_of, remove_unused, scalar_of
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["DenseSplinePass"]
 
@@ -59,18 +59,8 @@ class _Spline:
     """Of widths and heights before their softmax."""
 
 
-class DenseSplinePass(InPlacePass):
-    """Rewrite each inverse spline between a convolution and the join of a coupling layer.
-
-    Parameters
-    ----------
-    shapes : mapping of str to sequence of tuple
-        The shape of every tensor, at one length or more.
-    """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
+class DenseSplinePass(ShapedPass):
+    """Rewrite each inverse spline between a convolution and the join of a coupling layer."""
 
     def call(self, model: ir.Model) -> PassResult:
         """Rewrite them all."""

@@ -12,28 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
-from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.passes.edit import constant_of, remove_unused
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["DropFlipsPass", "is_flip"]
 
 _CHANNELS = 1
 
 
-class DropFlipsPass(InPlacePass):
-    """Drop flips and joins in front of a split of channels.
-
-    Parameters
-    ----------
-    shapes : mapping of str to sequence of tuple
-        The shape of every tensor, at one length or more.
-    """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
+class DropFlipsPass(ShapedPass):
+    """Drop flips and joins in front of a split of channels."""
 
     def call(self, model: ir.Model) -> PassResult:
         """Go through the graph in its order, so that what one case leaves is seen by the other."""

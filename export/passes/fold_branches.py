@@ -6,15 +6,16 @@ torch writes one for ``x.squeeze(1)`` where it can't see that the axis has lengt
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
-from balacoon_tk.export.graph.known import Shapes, read_known
+from balacoon_tk.export.graph.known import read_known
 from balacoon_tk.export.passes.edit import Names, bypass, remove_unused
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["FoldBranchesPass"]
 
 
-class FoldBranchesPass(InPlacePass):
+class FoldBranchesPass(ShapedPass):
     """Inline the branch that is always taken.
 
     Parameters
@@ -23,10 +24,6 @@ class FoldBranchesPass(InPlacePass):
         The shape of every tensor at three or more lengths. Those of an inlined branch were not
         seen: look again afterwards.
     """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
 
     def call(self, model: ir.Model) -> PassResult:
         """Inline every such branch."""

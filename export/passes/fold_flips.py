@@ -16,11 +16,12 @@ Where a flip meets something else, it is left there.
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
 from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.passes.drop_flips import is_flip
 from balacoon_tk.export.passes.edit import Names, Writer, bypass, constant_of, only_user, remove_unused
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["FoldFlipsPass"]
 
@@ -29,18 +30,8 @@ _FAR = 2**31
 _JOINS = frozenset({"Add", "Sub"})
 
 
-class FoldFlipsPass(InPlacePass):
-    """Move flips of channels down the graph, and into the weights that they meet.
-
-    Parameters
-    ----------
-    shapes : mapping of str to sequence of tuple
-        The shape of every tensor, at one length or more.
-    """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
+class FoldFlipsPass(ShapedPass):
+    """Move flips of channels down the graph, and into the weights that they meet."""
 
     def call(self, model: ir.Model) -> PassResult:
         """Go through the graph in its order, and write what reads a flip anew."""

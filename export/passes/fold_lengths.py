@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
-from balacoon_tk.export.graph.known import Shapes, read_known
+from balacoon_tk.export.graph.known import read_known
 from balacoon_tk.export.passes.edit import Names, add_constant, remove_unused
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["FoldLengthsPass"]
 
 
-class FoldLengthsPass(InPlacePass):
+class FoldLengthsPass(ShapedPass):
     """Make counts constant that don't vary with the length.
 
     Parameters
@@ -23,10 +24,6 @@ class FoldLengthsPass(InPlacePass):
     shapes : mapping of str to sequence of tuple
         The shape of every tensor at three or more lengths.
     """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
 
     def call(self, model: ir.Model) -> PassResult:
         """Replace every such value."""

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
 from balacoon_tk.export.graph.known import Known, Shapes, read_known
 from balacoon_tk.export.passes.edit import bypass, remove_unused
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["FoldMasksPass", "fold_uniform"]
 
@@ -45,7 +46,7 @@ def fold_uniform(model: ir.Model, shapes: Shapes) -> bool:
     return bool(FoldMasksPass(shapes)(model).modified)
 
 
-class FoldMasksPass(InPlacePass):
+class FoldMasksPass(ShapedPass):
     """Remove nodes that give one of their inputs back.
 
     Parameters
@@ -53,10 +54,6 @@ class FoldMasksPass(InPlacePass):
     shapes : mapping of str to sequence of tuple
         The shape of every tensor at three or more lengths.
     """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
 
     def call(self, model: ir.Model) -> PassResult:
         """Bypass every such node."""

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.passes.edit import Names, Writer, constant_of, only_user, remove_unused
 from balacoon_tk.export.passes.fold_products import bounds_of, product_of
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["FoldProjectionsPass"]
 
@@ -36,18 +36,8 @@ _FIRST_OPSET = 11
 """``Pad`` takes its padding as an input from here on."""
 
 
-class FoldProjectionsPass(InPlacePass):
-    """Fold projections into the convolutions that read them, and into the sums behind these.
-
-    Parameters
-    ----------
-    shapes : mapping of str to sequence of tuple
-        The shape of every tensor, at one length or more.
-    """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
+class FoldProjectionsPass(ShapedPass):
+    """Fold projections into the convolutions that read them, and into the sums behind these."""
 
     def call(self, model: ir.Model) -> PassResult:
         """Fold each projection that is followed by a gate."""

@@ -18,11 +18,11 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
-from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.graph.rules import ELEMENTWISE
 from balacoon_tk.export.passes.edit import Names, Writer, constant_of, remove_unused
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["GatedRowsPass"]
 
@@ -35,7 +35,7 @@ _ONE_INPUT = frozenset({"Conv", "Pad", "Slice", "Split"})
 _POINTWISE = ELEMENTWISE - {"LeakyRelu"}  # that one stays in blocks, see `keep_blocked`
 
 
-class GatedRowsPass(InPlacePass):
+class GatedRowsPass(ShapedPass):
     """Turn over what lies around gates, as far as convolutions of several steps.
 
     Parameters
@@ -43,10 +43,6 @@ class GatedRowsPass(InPlacePass):
     shapes : mapping of str to sequence of tuple
         The shape of every tensor, at one length or more; what is turned over has others afterwards.
     """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
 
     def call(self, model: ir.Model) -> PassResult:
         """Find what hangs together with a gate, and rewrite it from the first node to the last."""

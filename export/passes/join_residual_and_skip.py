@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
-from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.passes.edit import Names, Writer, constant_of, only_user, remove_unused
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["JoinResidualAndSkipPass"]
 
@@ -48,18 +48,8 @@ class _Sums:
     """Both sums in one tensor, if there is one already."""
 
 
-class JoinResidualAndSkipPass(InPlacePass):
-    """Join the two running sums from each stack's second layer on.
-
-    Parameters
-    ----------
-    shapes : mapping of str to sequence of tuple
-        The shape of every tensor, at one length or more.
-    """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = dict(shapes)
+class JoinResidualAndSkipPass(ShapedPass):
+    """Join the two running sums from each stack's second layer on."""
 
     def call(self, model: ir.Model) -> PassResult:
         """Join all layers that follow one another."""

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
-from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.passes.edit import Names, add_constant, constant_of
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["KeepBlockedPass", "changes_nothing"]
 
@@ -25,18 +25,8 @@ _BLOCK = 16
 _MADE_IN_BLOCKS = frozenset({"Add", "Conv", "Sum"})
 
 
-class KeepBlockedPass(InPlacePass):
-    """Put a convolution that changes nothing in front of every LeakyRelu that another convolution reads.
-
-    Parameters
-    ----------
-    shapes : mapping of str to sequence of tuple
-        The shape of every tensor, at one length or more.
-    """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = dict(shapes)
+class KeepBlockedPass(ShapedPass):
+    """Put a convolution that changes nothing in front of every LeakyRelu that another convolution reads."""
 
     def call(self, model: ir.Model) -> PassResult:
         """Insert all of them."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes import PassResult
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.export.graph.known import Shapes
 from balacoon_tk.export.graph.rules import ELEMENTWISE
 from balacoon_tk.export.passes.edit import Names, add_constant, constant_of, remove_unused
+from balacoon_tk.export.passes.shaped import ShapedPass
 
 __all__ = ["ROW_AXIS", "LiftTo2dPass"]
 
@@ -27,7 +27,7 @@ _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _BY_AXIS = frozenset({"Concat", "Split"})
 
 
-class LiftTo2dPass(InPlacePass):
+class LiftTo2dPass(ShapedPass):
     """Lift all tensors of rank 3 that convolutions, pointwise operators, slices and joins share.
 
     Parameters
@@ -36,10 +36,6 @@ class LiftTo2dPass(InPlacePass):
         The shape of every tensor, at one length or more. Those of lifted tensors are out of date
         afterwards.
     """
-
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
-        self._shapes = shapes
 
     def call(self, model: ir.Model) -> PassResult:
         """Lift, and come back to rank 3 where something else reads or the graph ends."""
