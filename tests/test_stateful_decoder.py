@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from balacoon_tk.decoder import (
@@ -516,6 +517,31 @@ def test_a_run_that_fails_in_its_place_is_done_again_elsewhere(
     assert graph.borrow_ring() is None
     assert np.array_equal(push_all(StatefulDecoder(graph), frames, sizes), wanted)
     assert n_runs == max(2, n_before + 1)  # a first push that fails says nothing of later ones
+
+
+@pytest.mark.parametrize("interrupted", [0, 1, 2])
+def test_a_push_that_is_interrupted_while_it_binds_may_be_made_again(
+    interrupted: int, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
+    wanted = push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
+    push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])  # what it has bound is of another size
+    decoder, parts, stop = StatefulDecoder(graph), [], 0
+    for k, size in enumerate([18, 2, 2, 1]):
+        start, stop = stop, stop + size
+        if k == interrupted:
+
+            def interrupt(*_: Any) -> None:
+                raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                patch.setattr(onnxruntime.IOBinding, "bind_cpu_input", interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    decoder.push(frames[..., start:stop])
+        parts.append(decoder.push(frames[..., start:stop], last=stop == N_FRAMES))
+    assert close(np.concatenate(parts, axis=-1), wanted)
+    assert graph.begins_in_ring
+    assert graph.borrow_ring() is not None
 
 
 def test_a_state_that_changes_its_shape_is_streamed_as_well(frames: np.ndarray) -> None:
