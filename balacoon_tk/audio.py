@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import struct
 import wave
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -184,7 +186,8 @@ class WavWriter:
         if self._closed:
             raise StreamStateError("write() after close()")
         data = pcm_bytes(samples)
-        self._file.write(data)
+        with self._naming_the_file():
+            self._file.write(data)
         self._n_bytes += len(data)
 
     def close(self) -> None:
@@ -192,12 +195,13 @@ class WavWriter:
         if self._closed:
             return
         self._closed = True
-        if self._start is not None:
-            self._file.seek(self._start)
-            self._file.write(_header(self.sample_rate, self._n_bytes))
-            self._file.seek(0, os.SEEK_END)
-        if self._path is not None:
-            self._file.close()
+        with self._naming_the_file():
+            if self._start is not None:
+                self._file.seek(self._start)
+                self._file.write(_header(self.sample_rate, self._n_bytes))
+                self._file.seek(0, os.SEEK_END)
+            if self._path is not None:
+                self._file.close()
         if self._path is not None and self._partial is not None:
             self._partial.replace(self._path)
 
@@ -205,9 +209,20 @@ class WavWriter:
         """Drop what was written; a file that was handed in open keeps it."""
         self._closed = True
         if self._path is not None:
-            self._file.close()
+            with suppress(OSError):  # closing writes what is left, which may not fit and isn't wanted
+                self._file.close()
         if self._partial is not None:
             self._partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """Say in an error which file it was: a full disk doesn't."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None and self._path is not None:
+                error.filename = str(self._path)
+            raise
 
     def __enter__(self) -> Self:
         return self

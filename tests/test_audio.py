@@ -4,6 +4,7 @@ import io
 import os
 import threading
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,3 +194,9 @@ def test_a_chunk_is_frozen_and_slotted():
     with pytest.raises(AttributeError):
         chunk.sample_rate = 1
     assert not hasattr(chunk, "__dict__")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_named_with_the_file_that_did_not_fit():
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
+        write_wav("/dev/full", np.zeros(100_000, np.int16), 8000)
