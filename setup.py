@@ -5,7 +5,7 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
-KERNELS = ("_finite", "_overlap_trim", "_random", "_upsampler")
+KERNELS = ("_checks", "_overlap_trim", "_random", "_upsampler")
 
 # Directives stand here once. `release` trusts the facades' checks; `debug` turns every check back
 # on, and the suite must pass under it as well; `coverage` also lets line tracing see the kernels.

@@ -1,6 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+def add_up(durations: NDArray[np.int64], starts: NDArray[np.int64]) -> None: ...
 def expand(
     encodings: NDArray[np.float32],
     scales: NDArray[np.float32] | None,

@@ -14,6 +14,14 @@ cdef enum:
     TILE_CHANNELS = 64  # what `draw_channels` draws at once
 
 
+def add_up(const int64_t[::1] durations, int64_t[::1] starts):
+    """Fill `starts`, one longer than `durations`, with their sums up to each and with the sum of all."""
+    cdef Py_ssize_t i
+    starts[0] = 0
+    for i in range(durations.shape[0]):
+        starts[i + 1] = starts[i] + durations[i]
+
+
 cdef inline void add_noise(
     const float* mean, const float* scale, const float* noise, float* row, Py_ssize_t n_channels
 ) noexcept nogil:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-import numpy as np
-
 from balacoon_tk._typing import IntArray
 from balacoon_tk.audio import PhonemeSpan
 from balacoon_tk.frontend.phoneme_map import EncodedSentence
@@ -42,13 +40,14 @@ class Timeline:
         sample_rate: int,
         start_sample: int,
     ) -> None:
-        first_ids = np.append(encoded.id_starts, len(phoneme_starts) - 1)
-        bounds = start_sample + phoneme_starts[first_ids] * hop_length
+        # Lists, since there are few: between two runs of a graph arrays take ten times as long.
+        frames: list[int] = phoneme_starts.tolist()
+        bounds = [start_sample + frames[first] * hop_length for first in encoded.id_starts.tolist()]
+        end = start_sample + frames[-1] * hop_length
         self._phonemes = encoded.phonemes
-        # Lists, since a chunk asks for a few: between two runs of a graph arrays take ten times as long.
-        self._bounds_s: list[float] = (bounds / sample_rate).tolist()
+        self._bounds_s = [bound / sample_rate for bound in (*bounds, end)]
         # A last phoneme of no length begins where the sentence ends, and no chunk holds that sample.
-        self._begins: list[int] = np.minimum(bounds[:-1], bounds[-1] - 1).tolist()
+        self._begins = [min(bound, end - 1) for bound in bounds]
 
     def spans(self, start_sample: int, stop_sample: int) -> tuple[PhonemeSpan, ...]:
         """Return the phonemes that begin in the samples [start_sample, stop_sample) of the utterance.

@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 
-from balacoon_tk._finite import all_finite
+from balacoon_tk._checks import all_finite
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.calibration import Calibration, CalibrationKey
 from balacoon_tk.cost_model import CostCurve, CostModel, PushCosts

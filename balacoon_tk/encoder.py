@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from balacoon_tk._finite import all_finite
+from balacoon_tk._checks import all_finite, sum_within
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.contract import ENCODER_INPUTS, ENCODER_OUTPUTS, check_tensors
 from balacoon_tk.errors import ModelError, ParameterError
@@ -77,6 +77,8 @@ class Encoder:
         self.has_speakers = "speaker_id" in inputs
         self.has_speaker_embedding = "speaker_embedding" in outputs
         self.has_log_scales = "log_scales" in outputs
+        self._has_noise = "duration_noise" in inputs
+        self._output_names = [name for name in ENCODER_OUTPUTS if name in outputs]
 
     def encode(
         self,
@@ -120,19 +122,17 @@ class Encoder:
             "phoneme_ids": phoneme_ids[None],
             "length_scale": np.array([length_scale], np.float32),
         }
-        if "duration_noise" in self._session.inputs:
+        if self._has_noise:
             noise = frame_noise(0, n_phonemes, n_channels=_DURATION_NOISE_CHANNELS, seed=seed, stream=stream)
-            feeds["duration_noise"] = np.ascontiguousarray(noise.T[None] * np.float32(noise_w))
+            feeds["duration_noise"] = np.multiply(noise.T, np.float32(noise_w), order="C")[None]
         if speaker_id is not None:
             feeds["speaker_id"] = np.array([speaker_id], np.int64)
-        outputs = self._session.run(
-            feeds, [name for name in ENCODER_OUTPUTS if name in self._session.outputs]
-        )
+        outputs = self._session.run(feeds, self._output_names)
         log_scales = outputs.get("log_scales")
         encoding = Encoding(
-            encodings=np.ascontiguousarray(outputs["encodings"][0]),
-            durations=np.ascontiguousarray(outputs["durations"][0]),
-            log_scales=None if log_scales is None else np.ascontiguousarray(log_scales[0]),
+            encodings=outputs["encodings"][0],
+            durations=outputs["durations"][0],
+            log_scales=None if log_scales is None else log_scales[0],
             speaker_embedding=outputs.get("speaker_embedding"),
         )
         _check_encoding(encoding, n_phonemes)
@@ -143,9 +143,8 @@ class Encoder:
             raise ParameterError(
                 f"phoneme_ids of shape {phoneme_ids.shape}, {phoneme_ids.dtype} must be 1-D int64, not empty"
             )
-        outside = (phoneme_ids < 0) | (phoneme_ids >= self._n_symbols)
-        if outside.any():
-            position = int(outside.argmax())
+        if sum_within(np.ascontiguousarray(phoneme_ids), self._n_symbols - 1) < 0:
+            position = int(((phoneme_ids < 0) | (phoneme_ids >= self._n_symbols)).argmax())
             raise ParameterError(
                 f"phoneme_ids[{position}]={phoneme_ids[position]} must be in [0, {self._n_symbols})"
             )
@@ -158,12 +157,12 @@ def _check_encoding(encoding: Encoding, n_phonemes: int) -> None:
     durations, encodings, log_scales = encoding.durations, encoding.encodings, encoding.log_scales
     if durations.shape != (n_phonemes,):
         raise ModelError(f"durations of shape {durations.shape} must be ({n_phonemes},): one per phoneme")
-    wrong = (durations < 0) | (durations > MAX_PHONEME_FRAMES)
-    if wrong.any():
-        position = int(wrong.argmax())
+    n_frames = sum_within(durations, MAX_PHONEME_FRAMES)
+    if n_frames < 0:
+        position = int(((durations < 0) | (durations > MAX_PHONEME_FRAMES)).argmax())
         raise ModelError(f"durations[{position}]={durations[position]} must be in [0, {MAX_PHONEME_FRAMES}]")
-    if encoding.n_frames > MAX_FRAMES:
-        raise ModelError(f"sum(durations)={encoding.n_frames} must be <= {MAX_FRAMES}")
+    if n_frames > MAX_FRAMES:
+        raise ModelError(f"sum(durations)={n_frames} must be <= {MAX_FRAMES}")
     for name, array in (("encodings", encodings), ("log_scales", log_scales)):
         if array is None:
             continue

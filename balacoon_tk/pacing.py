@@ -18,6 +18,10 @@ _FIRST_CHUNKS = (4, 8)  # frames, between which most texts begin; each takes mil
 _MAX_EDGE_CASES = 256  # lengths of sentences of which a machine too slow for any length remembers its chunks
 
 
+_Spoken = tuple[int, tuple[int, ...], float | None]
+"""Frames of a sentence, its chunks, and what was buffered before it; None in the first one."""
+
+
 class Plan:
     """What a calibration says of one strategy; shared by all streams.
 
@@ -96,7 +100,7 @@ class Pacer:
         self._fixed = chunk_frames
         self._plan = plan
         self._begins = True
-        self._buffer_s: float | None = None
+        self._before: _Spoken | None = None
 
     def chunk_frames(self, sentence: PreparedSentence) -> Sequence[int]:
         """Return the chunks of the next sentence."""
@@ -107,11 +111,13 @@ class Pacer:
             first, *later = DEFAULT_CHUNK_FRAMES
             return (max(first, sentence.lead_frames), *later) if begins else DEFAULT_CHUNK_FRAMES
         plan = self._plan
-        if self._buffer_s is None:
-            chunks = plan.begin(n_frames, sentence.lead_frames)
+        if self._before is None:
+            buffer_s, chunks = None, plan.begin(n_frames, sentence.lead_frames)
         else:
-            n_ids = len(sentence.encoded.phoneme_ids)
-            self._buffer_s -= plan.pace.safety_factor * plan.costs.prepare_s(n_ids)
-            chunks = plan.go_on(n_frames, self._buffer_s)
-        self._buffer_s = plan.pace.play(n_frames, chunks, buffer_s=self._buffer_s).buffer_s
+            # What the one before has left is worked out only now: the first sound doesn't wait for it.
+            n_before, chunks_before, buffer_before_s = self._before
+            buffer_s = plan.pace.play(n_before, chunks_before, buffer_s=buffer_before_s).buffer_s
+            buffer_s -= plan.pace.safety_factor * plan.costs.prepare_s(len(sentence.encoded.phoneme_ids))
+            chunks = plan.go_on(n_frames, buffer_s)
+        self._before = n_frames, chunks, buffer_s
         return chunks

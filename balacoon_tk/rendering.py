@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from balacoon_tk._finite import all_finite
+from balacoon_tk._checks import all_finite
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.chunking import push_schedule
 from balacoon_tk.decoder import Decoder, DecoderGraph, Strategy, open_decoder

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -57,6 +57,9 @@ class SerializableModel(Protocol):
 
 Tensor: TypeAlias = "OrtValue"
 """A tensor that ONNX Runtime holds."""
+
+_Place: TypeAlias = "tuple[AnyArray, OrtValue]"  # the same memory
+_MAX_PLACES = 6  # shapes of one input or output that a binding keeps: first pushes differ by a few frames
 
 GraphSource = str | os.PathLike[str] | bytes | SerializableModel
 
@@ -191,7 +194,8 @@ class Binding:
         self._specs = session.outputs
         self._session = session._session
         self._io = self._session.io_binding()
-        self._places: dict[str, AnyArray] = {}
+        self._places: dict[str, dict[tuple[int, ...], _Place]] = {}
+        self._bound: dict[str, tuple[int, ...]] = {}
         try:
             for name, tensor in inputs.items():
                 self._io.bind_ortvalue_input(name, tensor)
@@ -210,22 +214,37 @@ class Binding:
         ModelError
             If something doesn't fit, or the run fails.
         """
-        places = self._places
+        outputs: dict[str, AnyArray] = {}
         try:
             for name, array in feeds.items():
-                if name not in places or places[name].shape != array.shape:
-                    places[name] = np.empty_like(array)
-                    self._io.bind_cpu_input(name, places[name])
-                places[name][...] = array
+                self._place(name, array.shape, array.dtype, self._io.bind_ortvalue_input)[...] = array
             for name, shape in shapes.items():
-                if name not in places or places[name].shape != shape:
-                    places[name] = np.empty(shape, self._specs[name].dtype)
-                    address, _ = places[name].__array_interface__["data"]
-                    self._io.bind_output(name, "cpu", 0, places[name].dtype.type, shape, address)
+                dtype = self._specs[name].dtype
+                outputs[name] = self._place(name, shape, dtype, self._io.bind_ortvalue_output)
             self._session.run_with_iobinding(self._io)
         except Exception as error:
             raise ModelError(f"{self._label}: the run failed: {error}") from error
-        return {name: places[name].copy() for name in shapes}
+        return {name: array.copy() for name, array in outputs.items()}
+
+    def _place(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[np.generic],
+        bind: Callable[[str, Tensor], None],
+    ) -> AnyArray:
+        """Return an array of this shape that is bound to an input or output; it may be interrupted anywhere."""
+        places = self._places.setdefault(name, {})
+        if self._bound.get(name) != shape:
+            if shape not in places:
+                array = np.empty(shape, dtype)
+                places[shape] = array, to_tensor(array)
+            self._bound.pop(name, None)
+            bind(name, places[shape][1])
+            self._bound[name] = shape
+            if len(places) > _MAX_PLACES:
+                del places[next(iter(places))]
+        return places[shape][0]
 
 
 def runtime_version() -> str:

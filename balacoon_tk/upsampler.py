@@ -18,7 +18,7 @@ from bisect import bisect_left
 import numpy as np
 
 from balacoon_tk import _upsampler
-from balacoon_tk._finite import all_finite
+from balacoon_tk._checks import all_finite, sum_within
 from balacoon_tk._typing import FloatArray, IntArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.random import check_stream
@@ -94,12 +94,11 @@ class Upsampler:
     ) -> None:
         self._encodings = _checked_matrix("encodings", encodings)
         self.n_phonemes, self.n_channels = self._encodings.shape
-        self.phoneme_starts = _phoneme_starts(durations, n_phonemes=self.n_phonemes)
-        self.n_frames = int(self.phoneme_starts[-1])
+        self.phoneme_starts, self.n_frames = _phoneme_starts(durations, n_phonemes=self.n_phonemes)
         check_stream(seed=seed, stream=stream)
         self._seed = seed
         self._stream = stream
-        if not (noise_scale >= 0 and np.isfinite(noise_scale)):
+        if not 0 <= noise_scale < math.inf:
             raise ParameterError(f"noise_scale={noise_scale} must be finite and >= 0")
         self._scales = None if log_scales is None else self._noise_scales(log_scales, noise_scale)
         self._delta = gaussian_delta
@@ -191,22 +190,24 @@ def _check_finite(name: str, matrix: FloatArray) -> None:
         raise ParameterError(f"{name}[{row}, {column}]={matrix[row, column]} must be finite")
 
 
-def _phoneme_starts(durations: object, *, n_phonemes: int) -> IntArray:
+def _phoneme_starts(durations: object, *, n_phonemes: int) -> tuple[IntArray, int]:
+    """Return where the frames of each phoneme begin, and how many there are in all."""
     if not isinstance(durations, np.ndarray) or durations.dtype.kind not in "iu":
         raise ParameterError(f"durations: {_kind(durations)} must be an integer array")
     if durations.shape != (n_phonemes,):
         raise ParameterError(f"durations.shape={durations.shape} must be (n_phonemes,)=({n_phonemes},)")
-    # Each is checked before they are summed: what is left can't overflow the sum.
-    for bad, rule in ((durations < 0, ">= 0"), (durations > MAX_FRAMES, f"<= MAX_FRAMES={MAX_FRAMES}")):
-        if bad.any():
-            i = int(bad.argmax())
-            raise ParameterError(f"durations[{i}]={durations[i]} must be {rule}")
-    starts = np.zeros(n_phonemes + 1, np.int64)
-    np.cumsum(durations.astype(np.int64), out=starts[1:])
-    if starts[-1] > MAX_FRAMES:
-        raise ParameterError(f"sum(durations)={starts[-1]} must be <= MAX_FRAMES={MAX_FRAMES}")
+    numbers = durations.astype(np.int64, order="C", copy=False)  # what doesn't fit becomes negative
+    n_frames = sum_within(numbers, MAX_FRAMES)
+    if n_frames < 0:
+        wrong = (durations < 0) | (durations > MAX_FRAMES)
+        i = int(wrong.argmax())
+        raise ParameterError(f"durations[{i}]={durations[i]} must be in [0, MAX_FRAMES={MAX_FRAMES}]")
+    if n_frames > MAX_FRAMES:
+        raise ParameterError(f"sum(durations)={n_frames} must be <= MAX_FRAMES={MAX_FRAMES}")
+    starts = np.empty(n_phonemes + 1, np.int64)
+    _upsampler.add_up(numbers, starts)
     starts.flags.writeable = False
-    return starts
+    return starts, n_frames
 
 
 def _check_out(out: object, shape: tuple[int, int]) -> None:

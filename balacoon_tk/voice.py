@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from balacoon_tk._background import Background
@@ -34,11 +34,13 @@ class Voice:
     decoder: DecoderGraph
     n_threads: int | None = None
     """Threads that one run of a graph may use; None is ONNX Runtime's own choice."""
+    renderer: Renderer = field(init=False, repr=False)
+    """Its decoder, and the ways in which it can be run."""
 
-    @property
-    def renderer(self) -> Renderer:
-        """Its decoder, and the ways in which it can be run."""
-        return Renderer(self.manifest.name, self.manifest.decoder, self.decoder, self.manifest.hop_length)
+    def __post_init__(self) -> None:
+        """Put what every stream needs together once."""
+        info, hop_length = self.manifest.decoder, self.manifest.hop_length
+        object.__setattr__(self, "renderer", Renderer(self.manifest.name, info, self.decoder, hop_length))
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:

@@ -74,7 +74,7 @@ def differing(frontend: GruutFrontend, texts: list[str], monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(frontend._processor, "_plain", None)
         patch.setattr(english_text, "_PLAIN", re.compile("(?!)"))
-        patch.setattr(punctuation, "_IS_PLAIN", lambda sentence: None)
+        patch.setattr(punctuation, "is_plain", lambda sentence: False)
         expected = [spoken(frontend, text) for text in texts]
     return [text for text, a, b in zip(texts, found, expected, strict=True) if a != b]
 

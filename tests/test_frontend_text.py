@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend.cleaning import clean_text, has_speech
+from balacoon_tk.frontend import cleaning
+from balacoon_tk.frontend.cleaning import clean_text, has_speech, is_plain
 from balacoon_tk.frontend.punctuation import plain_punctuation
 from balacoon_tk.frontend.raw_phonemes import RAW_MARK, mark_raw_phonemes, restore_raw_phonemes
 
@@ -58,6 +59,20 @@ def test_cleaned_text_has_no_control_characters_and_is_composed(text: str) -> No
 @given(st.text(st.characters(categories=["L", "N", "P", "Zs"])))
 def test_cleaning_twice_is_cleaning_once(text: str) -> None:
     assert clean_text(clean_text(text)) == clean_text(text)
+
+
+@pytest.mark.parametrize("text", [" a", "a ", "a  b", "a\n", "a\nb", "a .", "a . b", "a ,b", "a\tb"])
+def test_a_text_that_cleaning_may_change_is_not_plain(text: str) -> None:
+    assert not is_plain(text)
+
+
+@given(st.text(st.sampled_from("aB0 .,!?;:\"'()-\n"), max_size=30))
+def test_a_plain_text_is_what_the_rules_would_leave(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleaning, "is_plain", lambda text: False)
+        cleaned = cleaning.clean_text(text)
+    assert clean_text(text) == cleaned
+    assert is_plain(text) <= (cleaned == text)
 
 
 @pytest.mark.parametrize("text", ["", " \n", "...", "?! —", "()", "_", "$ %"])

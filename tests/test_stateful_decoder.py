@@ -519,9 +519,10 @@ def test_a_run_that_fails_in_its_place_is_done_again_elsewhere(
     assert n_runs == max(2, n_before + 1)  # a first push that fails says nothing of later ones
 
 
+@pytest.mark.parametrize("name", ["bind_ortvalue_input", "bind_ortvalue_output"])
 @pytest.mark.parametrize("interrupted", [0, 1, 2])
 def test_a_push_that_is_interrupted_while_it_binds_may_be_made_again(
-    interrupted: int, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    interrupted: int, name: str, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
     wanted = push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
@@ -535,11 +536,21 @@ def test_a_push_that_is_interrupted_while_it_binds_may_be_made_again(
                 raise KeyboardInterrupt
 
             with monkeypatch.context() as patch:
-                patch.setattr(onnxruntime.IOBinding, "bind_cpu_input", interrupt)
+                patch.setattr(onnxruntime.IOBinding, name, interrupt)
                 with pytest.raises(KeyboardInterrupt):
                     decoder.push(frames[..., start:stop])
         parts.append(decoder.push(frames[..., start:stop], last=stop == N_FRAMES))
     assert close(np.concatenate(parts, axis=-1), wanted)
+    assert graph.begins_in_ring
+    assert graph.borrow_ring() is not None
+
+
+def test_first_pushes_of_many_lengths_are_bound_again_and_again(frames: np.ndarray) -> None:
+    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
+    wanted = push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
+    assert graph.borrow_ring() is not None
+    for first in [*range(13, 22), *range(21, 12, -1)] * 2:  # more lengths than are kept
+        assert close(push_all(StatefulDecoder(graph), frames, [first, 1, N_FRAMES - first - 1]), wanted)
     assert graph.begins_in_ring
     assert graph.borrow_ring() is not None
 

@@ -84,10 +84,6 @@ class StateRing:
             written = {self._outputs[name]: tensor for name, tensor in self._sets[following].items()}
             binding = Binding(self._session, {**self._sets[self._at], **self._constant}, written)
             self._bindings[self._at] = binding
-        try:
-            outputs = binding.run(feeds, shapes)
-        except BaseException:  # it may have been interrupted between making room for an array and binding it
-            self._bindings[self._at] = None
-            raise
+        outputs = binding.run(feeds, shapes)
         self._at = following
         return outputs

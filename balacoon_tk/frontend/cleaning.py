@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["clean_text", "has_speech"]
+__all__ = ["clean_text", "has_speech", "is_plain"]
 
 _LINE_BREAKS = dict.fromkeys("\n\r\v\x85\u2028", "\n") | dict.fromkeys("\f\u2029", "\n\n")
 _JOINERS = "\u200c\u200d"
@@ -59,13 +59,22 @@ class _Replacements(dict[int, str]):
 
 
 _REPLACEMENTS = _Replacements()
-_NOT_PLAIN = re.compile(r"[^\n -~]")
+_NOT_ASCII = re.compile(r"[^\n -~]")
 # Joiners shape words of the scripts from Hebrew to Mongolian; anywhere else they are debris.
 _STRAY_JOINER = re.compile(rf"(?<![\u0590-\u1aff])[{_JOINERS}]+|[{_JOINERS}]+(?![\u0590-\u1aff])")
 _SPACES = re.compile(r" {2,}")
 _LINE_ENDS = re.compile(r" *\n *")
 _SPACE_BEFORE_MARK = re.compile(r"(?<=[^\s.,!?;:…]) +(?=[.,!?;:…]+(?:\s|$))")
 _SPEECH = re.compile(r"[^\W_]")
+
+# What no rule changes, neither here nor of punctuation, and looking at it once is faster than looking for
+# each rule's work: words of ASCII with single spaces between, each with one mark at most.
+_PLAIN_WORDS = re.compile(
+    r"""
+    (?: ["'(]*+ [A-Za-z0-9]++ (?:['-][A-Za-z0-9]++)*+ ["')]*+ (?: [.,!?;:] ["')]*+ )?+ (?:[ ](?!$)|$) )*+
+    """,
+    re.VERBOSE,
+)
 
 
 def clean_text(text: str) -> str:
@@ -81,11 +90,18 @@ def clean_text(text: str) -> str:
     >>> clean_text("Hi\u00a0there \U0001f600 !\x07")
     'Hi there!'
     """
-    if _NOT_PLAIN.search(text):
+    if is_plain(text):
+        return text
+    if _NOT_ASCII.search(text):
         text = text.replace("\r\n", "\n").translate(_REPLACEMENTS)
         text = _STRAY_JOINER.sub("", unicodedata.normalize("NFC", text))
     text = _LINE_ENDS.sub("\n", _SPACES.sub(" ", text))
     return _SPACE_BEFORE_MARK.sub("", text)
+
+
+def is_plain(text: str) -> bool:
+    """Say whether a text is known to need no cleaning, nor its punctuation to be made plain."""
+    return _PLAIN_WORDS.fullmatch(text) is not None
 
 
 def has_speech(text: str) -> bool:

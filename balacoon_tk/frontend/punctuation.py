@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 
+from balacoon_tk.frontend.cleaning import is_plain
+
 __all__ = ["CLAUSE_MARKS", "WIDE_FINAL_MARKS", "plain_punctuation"]
 
 CLAUSE_MARKS = ".,!?;:"
@@ -35,16 +37,6 @@ _RULES = [
     (re.compile(r"\s+"), " "),
 ]
 
-# What no rule changes, and looking at it once is faster than looking for each rule's work: words of ASCII
-# with single spaces between, each with one mark at most.
-_IS_PLAIN = re.compile(
-    r"""
-    (?: ["'(]*+ [A-Za-z0-9]++ (?:['-][A-Za-z0-9]++)*+ ["')]*+ (?: [.,!?;:] ["')]*+ )?+ (?:[ ](?!$)|$) )*+
-    """,
-    re.VERBOSE,
-).fullmatch
-
-
 def plain_punctuation(sentence: str) -> str:
     """Write the punctuation of a sentence in ASCII: wide marks, quotes, dashes and ellipses.
 
@@ -53,7 +45,7 @@ def plain_punctuation(sentence: str) -> str:
     >>> plain_punctuation("“Well… I — that is, we — said：no！？”")
     '"Well, I; that is, we; said: no?"'
     """
-    return sentence if _IS_PLAIN(sentence) else _apply_rules(sentence)
+    return sentence if is_plain(sentence) else _apply_rules(sentence)
 
 
 def _apply_rules(sentence: str) -> str:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balacoon_tk._finite import all_finite
+from balacoon_tk._checks import all_finite, sum_within
 
 ODD = (np.nan, np.inf, -np.inf)
 
@@ -39,3 +39,18 @@ def test_every_sign_and_payload_of_nan_counts():
 def test_an_array_with_gaps_is_refused():
     with pytest.raises((BufferError, ValueError), match="contiguous"):
         all_finite(np.zeros((4, 4), np.float32)[:, :2])
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=70), st.data())
+def test_one_integer_outside_is_found_wherever_it_stands(numbers, data):
+    values = np.array(numbers, np.int64)
+    assert sum_within(values, 9) == sum(numbers)
+    if numbers:
+        place = data.draw(st.integers(0, len(numbers) - 1))
+        values[place] = data.draw(st.sampled_from([-1, 10, -(2**63), 2**63 - 1]))
+        assert sum_within(values, 9) == -1
+
+
+def test_sums_beyond_32_bits_are_right():
+    assert sum_within(np.full(2**12, 2**40, np.int64), 2**40) == 2**52
