@@ -233,7 +233,7 @@ class Binding:
         dtype: np.dtype[np.generic],
         bind: Callable[[str, Tensor], None],
     ) -> AnyArray:
-        """Return an array of this shape that is bound to an input or output; it may be interrupted anywhere."""
+        """Return an array of this shape, bound to an input or output; it may be interrupted anywhere."""
         places = self._places.setdefault(name, {})
         if self._bound.get(name) != shape:
             if shape not in places:

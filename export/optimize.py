@@ -25,6 +25,7 @@ from balacoon_tk.export.passes.dense_spline import DenseSplinePass
 from balacoon_tk.export.passes.drop_flips import DropFlipsPass
 from balacoon_tk.export.passes.fix_shapes import FixShapesPass
 from balacoon_tk.export.passes.fold_flips import FoldFlipsPass
+from balacoon_tk.export.passes.fold_lookups import FoldLookupsPass
 from balacoon_tk.export.passes.fold_pads import FoldPadsPass
 from balacoon_tk.export.passes.fold_products import FoldProductsPass
 from balacoon_tk.export.passes.fold_projections import FoldProjectionsPass
@@ -64,6 +65,7 @@ _ENCODER_PASSES: Mapping[str, Callable[[Probe], InPlacePass]] = {
     "drop_flips": lambda seen: DropFlipsPass(seen.shapes),
     "channels_last": lambda seen: ChannelsLastPass(seen.shapes),
     "rows_attention": lambda seen: RowsAttentionPass(),
+    "fold_lookups": lambda seen: FoldLookupsPass(),
     "split_sums": lambda seen: SplitSumsPass(),
 }
 """As for the decoder. Those behind `band_attention` need nothing new of the probe until `fix_shapes`."""

@@ -16,6 +16,7 @@ from onnx_ir.passes import InPlacePass
 from balacoon_tk.export import optimize
 from balacoon_tk.export.optimize import optimize_encoder
 from balacoon_tk.export.passes.channels_last import ChannelsLastPass
+from balacoon_tk.export.passes.fold_lookups import FoldLookupsPass
 from balacoon_tk.export.passes.fold_pads import FoldPadsPass
 from balacoon_tk.export.passes.fuse_layer_norm import FuseLayerNormPass
 from balacoon_tk.export.passes.rows_attention import RowsAttentionPass
@@ -77,7 +78,13 @@ def test_an_optimized_encoder_says_the_same_at_every_length(variant: TinyVits, f
     made = optimized_of(variant, folder)
     assert model.SerializeToString() == before
     onnx.checker.check_model(made.model)
-    assert {"fuse_layer_norm", "fold_pads", "channels_last", "rows_attention"} <= set(made.passes)
+    assert {
+        "fuse_layer_norm",
+        "fold_pads",
+        "channels_last",
+        "rows_attention",
+        "fold_lookups",
+    } <= set(made.passes)
     assert ("band_attention" in made.passes) == variant.relative
     assert ("dense_spline" in made.passes) == (variant.splines and variant.stochastic)
     theirs, ours = Session(model), Session(made.model)
@@ -325,6 +332,49 @@ def test_another_attention_stays_as_it_is(options: dict) -> None:
     _, modified, difference = rewritten(model, lambda shapes: RowsAttentionPass())
     assert not modified
     assert difference == 0.0
+
+
+N_SYMBOLS, N_CHANNELS = 16, 8
+
+
+def products_of_embeddings(
+    *,
+    n_symbols: int = N_SYMBOLS,
+    scale: str = "Mul",
+    bias: bool = True,
+    alpha: float = 1.0,
+    axis: int = 0,
+    is_output: bool = False,
+) -> onnx.ModelProto:
+    """Two products of looked up rows, which something else reads as well."""
+    g = TinyGraph(opset=17)
+    ids = g.op("Cast", g.op("Abs", g.squeeze(g.frames(1), 1)), to=onnx.TensorProto.INT64)
+    x = g.op("Gather", g.weight(n_symbols, N_CHANNELS, scale=1.0), ids, axis=0)
+    x = g.squeeze(g.op(scale, x, g.number(2.5)), axis)
+    biases = [g.weight(5)] if bias else []
+    products = [g.op("Gemm", x, g.weight(N_CHANNELS, 5), *biases, alpha=alpha) for _ in range(2)]
+    return g.model(*products, x if is_output else g.op("Tanh", x))
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": "Div"}, {"bias": False}, {"is_output": True}], ids=str)
+def test_products_of_embeddings_are_looked_up(options: dict) -> None:
+    model = products_of_embeddings(**options)
+    made, modified, difference = rewritten(model, lambda shapes: FoldLookupsPass())
+    assert modified
+    assert difference <= 1e-6
+    assert [value.name for value in made.graph.output] == [value.name for value in model.graph.output]
+    kinds = count(made)
+    assert (kinds["Gather"], kinds["Gemm"], kinds["Mul"], kinds["Div"]) == (3, 0, 0, 0)
+
+
+@pytest.mark.parametrize("options", [{"n_symbols": 17}, {"alpha": 2.0}, {"scale": "Add"}], ids=str)
+def test_products_that_a_table_would_not_give_or_is_too_large_for_stay(options: dict) -> None:
+    made, modified, difference = rewritten(
+        products_of_embeddings(**options), lambda shapes: FoldLookupsPass()
+    )
+    assert not modified
+    assert difference == 0.0
+    assert count(made)["Gemm"] == 2
 
 
 @pytest.mark.parametrize(("shape", "stays"), [([-1, 6], False), ([-1, 3], True), ([2, -1], True)])

@@ -37,6 +37,7 @@ _RULES = [
     (re.compile(r"\s+"), " "),
 ]
 
+
 def plain_punctuation(sentence: str) -> str:
     """Write the punctuation of a sentence in ASCII: wide marks, quotes, dashes and ellipses.
 

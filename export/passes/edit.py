@@ -17,6 +17,7 @@ __all__ = [
     "add_constant",
     "bypass",
     "constant_of",
+    "is_plain_gemm",
     "only_user",
     "remove_unused",
     "scalar_of",
@@ -126,6 +127,14 @@ def scalar_of(node: ir.Node, index: int) -> float | None:
     """Return the number that a node reads there, if it is a constant of one element."""
     array = constant_of(node, index)
     return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
+
+
+def is_plain_gemm(node: ir.Node) -> bool:
+    """Whether a node multiplies two matrices as they are, without factors, and may add something."""
+    usual = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+    return node.op_type == "Gemm" and all(
+        attribute.value == usual.get(name) for name, attribute in node.attributes.items()
+    )
 
 
 def only_user(value: ir.Value) -> ir.Node | None:

@@ -32,6 +32,7 @@ from balacoon_tk.export.passes.edit import (
     Writer,
     bypass,
     constant_of,
+    is_plain_gemm,
     only_user,
     remove_unused,
     scalar_of,
@@ -126,7 +127,7 @@ def _match(node: ir.Node) -> _Attention | None:
     shape, weight = constant_of(join, 1), constant_of(output, 1)
     if len(shapes) != 1 or shape is None or shape.tolist() != [-1, n_channels] or weight is None:
         return None
-    if not _is_plain_gemm(output) or output.inputs[0] is not join.outputs[0]:
+    if not _is_affine(output) or output.inputs[0] is not join.outputs[0]:
         return None
     return _Attention(scores, queries, keys, values, scale, band, output)
 
@@ -168,7 +169,7 @@ def _heads(value: ir.Value | None) -> _Projection | None:
         return None
     rows, weight, bias = product.inputs[0], constant_of(product, 1), constant_of(product, 2)
     n_heads, n_channels = (int(size) for size in shape[2:])
-    if rows is None or weight is None or bias is None or not _is_plain_gemm(product):
+    if rows is None or weight is None or bias is None or not _is_affine(product):
         return None
     if weight.shape[1] != n_heads * n_channels:
         return None
@@ -189,13 +190,10 @@ def _scaled(value: ir.Value | None) -> tuple[ir.Value | None, float]:
     return value, 1.0
 
 
-def _is_plain_gemm(node: ir.Node) -> bool:
+def _is_affine(node: ir.Node) -> bool:
     """Whether a node multiplies by a matrix and adds a vector, both constant."""
     weight, bias = constant_of(node, 1), constant_of(node, 2)
-    if node.op_type != "Gemm" or weight is None or bias is None or bias.shape != weight.shape[1:]:
-        return False
-    usual = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-    return all(attribute.value == usual.get(name) for name, attribute in node.attributes.items())
+    return is_plain_gemm(node) and weight is not None and bias is not None and bias.shape == weight.shape[1:]
 
 
 def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:

@@ -25,7 +25,15 @@ import onnx_ir as ir
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.graph.rules import ELEMENTWISE
-from balacoon_tk.export.passes.edit import Names, Writer, bypass, constant_of, only_user, remove_unused
+from balacoon_tk.export.passes.edit import (
+    Names,
+    Writer,
+    bypass,
+    constant_of,
+    is_plain_gemm,
+    only_user,
+    remove_unused,
+)
 from balacoon_tk.export.quantize.scheme import quantize_kernel
 
 __all__ = ["find_products", "quantize_products"]
@@ -120,8 +128,7 @@ def _matrix(node: ir.Node) -> _Product | None:
     if len(weight) < _FEWEST_INPUTS:
         return None
     if node.op_type == "Gemm":
-        usual = (("alpha", 1.0), ("beta", 1.0), ("transA", 0), ("transB", 0))
-        if any(name in node.attributes and node.attributes[name].value != value for name, value in usual):
+        if not is_plain_gemm(node):
             return None
         bias = constant_of(node, 2)
         if bias is not None and bias.shape == weight.shape[1:]:
