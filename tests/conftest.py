@@ -1,13 +1,17 @@
-"""What every test may use: a tiny voice of each kind, and the default voice, each loaded once."""
+"""What every test may use: a tiny voice of each kind and the default voice, each loaded once; commands."""
 
 import hashlib
 import importlib.util
+import io
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from balacoon_tk import TTS
+from balacoon_tk.cli import main
 from balacoon_tk.default_voice import CACHE_VARIABLE
 from balacoon_tk.voice import load_voice
 from tiny_voice import SPEAKERS, build_tiny_voice
@@ -68,3 +72,20 @@ def exported_vits_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     variant = TinyVits(upsample_rates=(4, 4), n_channels=16, relative=True, splines=True)
     return export_voice(write_tiny_vits(folder, variant), folder / "voice")
+
+
+@pytest.fixture
+def cli(capfdbinary, monkeypatch):
+    """Run a command; return its status, what it wrote to stdout (bytes) and to stderr (text)."""
+
+    def run(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = stop.code
+        sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        return SimpleNamespace(status=status, out=out, err=err.decode())
+
+    return run

@@ -12,67 +12,43 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from balacoon_tk.decoder import (
-    Decoder,
     DecoderGraph,
-    FullDecoder,
-    OverlapDecoder,
     StatefulDecoder,
     StreamState,
     open_decoder,
 )
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
-from balacoon_tk.session import Binding
+from decoder_streams import (
+    N_CHANNELS,
+    close,
+    down_and_up,
+    push_all,
+    two_rate_feeds,
+    two_rates,
+    vocoder,
+)
 from streaming_laws import make_streaming
 from tiny_graphs import TinyGraph
 
-N = 4
-"""Channels."""
 N_FRAMES = 23
 rng = np.random.default_rng(7)
-
-
-def vocoder(seed: int = 0) -> onnx.ModelProto:
-    """Hop 6, lag 37 samples: 6.2 frames."""
-    g = TinyGraph(seed=seed)
-    x = g.conv(g.frames(), N, N, 5, pads=[2, 2])
-    x = g.up(g.op("LeakyRelu", x), N, N, 4, 2, pads=[1, 1])
-    x = g.conv(x, N, N, 7, pads=[3, 3])
-    x = g.op("Add", x, g.conv(x, N, N, 5, pads=[4, 4], dilations=[2]))
-    return g.model(g.op("Tanh", g.up(x, N, 1, 6, 3, pads=[1, 2])))
-
-
-def two_rates() -> onnx.ModelProto:
-    g = TinyGraph()
-    mel, f0, speaker = g.frames(N, "mel"), g.frames(1, "f0"), g.input("speaker", [1, N, 1])
-    x = g.up(g.op("Add", g.conv(mel, N, N, 3, pads=[1, 1]), speaker), N, 1, 6, 3, pads=[1, 2])
-    return g.model(g.conv(g.op("Mul", x, f0), 1, 1, 5, pads=[2, 2]))
 
 
 def folding() -> onnx.ModelProto:
     """Takes two frames at a time; a whole utterance of an odd number can't be decoded."""
     g = TinyGraph()
-    x = g.op("Reshape", g.conv(g.frames(), N, 2, 3, pads=[1, 1]), g.const([1, 2, -1, 2]))
+    x = g.op("Reshape", g.conv(g.frames(), N_CHANNELS, 2, 3, pads=[1, 1]), g.const([1, 2, -1, 2]))
     x = g.op("Reshape", g.transpose(x, 0, 1, 3, 2), g.const([1, 4, -1]))
     return g.model(g.up(x, 4, 1, 4, 2, pads=[1, 1]))
-
-
-def down_and_up() -> onnx.ModelProto:
-    g = TinyGraph()
-    x = g.conv(g.frames(), N, N, 3, pads=[1, 1])
-    y = g.conv(x, N, N, 4, pads=[1, 1], strides=[2])
-    z = g.conv(y, N, N, 6, pads=[2, 2], strides=[2])
-    y = g.op("Add", y, g.up(z, N, N, 4, 2, pads=[1, 1]))
-    return g.model(g.op("Add", x, g.up(y, N, N, 4, 2, pads=[1, 1])))
 
 
 def recurrent() -> onnx.ModelProto:
     g = TinyGraph()
     x = g.transpose(g.op("CumSum", g.frames(), g.const(2)), 2, 0, 1)
-    weights = [g.weight(1, 9, N), g.weight(1, 9, 3), g.weight(1, 18), "", g.weight(1, 1, 3)]
+    weights = [g.weight(1, 9, N_CHANNELS), g.weight(1, 9, 3), g.weight(1, 18), "", g.weight(1, 1, 3)]
     y = g.squeeze(g.op("GRU", x, *weights, n_outputs=2, hidden_size=3)[0], 1)
     return g.model(g.conv(g.transpose(y, 1, 2, 0), 3, 1, 3, pads=[1, 1]))
 
@@ -94,19 +70,7 @@ def rates_graph() -> DecoderGraph:
 
 @pytest.fixture
 def frames() -> np.ndarray:
-    return rng.standard_normal((1, N, N_FRAMES)).astype(np.float32)
-
-
-def push_all(decoder: Decoder, frames: np.ndarray, sizes: list[int]) -> np.ndarray:
-    parts, position = [], 0
-    for k, size in enumerate(sizes):
-        parts.append(decoder.push(frames[..., position : position + size], last=k == len(sizes) - 1))
-        position += size
-    return np.concatenate(parts, axis=-1)
-
-
-def close(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=1e-6))
+    return rng.standard_normal((1, N_CHANNELS, N_FRAMES)).astype(np.float32)
 
 
 # --- what a push takes -----------------------------------------------------------------------
@@ -151,14 +115,6 @@ def test_a_wrong_push_says_so_and_leaves_the_stream_as_it_was(
     assert close(np.concatenate(parts, axis=-1), wanted)
 
 
-def two_rate_feeds(n_frames: int) -> dict[str, np.ndarray]:
-    return {
-        "mel": rng.standard_normal((1, N, n_frames)).astype(np.float32),
-        "f0": rng.standard_normal((1, 1, 3 * n_frames)).astype(np.float32),
-        "speaker": np.ones((1, N, 1), np.float32),
-    }
-
-
 def test_inputs_must_be_equally_long_in_frames(rates_graph: DecoderGraph) -> None:
     decoder = StatefulDecoder(rates_graph)
     feeds = two_rate_feeds(5)
@@ -174,7 +130,7 @@ def test_inputs_must_be_equally_long_in_frames(rates_graph: DecoderGraph) -> Non
 
 def test_a_run_that_fails_leaves_the_stream_as_it_was() -> None:
     graph = DecoderGraph(make_streaming(folding()), n_threads=1)
-    frames = rng.standard_normal((1, N, 10)).astype(np.float32)
+    frames = rng.standard_normal((1, N_CHANNELS, 10)).astype(np.float32)
     wanted = push_all(StatefulDecoder(graph), frames, [10])
     decoder = StatefulDecoder(graph)
     parts = [decoder.push(frames[..., :5])]
@@ -191,7 +147,7 @@ def test_a_run_that_fails_leaves_the_stream_as_it_was() -> None:
 def test_the_buffer_of_a_push_may_be_used_again(kind: Any, graph: DecoderGraph, frames: np.ndarray) -> None:
     decoder = open_decoder(kind, graph, left_context=7, lookahead=7, hop_length=6)
     wanted = push_all(StatefulDecoder(graph), frames, [N_FRAMES])
-    buffer = np.empty((1, N, 2), np.float32)
+    buffer = np.empty((1, N_CHANNELS, 2), np.float32)
     parts = []
     for start in range(0, N_FRAMES - 1, 2):
         buffer[...] = frames[..., start : start + 2]
@@ -317,7 +273,7 @@ def test_no_state_is_ever_longer_than_it_says(build: Callable[[], onnx.ModelProt
 @pytest.mark.parametrize("build", [vocoder, folding, recurrent])
 def test_a_stream_goes_on_from_a_snapshot_taken_anywhere(build: Callable[[], onnx.ModelProto]) -> None:
     graph = DecoderGraph(make_streaming(build()), n_threads=1)
-    frames = rng.standard_normal((1, N, 24)).astype(np.float32)
+    frames = rng.standard_normal((1, N_CHANNELS, 24)).astype(np.float32)
     sizes = [0, 1, 2, 9, 1, 0, 11, 0]
     ends = np.cumsum(sizes)
     decoder = StatefulDecoder(graph)
@@ -440,7 +396,7 @@ def test_a_damaged_state_is_refused_and_the_stream_left_as_it_was(
 
 
 def test_streams_over_one_graph_do_not_know_of_each_other(graph: DecoderGraph) -> None:
-    utterances = [rng.standard_normal((1, N, n)).astype(np.float32) for n in (1, 5, 17, 40)]
+    utterances = [rng.standard_normal((1, N_CHANNELS, n)).astype(np.float32) for n in (1, 5, 17, 40)]
     wanted = [push_all(StatefulDecoder(graph), x, [x.shape[-1]]) for x in utterances]
     decoders = [StatefulDecoder(graph) for _ in utterances]
     parts: list[list[np.ndarray]] = [[] for _ in utterances]
@@ -454,112 +410,12 @@ def test_streams_over_one_graph_do_not_know_of_each_other(graph: DecoderGraph) -
 
 def test_streams_may_run_in_threads(graph: DecoderGraph) -> None:
     def one(seed: int) -> bool:
-        x = np.random.default_rng(seed).standard_normal((1, N, 60)).astype(np.float32)
+        x = np.random.default_rng(seed).standard_normal((1, N_CHANNELS, 60)).astype(np.float32)
         sizes = [3, 0, 7] * 6
         return close(push_all(StatefulDecoder(graph), x, sizes), push_all(StatefulDecoder(graph), x, [60]))
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(one, range(24)))
-
-
-# --- the state's place -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("sizes", "in_python"), [([20, 1, 1, 1], []), ([10, 3, 4, 1, 5], [False, False])])
-def test_a_state_that_keeps_its_shape_does_not_pass_through_python(
-    sizes: list[int], in_python: list[bool], frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)  # the state is full after 13 frames
-    wanted = push_all(StatefulDecoder(graph), frames, sizes)
-    runs: list[bool] = []
-    run = DecoderGraph.run
-    monkeypatch.setattr(DecoderGraph, "run", lambda *args, last: runs.append(last) or run(*args, last=last))
-    assert np.array_equal(push_all(StatefulDecoder(graph), frames, sizes), wanted)
-    assert runs == [*in_python, True]
-
-
-def test_a_stream_that_ends_or_begins_anew_leaves_its_place_to_the_next(frames: np.ndarray) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
-    wanted = push_all(StatefulDecoder(graph), frames, [10, 3, 5, 5])
-    ring = graph.borrow_ring()
-    assert ring is not None
-    graph.return_ring(ring)
-    for sizes in ([10, 3, 10], [20, 3], [12, 1, 2, 8]):
-        decoder = StatefulDecoder(graph)
-        assert close(push_all(decoder, frames, sizes), wanted)
-        decoder.reset()
-        decoder.push(frames)
-        decoder.reset()
-        assert close(push_all(decoder, frames, sizes), wanted)
-        assert graph.borrow_ring() is ring
-        graph.return_ring(ring)
-
-
-@pytest.mark.parametrize("n_before", [0, 1, 2])
-def test_a_run_that_fails_in_its_place_is_done_again_elsewhere(
-    n_before: int, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
-    sizes = [20, 1, 1, 1]
-    wanted = push_all(StatefulDecoder(graph), frames, sizes)
-    bound_run, n_runs = Binding.run, 0
-
-    def run(*args: Any) -> Any:
-        nonlocal n_runs
-        n_runs += 1
-        outputs = bound_run(*args)
-        if n_runs > n_before:  # it has written its state already
-            raise ModelError("out of memory")
-        return outputs
-
-    monkeypatch.setattr(Binding, "run", run)
-    assert np.array_equal(push_all(StatefulDecoder(graph), frames, sizes), wanted)
-    assert graph.borrow_ring() is None
-    assert np.array_equal(push_all(StatefulDecoder(graph), frames, sizes), wanted)
-    assert n_runs == max(2, n_before + 1)  # a first push that fails says nothing of later ones
-
-
-@pytest.mark.parametrize("name", ["bind_ortvalue_input", "bind_ortvalue_output"])
-@pytest.mark.parametrize("interrupted", [0, 1, 2])
-def test_a_push_that_is_interrupted_while_it_binds_may_be_made_again(
-    interrupted: int, name: str, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
-    wanted = push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
-    push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])  # what it has bound is of another size
-    decoder, parts, stop = StatefulDecoder(graph), [], 0
-    for k, size in enumerate([18, 2, 2, 1]):
-        start, stop = stop, stop + size
-        if k == interrupted:
-
-            def interrupt(*_: Any) -> None:
-                raise KeyboardInterrupt
-
-            with monkeypatch.context() as patch:
-                patch.setattr(onnxruntime.IOBinding, name, interrupt)
-                with pytest.raises(KeyboardInterrupt):
-                    decoder.push(frames[..., start:stop])
-        parts.append(decoder.push(frames[..., start:stop], last=stop == N_FRAMES))
-    assert close(np.concatenate(parts, axis=-1), wanted)
-    assert graph.begins_in_ring
-    assert graph.borrow_ring() is not None
-
-
-def test_first_pushes_of_many_lengths_are_bound_again_and_again(frames: np.ndarray) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
-    wanted = push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
-    assert graph.borrow_ring() is not None
-    for first in [*range(13, 22), *range(21, 12, -1)] * 2:  # more lengths than are kept
-        assert close(push_all(StatefulDecoder(graph), frames, [first, 1, N_FRAMES - first - 1]), wanted)
-    assert graph.begins_in_ring
-    assert graph.borrow_ring() is not None
-
-
-def test_a_state_that_changes_its_shape_is_streamed_as_well(frames: np.ndarray) -> None:
-    graph = DecoderGraph(make_streaming(down_and_up()), n_threads=1)
-    wanted = push_all(StatefulDecoder(graph), frames[..., :20], [20])
-    for sizes in ([16, 4], [15, 1, 4], [12, 4, 4], [14, 2, 1, 1, 2]):
-        assert close(push_all(StatefulDecoder(graph), frames, sizes), wanted)
 
 
 # --- the graph -------------------------------------------------------------------------------
@@ -588,119 +444,16 @@ def test_a_graph_without_a_dynamic_last_axis_is_refused() -> None:
         DecoderGraph(g.model(g.op("Tanh", g.input("frames", [1, 4, 9]))))
 
 
-# --- full and overlap ------------------------------------------------------------------------
-
-
-def integers(left: int, right: int, hop: int, n_out: int = 1) -> onnx.ModelProto:
-    """A decoder with just this receptive field; sums of integers, so that every tap shows, unrounded."""
-    g = TinyGraph()
-    taps = np.arange(1, 2 * (left + right + 1) + 1).reshape(1, 2, -1)
-    x = g.op("Conv", g.frames(2), g.const(taps, np.float32), pads=[left, right])
-    kernel = np.arange(1, hop * n_out + 1).reshape(1, n_out, hop)
-    return g.model(g.op("ConvTranspose", x, g.const(kernel, np.float32), strides=[hop]))
-
-
-FIELDS = [(0, 0), (3, 0), (0, 3), (2, 5), (7, 1)]
-
-
-@pytest.mark.parametrize(("left", "right"), FIELDS)
-@pytest.mark.parametrize("n_out", [1, 2])
-@pytest.mark.parametrize("stateful", [False, True])
-def test_overlap_with_the_exact_context_gives_the_whole(
-    left: int, right: int, n_out: int, stateful: bool
-) -> None:
-    model = integers(left, right, 3, n_out)
-    graph = DecoderGraph(make_streaming(model) if stateful else model, n_threads=1)
-    for n_frames in (0, 1, 2, left + right, left + right + 1, 29):
-        x = rng.integers(-4, 5, (1, 2, n_frames)).astype(np.float32)
-        whole = push_all(FullDecoder(graph, hop_length=3), x, [n_frames])
-        assert whole.shape == (1, n_out, 3 * n_frames)
-        for sizes in ([n_frames], [1] * n_frames, [n_frames, 0], [4] * (n_frames // 4) + [n_frames % 4]):
-            decoder = OverlapDecoder(graph, left_context=left, lookahead=right, hop_length=3)
-            assert np.array_equal(push_all(decoder, x, sizes or [0]), whole)
-
-
-@pytest.mark.parametrize(("left", "right"), FIELDS)
-def test_overlap_with_one_frame_less_does_not(left: int, right: int) -> None:
-    graph = DecoderGraph(integers(left, right, 3), n_threads=1)
-    x = rng.integers(1, 5, (1, 2, 29)).astype(np.float32)
-    whole = push_all(FullDecoder(graph, hop_length=3), x, [29])
-    for less_left, less_right in ((left - 1, right), (left, right - 1)):
-        if min(less_left, less_right) >= 0:
-            decoder = OverlapDecoder(graph, left_context=less_left, lookahead=less_right, hop_length=3)
-            assert not np.array_equal(push_all(decoder, x, [4] * 7 + [1]), whole)
-
-
-def test_overlap_trails_by_its_lookahead(plain: DecoderGraph) -> None:
-    decoder = OverlapDecoder(plain, left_context=6, lookahead=4, hop_length=6)
-    assert decoder.lag_samples == 24
-    n_given = 0
-    for n_frames in range(1, 20):
-        n_given += decoder.push(np.zeros((1, N, 1), np.float32)).shape[-1]
-        assert n_given == max(0, 6 * n_frames - decoder.lag_samples)
-
-
-def test_overlap_and_full_take_inputs_of_several_rates() -> None:
-    graph = DecoderGraph(two_rates(), n_threads=1)
-    feeds = two_rate_feeds(20)
-    whole = FullDecoder(graph, hop_length=3).push(feeds, last=True)
-    assert whole.shape == (1, 1, 60)
-    for decoder in (
-        FullDecoder(graph, hop_length=3),
-        OverlapDecoder(graph, left_context=3, lookahead=3, hop_length=3),
-    ):
-        parts = []
-        for start in range(0, 20, 4):
-            part = {
-                "mel": feeds["mel"][..., start : start + 4],
-                "f0": feeds["f0"][..., 3 * start : 3 * (start + 4)],
-                "speaker": feeds["speaker"],
-            }
-            parts.append(decoder.push(part, last=start == 16))
-        assert close(np.concatenate(parts, axis=-1), whole)
-
-
-def test_the_fast_input_may_come_first_in_overlap() -> None:
-    g = TinyGraph()
-    f0, mel, speaker = g.frames(1, "f0"), g.frames(N, "mel"), g.input("speaker", ["batch"], np.int64)
-    row = g.unsqueeze(g.op("Gather", g.weight(5, N), speaker, axis=0), 2)
-    x = g.up(g.op("Add", mel, row), N, 1, 3, 3)
-    graph = DecoderGraph(g.model(g.conv(g.op("Mul", x, f0), 1, 1, 5, pads=[2, 2])), n_threads=1)
-    # A batch has no name of its own here, but it is no time axis either: frames go on without it.
-    feeds = two_rate_feeds(20) | {"speaker": np.array([3])}
-    whole = FullDecoder(graph, hop_length=3).push(feeds, last=True)
-    decoder = OverlapDecoder(graph, left_context=1, lookahead=1, hop_length=3)
-    parts = []
-    for start in range(0, 20, 4):
-        part = {
-            "mel": feeds["mel"][..., start : start + 4],
-            "f0": feeds["f0"][..., 3 * start : 3 * (start + 4)],
-            "speaker": feeds["speaker"],
-        }
-        parts.append(decoder.push(part, last=start == 16))
-    assert close(np.concatenate(parts, axis=-1), whole)
-
-
-@pytest.mark.parametrize(("left", "right"), [(-1, 0), (0, -1)])
-def test_a_context_below_zero_is_an_error(left: int, right: int, plain: DecoderGraph) -> None:
-    with pytest.raises(ParameterError, match="=-1 must be >= 0"):
-        OverlapDecoder(plain, left_context=left, lookahead=right, hop_length=6)
-
-
-def test_overlap_of_several_outputs_is_refused() -> None:
-    g = TinyGraph()
-    x = g.frames()
-    graph = DecoderGraph(g.model(g.op("Tanh", x), g.op("Abs", x), names=("a", "b")), n_threads=1)
-    with pytest.raises(ParameterError, match="one output, not a, b"):
-        OverlapDecoder(graph, left_context=0, lookahead=0, hop_length=1)
-
-
 def test_several_outputs_come_by_name() -> None:
     g = TinyGraph()
     x = g.frames()
-    model = g.model(g.conv(x, N, 2, 3, pads=[1, 1]), g.up(x, N, 1, 4, 2, pads=[1, 1]), names=("slow", "fast"))
+    model = g.model(
+        g.conv(x, N_CHANNELS, 2, 3, pads=[1, 1]),
+        g.up(x, N_CHANNELS, 1, 4, 2, pads=[1, 1]),
+        names=("slow", "fast"),
+    )
     decoder = StatefulDecoder(make_streaming(model), n_threads=1)
-    empty = decoder.push(np.zeros((1, N, 0), np.float32))
+    empty = decoder.push(np.zeros((1, N_CHANNELS, 0), np.float32))
     assert {name: array.shape for name, array in empty.items()} == {"slow": (1, 2, 0), "fast": (1, 1, 0)}
-    done = decoder.push(np.zeros((1, N, 9), np.float32), last=True)
+    done = decoder.push(np.zeros((1, N_CHANNELS, 9), np.float32), last=True)
     assert {name: array.shape for name, array in done.items()} == {"slow": (1, 2, 9), "fast": (1, 1, 18)}
