@@ -5,6 +5,7 @@ def add_up(durations: NDArray[np.int64], starts: NDArray[np.int64]) -> None: ...
 def expand(
     encodings: NDArray[np.float32],
     scales: NDArray[np.float32] | None,
+    factor: float,
     seed: int,
     stream: int,
     phoneme_starts: NDArray[np.int64],

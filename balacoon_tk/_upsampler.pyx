@@ -23,11 +23,11 @@ def add_up(const int64_t[::1] durations, int64_t[::1] starts):
 
 
 cdef inline void add_noise(
-    const float* mean, const float* scale, const float* noise, float* row, Py_ssize_t n_channels
+    const float* mean, const float* scale, float factor, const float* noise, float* row, Py_ssize_t n_channels
 ) noexcept nogil:
     cdef Py_ssize_t c
     for c in range(n_channels):
-        row[c] = mean[c] + noise[c] * scale[c]
+        row[c] = mean[c] + noise[c] * (scale[c] * factor)
 
 
 cdef inline void add_weighted(
@@ -62,6 +62,7 @@ cdef inline Py_ssize_t phoneme_at(const int64_t[::1] phoneme_starts, Py_ssize_t 
 def expand(
     const float[:, ::1] encodings,
     const float[:, ::1] scales,
+    float factor,
     uint64_t seed,
     uint32_t stream,
     const int64_t[::1] phoneme_starts,
@@ -70,7 +71,8 @@ def expand(
 ):
     """Fill `out`, frames from `start` on; not empty.
 
-    To each is added noise of the seed's stream times `scales`, which may be None: the encodings are copied.
+    To each is added noise of the seed's stream times `scales` times `factor`; with None for `scales` the
+    encodings are copied.
     """
     cdef float tile[TILE_FRAMES * TILE_CHANNELS]
     cdef float noise[TILE_CHANNELS]
@@ -90,7 +92,7 @@ def expand(
                         phoneme += 1
                     if noisy:
                         draw_channels(start + f + i, c // 4, seed, stream, noise)
-                        add_noise(&encodings[phoneme, c], &scales[phoneme, c], noise,
+                        add_noise(&encodings[phoneme, c], &scales[phoneme, c], factor, noise,
                                   &tile[i * TILE_CHANNELS], n_channels)
                     else:
                         memcpy(&tile[i * TILE_CHANNELS], &encodings[phoneme, c], n_channels * sizeof(float))

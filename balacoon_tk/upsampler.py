@@ -100,7 +100,8 @@ class Upsampler:
         self._stream = stream
         if not 0 <= noise_scale < math.inf:
             raise ParameterError(f"noise_scale={noise_scale} must be finite and >= 0")
-        self._scales = None if log_scales is None else self._noise_scales(log_scales, noise_scale)
+        self._noise_scale = noise_scale
+        self._scales = None if log_scales is None else self._deviations(log_scales, noise_scale)
         self._delta = gaussian_delta
         if gaussian_delta is not None:
             if not 0 < gaussian_delta < math.inf:
@@ -153,12 +154,19 @@ class Upsampler:
             )
             return out
         _upsampler.expand(
-            self._encodings, self._scales, self._seed, self._stream, self.phoneme_starts, start, out
+            self._encodings,
+            self._scales,
+            self._noise_scale,
+            self._seed,
+            self._stream,
+            self.phoneme_starts,
+            start,
+            out,
         )
         return out
 
-    def _noise_scales(self, log_scales: FloatArray, noise_scale: float) -> FloatArray | None:
-        """Check and combine the two factors on the noise, once per phoneme; None if there is no noise."""
+    def _deviations(self, log_scales: FloatArray, noise_scale: float) -> FloatArray | None:
+        """Check the two factors on the noise, and return that of each phoneme; None if there is no noise."""
         log_scales = _checked_matrix("log_scales", log_scales)
         if log_scales.shape != self._encodings.shape:
             raise ParameterError(
@@ -166,10 +174,10 @@ class Upsampler:
             )
         if noise_scale == 0:
             return None
-        with np.errstate(over="ignore"):  # looked at in the next line, with a better message
+        with np.errstate(over="ignore"):  # looked at in the next lines, with a better message
             scales: FloatArray = np.exp(log_scales)
-            scales *= np.float32(noise_scale)
-        _check_finite("exp(log_scales) * noise_scale", scales)
+            product = scales if noise_scale <= 1 else scales * np.float32(noise_scale)
+        _check_finite("exp(log_scales) * noise_scale", product)
         return scales
 
 

@@ -33,8 +33,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 WORK = ROOT / "out" / "bench"
 THREADS = (1, 2)
 
-FULL = Rounds(n_short=9, n_long=5, n_minute=2, n_stream=1, n_process=7)
-QUICK = Rounds(n_short=5, n_long=3, n_minute=1, n_stream=1, n_process=3)
+FULL = Rounds(n_tiny=25, n_short=9, n_long=5, n_minute=2, n_stream=1, n_process=7)
+QUICK = Rounds(n_tiny=9, n_short=5, n_long=3, n_minute=1, n_stream=1, n_process=3)
 
 
 def measure(part: str, *, quick: bool) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def test_texts_are_about_as_long_as_they_should_be(tts, n_phonemes):
 
 
 def test_streams_are_measured_for_every_count(tts):
-    rounds = Rounds(n_short=1, n_long=1, n_minute=1, n_stream=1, n_process=1)
+    rounds = Rounds(n_tiny=1, n_short=1, n_long=1, n_minute=1, n_stream=1, n_process=1)
     found = streams.measure(rounds, counts=(1, 3), tts=tts, text="so it goes.", spread_s=0.1)
     for how in ("spread", "at once"):
         assert [(point["n_streams"], len(point["underrun_s"])) for point in found[how]] == [(1, 1), (3, 3)]

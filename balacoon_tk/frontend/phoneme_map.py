@@ -84,8 +84,9 @@ class PhonemeMap:
         ids: dict[str, tuple[int, ...]] = {
             symbol: _checked_ids(symbol, values) for symbol, values in phoneme_ids.items()
         }
-        self._bos, self._pad, self._eos = (ids.pop(symbol, ()) for symbol in (BOS, PAD, EOS))
+        self._bos, pad, self._eos = (ids.pop(symbol, ()) for symbol in (BOS, PAD, EOS))
         self._ids = ids
+        self._padded = {symbol: (*own, *pad) for symbol, own in (ids | {BOS: self._bos}).items()}
         self._lock = threading.Lock()
         self._named: set[str] = set()
 
@@ -101,25 +102,23 @@ class PhonemeMap:
         this map meets them. `BOS`, `PAD` and `EOS` stand for the sentence's frame alone: among the
         phonemes they are unknown.
         """
-        known = [phoneme for phoneme in phonemes if phoneme in self._ids]
-        if len(known) < len(phonemes):
+        symbols = [phoneme for phoneme in phonemes if phoneme in self._ids]
+        if len(symbols) < len(phonemes):
             self._warn(phonemes)
-        groups = [(phoneme, self._ids[phoneme]) for phoneme in known]
         if self._bos:
-            groups.insert(0, (BOS, self._bos))
-        if self._eos:
-            groups.append((EOS, self._eos))
+            symbols.insert(0, BOS)
         ids: list[int] = []
         starts = []
-        for index, (_, own) in enumerate(groups):
+        for symbol in symbols:
             starts.append(len(ids))
-            ids += own
-            # Without an EOS the last phoneme is padded as well: it is followed by the end.
-            if index < len(groups) - 1 or not self._eos:
-                ids += self._pad
+            ids += self._padded[symbol]
+        if self._eos:  # without one the last phoneme is followed by the end, and padded as well
+            symbols.append(EOS)
+            starts.append(len(ids))
+            ids += self._eos
         return EncodedSentence(
             phoneme_ids=np.array(ids, dtype=np.int64),
-            phonemes=tuple(symbol for symbol, _ in groups),
+            phonemes=tuple(symbols),
             id_starts=np.array(starts, dtype=np.int64),
             last=last,
         )

@@ -27,13 +27,19 @@ def measure(
     """
     found: dict[str, Any] = {"texts": {key: TEXTS[key] for key in texts}, "threads": {}}
     n_steps, n_done = len(threads) * len(texts), 0
+    n_rounds_of = {
+        "60": rounds.n_tiny,
+        "200": rounds.n_short,
+        "440": rounds.n_long,
+        "minute": rounds.n_minute,
+    }
     for n_threads in threads:
         with open_engines(list(names), n_threads) as engines:
             results: dict[str, Any] = {
                 name: {"settings": engine.settings, "texts": {}} for name, engine in engines.items()
             }
             for key in texts:
-                n_rounds = {"440": rounds.n_long, "minute": rounds.n_minute}.get(key, rounds.n_short)
+                n_rounds = n_rounds_of[key]
                 for name, spoken in _in_turn(engines, TEXTS[key], n_rounds=n_rounds).items():
                     results[name]["texts"][key] = summary(spoken)
                 n_done += 1

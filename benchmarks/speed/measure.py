@@ -20,6 +20,8 @@ for more work in a loop of 2**20 pauses, some 70 ms in which they take the cores
 class Rounds:
     """How often things are measured; the long ones less often, since their spread is smaller."""
 
+    n_tiny: int
+    """For what takes milliseconds: the machine's mood lasts longer than a few of them."""
     n_short: int
     """For what takes well below a second."""
     n_long: int

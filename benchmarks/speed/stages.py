@@ -98,7 +98,7 @@ def _frontends(rounds: Rounds) -> dict[str, dict[str, list[float]]]:
             f"{name} {key}": lambda frontend=frontend, text=text: next(frontend.phonemize(text))
             for key, text in TEXTS.items()
         }
-    seconds = in_turn(runs, n_rounds=rounds.n_short)
+    seconds = in_turn(runs, n_rounds=rounds.n_tiny)
     return {name: {key: seconds[f"{name} {key}"] for key in TEXTS} for name in ("espeak", "gruut")}
 
 
@@ -187,7 +187,7 @@ def _encoders(
         encode = partial(tts.voice.encoder.encode, ids, noise_w=NOISE_W)
         assert np.array_equal(encode().durations, trained.run(feeds)[durations_name].reshape(-1))
         runs = {"voice": encode, "trained": partial(trained.run, feeds)}
-        found[key] = in_turn(runs, n_rounds=rounds.n_short)
+        found[key] = in_turn(runs, n_rounds=rounds.n_tiny)
     return found
 
 
@@ -229,7 +229,7 @@ def _first_push(tts: TTS, key: str, rounds: Rounds) -> list[float]:
         decoder.reset()
         assert decoder.push(frames[np.newaxis]).size
 
-    return in_turn({"push": push}, n_rounds=rounds.n_short)["push"]
+    return in_turn({"push": push}, n_rounds=rounds.n_tiny)["push"]
 
 
 def _whole(
