@@ -32,7 +32,7 @@ def whole_by_kernel():
     scales = np.exp(LOG_SCALES)
     scales *= np.float32(NOISE_SCALE)
     out = np.empty((N_CHANNELS, N_FRAMES), np.float32)
-    _upsampler.expand(ENCODINGS, scales, 0, 0, starts, 0, out)
+    _upsampler.expand(ENCODINGS, scales, 1.0, 0, 0, starts, 0, out)
     return out
 
 
@@ -81,7 +81,7 @@ def test_expansion_of_a_window(benchmark, by):
 
     def kernel():
         out = np.empty((N_CHANNELS, stop - start), np.float32)
-        _upsampler.expand(ENCODINGS, scales, 0, 0, STARTS, start, out)
+        _upsampler.expand(ENCODINGS, scales, 1.0, 0, 0, STARTS, start, out)
         return out
 
     np.testing.assert_allclose(kernel(), oracle(), rtol=1e-5, atol=1e-6)
