@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -222,6 +224,13 @@ def test_a_record_of_a_faster_machine_is_scaled_before_it_is_compared(hooks):
     stats = record["benchmarks"][0]["stats"]
     assert (stats["median"], stats["min"], stats["rounds"]) == (6.0, 6.0, 5)
     assert stats["ops"] == pytest.approx(1 / 6)
+
+
+def test_what_times_the_kernels_still_calls_them_as_they_are():
+    files = [ROOT / "benchmarks" / f"bench_{name}.py" for name in ("checks", "overlap_trim", "upsampler")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark-disable", *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_record_says_nothing_of_who_made_it(hooks):
