@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from balacoon_tk.decoder import DecoderGraph, FullDecoder, OverlapDecoder
+from balacoon_tk.decoder import Decoder, DecoderGraph, FullDecoder, OverlapDecoder
 from balacoon_tk.errors import ParameterError
 from decoder_streams import N_CHANNELS, close, push_all, two_rate_feeds, two_rates, vocoder
 from streaming_laws import make_streaming
@@ -69,6 +69,18 @@ def test_overlap_trails_by_its_lookahead(plain: DecoderGraph) -> None:
         assert n_given == max(0, 6 * n_frames - decoder.lag_samples)
 
 
+def push_by_fours(decoder: Decoder, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    parts = []
+    for start in range(0, 20, 4):
+        part = {
+            "mel": feeds["mel"][..., start : start + 4],
+            "f0": feeds["f0"][..., 3 * start : 3 * (start + 4)],
+            "speaker": feeds["speaker"],
+        }
+        parts.append(decoder.push(part, last=start == 16))
+    return np.concatenate(parts, axis=-1)
+
+
 def test_overlap_and_full_take_inputs_of_several_rates() -> None:
     graph = DecoderGraph(two_rates(), n_threads=1)
     feeds = two_rate_feeds(20)
@@ -78,15 +90,7 @@ def test_overlap_and_full_take_inputs_of_several_rates() -> None:
         FullDecoder(graph, hop_length=3),
         OverlapDecoder(graph, left_context=3, lookahead=3, hop_length=3),
     ):
-        parts = []
-        for start in range(0, 20, 4):
-            part = {
-                "mel": feeds["mel"][..., start : start + 4],
-                "f0": feeds["f0"][..., 3 * start : 3 * (start + 4)],
-                "speaker": feeds["speaker"],
-            }
-            parts.append(decoder.push(part, last=start == 16))
-        assert close(np.concatenate(parts, axis=-1), whole)
+        assert close(push_by_fours(decoder, feeds), whole)
 
 
 def test_the_fast_input_may_come_first_in_overlap() -> None:
@@ -99,15 +103,7 @@ def test_the_fast_input_may_come_first_in_overlap() -> None:
     feeds = two_rate_feeds(20) | {"speaker": np.array([3])}
     whole = FullDecoder(graph, hop_length=3).push(feeds, last=True)
     decoder = OverlapDecoder(graph, left_context=1, lookahead=1, hop_length=3)
-    parts = []
-    for start in range(0, 20, 4):
-        part = {
-            "mel": feeds["mel"][..., start : start + 4],
-            "f0": feeds["f0"][..., 3 * start : 3 * (start + 4)],
-            "speaker": feeds["speaker"],
-        }
-        parts.append(decoder.push(part, last=start == 16))
-    assert close(np.concatenate(parts, axis=-1), whole)
+    assert close(push_by_fours(decoder, feeds), whole)
 
 
 @pytest.mark.parametrize(("left", "right"), [(-1, 0), (0, -1)])

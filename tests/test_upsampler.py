@@ -251,6 +251,10 @@ def changed(array, index, value):
             {"log_scales": changed(LOG_SCALES, (3, 0), 100)},
             r"exp\(log_scales\) \* noise_scale\[3, 0\]=inf must",
         ),
+        (
+            {"log_scales": changed(LOG_SCALES, (3, 0), 88), "noise_scale": 5.0},
+            r"exp\(log_scales\) \* noise_scale\[3, 0\]=inf must",
+        ),
         ({"noise_scale": -0.1}, "noise_scale=-0.1 must be finite and >= 0"),
         ({"noise_scale": np.nan}, "noise_scale=nan must be"),
         ({"noise_scale": np.inf, "log_scales": None}, "noise_scale=inf must be"),
