@@ -236,14 +236,14 @@ class Binding:
         """Return an array of this shape, bound to an input or output; it may be interrupted anywhere."""
         places = self._places.setdefault(name, {})
         if self._bound.get(name) != shape:
+            self._bound.pop(name, None)  # what is bound may go, and no run comes before the next is
             if shape not in places:
+                if len(places) == _MAX_PLACES:
+                    del places[next(iter(places))]
                 array = np.empty(shape, dtype)
                 places[shape] = array, to_tensor(array)
-            self._bound.pop(name, None)
             bind(name, places[shape][1])
             self._bound[name] = shape
-            if len(places) > _MAX_PLACES:
-                del places[next(iter(places))]
         return places[shape][0]
 
 

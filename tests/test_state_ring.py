@@ -112,6 +112,27 @@ def test_first_pushes_of_many_lengths_are_bound_again_and_again(frames: np.ndarr
     assert graph.borrow_ring() is not None
 
 
+def test_lengths_that_were_never_bound_do_not_push_out_one_that_is(
+    frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
+    wanted = push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
+    push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
+    decoder = StatefulDecoder(graph)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnxruntime.IOBinding, "bind_ortvalue_input", interrupt)
+        for first in range(12, 20):
+            with pytest.raises(KeyboardInterrupt):
+                decoder.push(frames[..., :first])
+            decoder.reset()
+    assert np.array_equal(push_all(decoder, frames, [20, 1, 1, 1]), wanted)
+    assert graph.begins_in_ring
+
+
 def test_a_state_that_changes_its_shape_is_streamed_as_well(frames: np.ndarray) -> None:
     graph = DecoderGraph(make_streaming(down_and_up()), n_threads=1)
     wanted = push_all(StatefulDecoder(graph), frames[..., :20], [20])
