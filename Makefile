@@ -7,8 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
 
-KERNELS := $(patsubst balacoon_tk/%.pyx,balacoon_tk.%,$(wildcard balacoon_tk/_*.pyx))
-KERNEL_TESTS := $(wildcard $(KERNELS:balacoon_tk._%=tests/test_%.py))
+KERNEL_SOURCES := $(wildcard balacoon_tk/*/_*.pyx)
+KERNELS := $(subst /,.,$(KERNEL_SOURCES:.pyx=))
+KERNEL_TESTS := $(wildcard $(patsubst _%.pyx,tests/test_%.py,$(notdir $(KERNEL_SOURCES))))
 
 # cython-lint calls pycodestyle by its name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -24,7 +25,7 @@ help: ## Say what there is to make
 setup: $(STAMP) ## Make .venv, install everything, build the kernels
 
 # Built again when a kernel or the list of dependencies changes; Python files are used where they are.
-$(STAMP): pyproject.toml setup.py $(wildcard balacoon_tk/*.pyx balacoon_tk/*.pxd)
+$(STAMP): pyproject.toml setup.py $(KERNEL_SOURCES) $(wildcard balacoon_tk/*/*.pxd)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python >= 3.11 is needed; $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=... setup")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV) (the first time takes a minute or two)"
@@ -58,10 +59,10 @@ lint: $(STAMP)
 	$(BIN)/cython-lint balacoon_tk
 	$(BIN)/codespell balacoon_tk export notebooks tests benchmarks docs Makefile setup.py *.md *.toml
 
-# mypy and stubtest see the package as it is installed, with export/ inside of it.
+# mypy and stubtest see the package as it is installed, with export/ inside of it: a folder of links.
 typecheck: $(STAMP)
-	@rm -rf build/typecheck && mkdir -p build/typecheck
-	@cp -R balacoon_tk build/typecheck/ && cp -R export build/typecheck/balacoon_tk/
+	@rm -rf build/typecheck && mkdir -p build/typecheck/balacoon_tk
+	@ln -s $(CURDIR)/balacoon_tk/* $(CURDIR)/export build/typecheck/balacoon_tk/
 	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../mypy -p balacoon_tk
 	cd build/typecheck && ../../$(BIN)/stubtest --mypy-config-file ../../pyproject.toml $(KERNELS)
 
@@ -69,14 +70,14 @@ typecheck: $(STAMP)
 # of its own, so that neither build ever stands in the other's place.
 DEBUG := build/debug
 
-$(DEBUG)/.built: setup.py $(wildcard balacoon_tk/*.pyx balacoon_tk/*.pxd) | $(STAMP)
+$(DEBUG)/.built: setup.py $(KERNEL_SOURCES) $(wildcard balacoon_tk/*/*.pxd) | $(STAMP)
 	@rm -rf $(DEBUG)
 	@BALACOON_TK_BUILD=debug $(BIN)/python setup.py -q build_ext --build-temp $(DEBUG)/temp --build-lib $(DEBUG)/lib
 	@touch $@
 
 test-debug: $(DEBUG)/.built
 	@BALACOON_TK_BUILD=debug $(BIN)/python setup.py -q build_py --build-lib $(DEBUG)/lib
-	@PYTHONPATH=$(DEBUG)/lib $(BIN)/python -P -c 'import sys, balacoon_tk._random as k; \
+	@PYTHONPATH=$(DEBUG)/lib $(BIN)/python -P -c 'import sys, balacoon_tk.stages._random as k; \
 	    "$(DEBUG)/lib" in k.__file__ or sys.exit(f"{k.__file__} is not the debug build")'
 	PYTHONPATH=$(DEBUG)/lib $(BIN)/pytest -q $(KERNEL_TESTS)
 
@@ -100,6 +101,6 @@ bench: $(STAMP) ## Time every stage, alone and beside other engines, and write t
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f balacoon_tk/*.so
+	rm -f balacoon_tk/*/*.so
 	rm -f $(STAMP)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

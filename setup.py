@@ -5,7 +5,7 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
-KERNELS = ("_checks", "_overlap_trim", "_random", "_upsampler")
+KERNELS = ("decoder._overlap_trim", "runtime._checks", "stages._random", "stages._upsampler")
 
 # Directives stand here once. `release` trusts the facades' checks; `debug` turns every check back
 # on, and the suite must pass under it as well; `coverage` also lets line tracing see the kernels.
@@ -40,7 +40,7 @@ setup(
         [
             Extension(
                 f"balacoon_tk.{name}",
-                [f"balacoon_tk/{name}.pyx"],
+                [f"balacoon_tk/{name.replace('.', '/')}.pyx"],
                 extra_compile_args=[] if os.name == "nt" else GCC_OPTIONS,
                 define_macros=[("CYTHON_TRACE_NOGIL", "1")] if build == "coverage" else [],
             )

@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING
 
 from balacoon_tk._lazy import find_name as _find_name
+from balacoon_tk._moved import install as _install
 
 if TYPE_CHECKING:
     from balacoon_tk.audio import AudioChunk
     from balacoon_tk.errors import BalacoonError
     from balacoon_tk.tts import TTS, SpeechUtterance
-    from balacoon_tk.voice import load_voice
+    from balacoon_tk.voice.voice import load_voice
 
     __version__: str
 
@@ -21,6 +22,9 @@ _HOMES = {
     "SpeechUtterance": "tts",
     "load_voice": "voice",
 }
+
+
+_install()
 
 
 def __getattr__(name: str) -> object:

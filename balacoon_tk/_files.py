@@ -7,8 +7,6 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["json_text", "write_whole"]
-
 
 def json_text(data: object) -> str:
     """Return data as the JSON text that a program reads: finite numbers, names as they are."""

@@ -6,8 +6,6 @@ import importlib
 import sys
 from collections.abc import Mapping
 
-__all__ = ["find_name"]
-
 
 def find_name(package: str, homes: Mapping[str, str], name: str) -> object:
     """Import a public name from the module that it lives in, and keep it in its package.

@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AnyArray", "FloatArray", "IntArray", "PCM16Array"]
-
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 PCM16Array = NDArray[np.int16]

@@ -9,23 +9,29 @@ from pathlib import Path
 
 import numpy as np
 
-from balacoon_tk._background import Background
 from balacoon_tk._typing import PCM16Array
-from balacoon_tk.alignment import Timeline
 from balacoon_tk.audio import AudioChunk
-from balacoon_tk.calibration import Calibration, load_calibration
 from balacoon_tk.decoder import Strategy
 from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
-from balacoon_tk.lookahead import LookAhead
-from balacoon_tk.manifest import FrontendInfo
-from balacoon_tk.pacing import Pacer, Plan, make_plan
-from balacoon_tk.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety_factor
-from balacoon_tk.sentence import PreparedSentence, prepare_sentence
-from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES, Prosody, Settings, choose_chunk_frames, choose_seed
-from balacoon_tk.turns import Place, shared_turns
-from balacoon_tk.upsampler import MAX_FRAMES
-from balacoon_tk.voice import Voice, load_voice, read_manifest
+from balacoon_tk.pacing.calibration import Calibration, load_calibration
+from balacoon_tk.pacing.pacer import Pacer, Plan, make_plan
+from balacoon_tk.pacing.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety_factor
+from balacoon_tk.runtime.background import Background
+from balacoon_tk.runtime.prefetch import LookAhead
+from balacoon_tk.runtime.scheduler import Place, shared_turns
+from balacoon_tk.stages.alignment import Timeline
+from balacoon_tk.stages.sentence import PreparedSentence, prepare_sentence
+from balacoon_tk.stages.settings import (
+    DEFAULT_CHUNK_FRAMES,
+    Prosody,
+    Settings,
+    choose_chunk_frames,
+    choose_seed,
+)
+from balacoon_tk.stages.upsampler import MAX_FRAMES
+from balacoon_tk.voice.manifest import FrontendInfo
+from balacoon_tk.voice.voice import Voice, load_voice, read_manifest
 
 __all__ = ["TTS", "SpeechUtterance"]
 
@@ -49,7 +55,7 @@ class TTS:
         frontend of one's own.
     n_threads : int, optional
         Threads that one run of a graph may use. A `Voice` brings its own. One thread is best for many
-        streams at once: they take turns on the processors, as `balacoon_tk.turns` says.
+        streams at once: they take turns on the processors, as `balacoon_tk.runtime.scheduler` says.
     calibration : Calibration, optional
         What each stage costs, from which `stream` works out its chunks; that of ``balacoon-tk calibrate``
         in the user's cache if None, and safe chunks if there is none for this voice and its threads.
@@ -341,7 +347,7 @@ class TTS:
 
 
 def _default_voice() -> Path:
-    from balacoon_tk.default_voice import default_voice_folder
+    from balacoon_tk.voice.default import default_voice_folder
 
     return default_voice_folder()
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from balacoon_tk._checks import all_finite
+from balacoon_tk.runtime._checks import all_finite
 from timing import speedup
 
 CHUNK = np.random.default_rng(0).standard_normal(64 * 256).astype(np.float32)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import reference
-from balacoon_tk.chunking import overlap_windows
-from balacoon_tk.overlap_trim import join, trim
+from balacoon_tk.decoder.chunking import overlap_windows
+from balacoon_tk.decoder.overlap_trim import join, trim
 from timing import speedup
 
 HOP_LENGTH, N_FRAMES, CONTEXT = 256, 878, 43

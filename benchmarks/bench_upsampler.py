@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import reference
-from balacoon_tk import _upsampler
-from balacoon_tk.random import frame_noise
-from balacoon_tk.upsampler import Upsampler
+from balacoon_tk.stages import _upsampler
+from balacoon_tk.stages.random import frame_noise
+from balacoon_tk.stages.upsampler import Upsampler
 from timing import speedup
 
 N_PHONEMES, N_CHANNELS, N_FRAMES = 443, 192, 878

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from balacoon_tk import TTS
-from balacoon_tk.calibration import save_calibration
-from balacoon_tk.cost_measuring import calibrate
-from balacoon_tk.default_voice import CACHE_VARIABLE, default_voice_folder
+from balacoon_tk.pacing.calibration import save_calibration
+from balacoon_tk.pacing.measure import calibrate
+from balacoon_tk.voice.default import CACHE_VARIABLE, default_voice_folder
 from speed.machine import facts
 from speed.measure import Rounds
 from speed.results import PARTS, assemble, keep_part, kept_parts, write, write_readme

@@ -8,11 +8,11 @@ try:
 except ImportError as _error:
     raise MissingExtraError("balacoon_tk.export", extra="export") from _error
 
-from balacoon_tk.export.deploy import deploy_voice
-from balacoon_tk.export.graph.errors import NotStreamableError
 from balacoon_tk.export.pipeline import export_decoder, export_trained, export_voice
 from balacoon_tk.export.quantize import BudgetError, quantize_voice
-from balacoon_tk.export.streaming import make_streaming
+from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.streaming import make_streaming
+from balacoon_tk.targets.deploy import deploy_voice
 
 __all__ = [
     "BudgetError",

@@ -14,10 +14,7 @@ import onnx
 
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.export.graph.errors import NotStreamableError
-from balacoon_tk.export.graph.receptive_field import ReceptiveField, receptive_field
-from balacoon_tk.export.optimize import optimize_decoder, optimize_encoder
-from balacoon_tk.export.package import check_target, install
+from balacoon_tk.export.measure import stages_of_vocoder, stages_of_voice
 from balacoon_tk.export.sources import (
     Progress,
     SourceVocoder,
@@ -25,24 +22,25 @@ from balacoon_tk.export.sources import (
     VocoderFacts,
     find_source,
 )
-from balacoon_tk.export.stages import stages_of_vocoder, stages_of_voice
-from balacoon_tk.export.streaming import make_streaming, streaming_spec
-from balacoon_tk.export.streaming.verify import verify_streaming
 from balacoon_tk.export.verify import (
     trained_frames,
     verify_receptive_field,
     verify_split,
     verify_vocoder,
 )
-from balacoon_tk.manifest import DecoderInfo, EncoderInfo, Manifest, StreamingInfo
-from balacoon_tk.mel import MelInfo
-from balacoon_tk.vocoder_manifest import VocoderManifest
-from balacoon_tk.voice import MANIFEST_FILE
+from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.receptive_field import ReceptiveField, receptive_field
+from balacoon_tk.graph.streaming import make_streaming, streaming_spec
+from balacoon_tk.graph.streaming.equivalence import verify_streaming
+from balacoon_tk.stages.mel import MelInfo
+from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder, optimize_encoder
+from balacoon_tk.voice.files import MANIFEST_FILE
+from balacoon_tk.voice.install import check_target, install
+from balacoon_tk.voice.manifest import DecoderInfo, EncoderInfo, Manifest, StreamingInfo
+from balacoon_tk.voice.vocoder_manifest import VocoderManifest
 
 if TYPE_CHECKING:
     from torch.nn import Module  # noqa: TID251 - its name alone
-
-__all__ = ["export_decoder", "export_trained", "export_voice"]
 
 _ENCODER_FILE = "encoder.onnx"
 _DECODER_FILE = "decoder.onnx"

@@ -11,20 +11,9 @@ import onnx
 
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.graph.receptive_field import ReceptiveField
 from balacoon_tk.export.sources.source import NoisyReference, Reference, SourceVocoder, SourceVoice
-from balacoon_tk.session import Session
-
-__all__ = [
-    "MAX_ABS_DIFF",
-    "Moved",
-    "Split",
-    "draw_phoneme_ids",
-    "perturb",
-    "verify_receptive_field",
-    "verify_split",
-    "verify_vocoder",
-]
+from balacoon_tk.graph.receptive_field import ReceptiveField
+from balacoon_tk.runtime.session import Session
 
 MAX_ABS_DIFF = 1e-4
 """Largest difference of samples to the trained model's that is put down to floating point."""

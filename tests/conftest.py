@@ -12,8 +12,8 @@ import pytest
 
 from balacoon_tk import TTS
 from balacoon_tk.cli import main
-from balacoon_tk.default_voice import CACHE_VARIABLE
 from balacoon_tk.voice import load_voice
+from balacoon_tk.voice.default import CACHE_VARIABLE
 from tiny_voice import SPEAKERS, build_tiny_voice
 
 REPOSITORY = Path(__file__).parents[1]

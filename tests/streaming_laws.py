@@ -13,14 +13,14 @@ import onnx
 
 from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export import streaming
-from balacoon_tk.export.graph.analysis import Analysis
-from balacoon_tk.export.graph.prepare import analyse_model
-from balacoon_tk.export.optimize import optimize_decoder
-from balacoon_tk.export.streaming.halves import can_halve
-from balacoon_tk.export.streaming.plan import Plan, Step, make_plan
-from balacoon_tk.export.streaming.segments import find_cuts, measure_segment, time_nodes
-from balacoon_tk.session import Session
+from balacoon_tk.graph import streaming
+from balacoon_tk.graph.analysis import Analysis
+from balacoon_tk.graph.prepare import analyse_model
+from balacoon_tk.graph.streaming.plan import Plan, Step, make_plan
+from balacoon_tk.graph.streaming.segments import find_cuts, measure_segment, time_nodes
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.ort_cpu.halves import can_halve
+from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 
 __all__ = ["PLANS", "Streamed", "assert_streams", "force_plan", "random_feeds", "schedules", "stream"]
 

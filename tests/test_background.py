@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from balacoon_tk._background import Background
+from balacoon_tk.runtime.background import Background
 
 
 def test_the_result_is_that_of_the_work_however_often_it_is_asked_for():

@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
-from balacoon_tk.budgets import sweep_budgets
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.quantize import Budget, BudgetError, Candidate, Frontier, Quantized
+from balacoon_tk.export.quantize.budgets import sweep_budgets
 
 DROPS = {"fp32": 0.0, "int8": 0.2, "mixed": 0.06}
 SPEEDS = {"fp32": 1.0, "int8": 2.2, "mixed": 1.5}

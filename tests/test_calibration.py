@@ -6,21 +6,22 @@ import json
 import numpy as np
 import pytest
 
-from balacoon_tk import TTS, calibration
-from balacoon_tk.calibration import (
+from balacoon_tk import TTS
+from balacoon_tk.cli import main
+from balacoon_tk.decoder import STRATEGIES
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.pacing import calibration
+from balacoon_tk.pacing.calibration import (
     CalibrationKey,
     CalibrationWarning,
     calibration_file,
     load_calibration,
     save_calibration,
 )
-from balacoon_tk.cli import main
-from balacoon_tk.cost_measuring import calibrate
-from balacoon_tk.decoder import STRATEGIES
-from balacoon_tk.default_voice import CACHE_VARIABLE
-from balacoon_tk.errors import ParameterError
-from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES
+from balacoon_tk.pacing.measure import calibrate
+from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.voice import load_voice
+from balacoon_tk.voice.default import CACHE_VARIABLE
 from tiny_voice import SPEAKERS, build_tiny_voice
 
 TEXT = "So it is. Is it so? It is, and so it stays for a long, long while. Oh."

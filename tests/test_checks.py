@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balacoon_tk._checks import all_finite, sum_within
+from balacoon_tk.runtime._checks import all_finite, sum_within
 
 ODD = (np.nan, np.inf, -np.inf)
 

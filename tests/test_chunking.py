@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balacoon_tk import chunking
-from balacoon_tk.chunking import Push, Window, overlap_window, overlap_windows, push_schedule
+from balacoon_tk.decoder import chunking
+from balacoon_tk.decoder.chunking import Push, Window, overlap_window, overlap_windows, push_schedule
 from balacoon_tk.errors import ParameterError
 from reference import FakeDecoder, tiles
 

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.graph.cost import NodeCost, count_multiply_adds, count_parameters
+from balacoon_tk.graph.cost import NodeCost, count_multiply_adds, count_parameters
 
 N = 10
 

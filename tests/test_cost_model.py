@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balacoon_tk.cost_model import CostCurve, CostModel, PushCosts
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.pacing.costs import CostCurve, CostModel, PushCosts
 
 CURVE = CostCurve((2, 4, 8), (1.0, 2.0, 6.0))
 MODEL = CostModel({"stateful": PushCosts(CURVE, CostCurve((1,), (0.5,)))}, CURVE, CURVE, 4.5)

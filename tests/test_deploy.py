@@ -20,14 +20,14 @@ from balacoon_tk.cli import main
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.export import deploy_voice
-from balacoon_tk.export.deploy import Deployed
-from balacoon_tk.export.deploy import voice as deploying
-from balacoon_tk.export.deploy.fixed_shapes import check_shapes
-from balacoon_tk.export.deploy.held_states import HeldState
-from balacoon_tk.export.deploy.tensorrt import _Cuts
-from balacoon_tk.export.deploy.tensorrt_operators import check_operators
-from balacoon_tk.export.deploy.triton_config import initial_state_file, model_config, sequence_batching
-from balacoon_tk.session import Session
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets import Deployed
+from balacoon_tk.targets import voice as deploying
+from balacoon_tk.targets.tensorrt.fixed_shapes import check_shapes
+from balacoon_tk.targets.tensorrt.form import _Cuts
+from balacoon_tk.targets.tensorrt.operators import check_operators
+from balacoon_tk.targets.triton.config import initial_state_file, model_config, sequence_batching
+from balacoon_tk.targets.triton.held_states import HeldState
 from tiny_voice import SPEAKERS, build_tiny_voice
 
 FORMS = ("ort", "tensorrt", "triton")

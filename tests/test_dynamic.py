@@ -7,12 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from balacoon_tk import session
-from balacoon_tk.encoder import Encoder
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.quantize.dynamic import find_products, quantize_products
 from balacoon_tk.export.quantize.encoder_cost import measure_encoder
-from balacoon_tk.session import Session
+from balacoon_tk.runtime import session
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.stages.encoder import Encoder
 from tiny_voice import SYMBOLS, encoder_model
 
 N, HIDDEN = 64, 128

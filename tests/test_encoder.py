@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from balacoon_tk.encoder import MAX_PHONEME_FRAMES, Encoder
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.upsampler import MAX_FRAMES
+from balacoon_tk.stages.encoder import MAX_PHONEME_FRAMES, Encoder
+from balacoon_tk.stages.upsampler import MAX_FRAMES
 from tiny_voice import N_CHANNELS, N_SPEAKER_CHANNELS, SILENT, SPEAKERS, SYMBOLS, encoder_model
 
 N_SYMBOLS = len(SYMBOLS)

@@ -15,10 +15,10 @@ import pytest
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.export import export_voice
-from balacoon_tk.export import package as package_module
-from balacoon_tk.export.package import check_target, install
-from balacoon_tk.manifest import DecoderInfo, EncoderInfo, FrontendInfo, Manifest, ProsodyDefaults
+from balacoon_tk.voice import install as package_module
 from balacoon_tk.voice import load_voice
+from balacoon_tk.voice.install import check_target, install
+from balacoon_tk.voice.manifest import DecoderInfo, EncoderInfo, FrontendInfo, Manifest, ProsodyDefaults
 from tiny_vits import write_tiny_vits
 
 
@@ -263,7 +263,7 @@ def test_two_processes_that_export_the_same_voice_both_succeed(tmp_path):
     program = f"""
 import time
 from balacoon_tk.export import export_voice
-from balacoon_tk.export import package
+from balacoon_tk.voice import install as package
 write = package._write_folder
 def slowly(folder, files):
     write(folder, files)

@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.graph.receptive_field import receptive_field
 from balacoon_tk.export.sources.piper_onnx import PiperOnnx
 from balacoon_tk.export.verify import perturb, verify_receptive_field, verify_split
-from balacoon_tk.session import Session
+from balacoon_tk.graph.receptive_field import receptive_field
+from balacoon_tk.runtime.session import Session
 from tiny_vits import TinyVits, write_tiny_vits
 
 

@@ -21,8 +21,8 @@ from balacoon_tk.export import pipeline as pipeline_module
 from balacoon_tk.export.sources.piper_json import read_piper_json
 from balacoon_tk.export.sources.piper_onnx import PiperOnnx
 from balacoon_tk.export.verify import verify_split
-from balacoon_tk.manifest import Manifest, ProsodyDefaults
 from balacoon_tk.voice import load_voice
+from balacoon_tk.voice.manifest import Manifest, ProsodyDefaults
 from tiny_vits import SYMBOLS, TinyVits, build_tiny_vits, write_tiny_vits
 
 VARIANTS = {

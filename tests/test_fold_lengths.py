@@ -10,13 +10,13 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from balacoon_tk.export.graph.known import read_known
-from balacoon_tk.export.graph.probe import probe
-from balacoon_tk.export.passes.edit import remove_unused
-from balacoon_tk.export.passes.fold_branches import FoldBranchesPass
-from balacoon_tk.export.passes.fold_lengths import FoldLengthsPass
-from balacoon_tk.export.passes.tidy import lift_constants
-from balacoon_tk.session import Session
+from balacoon_tk.graph.edit import remove_unused
+from balacoon_tk.graph.known import read_known
+from balacoon_tk.graph.probe import probe
+from balacoon_tk.graph.simplify.fold_branches import FoldBranchesPass
+from balacoon_tk.graph.simplify.fold_lengths import FoldLengthsPass
+from balacoon_tk.graph.simplify.tidy import lift_constants
+from balacoon_tk.runtime.session import Session
 
 SEEN = (5, 8, 13)
 LENGTHS = (1, 2, 7, 13, 100)

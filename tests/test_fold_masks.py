@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balacoon_tk.export.graph.probe import probe
-from balacoon_tk.export.passes.fold_masks import fold_uniform
-from balacoon_tk.export.passes.tidy import lift_constants
-from balacoon_tk.session import Session
+from balacoon_tk.graph.probe import probe
+from balacoon_tk.graph.simplify.fold_masks import fold_uniform
+from balacoon_tk.graph.simplify.tidy import lift_constants
+from balacoon_tk.runtime.session import Session
 
 SEEN = (5, 8, 13)
 LENGTHS = (1, 2, 3, 8, 13, 100, 101)

@@ -12,12 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from balacoon_tk import TTS, load_voice
 from balacoon_tk.cli import main
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.export.passes.make_plain import make_plain
 from balacoon_tk.export.quantize import half_voice
 from balacoon_tk.export.quantize.half import SENSITIVE, halve_weights, to_half
 from balacoon_tk.export.quantize.half_voice import halve_voice
-from balacoon_tk.export.streaming.verify import verify_streaming
-from balacoon_tk.session import Session
+from balacoon_tk.graph.streaming.equivalence import verify_streaming
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.make_plain import make_plain
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from balacoon_tk.errors import ModelError, VoiceError
 from balacoon_tk.export import export_voice
 from balacoon_tk.export.sources.istft import IstftInfo, istft
-from balacoon_tk.vocoder import load_vocoder
+from balacoon_tk.voice import load_vocoder
 
 N_MELS, N_FFT, HOP_LENGTH = 5, 16, 4
 N_BINS = N_FFT // 2 + 1

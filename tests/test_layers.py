@@ -1,7 +1,7 @@
 """The layers of a decoder and what each of them sees, on a decoder whose field is known by hand."""
 
-from balacoon_tk.export.graph.layers import decoder_layers
-from balacoon_tk.export.graph.receptive_field import receptive_field
+from balacoon_tk.graph.layers import decoder_layers
+from balacoon_tk.graph.receptive_field import receptive_field
 from tiny_voice import HOP_LENGTH, decoder_model
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balacoon_tk.errors import VoiceError
-from balacoon_tk.manifest import (
+from balacoon_tk.voice.manifest import (
     FORMAT_VERSION,
     DecoderInfo,
     EncoderInfo,

@@ -7,7 +7,7 @@ import pytest
 
 from balacoon_tk import mel as mel_module
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.mel import MelInfo, mel_spectrogram
+from balacoon_tk.stages.mel import MelInfo, mel_spectrogram
 
 MEL = MelInfo(n_fft=512, win_length=512, hop_length=128, n_mels=40, f_min=50.0, f_max=7600.0)
 SAMPLES = np.random.default_rng(0).uniform(-0.5, 0.5, 6000).astype(np.float32)

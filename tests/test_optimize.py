@@ -11,11 +11,13 @@ import onnx
 import pytest
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export import optimize as optimize_module
-from balacoon_tk.export.optimize import optimize_decoder
-from balacoon_tk.export.streaming.plan import CostModel, make_plan
-from balacoon_tk.export.streaming.rewrite import _CaseWriter
-from balacoon_tk.session import Session
+from balacoon_tk.graph.streaming.plan import CostModel, make_plan
+from balacoon_tk.graph.streaming.rewrite import _CaseWriter
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.ort_cpu import optimize as optimize_module
+from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
+from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
+from balacoon_tk.targets.ort_cpu.passes.wavenet.join_residual_and_skip import JoinResidualAndSkipPass
 from streaming_laws import Streamed, assert_streams
 from tiny_graphs import TinyGraph
 
@@ -148,37 +150,6 @@ def test_an_output_in_the_middle_keeps_its_name_and_rank() -> None:
     assert difference <= 1e-6
 
 
-def scaled(scale: float, *, op_type: str = "Div", between: str = "LeakyRelu", twice: bool = False):
-    g = TinyGraph()
-    x = g.conv(g.frames(4), 4, N, 3)
-    scale_name = g.number(scale)
-    x = g.op(op_type, *((scale_name, x) if op_type == "Mul" else (x, scale_name)))
-    y = g.op(between, x)
-    z = g.conv(y, N, N, 3, pads=[1, 1])
-    return g.model(g.op("Add", z, y) if twice else z)
-
-
-@pytest.mark.parametrize("op_type", ["Div", "Mul"])
-@pytest.mark.parametrize("between", ["LeakyRelu", "Relu", "Identity"])
-def test_a_scale_goes_into_the_weights_behind_it(op_type: str, between: str) -> None:
-    made, passes, difference = optimize(scaled(3.0, op_type=op_type, between=between))
-    assert passes[0] == "fold_scales"
-    assert count(made)[op_type] == 0
-    assert difference <= 1e-5
-
-
-@pytest.mark.parametrize(
-    "model",
-    [scaled(-3.0), scaled(3.0, between="Tanh"), scaled(3.0, twice=True)],
-    ids=["negative", "not homogeneous", "read twice"],
-)
-def test_a_scale_stays_where_the_weights_cannot_take_it(model: onnx.ModelProto) -> None:
-    made, passes, difference = optimize(model)
-    assert "fold_scales" not in passes
-    assert count(made)["Div"] == 1
-    assert difference <= 1e-6
-
-
 def wavenet(n_layers: int = 4, n: int = N) -> onnx.ModelProto:
     """A stack of gated layers, as VITS has them in its flow."""
     g = TinyGraph()
@@ -197,21 +168,6 @@ def wavenet(n_layers: int = 4, n: int = N) -> onnx.ModelProto:
         part = g.slice(both, n, 2**62, 1)
         skip = g.op("Add", skip, part) if skip else part
     return g.model(g.conv(skip, n, 1, 1))
-
-
-def test_residual_and_skip_are_added_in_one_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("join_residual_and_skip", "lift_to_2d")
-    passes_of = optimize_module._DECODER_PASSES
-    monkeypatch.setattr(optimize_module, "_DECODER_PASSES", {name: passes_of[name] for name in names})
-    model = wavenet()
-    made, passes, difference = optimize(model)
-    assert passes == names
-    assert difference <= 1e-6
-    assert count(made)["Add"] == count(model)["Add"] - 2  # layers 2 and 3 add once instead of twice
-    plain, joined = (Streamed(model, "states", optimize=flag) for flag in (False, True))
-    # The windows of the four layers are one state; three tensors no longer wait for others.
-    assert len(joined.spec.states) == len(plain.spec.states) - 3 == 1
-    assert_streams(model, optimize=True)
 
 
 def test_sums_that_are_read_elsewhere_are_still_theirs() -> None:
@@ -241,7 +197,7 @@ def test_a_narrow_stack_is_run_in_halves_and_streams_exactly() -> None:
         x = g.op("Div", g.op("Add", *branches), g.number(2))
     model = g.model(g.op("Tanh", g.conv(g.op("LeakyRelu", x), N, 1, 7)))
     made, passes, difference = optimize(model)
-    assert passes == ("fold_scales", "lift_to_2d", "polyphase", "keep_blocked")
+    assert passes == ("lift_to_2d", "polyphase", "keep_blocked")
     assert difference <= 1e-6
     assert count(made)["Conv"] == count(model)["Conv"] + 2 + 2 * (1 + 4) + 2
     pair = Streamed(model, "halves", optimize=True)
@@ -270,3 +226,18 @@ def test_halves_that_overlap_too_little_are_noticed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(_CaseWriter, "_cut_in_halves", with_less)
     with pytest.raises((AssertionError, ModelError), match=r"differs by|Invalid input shape"):
         assert_streams(model, optimize=True, plans=["halves"])
+
+
+def test_residual_and_skip_are_added_in_one_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("join_residual_and_skip", "lift_to_2d")
+    steps = {"join_residual_and_skip": (JoinResidualAndSkipPass,), "lift_to_2d": (LiftTo2dPass,)}
+    monkeypatch.setattr(optimize_module, "_DECODER_PASSES", steps)
+    model = wavenet()
+    made, passes, difference = optimize(model)
+    assert passes == names
+    assert difference <= 1e-6
+    assert count(made)["Add"] == count(model)["Add"] - 2  # layers 2 and 3 add once instead of twice
+    plain, joined = (Streamed(model, "states", optimize=flag) for flag in (False, True))
+    # The windows of the four layers are left; three tensors no longer wait for others.
+    assert len(joined.spec.states) == len(plain.spec.states) - 3 == 4
+    assert_streams(model, optimize=True)

@@ -13,16 +13,14 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import InPlacePass
 
-from balacoon_tk.export import optimize
-from balacoon_tk.export.optimize import optimize_encoder
-from balacoon_tk.export.passes.channels_last import ChannelsLastPass
-from balacoon_tk.export.passes.fold_lookups import FoldLookupsPass
-from balacoon_tk.export.passes.fold_pads import FoldPadsPass
-from balacoon_tk.export.passes.fuse_layer_norm import FuseLayerNormPass
-from balacoon_tk.export.passes.rows_attention import RowsAttentionPass
-from balacoon_tk.export.passes.split_sums import SplitSumsPass
 from balacoon_tk.export.sources import find_source
-from balacoon_tk.session import Session
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.ort_cpu import optimize
+from balacoon_tk.targets.ort_cpu.optimize import optimize_encoder
+from balacoon_tk.targets.ort_cpu.passes.channels_last import ChannelsLastPass
+from balacoon_tk.targets.ort_cpu.passes.fold_pads import FoldPadsPass
+from balacoon_tk.targets.ort_cpu.passes.fuse_layer_norm import FuseLayerNormPass
+from balacoon_tk.targets.ort_cpu.passes.split_sums import SplitSumsPass
 from tiny_graphs import TinyGraph
 from tiny_vits import BOUND, N_BINS, N_FLOWS, TinyVits, write_tiny_vits
 
@@ -78,13 +76,7 @@ def test_an_optimized_encoder_says_the_same_at_every_length(variant: TinyVits, f
     made = optimized_of(variant, folder)
     assert model.SerializeToString() == before
     onnx.checker.check_model(made.model)
-    assert {
-        "fuse_layer_norm",
-        "fold_pads",
-        "channels_last",
-        "rows_attention",
-        "fold_lookups",
-    } <= set(made.passes)
+    assert {"fuse_layer_norm", "fold_pads", "channels_last"} <= set(made.passes)
     assert ("band_attention" in made.passes) == variant.relative
     assert ("dense_spline" in made.passes) == (variant.splines and variant.stochastic)
     theirs, ours = Session(model), Session(made.model)
@@ -212,29 +204,6 @@ def test_other_norms_stay_as_they_are(options: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pads", "value", "folds"),
-    [
-        ([0, 0, 2, 0, 0, 1], None, True),
-        ([0, 0, 2, 0, 0, 1], 0.0, True),
-        ([0, 0, 2, 0, 0, 1], 1.0, False),
-        ([0, 0, -1, 0, 0, 1], None, False),
-        ([0, 1, 0, 0, 0, 0], None, False),
-    ],
-)
-def test_a_convolution_pads_its_own_input(pads: list[int], value: float | None, folds: bool) -> None:
-    g = TinyGraph(opset=17)
-    arguments = [g.const(pads)]
-    arguments += [] if value is None else [g.number(value)]
-    padded = g.op("Pad", g.frames(3), *arguments)
-    n_channels = 3 + pads[1] + pads[4]
-    model = g.model(g.op("Conv", padded, g.weight(2, n_channels, 3), pads=[1, 0]))
-    made, modified, difference = rewritten(model, lambda shapes: FoldPadsPass())
-    assert modified == folds
-    assert count(made)["Pad"] == (0 if folds else 1)
-    assert difference <= 1e-6
-
-
-@pytest.mark.parametrize(
     ("n_filters", "n_inputs", "splits"),
     [(192, 768, True), (64, 128, True), (128, 512, False), (192, 192, False), (320, 768, False)],
 )
@@ -250,131 +219,6 @@ def test_sums_are_halved_where_two_threads_share_filters_unevenly(
     assert modified == splits
     assert count(made)["Add"] == (1 if splits else 0)
     assert difference <= 1e-4
-
-
-N_HEADS, PER_HEAD, N_PHONEMES = 2, 3, 9
-
-
-def attention_of_rows(
-    *,
-    band: bool = False,
-    embeddings: int = 1,
-    scale: str = "Div",
-    alpha: float = 1.0,
-    axis: int = -1,
-    reduction: str = "add",
-    same_band: bool = True,
-) -> onnx.ModelProto:
-    """Attention between heads that are turned over, as `ChannelsLastPass` leaves it."""
-    g = TinyGraph(opset=17)
-    n_channels = N_HEADS * PER_HEAD
-    x = g.op("Squeeze", g.transpose(g.frames(n_channels), 0, 2, 1), g.const([0]))
-
-    def heads() -> str:
-        rows = g.op("Gemm", x, g.weight(n_channels, n_channels, scale=1.0), g.weight(n_channels, scale=2.0))
-        return g.transpose(g.op("Reshape", rows, g.const([1, -1, N_HEADS, PER_HEAD])), 0, 2, 1, 3)
-
-    q = g.op(scale, heads(), g.number(1.7))
-    scores = g.op("MatMul", q, g.transpose(heads(), 0, 1, 3, 2))
-    columns = np.arange(N_PHONEMES)[:, None] + np.arange(-1, 2)
-    inside = (columns >= 0) & (columns < N_PHONEMES)
-    indices, mask = g.const(np.tile(columns * inside, (1, N_HEADS, 1, 1))), g.const(inside, np.float32)
-    if band:
-        by_distance = g.op("MatMul", q, g.weight(embeddings, PER_HEAD, 3))
-        update = g.op("Mul", by_distance, mask)
-        scores = g.op("ScatterElements", scores, indices, update, axis=3, reduction=reduction)
-    p = g.op("Softmax", scores, axis=axis)
-    y = g.op("MatMul", p, heads())
-    if band:
-        near = g.op("GatherElements", p, indices, axis=3)
-        near = g.op("Mul", near, mask if same_band else g.const(inside * 2, np.float32))
-        y = g.op("Add", y, g.op("MatMul", near, g.weight(embeddings, 3, PER_HEAD)))
-    rows = g.op("Reshape", g.transpose(y, 0, 2, 1, 3), g.const([-1, n_channels]))
-    y = g.op("Gemm", rows, g.weight(n_channels, 4, scale=1.0), g.weight(4), alpha=alpha)
-    return g.model(g.op("Unsqueeze", g.op("Transpose", y, perm=[1, 0]), g.const([0])))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"scale": "Mul"}, {"axis": 3}, {"band": True}, {"band": True, "embeddings": N_HEADS}],
-    ids=str,
-)
-def test_an_attention_reads_its_heads_from_rows_and_leaves_biases_to_the_output(options: dict) -> None:
-    model = attention_of_rows(**options)
-    made, modified, difference = rewritten(model, lambda shapes: RowsAttentionPass())
-    assert modified
-    assert difference <= 1e-5
-    assert all(
-        list(node.attribute[0].ints) in ([0, 2, 1], [1, 0], [1, 0, 2], [1, 2, 0])
-        for node in made.graph.node
-        if node.op_type == "Transpose"
-    )
-    kinds = count(made)
-    assert kinds["Div"] == kinds["Add"] - options.get("band", False) == 0
-    assert kinds["Mul"] == 2 * options.get("band", False)
-    assert sorted(len(node.input) for node in made.graph.node if node.op_type == "Gemm") == [2, 2, 3, 3]
-    assert kinds["Gemm"] == 4 and kinds["Transpose"] == 6
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"scale": "Add"},
-        {"alpha": 2.0},
-        {"axis": 2},
-        {"band": True, "reduction": "none"},
-        {"band": True, "same_band": False},
-    ],
-    ids=str,
-)
-def test_another_attention_stays_as_it_is(options: dict) -> None:
-    model = attention_of_rows(**options)
-    _, modified, difference = rewritten(model, lambda shapes: RowsAttentionPass())
-    assert not modified
-    assert difference == 0.0
-
-
-N_SYMBOLS, N_CHANNELS = 16, 8
-
-
-def products_of_embeddings(
-    *,
-    n_symbols: int = N_SYMBOLS,
-    scale: str = "Mul",
-    bias: bool = True,
-    alpha: float = 1.0,
-    axis: int = 0,
-    is_output: bool = False,
-) -> onnx.ModelProto:
-    """Two products of looked up rows, which something else reads as well."""
-    g = TinyGraph(opset=17)
-    ids = g.op("Cast", g.op("Abs", g.squeeze(g.frames(1), 1)), to=onnx.TensorProto.INT64)
-    x = g.op("Gather", g.weight(n_symbols, N_CHANNELS, scale=1.0), ids, axis=0)
-    x = g.squeeze(g.op(scale, x, g.number(2.5)), axis)
-    biases = [g.weight(5)] if bias else []
-    products = [g.op("Gemm", x, g.weight(N_CHANNELS, 5), *biases, alpha=alpha) for _ in range(2)]
-    return g.model(*products, x if is_output else g.op("Tanh", x))
-
-
-@pytest.mark.parametrize("options", [{}, {"scale": "Div"}, {"bias": False}, {"is_output": True}], ids=str)
-def test_products_of_embeddings_are_looked_up(options: dict) -> None:
-    model = products_of_embeddings(**options)
-    made, modified, difference = rewritten(model, lambda shapes: FoldLookupsPass())
-    assert modified
-    assert difference <= 1e-6
-    assert [value.name for value in made.graph.output] == [value.name for value in model.graph.output]
-    kinds = count(made)
-    assert (kinds["Gather"], kinds["Gemm"], kinds["Mul"], kinds["Div"]) == (3, 0, 0, 0)
-
-
-@pytest.mark.parametrize("options", [{"n_symbols": 17}, {"alpha": 2.0}, {"scale": "Add"}], ids=str)
-def test_products_that_a_table_would_not_give_or_is_too_large_for_stay(options: dict) -> None:
-    made, modified, difference = rewritten(
-        products_of_embeddings(**options), lambda shapes: FoldLookupsPass()
-    )
-    assert not modified
-    assert difference == 0.0
-    assert count(made)["Gemm"] == 2
 
 
 @pytest.mark.parametrize(("shape", "stays"), [([-1, 6], False), ([-1, 3], True), ([2, -1], True)])
@@ -412,3 +256,26 @@ def test_without_layer_norms_nothing_is_turned_over() -> None:
     model = g.model(g.op("Conv", g.frames(4), g.weight(4, 4, 1)))
     _, modified, _ = rewritten(model, ChannelsLastPass)
     assert not modified
+
+
+@pytest.mark.parametrize(
+    ("pads", "value", "folds"),
+    [
+        ([0, 0, 2, 0, 0, 1], None, True),
+        ([0, 0, 2, 0, 0, 1], 0.0, True),
+        ([0, 0, 2, 0, 0, 1], 1.0, False),
+        ([0, 0, -1, 0, 0, 1], None, False),
+        ([0, 1, 0, 0, 0, 0], None, False),
+    ],
+)
+def test_a_convolution_pads_its_own_input(pads: list[int], value: float | None, folds: bool) -> None:
+    g = TinyGraph(opset=17)
+    arguments = [g.const(pads)]
+    arguments += [] if value is None else [g.number(value)]
+    padded = g.op("Pad", g.frames(3), *arguments)
+    n_channels = 3 + pads[1] + pads[4]
+    model = g.model(g.op("Conv", padded, g.weight(2, n_channels, 3), pads=[1, 0]))
+    made, modified, difference = rewritten(model, lambda shapes: FoldPadsPass())
+    assert modified == folds
+    assert count(made)["Pad"] == (0 if folds else 1)
+    assert difference <= 1e-6

@@ -1,4 +1,4 @@
-"""The passes that make a flow of WaveNets faster: weights are folded, frames lie as rows."""
+"""The passes that make a flow of WaveNets faster: weights are folded, channels stand last."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from balacoon_tk.export import optimize
-from balacoon_tk.export.optimize import optimize_decoder
-from balacoon_tk.export.passes import fold_projections
-from balacoon_tk.export.passes.drop_flips import is_flip
-from balacoon_tk.export.passes.edit import add_constant
-from balacoon_tk.export.passes.make_plain import make_plain
-from balacoon_tk.export.streaming import make_streaming, streaming_spec
-from balacoon_tk.session import Session
+from balacoon_tk.graph.edit import add_constant
+from balacoon_tk.graph.streaming import make_streaming, streaming_spec
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.make_plain import make_plain
+from balacoon_tk.targets.ort_cpu import optimize
+from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
+from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
+from balacoon_tk.targets.ort_cpu.passes.wavenet import fold_projections
+from balacoon_tk.targets.ort_cpu.passes.wavenet.fold_products import FoldProductsPass
+from balacoon_tk.targets.ort_cpu.passes.wavenet.fold_projections import FoldProjectionsPass
+from balacoon_tk.targets.ort_cpu.passes.wavenet.join_residual_and_skip import JoinResidualAndSkipPass
 from streaming_laws import Streamed, assert_same, assert_streams, stream
 from tiny_graphs import TinyGraph
 
@@ -64,8 +67,16 @@ def flow(n_couplings: int = 2, *, opset: int = 17, speaker: bool = False, **opti
     return g.model(g.conv(x, 2 * HALF, 2, 5, pads=[2, 2]))
 
 
+STEPS = {
+    "fold_products": lambda shapes: FoldProductsPass(),
+    "join_residual_and_skip": JoinResidualAndSkipPass,
+    "lift_to_2d": LiftTo2dPass,
+    "fold_projections": FoldProjectionsPass,
+}
+
+
 def only(monkeypatch: pytest.MonkeyPatch, names: Iterable[str]) -> None:
-    passes = {name: optimize._DECODER_PASSES[name] for name in names}
+    passes = {name: (STEPS[name],) for name in names}
     monkeypatch.setattr(optimize, "_DECODER_PASSES", passes)
 
 
@@ -86,40 +97,6 @@ def check(model: onnx.ModelProto, *, tolerance: float = 1e-5) -> onnx.ModelProto
             assert got[name].shape == array.shape
             assert np.abs(got[name] - array).max() <= tolerance * max(1, np.abs(array).max())
     return made
-
-
-@pytest.mark.parametrize("n_couplings", [1, 2, 3])
-@pytest.mark.parametrize("opset", [11, 17])
-def test_flips_go_into_the_weights(n_couplings: int, opset: int, monkeypatch) -> None:
-    only(monkeypatch, ["fold_flips"])
-    made = ir.from_proto(check(flow(n_couplings, opset=opset, n_layers=2)))
-    assert not any(is_flip(node) for node in made.graph)
-
-
-def test_a_flip_stays_in_front_of_what_cannot_be_turned_round(monkeypatch) -> None:
-    only(monkeypatch, ["fold_flips"])
-    g = TinyGraph()
-    x = g.slice(g.op("Tanh", g.frames(4)), *FLIP)
-    grouped = g.conv(x, 4, 4, 3, groups=4, pads=[1, 1])
-    scaled = g.op("Mul", x, g.weight(1, 4, 1))
-    joined = g.op("Concat", x, g.slice(x, *FLIP), axis=1)
-    outputs = [x, g.op("Sub", x, g.op("Tanh", x)), grouped, scaled, joined]
-    model = g.model(*outputs, names=["a", "b", "c", "d", "e"])
-    made = check(model, tolerance=0)
-    assert count(made)["Slice"] == 1
-
-
-def test_a_sum_of_a_flip_and_a_convolution_that_others_read_is_right(monkeypatch) -> None:
-    only(monkeypatch, ["fold_flips"])
-    g = TinyGraph()
-    x = g.frames(4)
-    y = g.conv(x, 4, 4, 3, pads=[1, 1])
-    z = g.op("Add", g.slice(x, *FLIP), y)
-    check(g.model(g.conv(z, 4, 2, 1), y, names=["a", "b"]))
-    g = TinyGraph()
-    x = g.frames(4)
-    z = g.op("Add", g.slice(x, *FLIP), g.conv(x, 4, 4, 3, pads=[1, 1]))
-    check(g.model(z, g.conv(z, 4, 2, 1), names=["a", "b"]))
 
 
 def test_the_last_projection_is_made_by_the_layers(monkeypatch) -> None:
@@ -195,11 +172,21 @@ def test_a_projection_that_saves_nothing_stays(case: str, monkeypatch) -> None:
     assert optimize_decoder(model).passes == ("lift_to_2d",)
 
 
+def test_a_push_of_any_size_gives_the_bits_of_the_whole_run() -> None:
+    model = flow(2)
+    pair = Streamed(model, optimize=True)
+    feeds = pair.feeds(70)
+    whole = pair.graph.decode(feeds)
+    for size in (1, 3, 16, 69):
+        pushes = [size] * (70 // size) + ([70 % size] if 70 % size else [])
+        assert_same(stream(pair, feeds, pushes), whole, tolerance=0, note=size)
+
+
 @pytest.mark.parametrize("speaker", [False, True])
 def test_frames_lie_as_rows_from_gate_to_gate(speaker: bool) -> None:
     model = flow(2, speaker=speaker)
     optimized = optimize_decoder(model)
-    assert optimized.passes[-1] == "gated_rows"
+    assert optimized.passes[-1] == "wavenet"
     made = check(model)
     convolutions = {node.output[0] for node in made.graph.node if node.op_type == "Conv"}
     turned = [node for node in made.graph.node if node.op_type == "Transpose"]
@@ -215,18 +202,8 @@ def test_rows_stream_exactly_and_so_do_their_states(speaker: bool) -> None:
     pairs = assert_streams(model, optimize=True, tolerance=3e-6)
     states = next(pair for pair in pairs if pair.kind == "states").spec.states
     assert {state.axis for state in states if len(state.shape) == 4} == {2}
-    # One of all layers, whose middles are the residual sums; what waits for a coupling; the last one's.
-    assert len(states) == 1 + 2 + 1
-
-
-def test_a_push_of_any_size_gives_the_bits_of_the_whole_run() -> None:
-    model = flow(2)
-    pair = Streamed(model, optimize=True)
-    feeds = pair.feeds(70)
-    whole = pair.graph.decode(feeds)
-    for size in (1, 3, 16, 69):
-        pushes = [size] * (70 // size) + ([70 % size] if 70 % size else [])
-        assert_same(stream(pair, feeds, pushes), whole, tolerance=0, note=size)
+    # One of each layer, whose middles are the residual sums; what waits for a coupling; the last one's.
+    assert len(states) == 2 * 3 + 2 + 1
 
 
 def test_what_is_read_outside_comes_as_it_was() -> None:
@@ -244,7 +221,7 @@ def test_what_is_read_outside_comes_as_it_was() -> None:
     )
     feeds = {"frames": np.random.default_rng(0).standard_normal((1, 8, 9)).astype("f4")}
     made = optimize_decoder(model)
-    assert "gated_rows" in made.passes
+    assert "wavenet" in made.passes
     wanted, got = Session(model).run(feeds), Session(made.model).run(feeds)
     for name, array in wanted.items():
         np.testing.assert_allclose(got[name], array, rtol=0, atol=1e-6)

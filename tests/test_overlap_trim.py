@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from balacoon_tk import overlap_trim
-from balacoon_tk.chunking import Window, overlap_windows
+from balacoon_tk.decoder import overlap_trim
+from balacoon_tk.decoder.chunking import Window, overlap_windows
+from balacoon_tk.decoder.overlap_trim import join, trim
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.overlap_trim import join, trim
 from reference import FakeDecoder
 
 DTYPES = [np.float32, np.int16]

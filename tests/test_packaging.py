@@ -111,7 +111,7 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(source, dist):
 
 def test_the_installed_package_is_complete(site, tmp_path):
     code = (
-        "import balacoon_tk, balacoon_tk.export, balacoon_tk.cli, balacoon_tk._upsampler as kernel\n"
+        "import balacoon_tk, balacoon_tk.export, balacoon_tk.cli, balacoon_tk.stages._upsampler as kernel\n"
         "print(balacoon_tk.__file__, balacoon_tk.export.__file__, kernel.__file__, sep='\\n')"
     )
     result = run(sys.executable, "-P", "-c", code, cwd=tmp_path, PYTHONPATH=str(site))

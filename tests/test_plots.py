@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from balacoon_tk.audio import PhonemeSpan
-from balacoon_tk.compare import Comparison, StrategyResult
 from balacoon_tk.errors import MissingExtraError, ParameterError
-from balacoon_tk.export.graph.layers import decoder_layers
-from balacoon_tk.export.graph.prepare import analyse_model
-from balacoon_tk.export.streaming.plan import make_plan
+from balacoon_tk.graph.layers import decoder_layers
+from balacoon_tk.graph.prepare import analyse_model
+from balacoon_tk.graph.streaming.plan import make_plan
 from balacoon_tk.metrics import StreamTrace, rtf, ttfa_s
+from balacoon_tk.metrics.compare import Comparison, StrategyResult
+from balacoon_tk.metrics.sweeps import ChunkPoint, LengthPoint, OverlapPoint
 from balacoon_tk.plots import (
     FrontierPoint,
     PartLoss,
@@ -43,7 +44,6 @@ from balacoon_tk.plots import (
     spectrogram_db,
 )
 from balacoon_tk.plots.figure import styles_of
-from balacoon_tk.sweeps import ChunkPoint, LengthPoint, OverlapPoint
 from tiny_voice import decoder_model
 
 RATE = 8000

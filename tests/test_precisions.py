@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from balacoon_tk import TTS, load_voice
-from balacoon_tk.default_voice import CACHE_VARIABLE
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.player import Playground
-from balacoon_tk.precisions import PRECISIONS, find_precisions, make_precision, precision_folder
+from balacoon_tk.voice.default import CACHE_VARIABLE
+from balacoon_tk.voice.precisions import PRECISIONS, find_precisions, make_precision, precision_folder
 from tiny_voice import SPEAKERS, decoder_model, encoder_model, write_voice
 
 LIMIT_S = 30.0

@@ -15,25 +15,25 @@ from balacoon_tk import load_voice
 from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import export_voice, make_streaming
-from balacoon_tk.export.optimize import optimize_decoder
-from balacoon_tk.export.passes.make_plain import make_plain
 from balacoon_tk.export.quantize import Budget, BudgetError, mixtures, quantize_voice, voice
-from balacoon_tk.export.quantize.calibration import (
+from balacoon_tk.export.quantize.encoder_cost import EncoderCost
+from balacoon_tk.export.quantize.equalize import equalize
+from balacoon_tk.export.quantize.mixtures import Block, find_blocks, quantize_layers, tensors_to_calibrate
+from balacoon_tk.export.quantize.pause_gain import add_pause_gain, block_samples, measure_noise
+from balacoon_tk.export.quantize.ranges import (
     Histogram,
     choose_range,
     collect_extents,
     collect_histograms,
 )
-from balacoon_tk.export.quantize.encoder_cost import EncoderCost
-from balacoon_tk.export.quantize.equalize import equalize
-from balacoon_tk.export.quantize.mixtures import Block, find_blocks, quantize_layers, tensors_to_calibrate
-from balacoon_tk.export.quantize.pause_gain import add_pause_gain, block_samples, measure_noise
 from balacoon_tk.export.quantize.scheme import Range, quantize_bias, quantize_kernel
 from balacoon_tk.export.quantize.to_bytes import byte_tensors
-from balacoon_tk.export.streaming.rewrite import _CaseWriter
-from balacoon_tk.export.streaming.verify import verify_streaming
-from balacoon_tk.manifest import Manifest
-from balacoon_tk.session import Session
+from balacoon_tk.graph.streaming.equivalence import verify_streaming
+from balacoon_tk.graph.streaming.rewrite import _CaseWriter
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.make_plain import make_plain
+from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
+from balacoon_tk.voice.manifest import Manifest
 from streaming_laws import assert_streams
 from tiny_vits import TinyVits, write_tiny_vits
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from balacoon_tk import _random, random
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.random import frame_noise, noise_stream
+from balacoon_tk.stages import _random, random
+from balacoon_tk.stages.random import frame_noise, noise_stream
 
 # Published with Random123 (Salmon et al. 2011), file kat_vectors: counter, key, output.
 KNOWN_ANSWERS = [

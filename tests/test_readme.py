@@ -14,7 +14,7 @@ import pytest
 
 from balacoon_tk.audio import write_wav
 from balacoon_tk.cli import main
-from balacoon_tk.mel import MelInfo
+from balacoon_tk.stages.mel import MelInfo
 from tiny_voice import HOP_LENGTH, N_CHANNELS, SAMPLE_RATE, decoder_model
 
 ROOT = Path(__file__).parent.parent

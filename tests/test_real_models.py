@@ -14,8 +14,8 @@ import pytest
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.decoder.graph import DecoderGraph
 from balacoon_tk.export import make_streaming
-from balacoon_tk.export.optimize import optimize_decoder
-from balacoon_tk.session import Session
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 from dequantize import dequantize
 from mel import HOP_LENGTH, mel_spectrogram, recorded_speech
 
@@ -176,7 +176,7 @@ def cut_out(model, inputs, outputs):
 
 def refusal(model):
     from balacoon_tk.export import NotStreamableError
-    from balacoon_tk.export.streaming import make_streaming
+    from balacoon_tk.graph.streaming import make_streaming
 
     with pytest.raises(NotStreamableError) as caught:
         make_streaming(model)
@@ -238,7 +238,7 @@ def test_hibari_s_decoder_is_refused_for_its_quantization(hibari):
 
 
 def test_hibari_s_decoder_without_quantization_streams_exactly(hibari):
-    from balacoon_tk.export.streaming import make_streaming
+    from balacoon_tk.graph.streaming import make_streaming
 
     original = dequantize(hibari)
     frames = np.random.default_rng(0).standard_normal((1, 130, 150), np.float32)

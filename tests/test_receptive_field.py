@@ -11,9 +11,9 @@ import pytest
 from balacoon_tk.decoder import DecoderGraph, FullDecoder, OverlapDecoder
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export import NotStreamableError, make_streaming
-from balacoon_tk.export.graph.prepare import analyse_model
-from balacoon_tk.export.graph.receptive_field import receptive_field
-from balacoon_tk.session import Session
+from balacoon_tk.graph.prepare import analyse_model
+from balacoon_tk.graph.receptive_field import receptive_field
+from balacoon_tk.runtime.session import Session
 from streaming_laws import Streamed
 from tiny_graphs import TO_THE_END, TinyGraph
 

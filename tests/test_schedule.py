@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balacoon_tk.chunking import push_schedule
-from balacoon_tk.cost_model import CostCurve, PushCosts
+from balacoon_tk.decoder.chunking import push_schedule
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.schedule import MAX_CHUNK_S, Pace, Playback, solve_schedule, steady_chunk
-from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES
+from balacoon_tk.pacing.costs import CostCurve, PushCosts
+from balacoon_tk.pacing.schedule import MAX_CHUNK_S, Pace, Playback, solve_schedule, steady_chunk
+from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
 
 # Whole seconds and a frame of one second: sums of them are exact, so that "just in time" is seen as such.
 steps = st.lists(st.integers(0, 4), min_size=1, max_size=8)

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.graph.seams import Prior, Table, find_seams
-from balacoon_tk.export.passes.tidy import lift_constants
+from balacoon_tk.export.sources.vits_seams import Prior, Table, find_seams
+from balacoon_tk.graph.simplify.tidy import lift_constants
 from tiny_vits import TinyVits, build_tiny_vits
 
 VARIANTS = {

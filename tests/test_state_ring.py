@@ -10,7 +10,7 @@ import pytest
 
 from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
 from balacoon_tk.errors import ModelError
-from balacoon_tk.session import Binding
+from balacoon_tk.runtime.session import Binding
 from decoder_streams import N_CHANNELS, close, down_and_up, push_all, vocoder
 from streaming_laws import make_streaming
 

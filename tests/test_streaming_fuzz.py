@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export import NotStreamableError
-from balacoon_tk.session import Session
+from balacoon_tk.runtime.session import Session
 from streaming_laws import PLANS, Streamed, assert_same, stream
 from tiny_graphs import TO_THE_END, TinyGraph
 

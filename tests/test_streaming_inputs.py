@@ -11,7 +11,7 @@ import pytest
 from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import make_streaming
-from balacoon_tk.export.graph.prepare import analyse_model
+from balacoon_tk.graph.prepare import analyse_model
 from tiny_graphs import TinyGraph
 
 

@@ -15,8 +15,8 @@ import pytest
 from onnx import TensorProto
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.graph.rules.base import _RULES
-from balacoon_tk.session import Session
+from balacoon_tk.graph.rules.base import _RULES
+from balacoon_tk.runtime.session import Session
 from streaming_laws import assert_streams
 from tiny_graphs import TO_THE_END, TinyGraph
 

@@ -7,8 +7,8 @@ from onnx import numpy_helper
 
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import make_streaming
-from balacoon_tk.export.streaming import streaming_spec
-from balacoon_tk.export.streaming.verify import verify_streaming
+from balacoon_tk.graph.streaming import streaming_spec
+from balacoon_tk.graph.streaming.equivalence import verify_streaming
 from streaming_laws import make_streaming as make_streaming_by
 from tiny_graphs import TinyGraph
 

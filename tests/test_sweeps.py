@@ -5,7 +5,7 @@ import pytest
 
 from balacoon_tk import TTS
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.sweeps import sentence_frames, sweep_chunks, sweep_lengths, sweep_overlap
+from balacoon_tk.metrics.sweeps import sentence_frames, sweep_chunks, sweep_lengths, sweep_overlap
 from tiny_voice import HOP_LENGTH, LEFT_CONTEXT, LOOKAHEAD, SAMPLE_RATE
 
 TEXT = "hello there, all of you"

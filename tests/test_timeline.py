@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balacoon_tk.export.graph.timeline import POINTWISE, Local, Timeline, join
+from balacoon_tk.graph.timeline import POINTWISE, Local, Timeline, join
 
 N = 240
 """Steps that go in: a multiple of every stride below, and more than any chain sees."""

@@ -13,9 +13,9 @@ from balacoon_tk.cli import main
 from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError
 from balacoon_tk.export import export_decoder, export_voice
 from balacoon_tk.export.sources.torchscript import export_vocoder
-from balacoon_tk.mel import MelInfo
-from balacoon_tk.session import Session
-from balacoon_tk.vocoder import load_vocoder
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.stages.mel import MelInfo
+from balacoon_tk.voice import load_vocoder
 
 torch = pytest.importorskip("torch", reason='needs pip install "balacoon_tk[export]"')
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

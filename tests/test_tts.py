@@ -13,8 +13,8 @@ from balacoon_tk.audio import to_pcm16
 from balacoon_tk.decoder import STRATEGIES
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
 from balacoon_tk.frontend import PhonemeMap, Sentence, UnknownPhonemeWarning
-from balacoon_tk.random import noise_stream
-from balacoon_tk.upsampler import Upsampler
+from balacoon_tk.stages.random import noise_stream
+from balacoon_tk.stages.upsampler import Upsampler
 from balacoon_tk.voice import load_voice
 from tiny_voice import (
     HOP_LENGTH,

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balacoon_tk.alignment import Timeline
 from balacoon_tk.audio import PhonemeSpan
 from balacoon_tk.frontend import EncodedSentence
+from balacoon_tk.stages.alignment import Timeline
 
 HOP_LENGTH, SAMPLE_RATE = 4, 1000
 

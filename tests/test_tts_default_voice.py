@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import balacoon_tk.default_voice
 import balacoon_tk.export
+import balacoon_tk.voice.default
 from balacoon_tk import TTS
-from balacoon_tk.default_voice import CACHE_VARIABLE, cache_folder, default_voice_folder
 from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError
+from balacoon_tk.voice.default import CACHE_VARIABLE, cache_folder, default_voice_folder
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def trained(tmp_path, monkeypatch):
     """A file in the place of the trained voice, and a cache of its own."""
     source = tmp_path / "trained.onnx"
     source.write_bytes(b"weights")
-    monkeypatch.setattr(balacoon_tk.default_voice, "_trained_voice", lambda: source)
+    monkeypatch.setattr(balacoon_tk.voice.default, "_trained_voice", lambda: source)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return source
 
@@ -64,7 +64,7 @@ def test_another_trained_voice_gets_a_folder_of_its_own(exports, trained):
 def test_another_version_gets_a_folder_of_its_own(exports, monkeypatch, attribute):
     first = default_voice_folder()
     value = 99 if attribute == "FORMAT_VERSION" else lambda name: "99.0"
-    monkeypatch.setattr(balacoon_tk.default_voice, attribute, value)
+    monkeypatch.setattr(balacoon_tk.voice.default, attribute, value)
     assert default_voice_folder() != first
     assert len(exports) == 2
 
@@ -115,5 +115,5 @@ def test_a_missing_package_is_named_by_its_extra(monkeypatch):
 
 @pytest.mark.voice
 def test_the_trained_voice_is_where_its_package_says():
-    assert balacoon_tk.default_voice._trained_voice().is_file()
-    assert isinstance(balacoon_tk.default_voice._trained_voice(), Path)
+    assert balacoon_tk.voice.default._trained_voice().is_file()
+    assert isinstance(balacoon_tk.voice.default._trained_voice(), Path)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from balacoon_tk import TTS, SpeechUtterance
-from balacoon_tk.calibration import Calibration, CalibrationKey
-from balacoon_tk.cost_model import CostCurve, CostModel, PushCosts
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.frontend import Sentence
-from balacoon_tk.lookahead import LookAhead
-from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES
+from balacoon_tk.pacing.calibration import Calibration, CalibrationKey
+from balacoon_tk.pacing.costs import CostCurve, CostModel, PushCosts
+from balacoon_tk.runtime.prefetch import LookAhead
+from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.voice import load_voice
 from tiny_voice import HOP_LENGTH, SAMPLE_RATE, build_tiny_voice
 

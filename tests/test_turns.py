@@ -9,7 +9,7 @@ import pytest
 
 from balacoon_tk import TTS
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.turns import URGENT_S, Turns, shared_turns
+from balacoon_tk.runtime.scheduler import URGENT_S, Turns, shared_turns
 from tiny_voice import HOP_LENGTH, SAMPLE_RATE
 
 TIMEOUT_S = 20.0

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from balacoon_tk import upsampler
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.random import frame_noise
-from balacoon_tk.upsampler import MAX_FRAMES, Upsampler
+from balacoon_tk.stages import upsampler
+from balacoon_tk.stages.random import frame_noise
+from balacoon_tk.stages.upsampler import MAX_FRAMES, Upsampler
 
 SIZES = [0, 1, 2, 7, 15, 16, 17, 63, 64, 65, 191, 193]
 

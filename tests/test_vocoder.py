@@ -13,12 +13,11 @@ from balacoon_tk.audio import read_wav, write_wav
 from balacoon_tk.cli import main
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.export import export_voice
-from balacoon_tk.inspection import inspect_voice
-from balacoon_tk.mel import MelInfo
-from balacoon_tk.session import Session
-from balacoon_tk.vocoder import load_vocoder
-from balacoon_tk.vocoder_manifest import VocoderManifest
-from balacoon_tk.voice import load_voice
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.stages.mel import MelInfo
+from balacoon_tk.voice import load_vocoder, load_voice
+from balacoon_tk.voice.inspection import inspect_voice
+from balacoon_tk.voice.vocoder_manifest import VocoderManifest
 from tiny_voice import HOP_LENGTH, LEFT_CONTEXT, LOOKAHEAD, N_CHANNELS, decoder_model, pack_addon, set_field
 
 MEL = MelInfo(n_fft=16, win_length=16, hop_length=HOP_LENGTH, n_mels=N_CHANNELS, f_min=0.0, f_max=500.0)

@@ -10,7 +10,7 @@ import pytest
 
 from balacoon_tk.decoder import OverlapDecoder
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
-from balacoon_tk.upsampler import Upsampler
+from balacoon_tk.stages.upsampler import Upsampler
 from balacoon_tk.voice import load_voice, read_manifest
 from tiny_voice import (
     HOP_LENGTH,

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from balacoon_tk.manifest import (
+from balacoon_tk.voice.manifest import (
     DecoderInfo,
     EncoderInfo,
     FrontendInfo,
@@ -47,7 +47,7 @@ def build_tiny_voice(folder: Path, speakers: Sequence[str] = (), *, streaming: b
     """Write a voice folder and return it; with `streaming` its decoder carries its own state."""
     decoder = decoder_model(len(speakers))
     if streaming:
-        from balacoon_tk.export.streaming import make_streaming
+        from balacoon_tk.graph.streaming import make_streaming
 
         decoder = make_streaming(decoder)
     return write_voice(folder, encoder_model(len(speakers)), decoder, speakers=speakers)
@@ -250,7 +250,7 @@ def _model(
 
 def _streaming_info(decoder: onnx.ModelProto) -> object:
     from balacoon_tk.decoder import StreamingSpec
-    from balacoon_tk.manifest import StreamingInfo
+    from balacoon_tk.voice.manifest import StreamingInfo
 
     texts = {item.key: item.value for item in decoder.metadata_props}
     if StreamingSpec.METADATA_KEY not in texts:

@@ -12,8 +12,6 @@ from balacoon_tk.cli._common import STANDARD_STREAM, ProgressLine, UsageError, s
 if TYPE_CHECKING:
     from balacoon_tk.audio import AudioChunk
 
-__all__ = ["add_audio_output_argument", "check_audio_output", "hand_over"]
-
 
 def add_audio_output_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where audio goes."""

@@ -10,27 +10,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from balacoon_tk._files import json_text, write_whole
+from balacoon_tk._files import write_whole
 from balacoon_tk.errors import ParameterError
 
 if TYPE_CHECKING:
     from balacoon_tk.tts import TTS
-
-__all__ = [
-    "STANDARD_STREAM",
-    "ProgressLine",
-    "UsageError",
-    "add_chunk_argument",
-    "add_text_arguments",
-    "add_voice_arguments",
-    "format_size",
-    "json_text",
-    "open_tts",
-    "positive_int",
-    "read_text",
-    "say",
-    "write_text",
-]
 
 STANDARD_STREAM = "-"
 """The name that means stdin where a file is read, and stdout where one is written."""

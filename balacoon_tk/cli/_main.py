@@ -25,8 +25,6 @@ from balacoon_tk.cli import (
 from balacoon_tk.cli._common import UsageError, say
 from balacoon_tk.errors import BalacoonError
 
-__all__ = ["COMMANDS", "Command", "main"]
-
 _OK, _FAILED, _INTERRUPTED = 0, 1, 130
 _TRACEBACK_VARIABLE = "BALACOON_TK_TRACEBACK"
 

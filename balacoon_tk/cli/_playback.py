@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from balacoon_tk._typing import PCM16Array
 from balacoon_tk.errors import BalacoonError, MissingExtraError
 
-__all__ = ["PlaybackError", "play"]
-
 
 class PlaybackError(BalacoonError, RuntimeError):
     """There is no way to play sound on this machine."""

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import argparse
 
+from balacoon_tk._files import json_text
 from balacoon_tk.cli._common import (
     STANDARD_STREAM,
     ProgressLine,
     UsageError,
     add_text_arguments,
     add_voice_arguments,
-    json_text,
     open_tts,
     positive_int,
     read_text,
     write_text,
 )
-
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
 
 NAME = "bench"
 HELP = "measure how fast a voice is on this machine"
@@ -46,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure."""
-    from balacoon_tk.benchmark import BENCHMARK_TEXT, benchmark_voice
+    from balacoon_tk.metrics.benchmark import BENCHMARK_TEXT, benchmark_voice
 
     if args.text and args.file is not None:
         raise UsageError("give a TEXT or a file with -f FILE, and not both")

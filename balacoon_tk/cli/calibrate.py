@@ -14,11 +14,11 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from balacoon_tk._files import json_text
 from balacoon_tk.cli._common import (
     STANDARD_STREAM,
     ProgressLine,
     add_voice_arguments,
-    json_text,
     open_tts,
     say,
     write_text,
@@ -26,11 +26,9 @@ from balacoon_tk.cli._common import (
 from balacoon_tk.errors import ParameterError
 
 if TYPE_CHECKING:
-    from balacoon_tk.calibration import Calibration
-    from balacoon_tk.cost_model import CostCurve
+    from balacoon_tk.pacing.calibration import Calibration
+    from balacoon_tk.pacing.costs import CostCurve
     from balacoon_tk.tts import TTS
-
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
 
 NAME = "calibrate"
 HELP = "measure a voice on this machine, for streams that start early and never wait"
@@ -50,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Calibrate."""
-    from balacoon_tk.calibration import calibration_file, save_calibration
-    from balacoon_tk.cost_measuring import calibrate
+    from balacoon_tk.pacing.calibration import calibration_file, save_calibration
+    from balacoon_tk.pacing.measure import calibrate
     from balacoon_tk.tts import TTS
 
     tts = open_tts(args)

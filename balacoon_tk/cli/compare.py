@@ -15,13 +15,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balacoon_tk._files import json_text
 from balacoon_tk.cli._common import (
     STANDARD_STREAM,
     ProgressLine,
     add_chunk_argument,
     add_text_arguments,
     add_voice_arguments,
-    json_text,
     open_tts,
     positive_int,
     read_text,
@@ -30,9 +30,7 @@ from balacoon_tk.cli._common import (
 )
 
 if TYPE_CHECKING:
-    from balacoon_tk.compare import Comparison
-
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
+    from balacoon_tk.metrics.compare import Comparison
 
 NAME = "compare"
 HELP = "speak a text whole and streamed, and compare speed and samples"
@@ -64,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compare, report, and keep what was asked for."""
-    from balacoon_tk.compare import compare
+    from balacoon_tk.metrics.compare import compare
 
     text = read_text(args)
     if args.plot is not None:

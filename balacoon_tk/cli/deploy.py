@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import argparse
 
-from balacoon_tk.cli._common import ProgressLine, format_size, json_text, positive_int
-
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
+from balacoon_tk._files import json_text
+from balacoon_tk.cli._common import ProgressLine, format_size, positive_int
 
 NAME = "deploy"
 HELP = "write a voice for ONNX Runtime's small builds, TensorRT or Triton"

@@ -27,8 +27,6 @@ from balacoon_tk.cli._common import (
 if TYPE_CHECKING:
     from balacoon_tk.metrics import Report
 
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
-
 NAME = "evaluate"
 HELP = "measure voices and strategies over a list of sentences"
 

@@ -16,8 +16,6 @@ from pathlib import Path
 
 from balacoon_tk.cli._common import ProgressLine, UsageError, format_size
 
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
-
 NAME = "export"
 HELP = "make a voice folder of a trained model"
 
@@ -79,8 +77,8 @@ def _print_sources() -> None:
 
 
 def _summary(target: Path) -> str:
-    from balacoon_tk._voice_files import read_manifest
-    from balacoon_tk.manifest import Manifest
+    from balacoon_tk.voice.files import read_manifest
+    from balacoon_tk.voice.manifest import Manifest
 
     manifest = read_manifest(target)
     decoder = manifest.decoder

@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from balacoon_tk.cli._common import STANDARD_STREAM, UsageError, format_size, json_text, write_text
+from balacoon_tk._files import json_text
+from balacoon_tk.cli._common import STANDARD_STREAM, UsageError, format_size, write_text
 
 if TYPE_CHECKING:
-    from balacoon_tk.inspection import GraphInfo, VoiceInfo
-    from balacoon_tk.session import TensorSpec
-
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
+    from balacoon_tk.runtime.session import TensorSpec
+    from balacoon_tk.voice.inspection import GraphInfo, VoiceInfo
 
 NAME = "inspect"
 HELP = "say what a voice or a graph is and what it costs"
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Inspect."""
-    from balacoon_tk.inspection import inspect_graph, inspect_voice
+    from balacoon_tk.voice.inspection import inspect_graph, inspect_voice
 
     if (args.path is None) == (args.voice is None):
         raise UsageError("give the PATH of a voice or of a graph")
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _voice_lines(info: VoiceInfo) -> Iterator[str]:
-    from balacoon_tk.manifest import Manifest
+    from balacoon_tk.voice.manifest import Manifest
 
     manifest, decoder = info.manifest, info.manifest.decoder
     ms = 1e3 * manifest.hop_length / manifest.sample_rate

@@ -23,9 +23,8 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from balacoon_tk.cli._common import ProgressLine, UsageError, json_text, positive_int
-
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
+from balacoon_tk._files import json_text
+from balacoon_tk.cli._common import ProgressLine, UsageError, positive_int
 
 NAME = "quantize"
 HELP = "make a voice smaller and faster within a budget of quality"
@@ -93,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Make the voice, and show what was tried or lost."""
-    from balacoon_tk.default_voice import default_voice_folder
+    from balacoon_tk.voice.default import default_voice_folder
 
     _check_options(args)
     voice = default_voice_folder() if args.voice is None else args.voice

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from balacoon_tk._files import json_text
 from balacoon_tk.cli._audio_output import add_audio_output_argument, check_audio_output, hand_over
 from balacoon_tk.cli._common import (
     STANDARD_STREAM,
     UsageError,
     add_chunk_argument,
-    json_text,
     positive_int,
     write_text,
 )
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from balacoon_tk._typing import FloatArray
     from balacoon_tk.audio import AudioChunk
     from balacoon_tk.metrics import TraceRecorder
-    from balacoon_tk.vocoder import Vocoder
-
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
+    from balacoon_tk.voice.vocoder import Vocoder
 
 NAME = "resynthesize"
 HELP = "say a recording again with a vocoder"
@@ -62,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError("--json takes stdout: give a file for the audio with -o FILE")
     from balacoon_tk.audio import read_wav
     from balacoon_tk.metrics import TraceRecorder
-    from balacoon_tk.vocoder import load_vocoder
+    from balacoon_tk.voice.vocoder import load_vocoder
 
     from_stdin = args.recording == STANDARD_STREAM
     samples, sample_rate = read_wav(io.BytesIO(sys.stdin.buffer.read()) if from_stdin else args.recording)

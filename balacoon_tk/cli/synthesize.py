@@ -20,8 +20,6 @@ from balacoon_tk.cli._common import (
     read_text,
 )
 
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
-
 NAME = "synthesize"
 HELP = "speak a text to a WAV file, a pipe or the loudspeakers"
 

@@ -8,8 +8,6 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.decoder.graph import DecoderGraph, Frames, Samples
 from balacoon_tk.errors import StreamStateError
 
-__all__ = ["FullDecoder"]
-
 
 class FullDecoder:
     """Collect frames until the last push, then decode them in one run.

@@ -11,20 +11,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.decoder.state_ring import StateRing
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.session import GraphSource, Session, Tensor, TensorSpec, to_tensor
-
-__all__ = [
-    "Decoder",
-    "DecoderGraph",
-    "Frames",
-    "Samples",
-    "StateSpec",
-    "StreamingSpec",
-    "TimeInput",
-    "TimeOutput",
-]
+from balacoon_tk.runtime.session import GraphSource, Session, Tensor, TensorSpec, to_tensor
+from balacoon_tk.runtime.state_ring import StateRing
 
 _MAX_IDLE_RINGS = 32  # streams that have ended; each holds three times a stream's state
 

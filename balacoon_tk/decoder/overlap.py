@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.chunking import overlap_window
+from balacoon_tk.decoder.chunking import overlap_window
 from balacoon_tk.decoder.full import empty_outputs, join_feeds
 from balacoon_tk.decoder.graph import DecoderGraph, Frames, Samples
+from balacoon_tk.decoder.overlap_trim import trim
 from balacoon_tk.errors import ParameterError, StreamStateError
-from balacoon_tk.overlap_trim import trim
-
-__all__ = ["OverlapDecoder"]
 
 
 class OverlapDecoder:

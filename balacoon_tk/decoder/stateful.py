@@ -10,11 +10,9 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.decoder.full import empty_outputs, join_feeds
 from balacoon_tk.decoder.graph import DecoderGraph, Frames, Samples
-from balacoon_tk.decoder.state_ring import StateRing
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
-from balacoon_tk.session import GraphSource, Tensor, to_tensor
-
-__all__ = ["StatefulDecoder", "StreamState"]
+from balacoon_tk.runtime.session import GraphSource, Tensor, to_tensor
+from balacoon_tk.runtime.state_ring import StateRing
 
 _State = Mapping[str, Tensor]
 _Before = tuple[_State, dict[str, AnyArray], dict[str, int]]

@@ -17,8 +17,6 @@ from balacoon_tk.frontend.punctuation import CLAUSE_MARKS, plain_punctuation
 from balacoon_tk.frontend.raw_phonemes import RAW_MARK, mark_raw_phonemes, restore_raw_phonemes
 from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES, shorten, split_sentences
 
-__all__ = ["assemble_sentences"]
-
 # What may stand between raw phonemes and the next word; no backend makes sense of text that begins so.
 _AFTER_RAW = re.compile(r"[\s\"')\]},;:.!?]*")
 

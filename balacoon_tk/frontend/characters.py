@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from balacoon_tk.frontend.assembly import assemble_sentences
 from balacoon_tk.frontend.protocol import Sentence
 
-__all__ = ["CharacterFrontend"]
-
 
 class CharacterFrontend:
     """Gives the characters of a text, in lower case and decomposed (NFD), as its phonemes.

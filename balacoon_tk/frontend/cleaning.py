@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["clean_text", "has_speech", "is_plain"]
-
 _LINE_BREAKS = dict.fromkeys("\n\r\v\x85\u2028", "\n") | dict.fromkeys("\f\u2029", "\n\n")
 _JOINERS = "\u200c\u200d"
 _KEYCAP = "\u20e3"

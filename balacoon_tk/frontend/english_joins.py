@@ -13,8 +13,6 @@ import functools
 import re
 from collections.abc import Iterator, Sequence
 
-__all__ = ["is_said_weakly", "join_english"]
-
 _N_REMEMBERED = 8192
 """Words that were said before, of each rule: a megabyte or two."""
 

@@ -7,8 +7,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Container, Iterable
 
-__all__ = ["spell_out"]
-
 _UNITS = {
     "kg": "kilograms", "mg": "milligrams", "km": "kilometers", "cm": "centimeters", "mm": "millimeters",
     "km/h": "kilometers per hour", "mph": "miles per hour", "lb": "pounds", "lbs": "pounds", "ft": "feet",

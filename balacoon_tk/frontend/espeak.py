@@ -17,8 +17,6 @@ from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import assemble_sentences
 from balacoon_tk.frontend.protocol import Sentence
 
-__all__ = ["EspeakFrontend"]
-
 _BRIDGE = "piper.espeakbridge"
 
 # espeak-ng keeps its voice and its buffers in globals: one caller at a time in the whole process.

@@ -28,8 +28,6 @@ from balacoon_tk.frontend.gruut_plain import PlainReader, SpokenWord
 from balacoon_tk.frontend.protocol import Sentence
 from balacoon_tk.frontend.punctuation import CLAUSE_MARKS
 
-__all__ = ["GruutFrontend"]
-
 _LOGGER = logging.getLogger(__name__)
 
 # gruut promises nothing about threads: its taggers hold the sentence that they work on, and its models

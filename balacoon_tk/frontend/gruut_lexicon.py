@@ -8,8 +8,6 @@ from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
-__all__ = ["Lexicon"]
-
 _NON_WORD = re.compile(r"\W")
 
 

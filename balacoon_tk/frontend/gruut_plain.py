@@ -24,8 +24,6 @@ from balacoon_tk.frontend.english_joins import is_said_weakly
 from balacoon_tk.frontend.gruut_lexicon import Lexicon
 from balacoon_tk.frontend.gruut_tags import Tagger
 
-__all__ = ["PlainReader", "SpokenWord"]
-
 _N_REMEMBERED = 8192
 """Tokens that were read before: a few megabytes."""
 

@@ -7,8 +7,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Tagger"]
-
 _Features = dict[bytes, float]
 
 _N_REMEMBERED = 4096

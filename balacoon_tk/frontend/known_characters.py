@@ -10,8 +10,6 @@ from balacoon_tk.frontend.assembly import assemble_sentences
 from balacoon_tk.frontend.phoneme_map import BOS, EOS, IN_TEXT, PAD
 from balacoon_tk.frontend.protocol import Sentence
 
-__all__ = ["KnownCharacterFrontend"]
-
 _COMMA_BELOW, _CEDILLA = "ț", "ţ"  # U+021B and U+0163: Romanian is often written with the latter
 
 

@@ -22,8 +22,6 @@ from balacoon_tk._typing import IntArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend.punctuation import CLAUSE_MARKS
 
-__all__ = ["BOS", "EOS", "IN_TEXT", "PAD", "EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"]
-
 BOS = "^"
 """Begins a sentence."""
 EOS = "$"

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Frontend", "Sentence"]
-
 
 @dataclass(frozen=True, slots=True)
 class Sentence:

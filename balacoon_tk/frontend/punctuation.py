@@ -7,8 +7,6 @@ import re
 
 from balacoon_tk.frontend.cleaning import is_plain
 
-__all__ = ["CLAUSE_MARKS", "WIDE_FINAL_MARKS", "plain_punctuation"]
-
 CLAUSE_MARKS = ".,!?;:"
 """Marks that stand among the phonemes, as pauses and tunes of the voice."""
 

@@ -11,8 +11,6 @@ import re
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend.cleaning import clean_text
 
-__all__ = ["RAW_MARK", "mark_raw_phonemes", "restore_raw_phonemes"]
-
 RAW_MARK = "\u3164"
 """Stands for one pair of brackets: a letter to regular expressions, so a word to every rule, but an
 invisible one (HANGUL FILLER), of which cleaning lets none through from the text itself."""

@@ -11,8 +11,6 @@ from balacoon_tk.errors import MissingExtraError, ParameterError
 if TYPE_CHECKING:
     from balacoon_tk.frontend.protocol import Frontend
 
-__all__ = ["BACKENDS", "create_frontend"]
-
 
 def _auto(language: str) -> Frontend:
     """Take espeak-ng where it is installed, since voices learnt from it, and gruut otherwise."""

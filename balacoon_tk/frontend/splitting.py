@@ -28,8 +28,6 @@ from collections.abc import Iterator
 from balacoon_tk.frontend.cleaning import has_speech
 from balacoon_tk.frontend.punctuation import WIDE_FINAL_MARKS
 
-__all__ = ["MAX_SENTENCE_PHONEMES", "WRAPPED_LINE", "shorten", "split_sentences"]
-
 MAX_SENTENCE_PHONEMES = 600
 """No sentence is longer, in characters and in phonemes: about half a minute of speech.
 

@@ -13,8 +13,6 @@ from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.metrics.signal import as_signal
 
-__all__ = ["EVAL_RATE", "import_eval", "resample", "trained_rate"]
-
 EVAL_RATE = 16000
 """Hz; what recognisers and judges of speech were trained on."""
 

@@ -12,8 +12,6 @@ from typing import IO, Any, Self
 
 from balacoon_tk.errors import ParameterError
 
-__all__ = ["JOURNAL_FILE", "Journal"]
-
 JOURNAL_FILE = "measured.jsonl"
 _FORMAT = 1
 

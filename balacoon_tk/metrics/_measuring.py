@@ -29,8 +29,6 @@ from balacoon_tk.metrics.latency import (
 if TYPE_CHECKING:
     from balacoon_tk.tts import TTS
 
-__all__ = ["Plan", "measure", "speak"]
-
 _PREBUFFERS_S = {"continuity": 0.0, "c50": 0.05, "c100": 0.1, "c200": 0.2}
 _MS = 1e3
 

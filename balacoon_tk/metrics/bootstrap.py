@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from balacoon_tk.errors import ParameterError
 
-__all__ = ["Estimate", "PairedBootstrap"]
-
 Weighted = tuple[Sequence[float], Sequence[float] | None]
 
 

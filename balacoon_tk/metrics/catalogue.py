@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["METRICS", "METRIC_GROUPS", "Metric"]
-
 
 @dataclass(frozen=True, slots=True)
 class Metric:

@@ -28,9 +28,7 @@ from balacoon_tk.metrics.sentences import check_sentences, plain_sentences
 
 if TYPE_CHECKING:
     from balacoon_tk.tts import TTS
-    from balacoon_tk.voice import Voice
-
-__all__ = ["DEFAULT_METRICS", "VoiceLike", "evaluate"]
+    from balacoon_tk.voice.voice import Voice
 
 VoiceLike: TypeAlias = Union[str, "os.PathLike[str]", "Voice", "TTS", None]
 """A voice folder or .addon file, a loaded voice, a TTS, or None for the default voice."""
@@ -134,7 +132,7 @@ def evaluate(
     >>> report = evaluate("voices/joe", metrics=("latency", "wer"), folder="out/joe")  # doctest: +SKIP
     >>> print(report.find("ttfa_ms", strategy="stateful").estimate)  # doctest: +SKIP
     """
-    from balacoon_tk.settings import choose_chunk_frames, choose_seed
+    from balacoon_tk.stages.settings import choose_chunk_frames, choose_seed
 
     texts = check_sentences(plain_sentences() if sentences is None else sentences)
     if n_rounds < 1:
@@ -242,7 +240,7 @@ def _open_voices(
 ) -> dict[str, TTS]:
     """Open every voice, each under a name of its own."""
     from balacoon_tk.tts import TTS
-    from balacoon_tk.voice import Voice
+    from balacoon_tk.voice.voice import Voice
 
     def opened(voice: VoiceLike) -> TTS:
         if isinstance(voice, TTS):

@@ -23,29 +23,6 @@ from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.errors import ParameterError, StreamStateError
 
-__all__ = [
-    "AUDIBLE_DBFS",
-    "REFERENCE",
-    "StreamTrace",
-    "TraceRecorder",
-    "audio_s",
-    "c50",
-    "c100",
-    "c200",
-    "continuity",
-    "first_audible_s",
-    "lag_s",
-    "playback",
-    "readiness_s",
-    "record_stream",
-    "rtf",
-    "ttfa_s",
-    "underrun_ms",
-    "underrun_s",
-    "work_ratio",
-    "xrt",
-]
-
 REFERENCE = "full"
 """The strategy that every other is compared with: the whole utterance in one call."""
 

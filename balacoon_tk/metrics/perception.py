@@ -16,8 +16,6 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.metrics._extra import EVAL_RATE, import_eval, trained_rate
 
-__all__ = ["DNSMOS", "ErrorCount", "cer", "dnsmos", "normalize_english", "plcmos", "transcribe", "wer"]
-
 _N_RATERS = 15
 _SHORTEST_S = 0.1
 

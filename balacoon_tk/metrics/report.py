@@ -20,8 +20,6 @@ from balacoon_tk.metrics.latency import REFERENCE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Report", "SummaryRow"]
-
 
 @dataclass(frozen=True, slots=True)
 class SummaryRow:

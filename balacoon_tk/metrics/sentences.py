@@ -9,8 +9,6 @@ from pathlib import Path
 
 from balacoon_tk.errors import ParameterError
 
-__all__ = ["check_sentences", "decode_sentences", "hard_sentences", "plain_sentences", "read_sentences"]
-
 _COMMENT = "#"
 
 

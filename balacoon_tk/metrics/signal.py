@@ -15,15 +15,6 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.audio import PCM16_MAX
 from balacoon_tk.errors import ParameterError
 
-__all__ = [
-    "as_signal",
-    "boundary_click_db",
-    "log_spectral_distance_db",
-    "max_abs_diff",
-    "segmental_snr_db",
-    "snr_db",
-]
-
 _FLOOR_DB = -80.0  # quieter than this below the reference's loudest cell counts as silence
 _SEGMENT_S = 0.03
 _SEGMENT_LIMITS_DB = (-10.0, 35.0)

@@ -18,8 +18,6 @@ from balacoon_tk.errors import ParameterError
 from balacoon_tk.metrics._extra import EVAL_RATE, import_eval, resample
 from balacoon_tk.metrics.signal import as_signal
 
-__all__ = ["PitchErrors", "mel_cepstral_distortion_db", "pesq", "pitch_errors", "stoi"]
-
 _HOP_S = 0.005
 _WINDOW_S = 0.025
 _N_MELS = 80

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from balacoon_tk.metrics import StreamTrace
     from balacoon_tk.tts import TTS
 
-__all__ = ["Playground", "parse_schedule"]
-
 _TEXT = "The first sound comes early, long before the last word of this sentence has been made."
 
 

@@ -10,12 +10,10 @@ from typing import TypeAlias
 
 import ipywidgets as widgets
 
-from balacoon_tk._background import Background
 from balacoon_tk.errors import BalacoonError, ParameterError
-from balacoon_tk.precisions import PRECISIONS, find_precisions, make_precision
+from balacoon_tk.runtime.background import Background
 from balacoon_tk.tts import TTS
-
-__all__ = ["PrecisionChoice"]
+from balacoon_tk.voice.precisions import PRECISIONS, find_precisions, make_precision
 
 VoicePath: TypeAlias = str | os.PathLike[str]
 

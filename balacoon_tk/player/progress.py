@@ -6,8 +6,6 @@ import time
 
 import ipywidgets as widgets
 
-__all__ = ["ProgressBar"]
-
 _REFRESH_S = 0.1
 
 

@@ -12,8 +12,6 @@ from balacoon_tk.audio import AudioChunk
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.metrics import AUDIBLE_DBFS, StreamTrace, TraceRecorder
 
-__all__ = ["Message", "Synthesis"]
-
 Message = tuple[dict[str, object], list[bytes]]
 """What goes to the page: a record that JSON can hold, and binary buffers beside it."""
 

@@ -16,8 +16,6 @@ from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.metrics import StreamTrace
 from balacoon_tk.player.synthesis import Message, Synthesis
 
-__all__ = ["Player"]
-
 _MAX_AHEAD_S = 30.0
 _FOLDER = Path(__file__).parent
 

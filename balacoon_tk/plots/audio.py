@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-__all__ = [
-    "draw_difference",
-    "draw_frames",
-    "draw_mel",
-    "draw_spectral_difference",
-    "draw_spectrogram",
-    "draw_waveform",
-    "mel_db",
-    "spectrogram_db",
-]
-
 _DB_RANGE = 80.0
 _LARGEST_VALUE = 3.0  # of a channel; they are drawn from a normal distribution around the encodings
 _MOST_DB = 30.0  # of a difference; what is more is drawn as that much

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from balacoon_tk.compare import REFERENCE, Comparison
+from balacoon_tk.metrics import REFERENCE
+from balacoon_tk.metrics.compare import Comparison
 from balacoon_tk.plots.audio import draw_difference, draw_spectrogram, draw_waveform
 from balacoon_tk.plots.figure import new_figure, plain, styles_of
 from balacoon_tk.plots.timing import draw_timeline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-__all__ = ["comparison_figure"]
 
 
 def comparison_figure(comparison: Comparison) -> Figure:

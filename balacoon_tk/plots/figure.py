@@ -28,21 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
-__all__ = [
-    "BORDER",
-    "INK",
-    "PCM16_STEP",
-    "STYLES",
-    "check_figure_path",
-    "envelope",
-    "log_locator",
-    "new_figure",
-    "plain",
-    "save_figure",
-    "styles_of",
-    "zero_at",
-]
-
 Style = tuple[str, str, str]
 """Colour, line style, marker."""
 

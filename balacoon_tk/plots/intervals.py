@@ -11,8 +11,6 @@ from balacoon_tk.plots.figure import STYLES, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["intervals_figure"]
-
 _N_COLUMNS = 4
 
 

@@ -11,8 +11,6 @@ from balacoon_tk.plots.figure import INK, STYLES, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FrontierPoint", "PartLoss", "draw_frontier", "draw_sensitivity", "pareto_front"]
-
 _SMALLEST_MARK, _LARGEST_MARK = 30.0, 600.0  # areas in square points
 _MEGA = 1e6
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-__all__ = ["draw_growth", "draw_spreads", "draw_streams"]
-
 _MS = 1e3
 _PERCENT = 100.0
 

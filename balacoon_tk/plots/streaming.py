@@ -12,11 +12,9 @@ from balacoon_tk.plots.figure import INK, PCM16_STEP, STYLES, plain, zero_at
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from balacoon_tk.export.graph.layers import Layer
-    from balacoon_tk.export.streaming.plan import Plan
-    from balacoon_tk.sweeps import OverlapPoint
-
-__all__ = ["draw_overlap_error", "draw_plan", "draw_pushes", "draw_receptive_field"]
+    from balacoon_tk.graph.layers import Layer
+    from balacoon_tk.graph.streaming.plan import Plan
+    from balacoon_tk.metrics.sweeps import OverlapPoint
 
 _SMALLEST = 1e-9
 _MS = 1e3
@@ -43,7 +41,7 @@ def draw_overlap_error(
     axes : Axes
         Where to draw.
     points : sequence of OverlapPoint
-        As `balacoon_tk.sweeps.sweep_overlap` gives them.
+        As `balacoon_tk.metrics.sweeps.sweep_overlap` gives them.
     needed_frames : int
         Context that the receptive field asks for: from there on only rounding is left.
     work_axes : Axes, optional
@@ -161,7 +159,7 @@ def draw_receptive_field(axes: Axes, layers: Sequence[Layer], *, frame_s: float 
     axes : Axes
         Where to draw.
     layers : sequence of Layer
-        As `balacoon_tk.export.graph.layers.decoder_layers` gives them.
+        As `balacoon_tk.graph.layers.decoder_layers` gives them.
     frame_s : float, optional
         Length of a frame in seconds, for a second scale in ms above.
     """
@@ -228,7 +226,7 @@ def draw_plan(axes: Axes, plan: Plan) -> None:
     axes : Axes
         Where to draw.
     plan : Plan
-        As `balacoon_tk.export.streaming.plan.make_plan` gives it.
+        As `balacoon_tk.graph.streaming.plan.make_plan` gives it.
     """
     from matplotlib.patches import Patch
 

@@ -13,9 +13,7 @@ from balacoon_tk.plots.figure import INK, log_locator, plain, styles_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from balacoon_tk.sweeps import ChunkPoint, LengthPoint
-
-__all__ = ["draw_chunk_sweep", "draw_cost", "draw_timeline"]
+    from balacoon_tk.metrics.sweeps import ChunkPoint, LengthPoint
 
 _MS = 1e3
 _N_INSIDE = 3
@@ -94,7 +92,7 @@ def draw_chunk_sweep(axes: Sequence[Axes], points: Sequence[ChunkPoint]) -> None
     axes : sequence of three Axes
         For TTFA, RTF and continuity, from top to bottom.
     points : sequence of ChunkPoint
-        As `balacoon_tk.sweeps.sweep_chunks` gives them.
+        As `balacoon_tk.metrics.sweeps.sweep_chunks` gives them.
     """
     by_strategy = _by_strategy(points)
     styles = styles_of(by_strategy)
@@ -149,7 +147,7 @@ def draw_cost(axes: Axes, points: Sequence[LengthPoint]) -> None:
     axes : Axes
         Where to draw.
     points : sequence of LengthPoint
-        As `balacoon_tk.sweeps.sweep_lengths` gives them. Full marks are the whole utterance, hollow
+        As `balacoon_tk.metrics.sweeps.sweep_lengths` gives them. Full marks are the whole utterance, hollow
         ones its first audible sample.
     """
     by_strategy = _by_strategy(points)

@@ -15,16 +15,16 @@ from piper import SynthesisConfig
 
 from balacoon_tk import TTS
 from balacoon_tk._typing import IntArray
-from balacoon_tk.encoder import Encoding
-from balacoon_tk.export.graph.cost import count_multiply_adds
-from balacoon_tk.export.graph.seams import find_seams
-from balacoon_tk.export.graph.walk import ancestors
-from balacoon_tk.export.passes.tidy import lift_constants
 from balacoon_tk.export.sources import SourceVoice, find_source
+from balacoon_tk.export.sources.vits_seams import find_seams
 from balacoon_tk.frontend import create_frontend
-from balacoon_tk.session import Session
-from balacoon_tk.settings import DEFAULT_CHUNK_FRAMES
-from balacoon_tk.upsampler import Upsampler
+from balacoon_tk.graph.cost import count_multiply_adds
+from balacoon_tk.graph.simplify.tidy import lift_constants
+from balacoon_tk.graph.walk import ancestors
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.stages.encoder import Encoding
+from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
+from balacoon_tk.stages.upsampler import Upsampler
 from peers.files import model_path
 from peers.piper_tts import load_piper
 from peers.protocol import NOISE_SCALE, NOISE_W

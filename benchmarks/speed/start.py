@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from balacoon_tk import TTS
-from balacoon_tk.session import Session
+from balacoon_tk.runtime.session import Session
 from speed.measure import Rounds, in_turn, show_progress
 
 __all__ = ["measure"]

@@ -1,7 +1,7 @@
 """Smaller and faster voices within a budget of quality."""
 
-from balacoon_tk.export.quantize.frontier import Budget, BudgetError, Candidate, Frontier
 from balacoon_tk.export.quantize.half_voice import Halved, halve_voice
+from balacoon_tk.export.quantize.pareto import Budget, BudgetError, Candidate, Frontier
 from balacoon_tk.export.quantize.voice import Quantized, quantize_voice
 
 __all__ = [

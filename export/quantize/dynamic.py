@@ -7,8 +7,8 @@ decoder that would be wrong, which never sees a whole sentence; an encoder alway
    and its steps as float32; then what is added to it.
 2. Two convolutions with a pointwise operator between them, channels brought to the front before and to the
    back after: the feed-forward part of a layer. Each becomes a product of windows, which are cut out of the
-   bytes. Where the second was split in two by its inputs (`balacoon_tk.export.passes.split_sums`), it is put
-   together again.
+   bytes. Where the second was split in two by its inputs
+   (`balacoon_tk.targets.ort_cpu.passes.split_sums`), it is put together again.
 
 ONNX Runtime joins what is written here to a node or two per product.
 """
@@ -24,8 +24,8 @@ import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.export.graph.rules import ELEMENTWISE
-from balacoon_tk.export.passes.edit import (
+from balacoon_tk.export.quantize.scheme import quantize_kernel
+from balacoon_tk.graph.edit import (
     Names,
     Writer,
     bypass,
@@ -34,9 +34,7 @@ from balacoon_tk.export.passes.edit import (
     only_user,
     remove_unused,
 )
-from balacoon_tk.export.quantize.scheme import quantize_kernel
-
-__all__ = ["find_products", "quantize_products"]
+from balacoon_tk.graph.rules import ELEMENTWISE
 
 _SMALLEST = 64 * 64
 """Weights that a product must have to gain by it."""

@@ -11,10 +11,8 @@ from math import inf, log10
 import numpy as np
 
 from balacoon_tk._typing import IntArray
-from balacoon_tk.encoder import Encoder, Encoding
 from balacoon_tk.errors import ParameterError
-
-__all__ = ["EncoderCost", "measure_encoder"]
+from balacoon_tk.stages.encoder import Encoder, Encoding
 
 _N_ROUNDS = 11
 _NOISE_W = 0.8

@@ -18,11 +18,9 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.export.passes.edit import add_constant, constant_of
-from balacoon_tk.export.quantize.calibration import collect_extents
+from balacoon_tk.export.quantize.ranges import collect_extents
 from balacoon_tk.export.quantize.regions import Interleaving, is_crop, is_layer, match_interleaving
-
-__all__ = ["equalize"]
+from balacoon_tk.graph.edit import add_constant, constant_of
 
 _LEAST_SHARE = 1e-3
 """Of the widest channel; one that is hardly ever used isn't blown up further."""

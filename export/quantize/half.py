@@ -14,9 +14,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.passes.edit import Names, add_constant, constant_of, remove_unused
-
-__all__ = ["SENSITIVE", "halve_weights", "to_half"]
+from balacoon_tk.graph.edit import Names, add_constant, constant_of, remove_unused
 
 SENSITIVE = frozenset(
     {

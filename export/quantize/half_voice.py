@@ -15,17 +15,15 @@ import onnx
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.decoder import DecoderGraph
-from balacoon_tk.encoder import Encoder
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.deploy.source import Source, encode, read_source
-from balacoon_tk.export.package import check_target, install
-from balacoon_tk.export.passes.make_plain import make_plain
 from balacoon_tk.export.quantize.half import halve_weights, to_half
-from balacoon_tk.export.streaming.verify import TOLERANCE, verify_streaming
-from balacoon_tk.manifest import StreamingInfo
-from balacoon_tk.voice import MANIFEST_FILE
-
-__all__ = ["Halved", "halve_voice"]
+from balacoon_tk.graph.streaming.equivalence import TOLERANCE, verify_streaming
+from balacoon_tk.stages.encoder import Encoder
+from balacoon_tk.targets.make_plain import make_plain
+from balacoon_tk.targets.source import Source, encode, read_source
+from balacoon_tk.voice.files import MANIFEST_FILE
+from balacoon_tk.voice.install import check_target, install
+from balacoon_tk.voice.manifest import StreamingInfo
 
 Progress = Callable[[str, float], None]
 

@@ -16,14 +16,12 @@ from balacoon_tk import TTS
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.audio import to_pcm16
 from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
-from balacoon_tk.encoder import Encoder, Encoding
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.metrics import perception, speech
 from balacoon_tk.metrics.signal import log_spectral_distance_db
-from balacoon_tk.random import noise_stream
-from balacoon_tk.upsampler import Upsampler
-
-__all__ = ["Judge", "Spoken", "decode", "make_frames", "measure_speedup"]
+from balacoon_tk.stages.encoder import Encoder, Encoding
+from balacoon_tk.stages.random import noise_stream
+from balacoon_tk.stages.upsampler import Upsampler
 
 _CHUNK_FRAMES = 64
 _N_ROUNDS = 5

@@ -17,23 +17,14 @@ import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.graph.cost import multiply_adds
-from balacoon_tk.export.graph.prepare import analyse_model
 from balacoon_tk.export.quantize.regions import is_layer, is_tapped
 from balacoon_tk.export.quantize.scheme import Range
 from balacoon_tk.export.quantize.to_bytes import byte_tensors, to_bytes
-from balacoon_tk.export.streaming.segments import find_cuts, time_nodes
+from balacoon_tk.graph.cost import multiply_adds
+from balacoon_tk.graph.prepare import analyse_model
+from balacoon_tk.graph.streaming.segments import find_cuts, time_nodes
 from balacoon_tk.metrics.signal import log_spectral_distance_db
-from balacoon_tk.session import Session
-
-__all__ = [
-    "Block",
-    "find_blocks",
-    "leave_out_blocks",
-    "measure_blocks",
-    "quantize_layers",
-    "tensors_to_calibrate",
-]
+from balacoon_tk.runtime.session import Session
 
 _LEAST_SHARE = 0.01
 """A block with less of the multiply-adds joins the one before it: it isn't worth a choice of its own."""

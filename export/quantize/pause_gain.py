@@ -21,9 +21,7 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray, FloatArray
-from balacoon_tk.export.passes.edit import Names, Writer
-
-__all__ = ["add_pause_gain", "block_samples", "measure_noise"]
+from balacoon_tk.graph.edit import Names, Writer
 
 _BLOCK, _SMALLEST_BLOCK = 64, 16  # samples
 _N_BLOCKS = 7

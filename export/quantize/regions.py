@@ -16,9 +16,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from balacoon_tk.export.passes.edit import constant_of, only_user
-
-__all__ = ["Form", "Interleaving", "is_crop", "is_layer", "is_tapped", "match_interleaving", "place_nodes"]
+from balacoon_tk.graph.edit import constant_of, only_user
 
 Form = Literal["bytes", "floats"]
 """How a node with its channels last computes."""

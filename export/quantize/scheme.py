@@ -18,8 +18,6 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
 
-__all__ = ["Range", "quantize_bias", "quantize_kernel"]
-
 _LEVELS = 255
 _NARROWEST = 1e-30  # a tensor of zeros needs a step as well
 _LARGEST_WEIGHT = 127  # of signed bytes; -128 has no counterpart

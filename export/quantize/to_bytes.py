@@ -21,11 +21,9 @@ import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.passes.edit import Names, add_constant, constant_of, remove_unused
 from balacoon_tk.export.quantize.regions import match_interleaving, place_nodes
 from balacoon_tk.export.quantize.scheme import Range, quantize_bias, quantize_kernel
-
-__all__ = ["CONTRIB_DOMAIN", "byte_tensors", "to_bytes"]
+from balacoon_tk.graph.edit import Names, add_constant, constant_of, remove_unused
 
 CONTRIB_DOMAIN = "com.microsoft"
 """ONNX Runtime's own operators."""

@@ -15,18 +15,11 @@ from typing import Any
 import onnx
 
 from balacoon_tk import TTS
-from balacoon_tk._voice_files import MANIFEST_FILE, read_member
 from balacoon_tk.decoder import DecoderGraph
-from balacoon_tk.encoder import Encoder
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.export.optimize import Optimized
-from balacoon_tk.export.package import check_target, install
-from balacoon_tk.export.passes.make_plain import make_plain
-from balacoon_tk.export.quantize.calibration import CalibrationMethod, choose_range, collect_histograms
 from balacoon_tk.export.quantize.dynamic import quantize_products
 from balacoon_tk.export.quantize.encoder_cost import measure_encoder
 from balacoon_tk.export.quantize.equalize import equalize
-from balacoon_tk.export.quantize.frontier import Budget, BudgetError, Candidate, Frontier, summarize
 from balacoon_tk.export.quantize.judging import Judge, Spoken, decode, make_frames, measure_speedup
 from balacoon_tk.export.quantize.mixtures import (
     Block,
@@ -36,17 +29,22 @@ from balacoon_tk.export.quantize.mixtures import (
     quantize_layers,
     tensors_to_calibrate,
 )
+from balacoon_tk.export.quantize.pareto import Budget, BudgetError, Candidate, Frontier, summarize
 from balacoon_tk.export.quantize.pause_gain import add_pause_gain, block_samples, measure_noise
+from balacoon_tk.export.quantize.ranges import CalibrationMethod, choose_range, collect_histograms
 from balacoon_tk.export.quantize.scheme import Range
-from balacoon_tk.export.streaming import make_streaming, streaming_spec
-from balacoon_tk.export.streaming.verify import verify_streaming
-from balacoon_tk.manifest import Manifest, StreamingInfo
+from balacoon_tk.graph.streaming import make_streaming, streaming_spec
+from balacoon_tk.graph.streaming.equivalence import verify_streaming
 from balacoon_tk.metrics._extra import import_eval
 from balacoon_tk.metrics._journal import Journal
 from balacoon_tk.metrics.sentences import check_sentences, plain_sentences
-from balacoon_tk.voice import load_voice
-
-__all__ = ["Quantized", "quantize_voice"]
+from balacoon_tk.stages.encoder import Encoder
+from balacoon_tk.targets.make_plain import make_plain
+from balacoon_tk.targets.ort_cpu.optimize import Optimized
+from balacoon_tk.voice.files import MANIFEST_FILE, read_member
+from balacoon_tk.voice.install import check_target, install
+from balacoon_tk.voice.manifest import Manifest, StreamingInfo
+from balacoon_tk.voice.voice import load_voice
 
 Progress = Callable[[str, float], None]
 Share = Callable[[float], None]

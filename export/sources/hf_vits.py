@@ -15,12 +15,10 @@ from balacoon_tk.export.sources.torch_graph import to_graph
 from balacoon_tk.export.sources.torchscript import plain_copy, quiet_torch
 from balacoon_tk.export.sources.vits_checkpoint import load_vits, weights_file
 from balacoon_tk.export.sources.vits_frontend import read_tokenizer
-from balacoon_tk.manifest import ProsodyDefaults
+from balacoon_tk.voice.manifest import ProsodyDefaults
 
 if TYPE_CHECKING:
     from transformers import VitsModel
-
-__all__ = ["HfVits"]
 
 _TRACED_PHONEMES, _TRACED_FRAMES = 11, 13
 _CARDS = ("README.md", "MODEL_CARD")

@@ -15,13 +15,11 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from balacoon_tk._json_fields import JsonFields
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.passes.edit import Names, add_constant
-from balacoon_tk.mel import MelPadding
-
-__all__ = ["IstftInfo", "append_istft", "istft"]
+from balacoon_tk.graph.edit import Names, add_constant
+from balacoon_tk.stages.mel import MelPadding
+from balacoon_tk.voice.json_fields import JsonFields
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,6 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.export.sources.signature import load_onnx, read_signature
 from balacoon_tk.export.sources.source import Progress
 
-__all__ = ["Kokoro"]
-
 _TOKENS = frozenset({"tokens", "input_ids"})
 _STYLE, _SPEED = "style", "speed"
 

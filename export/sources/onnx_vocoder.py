@@ -17,9 +17,7 @@ from balacoon_tk.export.sources.signature import load_onnx, read_signature
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
 from balacoon_tk.export.sources.vocoder_graph import FrameLayout, find_layout, to_decoder
 from balacoon_tk.export.sources.vocoder_json import VocoderConfig, read_vocoder_json
-from balacoon_tk.session import Session
-
-__all__ = ["OnnxVocoder", "random_mel", "read_facts"]
+from balacoon_tk.runtime.session import Session
 
 MODEL_CARD = "MODEL_CARD"
 

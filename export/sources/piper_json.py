@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from balacoon_tk._json_fields import JsonFields
 from balacoon_tk.errors import VoiceError
-from balacoon_tk.manifest import FrontendInfo, PhonemeType, ProsodyDefaults
-
-__all__ = ["PiperConfig", "read_license", "read_piper_json"]
+from balacoon_tk.voice.json_fields import JsonFields
+from balacoon_tk.voice.manifest import FrontendInfo, PhonemeType, ProsodyDefaults
 
 _PAD = "_"
 _PHONEME_TYPES: tuple[PhonemeType, ...] = ("espeak", "text")

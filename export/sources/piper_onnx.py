@@ -9,16 +9,14 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError, VoiceError
-from balacoon_tk.export.graph.probe import Probe
-from balacoon_tk.export.graph.seams import Seams, find_seams
-from balacoon_tk.export.passes.cut import cut_decoder, cut_encoder
-from balacoon_tk.export.passes.tidy import lift_constants, tidy
 from balacoon_tk.export.sources.piper_json import PiperConfig, read_license, read_piper_json
 from balacoon_tk.export.sources.piper_reference import PiperReference, parse
 from balacoon_tk.export.sources.signature import load_onnx
 from balacoon_tk.export.sources.source import Progress, SourceVoice, VoiceFacts
-
-__all__ = ["PiperOnnx"]
+from balacoon_tk.export.sources.vits_cut import cut_decoder, cut_encoder
+from balacoon_tk.export.sources.vits_seams import Seams, find_seams
+from balacoon_tk.graph.probe import Probe
+from balacoon_tk.graph.simplify.tidy import lift_constants, tidy
 
 _MODEL_CARD = "MODEL_CARD"
 

@@ -12,11 +12,9 @@ import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.graph.seams import Seams, find_seams
-from balacoon_tk.export.passes.edit import remove_unused
-from balacoon_tk.session import Session
-
-__all__ = ["PiperReference", "parse"]
+from balacoon_tk.export.sources.vits_seams import Seams, find_seams
+from balacoon_tk.graph.edit import remove_unused
+from balacoon_tk.runtime.session import Session
 
 
 def parse(data: bytes) -> ir.Model:

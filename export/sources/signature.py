@@ -9,8 +9,6 @@ import onnx
 
 from balacoon_tk.errors import ModelError
 
-__all__ = ["Signature", "load_onnx", "read_signature"]
-
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 

@@ -10,19 +10,8 @@ from typing import Protocol, runtime_checkable
 import onnx
 
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
-from balacoon_tk.manifest import FrontendInfo, ProsodyDefaults
-from balacoon_tk.mel import MelInfo
-
-__all__ = [
-    "NoisyReference",
-    "Progress",
-    "Reference",
-    "Source",
-    "SourceVocoder",
-    "SourceVoice",
-    "VocoderFacts",
-    "VoiceFacts",
-]
+from balacoon_tk.stages.mel import MelInfo
+from balacoon_tk.voice.manifest import FrontendInfo, ProsodyDefaults
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of the whole that is done, from 0 to 1."""
@@ -120,7 +109,8 @@ class SourceVoice:
 
     facts: VoiceFacts
     encoder: onnx.ModelProto
-    """Inputs and outputs as in `balacoon_tk.contract`; which of the optional ones it has says what it is."""
+    """Inputs and outputs as in `balacoon_tk.voice.contract`; which of the optional ones it has says what it
+    is."""
     decoder: onnx.ModelProto
     """``frames`` (1, n_channels, n_frames), and ``speaker_embedding`` if it needs one, to ``samples``."""
     n_channels: int

@@ -11,14 +11,12 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.passes.tidy import lift_constants, tidy
 from balacoon_tk.export.sources.torchscript import first_line, plain_copy, quiet_torch
+from balacoon_tk.graph.simplify.tidy import lift_constants, tidy
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
-
-__all__ = ["to_graph"]
 
 _OPSET = 17
 

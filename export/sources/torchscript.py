@@ -27,20 +27,10 @@ from balacoon_tk.export.sources.onnx_vocoder import random_mel, read_facts
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
 from balacoon_tk.export.sources.vocoder_graph import find_layout, to_decoder
 from balacoon_tk.export.sources.vocoder_json import read_vocoder_json
-from balacoon_tk.session import Session
+from balacoon_tk.runtime.session import Session
 
 if TYPE_CHECKING:
     from torch.nn import Module
-
-__all__ = [
-    "MAX_ABS_DIFF",
-    "TorchScript",
-    "export_vocoder",
-    "first_line",
-    "plain_copy",
-    "quiet_torch",
-    "read_module",
-]
 
 MAX_ABS_DIFF = 1e-4
 """Largest difference of samples to the torch module's that is put down to floating point."""
@@ -153,7 +143,7 @@ def export_vocoder(model: str | os.PathLike[str] | Module, *, n_mels: int = _N_M
     -------
     ModelProto
         ``mel`` (1, n_mels, n_frames) float32 to ``samples``, of the module's shape, float32.
-        `balacoon_tk.export.streaming.make_streaming` takes it as it is.
+        `balacoon_tk.graph.streaming.make_streaming` takes it as it is.
 
     Raises
     ------

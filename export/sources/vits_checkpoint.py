@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import VitsModel
 
-__all__ = ["load_vits", "read_json", "weights_file"]
-
 _SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
 _TRAINING_ONLY = "posterior_encoder."
 _N_NAMED = 5  # weights that an error names

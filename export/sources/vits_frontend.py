@@ -16,9 +16,7 @@ from typing import Any
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.sources.vits_checkpoint import read_json
 from balacoon_tk.frontend.phoneme_map import BOS, IN_TEXT
-from balacoon_tk.manifest import FrontendInfo, PhonemeType
-
-__all__ = ["read_tokenizer"]
+from balacoon_tk.voice.manifest import FrontendInfo, PhonemeType
 
 _BLANK = 0
 _PHONEMIZER_LANGUAGE = "en-us"  # the tokenizer knows no other

@@ -17,8 +17,6 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from transformers import VitsModel
 
-__all__ = ["VitsDecoderHalf", "VitsEncoderHalf"]
-
 _MIN_BIN = 1e-3
 _MIN_SLOPE = 1e-3
 

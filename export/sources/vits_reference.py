@@ -16,8 +16,6 @@ from balacoon_tk.export.sources.torchscript import quiet_torch
 if TYPE_CHECKING:
     from transformers import VitsModel
 
-__all__ = ["VitsReference"]
-
 
 class VitsReference:
     """The model's own forward pass; the noise that it draws can be given.

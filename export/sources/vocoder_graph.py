@@ -8,11 +8,9 @@ import onnx_ir as ir
 
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.graph.probe import graph_inputs
-from balacoon_tk.export.passes.edit import Names, add_constant
-from balacoon_tk.session import Session
-
-__all__ = ["FrameLayout", "find_layout", "to_decoder"]
+from balacoon_tk.graph.edit import Names, add_constant
+from balacoon_tk.graph.probe import graph_inputs
+from balacoon_tk.runtime.session import Session
 
 _PROBE_FRAMES = 32
 

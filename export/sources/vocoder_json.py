@@ -10,12 +10,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from balacoon_tk._json_fields import JsonFields
 from balacoon_tk.errors import VoiceError
 from balacoon_tk.export.sources.istft import IstftInfo
-from balacoon_tk.mel import MelInfo
-
-__all__ = ["EXAMPLE", "VocoderConfig", "read_vocoder_json"]
+from balacoon_tk.stages.mel import MelInfo
+from balacoon_tk.voice.json_fields import JsonFields
 
 EXAMPLE = (
     '{"sample_rate": 16000, "mel": {"n_fft": 640, "win_length": 640, "hop_length": 160, "n_mels": 80, '

@@ -1,0 +1,35 @@
+"""The error that says why a graph can't be streamed exactly."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from balacoon_tk.errors import ModelError
+
+
+class NotStreamableError(ModelError):
+    """A node of the graph can't give the samples of the whole-utterance run from a stream of frames.
+
+    Attributes
+    ----------
+    node : str
+        Name of the node, or of its first output where it has none.
+    op_type : str
+        Its operator.
+    reason : str
+        Why it can't be streamed.
+    """
+
+    def __init__(self, node: ir.Node, reason: str) -> None:
+        name = node.name or next((value.name for value in node.outputs if value.name), None)
+        self.node = name or "<unnamed>"
+        self.op_type = node.op_type
+        self.reason = reason
+        super().__init__(
+            f"{self.op_type} node {self.node!r} can't be streamed exactly: {reason}. "
+            'What still works: decode the whole utterance, or strategy="overlap", which is approximate here.'
+        )
+
+    def advise(self, advice: str) -> None:
+        """Add a sentence to the message: what else can be done about it."""
+        self.args = (f"{self.args[0]} {advice}",)

@@ -1,0 +1,73 @@
+"""From a model as it was exported to a graph that the rules can read."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    InlinePass,
+    LiftConstantsToInitializersPass,
+    RemoveUnusedNodesPass,
+)
+
+from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.analysis import Analysis, analyse
+from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
+from balacoon_tk.graph.simplify.fold_masks import fold_uniform
+from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
+
+
+def prepare(
+    model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
+) -> tuple[ir.Model, TimeInputs]:
+    """Return a cleaned copy of a model, and its inputs.
+
+    Constants are lifted, computed shapes fixed, masks of ones and zeros made from shapes folded away.
+
+    Raises
+    ------
+    ModelError
+        If the graph is of an opset before 10, can't be run, or has no time axis.
+    """
+    copy = ir.from_proto(model if isinstance(model, onnx.ModelProto) else ir.to_proto(model))
+    opset = copy.graph.opset_imports.get("", 0)
+    if opset < 10:
+        raise ModelError(f"the graph is of opset {opset}: 10 or newer is needed, export it again")
+    for cleanup in (InlinePass(), LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)):
+        cleanup(copy)
+    # Not onnx_ir's own pass: of an output that is there twice it makes one name.
+    for node in list(copy.graph):
+        source = node.inputs[0] if node.op_type == "Identity" else None
+        if source is not None and not node.outputs[0].is_graph_output():
+            node.outputs[0].replace_all_uses_with(source)
+    RemoveUnusedNodesPass()(copy)
+    inputs = find_time_inputs(copy, time_inputs)
+    FixShapesPass(inputs.probe)(copy)
+    fold_uniform(copy, inputs.probe.shapes)
+    return copy, inputs
+
+
+def analyse_model(
+    model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
+) -> Analysis:
+    """Prepare a copy of a model and follow time through it.
+
+    Raises
+    ------
+    NotStreamableError
+        If a node has no bounded view of time, or isn't known.
+    ModelError
+        If the graph can't be run, or has no time axis.
+    """
+    prepared, inputs = prepare(model, time_inputs=time_inputs)
+    try:
+        return analyse(prepared, inputs)
+    except NotStreamableError as error:
+        symbols = [name for name in inputs.axes if inputs.probe.dtypes[name].kind in "iu"]
+        if symbols:
+            error.advise(
+                f"The input {symbols[0]!r} holds symbols, not frames: if the graph goes from text to "
+                "samples, cut out what comes after the frames and stream that."
+            )
+        raise

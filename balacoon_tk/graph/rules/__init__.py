@@ -1,0 +1,24 @@
+"""What each operator does with time: one small rule per operator, in one registry.
+
+An operator that has no rule is refused, never guessed. To teach the toolkit a new one, write a
+function that takes a `NodeContext` and returns an `Effect` (or raises through `ctx.refuse`), put
+`@rule("OpType")` above it, and add its tiny graph to ``tests/test_streaming_operators.py``.
+"""
+
+from __future__ import annotations
+
+# Importing the families fills the registry.
+from balacoon_tk.graph.rules import (
+    layout,
+    local,
+    mixing,
+    pointwise,
+    recurrent,
+    refused,
+)
+from balacoon_tk.graph.rules.base import Effect, NodeContext, find_rule, first_spatial_axis
+from balacoon_tk.graph.rules.pointwise import ELEMENTWISE
+
+__all__ = ["ELEMENTWISE", "Effect", "NodeContext", "find_rule", "first_spatial_axis"]
+
+_FAMILIES = (layout, local, mixing, pointwise, recurrent, refused)

@@ -1,0 +1,1 @@
+"""What a graph is freed of, so that the analysis can read it."""

@@ -1,0 +1,125 @@
+"""Where time is in every tensor of a graph, how fast it runs, and how far each tensor trails.
+
+Everything that the package knows about streaming a graph follows from one picture. An operator
+with a bounded view turns ``n`` steps of its input into ``up * n / down`` steps and looks at a
+window of `span` + 1 steps around each (`Local`). Run on a piece of an utterance, it gets the steps
+next to the piece's ends wrong, because there the piece's own padding stands where real steps should::
+
+        true utterance   . . . . x x x x x x x x x x x x . . . .
+        piece            |<------------------------------------>|
+        its output       s s s s s y y y y y y y y y y s s s s s
+                         |<- left ->|                |<- right ->|
+
+`left` and `right` grow from operator to operator by plain integer arithmetic, which gives the
+receptive field (how much context an overlap needs), the lag (`right`, plus what the operators
+cut off the end) and the margin that a piece needs to be decoded exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, inf
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """How an operator with a bounded view treats time.
+
+    The full output has ``up * (n - 1) + span + 1`` steps if it goes up in rate, ``n`` steps if
+    not; padding adds to both ends (for ``up > 1``: is cropped from both ends), and every
+    `down`-th window gives a step.
+    """
+
+    up: int = 1
+    down: int = 1
+    span: int = 0
+    """Steps between the first and the last that one window sees, at the faster rate."""
+    pad_left: int = 0
+    pad_right: int = 0
+    """Steps that the operator makes up at either end (negative: takes away)."""
+    output_padding: int = 0
+    valid: bool = False
+    """Whether the operator can also be run without its own padding, on a window that it is given."""
+    reach: int = 0
+    """Steps from either end that the operator's padding looks at (reflection)."""
+    transposed: bool = False
+    """Whether `up` is that of a transposed convolution, whose padding crops."""
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether every step of the output depends on the same step of the input only."""
+        return self == POINTWISE
+
+
+POINTWISE = Local()
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Time in one tensor."""
+
+    axis: int
+    rate: Fraction
+    """Steps per frame."""
+    lengths: tuple[int, ...]
+    """Steps at each of the probe's lengths."""
+    lag: Fraction = Fraction(0)
+    """How many steps the known part trails ``rate * n_frames``, while the utterance goes on."""
+    left: float = 0
+    """Steps at a piece's start that are wrong; infinite behind a recurrence."""
+    phased: bool = False
+    """Whether the tensor lies behind a reduction of the rate, so that its lag depends on the phase."""
+
+    def short(self, n_frames: Sequence[int]) -> Fraction:
+        """Return by how many steps the whole tensor is shorter than ``rate * n_frames``."""
+        return max(self.rate * n - length for n, length in zip(n_frames, self.lengths, strict=True))
+
+    def right(self, n_frames: Sequence[int]) -> Fraction:
+        """Return how many steps at a piece's end are wrong."""
+        return self.lag - self.short(n_frames)
+
+    def through(self, local: Local, *, axis: int | None = None, n_frames: Sequence[int]) -> Timeline:
+        """Return the timeline of an operator's output."""
+        out_axis = self.axis if axis is None else axis
+        if local.pointwise:
+            return replace(self, axis=out_axis)
+        lengths = tuple(_length(n, local) for n in self.lengths)
+        if local.up > 1 or local.transposed:
+            rate = self.rate * local.up
+            lag = self.lag * local.up + local.pad_left
+            left = max(0.0, self.left * local.up - local.up + local.span + 1 - local.pad_left)
+        else:
+            rate = self.rate / local.down
+            lag = (self.lag + local.span - local.pad_left) / local.down
+            left = max(0.0, (self.left + local.pad_left) / local.down)
+            left = left if left == inf else float(ceil(left))
+        out = Timeline(
+            axis=out_axis,
+            rate=rate,
+            lengths=lengths,
+            lag=lag,
+            left=left,
+            phased=self.phased or local.down > 1,
+        )
+        # What has not ended can't be known to be complete beyond where it would end now.
+        return replace(out, lag=max(lag, out.short(n_frames)))
+
+
+def join(timelines: Sequence[Timeline]) -> Timeline:
+    """Return the timeline of tensors that meet in one operator: the one that trails most."""
+    first = timelines[0]
+    return replace(
+        first,
+        lag=max(item.lag for item in timelines),
+        left=max(item.left for item in timelines),
+        phased=any(item.phased for item in timelines),
+    )
+
+
+def _length(n_steps: int, local: Local) -> int:
+    if local.up > 1 or local.transposed:
+        full = (n_steps - 1) * local.up + local.span + 1 + local.output_padding
+        return full - local.pad_left - local.pad_right
+    return (n_steps + local.pad_left + local.pad_right - local.span - 1) // local.down + 1

@@ -1,0 +1,1 @@
+"""What runs graphs: sessions, state, threads, and the scheduler of streams."""

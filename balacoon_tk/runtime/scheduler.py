@@ -1,0 +1,187 @@
+"""Who may use the processors next, where many streams speak at once.
+
+A graph's run takes all of its threads for its whole length, so that more runs at once than there are
+processors only make each of them late. Here they take turns, and whose sound ends first goes first::
+
+    1. streams that play and have less than `URGENT_S` of audio left, the least first
+    2. streams that have not sounded yet, in the order in which they came
+    3. other streams that play, the one with the least audio left first
+
+So whoever listens already is served before whoever waits for a first sound: with more streams than the
+machine can carry the newest ones begin late, and those that play go on without a gap. A stream alone
+never waits.
+
+How much audio a stream has left is what was handed over, played from its first chunk on without a pause.
+The order is that of earliest deadlines: Liu and Layland, "Scheduling Algorithms for Multiprogramming in a
+Hard-Real-Time Environment", 1973, section 7.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from balacoon_tk.errors import ParameterError
+
+URGENT_S = 0.25
+"""A stream that plays goes before a first sound if it has less audio left than this, in seconds: enough for
+the work of others that has begun, an encoder's or a steady chunk's, and then its own."""
+
+_Ticket = tuple[float, int, "Turn"]
+
+
+class Turns:
+    """Processors that are given to one run after another.
+
+    Parameters
+    ----------
+    n_processors : int
+        Threads that may be at work at the same time.
+    clock : callable
+        Gives the time in seconds.
+
+    Raises
+    ------
+    ParameterError
+        If there is no processor.
+    """
+
+    def __init__(self, n_processors: int, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        if n_processors < 1:
+            raise ParameterError(f"n_processors={n_processors} must be >= 1")
+        self.n_processors = n_processors
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._n_free = n_processors
+        self._numbers = itertools.count()
+        self._playing: list[_Ticket] = []  # heaps: when the audio ends, or when the stream came
+        self._silent: list[_Ticket] = []
+
+    def join(self, n_threads: int | None = None) -> Place:
+        """Return the place of a new stream.
+
+        Parameters
+        ----------
+        n_threads : int, optional
+            Threads of one run; all processors if None, or if it is more than there are.
+        """
+        n_wanted = self.n_processors if n_threads is None else min(n_threads, self.n_processors)
+        return Place(self, n_wanted)
+
+    def _take(self, turn: Turn) -> None:
+        place = turn.place
+        with self._lock:
+            if self._n_free >= place.n_threads and not (self._playing or self._silent):
+                self._n_free -= place.n_threads
+                return
+            turn.granted.acquire()  # is free again when the turn has come
+            heap = self._silent if place.ends_s is None else self._playing
+            due_s = place.came_s if place.ends_s is None else place.ends_s
+            heapq.heappush(heap, (due_s, next(self._numbers), turn))
+            self._grant()
+        try:
+            turn.granted.acquire()
+        except BaseException:  # the wait was interrupted
+            with self._lock:
+                if not self._forget(turn):
+                    self._n_free += place.n_threads
+                    self._grant()
+            raise
+
+    def _give_back(self, place: Place) -> None:
+        with self._lock:
+            self._n_free += place.n_threads
+            if self._playing or self._silent:
+                self._grant()
+
+    def _grant(self) -> None:
+        """Let those go for whom there are processors; the caller holds the lock."""
+        while heap := self._next():
+            turn = heap[0][2]
+            if turn.place.n_threads > self._n_free:
+                return
+            heapq.heappop(heap)
+            self._n_free -= turn.place.n_threads
+            turn.granted.release()
+
+    def _next(self) -> list[_Ticket]:
+        """Return the heap whose first is next; an empty one if nobody waits."""
+        if self._silent and not (self._playing and self._playing[0][0] - self.clock() < URGENT_S):
+            return self._silent
+        return self._playing
+
+    def _forget(self, turn: Turn) -> bool:
+        """Say whether a turn was still waited for; then it no longer is."""
+        for heap in (self._playing, self._silent):
+            for ticket in heap:
+                if ticket[2] is turn:
+                    heap.remove(ticket)
+                    heapq.heapify(heap)
+                    return True
+        return False
+
+
+class Place:
+    """One stream among those that take turns.
+
+    Attributes
+    ----------
+    n_threads : int
+        Processors that each of its turns takes.
+    came_s : float
+        When it came, by the clock of its turns.
+    ends_s : float or None
+        When the audio that was handed over has been played; None before the first.
+    """
+
+    def __init__(self, turns: Turns, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self.came_s = turns.clock()
+        self.ends_s: float | None = None
+        self._turns = turns
+
+    def turn(self) -> Turn:
+        """Return a turn to be waited for by ``with``; a stream may wait for two, in two threads."""
+        return Turn(self._turns, self)
+
+    def hand_over(self, audio_s: float) -> None:
+        """Note that so many seconds of audio are handed over now."""
+        now_s = self._turns.clock()
+        # If there was a gap, or whoever listens made a pause, playback goes on from here.
+        self.ends_s = audio_s + (now_s if self.ends_s is None else max(self.ends_s, now_s))
+
+
+class Turn:
+    """Processors for one piece of work: ``with`` waits for them, and gives them back."""
+
+    __slots__ = ("_turns", "granted", "place")
+
+    def __init__(self, turns: Turns, place: Place) -> None:
+        self._turns = turns
+        self.place = place
+        self.granted = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._turns._take(self)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._turns._give_back(self.place)
+
+
+@functools.cache
+def shared_turns() -> Turns:
+    """Return the turns that all streams of this process take, on the processors that it may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return Turns(len(os.sched_getaffinity(0)))
+    return Turns(os.cpu_count() or 1)

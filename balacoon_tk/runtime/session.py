@@ -1,0 +1,295 @@
+"""The only file that imports onnxruntime: a graph, loaded and checked once, ready to run.
+
+onnxruntime is imported when the first session is made, not when the package is, so that
+``import balacoon_tk`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.errors import ModelError, ParameterError
+
+if TYPE_CHECKING:
+    from onnxruntime import OrtValue
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+
+
+class SerializableModel(Protocol):
+    """What an `onnx.ModelProto` offers, said without importing onnx."""
+
+    def SerializeToString(self) -> bytes:
+        """Return the model as bytes."""
+        ...
+
+
+Tensor: TypeAlias = "OrtValue"
+"""A tensor that ONNX Runtime holds."""
+
+_Place: TypeAlias = "tuple[AnyArray, OrtValue]"  # the same memory
+_MAX_PLACES = 6  # shapes of one input or output that a binding keeps: first pushes differ by a few frames
+
+GraphSource = str | os.PathLike[str] | bytes | SerializableModel
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, dtype and shape of one input or output of a graph."""
+
+    name: str
+    dtype: np.dtype[np.generic]
+    shape: tuple[int | str | None, ...]
+    """A number, the name of a dynamic axis, or None for a dynamic axis without a name."""
+
+
+class Session:
+    """One ONNX graph in ONNX Runtime; safe to run from many threads at once.
+
+    Parameters
+    ----------
+    model : path, bytes or ModelProto
+        The graph. A path may name a file with external weights beside it.
+    n_threads : int, optional
+        Threads that one run may use; ONNX Runtime's own choice (all physical cores) if None.
+    optimize : bool
+        Whether ONNX Runtime may rewrite the graph; without it every tensor can be looked at.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime can't read the graph.
+    """
+
+    def __init__(self, model: GraphSource, *, n_threads: int | None = None, optimize: bool = True) -> None:
+        import onnxruntime
+
+        if n_threads is not None and n_threads < 1:
+            raise ParameterError(f"n_threads={n_threads} must be >= 1")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # errors come as exceptions; warnings are about foreign graphs
+        # Within a run threads wait for each other in a loop, which is fast; between runs that would take
+        # the cores from whoever plays the sound, and from every other stream.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # The threads of a new session spin before there is a run, for 47 ms if they may, on the processor on
+        # which another session is being loaded. Between two nodes of a run they wait for microseconds.
+        options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
+        if not _sums_bytes_exactly():
+            # Pairs of products of bytes are added up in 16 bits and clipped; this takes kernels that don't.
+            # They are no faster than float32, so a processor that needs none must not get them.
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if n_threads is not None:
+            options.intra_op_num_threads = n_threads
+        if isinstance(model, bytes):
+            source: str | bytes = model
+            self.label = f"<{len(model)} bytes>"
+        elif isinstance(model, (str, os.PathLike)):
+            path = Path(model)
+            if not path.is_file():
+                raise ModelError(f"{path}: no such file")
+            source = self.label = str(path)
+        else:
+            source = model.SerializeToString()
+            self.label = "<model>"
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a dozen unrelated types here
+            raise ModelError(f"{self.label}: ONNX Runtime can't load it: {error}") from error
+        # ONNX Runtime's wrapper looks at every tensor again in every run, which takes 2 % of a push of 16
+        # frames; the names and shapes are checked by whoever calls this, and by the runtime itself.
+        self._run_unchecked = getattr(getattr(self._session, "_sess", None), "run_with_ort_values", None)
+        self.inputs = _specs(self._session.get_inputs())
+        self.outputs = _specs(self._session.get_outputs())
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, feeds: Mapping[str, AnyArray], outputs: Sequence[str] | None = None) -> dict[str, AnyArray]:
+        """Run once on arrays and return the outputs by name (all of them if `outputs` is None).
+
+        Raises
+        ------
+        ModelError
+            If ONNX Runtime refuses the inputs or fails in the graph.
+        """
+        names = list(self.outputs) if outputs is None else list(outputs)
+        try:
+            values = self._session.run(names, dict(feeds))
+        except Exception as error:
+            raise ModelError(f"{self.label}: the run failed: {error}") from error
+        return dict(zip(names, values, strict=True))
+
+    def run_tensors(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        """Run once on tensors that ONNX Runtime holds already; nothing passes through Python.
+
+        Raises
+        ------
+        ModelError
+            If ONNX Runtime refuses the inputs or fails in the graph.
+        """
+        try:
+            if self._run_unchecked is None:
+                values: list[Tensor] = self._session.run_with_ort_values(list(outputs), dict(feeds))
+            else:
+                # What a run gave goes into the next one as it is. Only arrays that were handed over are
+                # wrapped: the wrapper keeps their memory alive.
+                bare = {name: getattr(value, "_ortvalue", value) for name, value in feeds.items()}
+                values = list(self._run_unchecked(bare, list(outputs), None))
+        except Exception as error:
+            raise ModelError(f"{self.label}: the run failed: {error}") from error
+        return values
+
+
+class Binding:
+    """Tensors that one run after another reads and writes where they lie; for one thread at a time.
+
+    What a run is given or gives through Python costs tens of microseconds a tensor, since between two runs of
+    a graph the processor's caches hold nothing of Python. What is bound costs nothing.
+
+    Parameters
+    ----------
+    session : Session
+    inputs, outputs : mapping of str to Tensor
+        What every run reads and writes; all that `run` doesn't name.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime refuses a tensor.
+    """
+
+    def __init__(self, session: Session, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        self._label = session.label
+        self._specs = session.outputs
+        self._session = session._session
+        self._io = self._session.io_binding()
+        self._places: dict[str, dict[tuple[int, ...], _Place]] = {}
+        self._bound: dict[str, tuple[int, ...]] = {}
+        try:
+            for name, tensor in inputs.items():
+                self._io.bind_ortvalue_input(name, tensor)
+            for name, tensor in outputs.items():
+                self._io.bind_ortvalue_output(name, tensor)
+        except Exception as error:
+            raise ModelError(f"{self._label}: can't bind a tensor: {error}") from error
+
+    def run(
+        self, feeds: Mapping[str, AnyArray], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, AnyArray]:
+        """Run once on copies of arrays, and return copies of the outputs that have the shapes given.
+
+        Raises
+        ------
+        ModelError
+            If something doesn't fit, or the run fails.
+        """
+        outputs: dict[str, AnyArray] = {}
+        try:
+            for name, array in feeds.items():
+                self._place(name, array.shape, array.dtype, self._io.bind_ortvalue_input)[...] = array
+            for name, shape in shapes.items():
+                dtype = self._specs[name].dtype
+                outputs[name] = self._place(name, shape, dtype, self._io.bind_ortvalue_output)
+            self._session.run_with_iobinding(self._io)
+        except Exception as error:
+            raise ModelError(f"{self._label}: the run failed: {error}") from error
+        return {name: array.copy() for name, array in outputs.items()}
+
+    def _place(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[np.generic],
+        bind: Callable[[str, Tensor], None],
+    ) -> AnyArray:
+        """Return an array of this shape, bound to an input or output; it may be interrupted anywhere."""
+        places = self._places.setdefault(name, {})
+        if self._bound.get(name) != shape:
+            self._bound.pop(name, None)  # what is bound may go, and no run comes before the next is
+            if shape not in places:
+                if len(places) == _MAX_PLACES:
+                    del places[next(iter(places))]
+                array = np.empty(shape, dtype)
+                places[shape] = array, to_tensor(array)
+            bind(name, places[shape][1])
+            self._bound[name] = shape
+        return places[shape][0]
+
+
+def runtime_version() -> str:
+    """Return the version of ONNX Runtime."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def to_tensor(array: AnyArray) -> Tensor:
+    """Hand an array to ONNX Runtime once, to be used in `Session.run_tensors` or a `Binding`."""
+    import onnxruntime
+
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def empty_tensor(shape: Sequence[int], dtype: np.dtype[np.generic]) -> Tensor:
+    """Return a tensor to be written to."""
+    import onnxruntime
+
+    return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype.type, "cpu")
+
+
+def fold_constants(model: bytes) -> bytes:
+    """Return a graph with all that doesn't depend on its inputs computed, in standard operators alone.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime can't read the graph.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(path)
+        try:
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelError(f"ONNX Runtime can't load the graph: {error}") from error
+        return path.read_bytes()
+
+
+@functools.cache
+def _sums_bytes_exactly() -> bool:
+    """Return whether the processor has instructions for sums of bytes' products, where the system says."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "vnni" in flags or "amx_int8" in flags
+
+
+def _specs(args: Sequence[Any]) -> dict[str, TensorSpec]:
+    return {
+        arg.name: TensorSpec(arg.name, np.dtype(_DTYPES.get(arg.type, np.object_)), tuple(arg.shape))
+        for arg in args
+    }

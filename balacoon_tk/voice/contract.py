@@ -1,0 +1,162 @@
+"""What the graphs of a voice must be: their inputs and outputs, and how they fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from balacoon_tk.errors import ModelError
+
+if TYPE_CHECKING:
+    from balacoon_tk._typing import AnyArray, FloatArray
+    from balacoon_tk.decoder import DecoderGraph
+    from balacoon_tk.runtime.session import TensorSpec
+    from balacoon_tk.stages.encoder import Encoder, Encoding
+    from balacoon_tk.voice.manifest import Manifest
+    from balacoon_tk.voice.vocoder_manifest import VocoderManifest
+
+Contract = Mapping[str, tuple[type[np.generic], int]]
+"""Name of a tensor to its dtype and rank."""
+
+ENCODER_INPUTS: Contract = {
+    "phoneme_ids": (np.int64, 2),
+    "length_scale": (np.float32, 1),
+    "duration_noise": (np.float32, 3),
+    "speaker_id": (np.int64, 1),
+}
+ENCODER_OUTPUTS: Contract = {
+    "encodings": (np.float32, 3),
+    "durations": (np.int64, 2),
+    "log_scales": (np.float32, 3),
+    "speaker_embedding": (np.float32, 3),
+}
+DECODER_INPUTS: Contract = {"frames": (np.float32, 3), "speaker_embedding": (np.float32, 3)}
+DECODER_OUTPUTS: Contract = {"samples": (np.float32, 3)}
+
+_PROBE_PHONEMES = 2
+_PROBE_FRAMES = 3
+
+
+def check_tensors(
+    kind: str,
+    specs: Mapping[str, TensorSpec],
+    contract: Contract,
+    *,
+    required: tuple[str, ...],
+) -> None:
+    """Check the inputs or outputs of a graph against a contract of dtypes and ranks.
+
+    Raises
+    ------
+    ModelError
+        If one is missing, unknown, or of a wrong dtype or rank.
+    """
+    for name in required:
+        if name not in specs:
+            raise ModelError(f"{kind} {name!r} is missing; there are {', '.join(specs) or 'none'}")
+    for name, spec in specs.items():
+        if name not in contract:
+            raise ModelError(f"{kind} {name!r} is none of {', '.join(contract)}")
+        dtype, rank = contract[name]
+        if spec.dtype != dtype or len(spec.shape) != rank:
+            raise ModelError(
+                f"{kind} {name!r} of {spec.dtype}, rank {len(spec.shape)} "
+                f"must be of {np.dtype(dtype)}, rank {rank}"
+            )
+
+
+def check_encoder(encoder: Encoder, manifest: Manifest) -> None:
+    """Check that an encoder is the one its manifest speaks of.
+
+    Raises
+    ------
+    ModelError
+        If it has other channels, wants a speaker where the manifest has none, or samples where that says
+        Gaussian upsampling.
+    """
+    if encoder.n_channels not in (None, manifest.n_channels):
+        raise ModelError(
+            f"encodings of {encoder.n_channels} channels must have n_channels={manifest.n_channels}"
+        )
+    if encoder.has_speakers != bool(manifest.speakers):
+        has = "has an" if encoder.has_speakers else "has no"
+        raise ModelError(f"the graph {has} input speaker_id, and speakers has {len(manifest.speakers)} names")
+    if encoder.has_log_scales and manifest.gaussian_delta is not None:
+        raise ModelError(f"output 'log_scales' can't go with gaussian_delta={manifest.gaussian_delta:g}")
+
+
+def check_decoder(
+    graph: DecoderGraph, manifest: Manifest | VocoderManifest, *, has_speaker_embedding: bool
+) -> None:
+    """Check that a decoder is the one its manifest speaks of, and that the encoder has what it needs.
+
+    Raises
+    ------
+    ModelError
+        If its inputs, outputs, channels or its streaming are others.
+    """
+    outputs = {name: graph.session.outputs[name] for name in graph.outputs}
+    check_tensors("input", graph.inputs, DECODER_INPUTS, required=("frames",))
+    check_tensors("output", outputs, DECODER_OUTPUTS, required=("samples",))
+    channels = graph.inputs["frames"].shape[1]
+    if isinstance(channels, int) and channels != manifest.n_channels:
+        raise ModelError(f"frames of {channels} channels must have n_channels={manifest.n_channels}")
+    if "speaker_embedding" in graph.inputs and not has_speaker_embedding:
+        raise ModelError("input 'speaker_embedding' must be an output of the encoder")
+    promised = manifest.decoder.streaming
+    if (graph.streaming is None) != (promised is None):
+        graph_is = "not stateful" if graph.streaming is None else "stateful"
+        raise ModelError(f"the graph is {graph_is}, and decoder.streaming says otherwise")
+    if graph.streaming is not None and promised is not None:
+        lag = graph.streaming.outputs[0].lag
+        if lag != promised.lag_samples:
+            raise ModelError(
+                f"a lag of {lag} samples must be decoder.streaming.lag_samples={promised.lag_samples}"
+            )
+
+
+def check_encoder_run(encoder: Encoder, manifest: Manifest, *, n_symbols: int) -> Encoding:
+    """Run an encoder once, on the highest ids there are: it shows what its inputs don't say.
+
+    It also warms it up, so that the first sentence isn't slower than the second.
+
+    Raises
+    ------
+    ModelError
+        If it fails, or gives another number of channels than the manifest says.
+    """
+    encoding = encoder.encode(
+        np.full(_PROBE_PHONEMES, n_symbols - 1, np.int64),
+        speaker_id=len(manifest.speakers) - 1 if manifest.speakers else None,
+    )
+    n_channels = encoding.encodings.shape[1]
+    if n_channels != manifest.n_channels:
+        raise ModelError(f"{n_channels} channels must be n_channels={manifest.n_channels}")
+    return encoding
+
+
+def check_decoder_run(
+    graph: DecoderGraph,
+    manifest: Manifest | VocoderManifest,
+    *,
+    speaker_embedding: FloatArray | None = None,
+) -> None:
+    """Run a decoder once, which also warms it up.
+
+    Raises
+    ------
+    ModelError, ParameterError
+        If it fails, or gives another number of samples than the manifest says.
+    """
+    feeds: dict[str, AnyArray] = {"frames": np.zeros((1, manifest.n_channels, _PROBE_FRAMES), np.float32)}
+    if "speaker_embedding" in graph.inputs and speaker_embedding is not None:
+        feeds["speaker_embedding"] = speaker_embedding
+    samples = graph.decode(graph.check(feeds))["samples"]
+    n_wanted = _PROBE_FRAMES * manifest.hop_length
+    if samples.size != n_wanted:
+        raise ModelError(
+            f"{_PROBE_FRAMES} frames give {samples.size} samples, and "
+            f"hop_length={manifest.hop_length} must give {n_wanted}"
+        )
