@@ -18,8 +18,9 @@ from balacoon_tk.pacing.calibration import Calibration, load_calibration
 from balacoon_tk.pacing.pacer import Pacer, Plan, make_plan
 from balacoon_tk.pacing.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety_factor
 from balacoon_tk.runtime.background import Background
-from balacoon_tk.runtime.prefetch import LookAhead
-from balacoon_tk.runtime.scheduler import Place, shared_turns
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.prefetch import Prefetch
+from balacoon_tk.runtime.scheduler import ScheduledStream, scheduler_of
 from balacoon_tk.stages.alignment import Timeline
 from balacoon_tk.stages.sentence import PreparedSentence, prepare_sentence
 from balacoon_tk.stages.settings import (
@@ -55,7 +56,9 @@ class TTS:
         frontend of one's own.
     n_threads : int, optional
         Threads that one run of a graph may use. A `Voice` brings its own. One thread is best for many
-        streams at once: they take turns on the processors, as `balacoon_tk.runtime.scheduler` says.
+        streams at once: `balacoon_tk.runtime.scheduler` lets one run follow another.
+    options : RuntimeOptions, optional
+        Threads, execution providers and device. A `Voice` brings its own.
     calibration : Calibration, optional
         What each stage costs, from which `stream` works out its chunks; that of ``balacoon-tk calibrate``
         in the user's cache if None, and safe chunks if there is none for this voice and its threads.
@@ -95,13 +98,15 @@ class TTS:
         *,
         frontend: str | Frontend = "auto",
         n_threads: int | None = None,
+        options: RuntimeOptions | None = None,
         calibration: Calibration | None = None,
         safety_factor: float = SAFETY_FACTOR,
     ) -> None:
         check_safety_factor(safety_factor)
         if isinstance(voice, Voice):
-            if n_threads is not None:
-                raise ParameterError(f"n_threads={n_threads} must be None for a voice that is loaded already")
+            for name, given in (("n_threads", n_threads), ("options", options)):
+                if given is not None:
+                    raise ParameterError(f"{name}={given} must be None for a voice that is loaded already")
             self.voice = voice
             self.frontend = _make_frontend(frontend, voice.manifest.frontend)
         else:
@@ -110,7 +115,7 @@ class TTS:
             # gruut takes as long to be imported as the graphs to be loaded, and leaves them the other cores.
             making = Background(lambda: _make_frontend(frontend, front), name="make-frontend")
             try:
-                self.voice = load_voice(path, n_threads=n_threads)
+                self.voice = load_voice(path, n_threads=n_threads, options=options)
             finally:
                 making.wait()
             self.frontend = making.result()
@@ -276,8 +281,9 @@ class TTS:
 
     def _speak(self, sentences: Iterable[Sentence], settings: Settings, pacer: Pacer) -> Iterator[AudioChunk]:
         manifest, volume, start, begun = self.voice.manifest, settings.prosody.volume, 0, False
-        place, closed = shared_turns().join(self.voice.n_threads), threading.Event()
-        coming = LookAhead(self._prepare(sentences, settings, place, closed), closed)
+        options, closed = self.voice.options, threading.Event()
+        stream = scheduler_of(options.device).join(options.n_threads)
+        coming = Prefetch(self._prepare(sentences, settings, stream, closed), closed)
         try:
             while (sentence := coming.take()) is not None:
                 upsampler = sentence.upsampler
@@ -294,7 +300,7 @@ class TTS:
                     upsampler, sentence.speaker_embedding, settings.strategy, chunk_frames
                 )
                 while start < end:
-                    with place.turn():
+                    with stream.slot():
                         samples = next(chunks)
                     stop = start + len(samples)
                     is_ahead = stop == end or stop - first >= _AHEAD_S * manifest.sample_rate
@@ -302,7 +308,7 @@ class TTS:
                         # Nothing may come between the first sound and whoever waits for it.
                         coming.begin(delay_s=0.0 if begun else _HANDED_OVER_S)
                     begun = True
-                    place.hand_over(len(samples) / manifest.sample_rate)
+                    stream.hand_over(len(samples) / manifest.sample_rate)
                     yield AudioChunk(
                         samples=samples if volume == 1.0 else samples * np.float32(volume),
                         sample_rate=manifest.sample_rate,
@@ -314,12 +320,16 @@ class TTS:
             coming.close()
 
     def _prepare(
-        self, sentences: Iterable[Sentence], settings: Settings, place: Place, closed: threading.Event
+        self,
+        sentences: Iterable[Sentence],
+        settings: Settings,
+        stream: ScheduledStream,
+        closed: threading.Event,
     ) -> Iterator[PreparedSentence]:
         for index, encoded in enumerate(self.encode_sentences(sentences)):
             if closed.is_set():
                 return
-            with place.turn():
+            with stream.slot():
                 prepared = prepare_sentence(self.voice, encoded, settings, index=index)
             yield prepared
 

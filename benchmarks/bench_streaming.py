@@ -29,7 +29,8 @@ import numpy as np
 import pytest
 
 from balacoon_tk.decoder import StatefulDecoder
-from balacoon_tk.decoder.graph import DecoderGraph
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 
 SAMPLE_RATE = 22050  # Hz
@@ -89,7 +90,7 @@ class Pair:
     """The same utterance whole and in pushes, on so many threads."""
 
     original: Session
-    graph: DecoderGraph
+    graph: OrtEngine
     frames: np.ndarray
 
     def whole(self):
@@ -132,17 +133,19 @@ class Pair:
 
     def max_abs_diff_in_one_push(self, n_threads):
         """Return the largest difference that rewriting alone makes to the original's whole run."""
-        decoder = StatefulDecoder(DecoderGraph(default_decoder().rewritten_alone, n_threads=n_threads))
+        decoder = StatefulDecoder(
+            OrtEngine(default_decoder().rewritten_alone, RuntimeOptions(n_threads=n_threads))
+        )
         return float(np.abs(decoder.push(self.frames, last=True) - self.whole()).max())
 
 
 @cache
 def pair(n_threads):
     graphs = default_decoder()
-    original = Session(graphs.original, n_threads=n_threads)
+    original = Session(graphs.original, RuntimeOptions(n_threads=n_threads))
     (spec,) = original.inputs.values()
     frames = np.random.default_rng(0).standard_normal((1, spec.shape[1], N_FRAMES), np.float32)
-    return Pair(original, DecoderGraph(graphs.stateful, n_threads=n_threads), frames)
+    return Pair(original, OrtEngine(graphs.stateful, RuntimeOptions(n_threads=n_threads)), frames)
 
 
 def ratios_in_turn(baseline, others, *, n_rounds):
@@ -170,10 +173,10 @@ def rss_growth(stateful, n_utterances=N_UTTERANCES, *, n_warm=N_WARM_UTTERANCES)
     Each is a stream of its own over one graph. What was taken for the first ones, the longest
     among them, doesn't count.
     """
-    graph = DecoderGraph(stateful, n_threads=1)
+    graph = OrtEngine(stateful, RuntimeOptions(n_threads=1))
     rng = np.random.default_rng(1)
     frames = rng.standard_normal(
-        (1, graph.inputs[graph.time_inputs[0]].shape[1], MAX_SOAK_FRAMES), np.float32
+        (1, graph.contract.inputs[graph.time_inputs[0]].shape[1], MAX_SOAK_FRAMES), np.float32
     )
     warm = 0
     for k in range(n_utterances):

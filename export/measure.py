@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
-from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
+from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.sources.source import SourceVocoder, SourceVoice
 from balacoon_tk.export.verify import Split, draw_phoneme_ids
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.voice.manifest import ExportStage
 
@@ -46,7 +47,7 @@ def stages_of_voice(
     ModelError
         If one fails, or they give different numbers of samples.
     """
-    cut, finished, graph = Split(voice), Split(replace(voice, encoder=encoder)), DecoderGraph(decoder)
+    cut, finished, graph = Split(voice), Split(replace(voice, encoder=encoder)), OrtEngine(decoder)
 
     def stages_of(ids: IntArray) -> list[_Stage]:
         return [
@@ -83,7 +84,7 @@ def stages_of_vocoder(
     sample_rate = vocoder.facts.sample_rate
     frames = vocoder.draw_frames(ceil(_VOCODER_S * sample_rate / hop_length), 0)
     feeds = {"frames": frames}
-    cut, graph = Session(vocoder.decoder), DecoderGraph(decoder)
+    cut, graph = Session(vocoder.decoder), OrtEngine(decoder)
     stages = [
         _Stage("source", vocoder.n_bytes, lambda: vocoder.reference(frames)),
         _Stage("cut", _n_bytes(vocoder.decoder), lambda: cut.run(feeds)["samples"].reshape(-1)),
@@ -116,12 +117,12 @@ def _measure(stages: Sequence[_Stage], sample_rate: int) -> tuple[ExportStage, .
     return tuple(found)
 
 
-def _whole(graph: DecoderGraph, feeds: Mapping[str, AnyArray]) -> FloatArray:
-    samples: FloatArray = graph.decode(feeds)["samples"].reshape(-1)
+def _whole(graph: OrtEngine, feeds: Mapping[str, AnyArray]) -> FloatArray:
+    samples: FloatArray = graph.whole(feeds)["samples"].reshape(-1)
     return samples
 
 
-def _streamed(graph: DecoderGraph, feeds: Mapping[str, AnyArray]) -> FloatArray:
+def _streamed(graph: OrtEngine, feeds: Mapping[str, AnyArray]) -> FloatArray:
     """Decode in chunks where the graph can do that, else at once."""
     if graph.streaming is None:
         return _whole(graph, feeds)

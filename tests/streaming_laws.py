@@ -11,13 +11,15 @@ from unittest import mock
 import numpy as np
 import onnx
 
-from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
+from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph import streaming
 from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.streaming.plan import Plan, Step, make_plan
 from balacoon_tk.graph.streaming.segments import find_cuts, measure_segment, time_nodes
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.ort_cpu.halves import can_halve
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
@@ -79,14 +81,14 @@ class Streamed:
     """Whether the twin is made of the graph after all passes; the whole run is always the original's."""
     analysis: Analysis = field(init=False)
     plan: Plan = field(init=False)
-    graph: DecoderGraph = field(init=False)
+    graph: OrtEngine = field(init=False)
     whole: Session = field(init=False)
 
     def __post_init__(self) -> None:
         given = None if self.time_inputs is None else dict(self.time_inputs)
         model = optimize_decoder(self.model, time_inputs=given).model if self.optimize else self.model
         self.analysis = analyse_model(model, time_inputs=given)
-        self.whole = Session(self.model, n_threads=1)
+        self.whole = Session(self.model, RuntimeOptions(n_threads=1))
         self._stream(self.kind)
 
     def twin(self, kind: PlanKind) -> Streamed:
@@ -101,7 +103,7 @@ class Streamed:
             mock.patch.object(streaming, "analyse_model", lambda *_, **__: self.analysis),
             mock.patch.object(streaming, "make_plan", lambda *_, **__: self.plan),
         ):
-            self.graph = DecoderGraph(streaming.make_streaming(self.model), n_threads=1)
+            self.graph = OrtEngine(streaming.make_streaming(self.model), RuntimeOptions(n_threads=1))
 
     @property
     def spec(self):
@@ -161,7 +163,7 @@ def random_feeds(
     return feeds
 
 
-def as_dict(samples, graph: DecoderGraph) -> dict[str, np.ndarray]:
+def as_dict(samples, graph: OrtEngine) -> dict[str, np.ndarray]:
     return samples if isinstance(samples, dict) else {graph.outputs[0]: samples}
 
 
@@ -175,7 +177,9 @@ def stream(pair: Streamed, feeds: Feeds, pushes: Sequence[int]) -> dict[str, np.
         part = pair.cut(feeds, position, position + n_frames)
         position += n_frames
         given.append(as_dict(decoder.push(part, last=k == len(pushes) - 1), pair.graph))
-    return {name: np.concatenate([part[name] for part in given], axis=-1) for name in pair.graph.outputs}
+    return {
+        name: np.concatenate([part[name] for part in given], axis=-1) for name in pair.graph.contract.outputs
+    }
 
 
 def schedules(n_frames: int, lag_frames: int, *, thorough: bool) -> Iterator[list[int]]:

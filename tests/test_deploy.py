@@ -21,8 +21,8 @@ from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.export import deploy_voice
 from balacoon_tk.runtime.session import Session
-from balacoon_tk.targets import Deployed
-from balacoon_tk.targets import voice as deploying
+from balacoon_tk.targets import deploy as deploying
+from balacoon_tk.targets.deploy import Deployed
 from balacoon_tk.targets.tensorrt.fixed_shapes import check_shapes
 from balacoon_tk.targets.tensorrt.form import _Cuts
 from balacoon_tk.targets.tensorrt.operators import check_operators
@@ -59,12 +59,12 @@ def frames_of(voice, n_frames: int, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {
         name: rng.standard_normal([n if isinstance(n, int) else n_frames for n in spec.shape]).astype("f4")
-        for name, spec in voice.decoder.inputs.items()
+        for name, spec in voice.decoder.contract.inputs.items()
     }
 
 
 def whole(voice, feeds) -> np.ndarray:
-    return voice.decoder.decode(voice.decoder.check(feeds))["samples"].reshape(-1)
+    return voice.decoder.whole(voice.decoder.contract.check(feeds))["samples"].reshape(-1)
 
 
 def part(feeds, start: int, stop: int) -> dict[str, np.ndarray]:

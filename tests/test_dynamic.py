@@ -11,6 +11,7 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.quantize.dynamic import find_products, quantize_products
 from balacoon_tk.export.quantize.encoder_cost import measure_encoder
 from balacoon_tk.runtime import session
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.encoder import Encoder
 from tiny_voice import SYMBOLS, encoder_model
@@ -129,7 +130,9 @@ def test_convolutions_whose_inside_somebody_else_reads_or_that_skip_steps_are_le
 
 def test_an_encoder_is_measured_against_another_on_the_same_noise() -> None:
     plain, shifted = (
-        Encoder(encoder_model(encoding_factor=factor), n_symbols=len(SYMBOLS), n_threads=1)
+        Encoder(
+            encoder_model(encoding_factor=factor), n_symbols=len(SYMBOLS), options=RuntimeOptions(n_threads=1)
+        )
         for factor in (1.0, 1.1)
     )
     ids = [np.arange(1, 21), np.arange(5, 25), np.arange(3)]
@@ -137,7 +140,9 @@ def test_an_encoder_is_measured_against_another_on_the_same_noise() -> None:
     assert same.encodings_snr_db == np.inf and same.changed_durations == 0 == same.largest_change
     assert same.time_ratios.keys() == {20, 3} and all(ratio > 0 for ratio in same.time_ratios.values())
     assert measure_encoder(plain, shifted, ids, n_rounds=1).encodings_snr_db == pytest.approx(20.0, abs=0.1)
-    longer = Encoder(encoder_model(duration_factor=1.5), n_symbols=len(SYMBOLS), n_threads=1)
+    longer = Encoder(
+        encoder_model(duration_factor=1.5), n_symbols=len(SYMBOLS), options=RuntimeOptions(n_threads=1)
+    )
     other = measure_encoder(plain, longer, ids, n_rounds=1)
     assert other.changed_durations > 0.5 and other.largest_change >= 1
     with pytest.raises(ParameterError, match="0 sentences"):

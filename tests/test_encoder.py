@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.stages.encoder import MAX_PHONEME_FRAMES, Encoder
 from balacoon_tk.stages.upsampler import MAX_FRAMES
 from tiny_voice import N_CHANNELS, N_SPEAKER_CHANNELS, SILENT, SPEAKERS, SYMBOLS, encoder_model
@@ -15,7 +16,9 @@ SIZES = [1, 2, 17, 509]
 
 
 def make_encoder(model=None):
-    return Encoder(encoder_model() if model is None else model, n_symbols=N_SYMBOLS, n_threads=1)
+    return Encoder(
+        encoder_model() if model is None else model, n_symbols=N_SYMBOLS, options=RuntimeOptions(n_threads=1)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.export.sources.piper_onnx import PiperOnnx
 from balacoon_tk.export.verify import perturb, verify_receptive_field, verify_split
 from balacoon_tk.graph.receptive_field import receptive_field
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 from tiny_vits import TinyVits, write_tiny_vits
 
@@ -48,7 +49,9 @@ def test_the_receptive_field_is_reached_to_the_sample(decoder):
     model, field = decoder
     hop, frame = field.hop_length, field.lookahead + 3
     n_frames = frame + field.left_context + 4
-    moved = perturb(Session(model, n_threads=1), n_frames=n_frames, frame=frame, hop_length=hop)
+    moved = perturb(
+        Session(model, RuntimeOptions(n_threads=1)), n_frames=n_frames, frame=frame, hop_length=hop
+    )
     assert moved.start == -field.lag_samples
     assert field.left_context * hop < moved.stop <= (field.left_context + 1) * hop
 

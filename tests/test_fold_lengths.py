@@ -16,6 +16,7 @@ from balacoon_tk.graph.probe import probe
 from balacoon_tk.graph.simplify.fold_branches import FoldBranchesPass
 from balacoon_tk.graph.simplify.fold_lengths import FoldLengthsPass
 from balacoon_tk.graph.simplify.tidy import lift_constants
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 
 SEEN = (5, 8, 13)
@@ -30,7 +31,10 @@ def read(text):
 
 def same_function(text, model):
     proto = onnx.parser.parse_model(text)
-    before, after = Session(proto, n_threads=1), Session(ir.to_proto(model), n_threads=1)
+    before, after = (
+        Session(proto, RuntimeOptions(n_threads=1)),
+        Session(ir.to_proto(model), RuntimeOptions(n_threads=1)),
+    )
     for n in LENGTHS:
         x = np.random.default_rng(n).standard_normal((1, 4, n)).astype(np.float32)
         np.testing.assert_array_equal(after.run({"x": x})["y"], before.run({"x": x})["y"])
@@ -143,7 +147,10 @@ def test_a_branch_that_is_always_taken_is_inlined(size, left):
     shapes = probe(model, {"x": 2}, {"x": 1}, lengths=(SEEN,)).shapes
     assert FoldBranchesPass(shapes)(model).modified
     assert {node.op_type for node in model.graph} == left
-    before, after = Session(proto, n_threads=1), Session(ir.to_proto(model), n_threads=1)
+    before, after = (
+        Session(proto, RuntimeOptions(n_threads=1)),
+        Session(ir.to_proto(model), RuntimeOptions(n_threads=1)),
+    )
     for n in LENGTHS:
         x = np.random.default_rng(n).standard_normal((1, 4, n)).astype(np.float32)
         np.testing.assert_array_equal(after.run({"x": x})["y"], before.run({"x": x})["y"])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from balacoon_tk.graph.probe import probe
 from balacoon_tk.graph.simplify.fold_masks import fold_uniform
 from balacoon_tk.graph.simplify.tidy import lift_constants
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 
 SEEN = (5, 8, 13)
@@ -56,7 +57,7 @@ def fold(body):
     seen = probe(model, {"x": 2}, {"x": 1}, lengths=(SEEN,))
     modified = fold_uniform(model, seen.shapes)
     folded = ir.to_proto(model)
-    before, after = Session(proto, n_threads=1), Session(folded, n_threads=1)
+    before, after = Session(proto, RuntimeOptions(n_threads=1)), Session(folded, RuntimeOptions(n_threads=1))
     assert list(after.outputs) == ["y"]
     rng = np.random.default_rng(0)
     for n in LENGTHS:

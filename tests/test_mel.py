@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from balacoon_tk import mel as mel_module
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.stages import mel as mel_module
 from balacoon_tk.stages.mel import MelInfo, mel_spectrogram
 
 MEL = MelInfo(n_fft=512, win_length=512, hop_length=128, n_mels=40, f_min=50.0, f_max=7600.0)

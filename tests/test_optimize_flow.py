@@ -176,7 +176,7 @@ def test_a_push_of_any_size_gives_the_bits_of_the_whole_run() -> None:
     model = flow(2)
     pair = Streamed(model, optimize=True)
     feeds = pair.feeds(70)
-    whole = pair.graph.decode(feeds)
+    whole = pair.graph.whole(feeds)
     for size in (1, 3, 16, 69):
         pushes = [size] * (70 // size) + ([70 % size] if 70 % size else [])
         assert_same(stream(pair, feeds, pushes), whole, tolerance=0, note=size)

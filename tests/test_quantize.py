@@ -12,7 +12,6 @@ import onnx_ir as ir
 import pytest
 
 from balacoon_tk import load_voice
-from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import export_voice, make_streaming
 from balacoon_tk.export.quantize import Budget, BudgetError, mixtures, quantize_voice, voice
@@ -30,6 +29,7 @@ from balacoon_tk.export.quantize.scheme import Range, quantize_bias, quantize_ke
 from balacoon_tk.export.quantize.to_bytes import byte_tensors
 from balacoon_tk.graph.streaming.equivalence import verify_streaming
 from balacoon_tk.graph.streaming.rewrite import _CaseWriter
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.make_plain import make_plain
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
@@ -107,11 +107,11 @@ def test_percentiles_leave_out_what_is_rare_and_entropy_lies_between() -> None:
 def test_a_decoder_without_its_state_is_the_optimized_one_again(tmp_path) -> None:
     model = onnx.load(export_voice(write_tiny_vits(tmp_path, VARIANT), tmp_path / "voice") / "decoder.onnx")
     plain = make_plain(model)
-    assert DecoderGraph(plain).streaming is None
-    graph = DecoderGraph(model)
+    assert OrtEngine(plain).streaming is None
+    graph = OrtEngine(model)
     for n_frames in (1, 7, 90):
         feeds = frames(n_frames)
-        whole = graph.decode(graph.check(feeds))["samples"]
+        whole = graph.whole(graph.contract.check(feeds))["samples"]
         assert np.abs(Session(plain).run(feeds)["samples"] - whole).max() <= 1e-5
     assert make_plain(plain) is plain
     assert make_plain(make_streaming(optimize_decoder(plain).model)).graph.node

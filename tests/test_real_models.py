@@ -12,8 +12,8 @@ import onnx.utils
 import pytest
 
 from balacoon_tk.decoder import StatefulDecoder
-from balacoon_tk.decoder.graph import DecoderGraph
 from balacoon_tk.export import make_streaming
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 from dequantize import dequantize
@@ -77,7 +77,7 @@ def whole(vocoder, mel):
 
 @pytest.fixture(scope="module")
 def streamed(vocoder):
-    return DecoderGraph(make_streaming(vocoder))
+    return OrtEngine(make_streaming(vocoder))
 
 
 def test_the_exported_vocoder_gives_the_samples_of_the_torch_one(vocoder_path, vocoder, mel):
@@ -130,7 +130,7 @@ def test_the_vocoder_in_one_push_gives_the_same_bits(streamed, mel, whole):
 def test_the_vocoder_streams_after_all_passes_as_well(vocoder, mel, whole):
     optimized = optimize_decoder(vocoder)
     assert optimized.passes == ("fold_scales", "lift_to_2d", "polyphase", "keep_blocked")
-    decoder = StatefulDecoder(DecoderGraph(make_streaming(optimized.model)))
+    decoder = StatefulDecoder(OrtEngine(make_streaming(optimized.model)))
     for sizes in ((16,), (3, 1, 40, 0, 16, 5), (mel.shape[-1],)):
         samples = np.concatenate(push_all(decoder, mel, sizes), axis=-1)
         np.testing.assert_allclose(samples, whole, rtol=0, atol=MAX_ABS_DIFF)

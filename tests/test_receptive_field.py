@@ -8,11 +8,13 @@ import numpy as np
 import onnx
 import pytest
 
-from balacoon_tk.decoder import DecoderGraph, FullDecoder, OverlapDecoder
+from balacoon_tk.decoder import FullDecoder, OverlapDecoder
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export import NotStreamableError, make_streaming
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.receptive_field import receptive_field
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 from streaming_laws import Streamed
 from tiny_graphs import TO_THE_END, TinyGraph
@@ -95,7 +97,7 @@ def positive(build: Callable[[TinyGraph, str], str]) -> onnx.ModelProto:
 
 def changed(model: onnx.ModelProto, frame: int, n_frames: int = N_FRAMES) -> tuple[int, int]:
     """The first and last sample that another value of one frame changes."""
-    session = Session(model, n_threads=1)
+    session = Session(model, RuntimeOptions(n_threads=1))
     x = np.ones((1, N, n_frames), np.float32)
     (name, before), *_ = session.run({"frames": x}).items()
     x[..., frame] = 1000
@@ -121,7 +123,7 @@ def test_the_field_is_attained_to_the_sample(name: str) -> None:
 def test_an_overlap_needs_the_field_and_no_less(name: str) -> None:
     model = positive(FIELDS[name])
     field = receptive_field(model)
-    graph = DecoderGraph(model, n_threads=1)
+    graph = OrtEngine(model, RuntimeOptions(n_threads=1))
     rng = np.random.default_rng(0)
     x = rng.uniform(0.5, 2, (1, N, N_FRAMES)).astype(np.float32)
     x[..., ::7] *= 100

@@ -8,8 +8,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
+from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Binding
 from decoder_streams import N_CHANNELS, close, down_and_up, push_all, vocoder
 from streaming_laws import make_streaming
@@ -26,21 +28,24 @@ def frames() -> np.ndarray:
 def test_a_state_that_keeps_its_shape_does_not_pass_through_python(
     sizes: list[int], in_python: list[bool], frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)  # the state is full after 13 frames
+    graph = OrtEngine(
+        make_streaming(vocoder()), RuntimeOptions(n_threads=1)
+    )  # the state is full after 13 frames
     wanted = push_all(StatefulDecoder(graph), frames, sizes)
     runs: list[bool] = []
-    run = DecoderGraph.run
-    monkeypatch.setattr(DecoderGraph, "run", lambda *args, last: runs.append(last) or run(*args, last=last))
+    run = OrtEngine._run
+    monkeypatch.setattr(OrtEngine, "_run", lambda *args, last: runs.append(last) or run(*args, last=last))
     assert np.array_equal(push_all(StatefulDecoder(graph), frames, sizes), wanted)
     assert runs == [*in_python, True]
 
 
 def test_a_stream_that_ends_or_begins_anew_leaves_its_place_to_the_next(frames: np.ndarray) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
+    graph = OrtEngine(make_streaming(vocoder()), RuntimeOptions(n_threads=1))
     wanted = push_all(StatefulDecoder(graph), frames, [10, 3, 5, 5])
-    ring = graph.borrow_ring()
-    assert ring is not None
-    graph.return_ring(ring)
+    lease = graph.rings.borrow()
+    assert lease is not None
+    ring = lease.ring
+    del lease  # nobody holds it any more, so another stream may have it
     for sizes in ([10, 3, 10], [20, 3], [12, 1, 2, 8]):
         decoder = StatefulDecoder(graph)
         assert close(push_all(decoder, frames, sizes), wanted)
@@ -48,15 +53,16 @@ def test_a_stream_that_ends_or_begins_anew_leaves_its_place_to_the_next(frames: 
         decoder.push(frames)
         decoder.reset()
         assert close(push_all(decoder, frames, sizes), wanted)
-        assert graph.borrow_ring() is ring
-        graph.return_ring(ring)
+        lease = graph.rings.borrow()
+        assert lease is not None and lease.ring is ring
+        del lease
 
 
 @pytest.mark.parametrize("n_before", [0, 1, 2])
 def test_a_run_that_fails_in_its_place_is_done_again_elsewhere(
     n_before: int, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
+    graph = OrtEngine(make_streaming(vocoder()), RuntimeOptions(n_threads=1))
     sizes = [20, 1, 1, 1]
     wanted = push_all(StatefulDecoder(graph), frames, sizes)
     bound_run, n_runs = Binding.run, 0
@@ -71,7 +77,7 @@ def test_a_run_that_fails_in_its_place_is_done_again_elsewhere(
 
     monkeypatch.setattr(Binding, "run", run)
     assert np.array_equal(push_all(StatefulDecoder(graph), frames, sizes), wanted)
-    assert graph.borrow_ring() is None
+    assert graph.rings.borrow() is None
     assert np.array_equal(push_all(StatefulDecoder(graph), frames, sizes), wanted)
     assert n_runs == max(2, n_before + 1)  # a first push that fails says nothing of later ones
 
@@ -81,7 +87,7 @@ def test_a_run_that_fails_in_its_place_is_done_again_elsewhere(
 def test_a_push_that_is_interrupted_while_it_binds_may_be_made_again(
     interrupted: int, name: str, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
+    graph = OrtEngine(make_streaming(vocoder()), RuntimeOptions(n_threads=1))
     wanted = push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
     push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])  # what it has bound is of another size
     decoder, parts, stop = StatefulDecoder(graph), [], 0
@@ -98,24 +104,24 @@ def test_a_push_that_is_interrupted_while_it_binds_may_be_made_again(
                     decoder.push(frames[..., start:stop])
         parts.append(decoder.push(frames[..., start:stop], last=stop == N_FRAMES))
     assert close(np.concatenate(parts, axis=-1), wanted)
-    assert graph.begins_in_ring
-    assert graph.borrow_ring() is not None
+    assert graph.rings.borrow_for_first() is not None
+    assert graph.rings.borrow() is not None
 
 
 def test_first_pushes_of_many_lengths_are_bound_again_and_again(frames: np.ndarray) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
+    graph = OrtEngine(make_streaming(vocoder()), RuntimeOptions(n_threads=1))
     wanted = push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
-    assert graph.borrow_ring() is not None
+    assert graph.rings.borrow() is not None
     for first in [*range(13, 22), *range(21, 12, -1)] * 2:  # more lengths than are kept
         assert close(push_all(StatefulDecoder(graph), frames, [first, 1, N_FRAMES - first - 1]), wanted)
-    assert graph.begins_in_ring
-    assert graph.borrow_ring() is not None
+    assert graph.rings.borrow_for_first() is not None
+    assert graph.rings.borrow() is not None
 
 
 def test_lengths_that_were_never_bound_do_not_push_out_one_that_is(
     frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = DecoderGraph(make_streaming(vocoder()), n_threads=1)
+    graph = OrtEngine(make_streaming(vocoder()), RuntimeOptions(n_threads=1))
     wanted = push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
     push_all(StatefulDecoder(graph), frames, [20, 1, 1, 1])
     decoder = StatefulDecoder(graph)
@@ -130,11 +136,11 @@ def test_lengths_that_were_never_bound_do_not_push_out_one_that_is(
                 decoder.push(frames[..., :first])
             decoder.reset()
     assert np.array_equal(push_all(decoder, frames, [20, 1, 1, 1]), wanted)
-    assert graph.begins_in_ring
+    assert graph.rings.borrow_for_first() is not None
 
 
 def test_a_state_that_changes_its_shape_is_streamed_as_well(frames: np.ndarray) -> None:
-    graph = DecoderGraph(make_streaming(down_and_up()), n_threads=1)
+    graph = OrtEngine(make_streaming(down_and_up()), RuntimeOptions(n_threads=1))
     wanted = push_all(StatefulDecoder(graph), frames[..., :20], [20])
     for sizes in ([16, 4], [15, 1, 4], [12, 4, 4], [14, 2, 1, 1, 2]):
         assert close(push_all(StatefulDecoder(graph), frames, sizes), wanted)

@@ -15,12 +15,13 @@ import onnx
 import pytest
 
 from balacoon_tk.decoder import (
-    DecoderGraph,
     StatefulDecoder,
     StreamState,
     open_decoder,
 )
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from decoder_streams import (
     N_CHANNELS,
     close,
@@ -54,18 +55,18 @@ def recurrent() -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def plain() -> DecoderGraph:
-    return DecoderGraph(vocoder(), n_threads=1)
+def plain() -> OrtEngine:
+    return OrtEngine(vocoder(), RuntimeOptions(n_threads=1))
 
 
 @pytest.fixture(scope="module")
-def graph() -> DecoderGraph:
-    return DecoderGraph(make_streaming(vocoder()), n_threads=1)
+def graph() -> OrtEngine:
+    return OrtEngine(make_streaming(vocoder()), RuntimeOptions(n_threads=1))
 
 
 @pytest.fixture(scope="module")
-def rates_graph() -> DecoderGraph:
-    return DecoderGraph(make_streaming(two_rates()), n_threads=1)
+def rates_graph() -> OrtEngine:
+    return OrtEngine(make_streaming(two_rates()), RuntimeOptions(n_threads=1))
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ WRONG: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("kind", ["full", "overlap", "stateful"])
 def test_a_wrong_push_says_so_and_leaves_the_stream_as_it_was(
-    name: str, kind: Any, graph: DecoderGraph, frames: np.ndarray
+    name: str, kind: Any, graph: OrtEngine, frames: np.ndarray
 ) -> None:
     spoil, message = WRONG[name]
     decoder = open_decoder(kind, graph, left_context=7, lookahead=7, hop_length=6)
@@ -115,7 +116,7 @@ def test_a_wrong_push_says_so_and_leaves_the_stream_as_it_was(
     assert close(np.concatenate(parts, axis=-1), wanted)
 
 
-def test_inputs_must_be_equally_long_in_frames(rates_graph: DecoderGraph) -> None:
+def test_inputs_must_be_equally_long_in_frames(rates_graph: OrtEngine) -> None:
     decoder = StatefulDecoder(rates_graph)
     feeds = two_rate_feeds(5)
     with pytest.raises(ParameterError, match="f0 has 14 steps: must be 5 frames of 3"):
@@ -129,7 +130,7 @@ def test_inputs_must_be_equally_long_in_frames(rates_graph: DecoderGraph) -> Non
 
 
 def test_a_run_that_fails_leaves_the_stream_as_it_was() -> None:
-    graph = DecoderGraph(make_streaming(folding()), n_threads=1)
+    graph = OrtEngine(make_streaming(folding()), RuntimeOptions(n_threads=1))
     frames = rng.standard_normal((1, N_CHANNELS, 10)).astype(np.float32)
     wanted = push_all(StatefulDecoder(graph), frames, [10])
     decoder = StatefulDecoder(graph)
@@ -144,7 +145,7 @@ def test_a_run_that_fails_leaves_the_stream_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("kind", ["full", "overlap", "stateful"])
-def test_the_buffer_of_a_push_may_be_used_again(kind: Any, graph: DecoderGraph, frames: np.ndarray) -> None:
+def test_the_buffer_of_a_push_may_be_used_again(kind: Any, graph: OrtEngine, frames: np.ndarray) -> None:
     decoder = open_decoder(kind, graph, left_context=7, lookahead=7, hop_length=6)
     wanted = push_all(StatefulDecoder(graph), frames, [N_FRAMES])
     buffer = np.empty((1, N_CHANNELS, 2), np.float32)
@@ -159,7 +160,7 @@ def test_the_buffer_of_a_push_may_be_used_again(kind: Any, graph: DecoderGraph, 
     assert close(np.concatenate(parts, axis=-1), wanted)
 
 
-def test_the_samples_belong_to_the_caller(graph: DecoderGraph, frames: np.ndarray) -> None:
+def test_the_samples_belong_to_the_caller(graph: OrtEngine, frames: np.ndarray) -> None:
     decoder, parts = StatefulDecoder(graph), []
     for start in range(0, N_FRAMES, 4):
         samples = decoder.push(frames[..., start : start + 4], last=start + 4 >= N_FRAMES)
@@ -168,7 +169,7 @@ def test_the_samples_belong_to_the_caller(graph: DecoderGraph, frames: np.ndarra
     assert close(np.concatenate(parts, axis=-1), push_all(StatefulDecoder(graph), frames, [N_FRAMES]))
 
 
-def test_frames_in_another_memory_order_are_taken(graph: DecoderGraph, frames: np.ndarray) -> None:
+def test_frames_in_another_memory_order_are_taken(graph: OrtEngine, frames: np.ndarray) -> None:
     wanted = push_all(StatefulDecoder(graph), frames, [10, 13])
     assert np.array_equal(push_all(StatefulDecoder(graph), np.asfortranarray(frames), [10, 13]), wanted)
     readonly = frames.copy()
@@ -181,7 +182,7 @@ def test_frames_in_another_memory_order_are_taken(graph: DecoderGraph, frames: n
 
 @pytest.mark.parametrize("kind", ["full", "overlap", "stateful"])
 def test_nothing_can_be_pushed_after_the_last_push_until_reset(
-    kind: Any, graph: DecoderGraph, frames: np.ndarray
+    kind: Any, graph: OrtEngine, frames: np.ndarray
 ) -> None:
     decoder = open_decoder(kind, graph, left_context=7, lookahead=7, hop_length=6)
     first = push_all(decoder, frames, [9, 0, 14])
@@ -198,9 +199,7 @@ def test_nothing_can_be_pushed_after_the_last_push_until_reset(
 
 
 @pytest.mark.parametrize("kind", ["full", "overlap", "stateful"])
-def test_an_utterance_of_no_frames_gives_no_samples(
-    kind: Any, graph: DecoderGraph, frames: np.ndarray
-) -> None:
+def test_an_utterance_of_no_frames_gives_no_samples(kind: Any, graph: OrtEngine, frames: np.ndarray) -> None:
     decoder = open_decoder(kind, graph, left_context=7, lookahead=7, hop_length=6)
     for sizes in ([0], [0, 0, 0]):
         samples = push_all(decoder, frames, sizes)
@@ -211,7 +210,7 @@ def test_an_utterance_of_no_frames_gives_no_samples(
 
 @pytest.mark.parametrize("build", [vocoder, folding, down_and_up, recurrent, two_rates])
 def test_the_samples_trail_by_the_lag_and_no_more(build: Callable[[], onnx.ModelProto]) -> None:
-    graph = DecoderGraph(make_streaming(build()), n_threads=1)
+    graph = OrtEngine(make_streaming(build()), RuntimeOptions(n_threads=1))
     decoder = StatefulDecoder(graph)
     assert graph.streaming is not None
     first, push = graph.streaming.min_first_frames, graph.streaming.min_push_frames
@@ -219,7 +218,7 @@ def test_the_samples_trail_by_the_lag_and_no_more(build: Callable[[], onnx.Model
     for n_frames in range(1, 40):
         feeds = {
             name: rng.standard_normal([n if isinstance(n, int) else 0 for n in spec.shape]).astype(np.float32)
-            for name, spec in graph.inputs.items()
+            for name, spec in graph.contract.inputs.items()
         }
         for item in graph.streaming.inputs:
             shape = [*feeds[item.name].shape[:-1], item.steps_per_frame]
@@ -236,14 +235,14 @@ def test_the_samples_trail_by_the_lag_and_no_more(build: Callable[[], onnx.Model
             assert n_given > 0
 
 
-def test_a_vocoder_knows_its_lag_and_hop(graph: DecoderGraph) -> None:
+def test_a_vocoder_knows_its_lag_and_hop(graph: OrtEngine) -> None:
     decoder = StatefulDecoder(graph)
     assert (decoder.hop_length, decoder.lag_samples) == (6, 37)
 
 
 @pytest.mark.parametrize("build", [vocoder, folding, down_and_up, recurrent, two_rates])
 def test_no_state_is_ever_longer_than_it_says(build: Callable[[], onnx.ModelProto]) -> None:
-    graph = DecoderGraph(make_streaming(build()), n_threads=1)
+    graph = OrtEngine(make_streaming(build()), RuntimeOptions(n_threads=1))
     spec = graph.streaming
     assert spec is not None
     longest = dict.fromkeys((state.input for state in spec.states), 0)
@@ -253,7 +252,7 @@ def test_no_state_is_ever_longer_than_it_says(build: Callable[[], onnx.ModelProt
         for n_frames in sizes:
             feeds = {
                 name: np.zeros([n if isinstance(n, int) else 0 for n in s.shape], np.float32)
-                for name, s in graph.inputs.items()
+                for name, s in graph.contract.inputs.items()
             }
             for item in spec.inputs:
                 steps = n_frames * item.steps_per_frame
@@ -272,7 +271,7 @@ def test_no_state_is_ever_longer_than_it_says(build: Callable[[], onnx.ModelProt
 
 @pytest.mark.parametrize("build", [vocoder, folding, recurrent])
 def test_a_stream_goes_on_from_a_snapshot_taken_anywhere(build: Callable[[], onnx.ModelProto]) -> None:
-    graph = DecoderGraph(make_streaming(build()), n_threads=1)
+    graph = OrtEngine(make_streaming(build()), RuntimeOptions(n_threads=1))
     frames = rng.standard_normal((1, N_CHANNELS, 24)).astype(np.float32)
     sizes = [0, 1, 2, 9, 1, 0, 11, 0]
     ends = np.cumsum(sizes)
@@ -295,7 +294,7 @@ def test_a_stream_goes_on_from_a_snapshot_taken_anywhere(build: Callable[[], onn
                 other.push(frames)
 
 
-def test_a_snapshot_is_a_copy(graph: DecoderGraph, frames: np.ndarray) -> None:
+def test_a_snapshot_is_a_copy(graph: OrtEngine, frames: np.ndarray) -> None:
     decoder = StatefulDecoder(graph)
     buffer = frames[..., :9].copy()
     decoder.push(buffer)
@@ -317,8 +316,9 @@ def test_a_snapshot_is_a_copy(graph: DecoderGraph, frames: np.ndarray) -> None:
 CONTINUE = """
 import pickle, sys
 from balacoon_tk.decoder import StatefulDecoder
+from balacoon_tk.runtime.options import RuntimeOptions
 model, state, frames = pickle.load(sys.stdin.buffer)
-decoder = StatefulDecoder(model, n_threads=1)
+decoder = StatefulDecoder(model, RuntimeOptions(n_threads=1))
 decoder.restore(state)
 sys.stdout.buffer.write(pickle.dumps(decoder.push(frames, last=True)))
 """
@@ -326,14 +326,14 @@ sys.stdout.buffer.write(pickle.dumps(decoder.push(frames, last=True)))
 
 def test_a_snapshot_goes_on_in_another_process(frames: np.ndarray) -> None:
     model = make_streaming(vocoder()).SerializeToString()
-    decoder = StatefulDecoder(model, n_threads=1)
+    decoder = StatefulDecoder(model, RuntimeOptions(n_threads=1))
     decoder.push(frames[..., :11])
     message = pickle.dumps((model, decoder.snapshot(), frames[..., 11:]))
     done = subprocess.run([sys.executable, "-c", CONTINUE], input=message, capture_output=True, check=True)
     assert np.array_equal(pickle.loads(done.stdout), decoder.push(frames[..., 11:], last=True))
 
 
-def test_the_state_of_another_model_or_plan_is_refused(graph: DecoderGraph, frames: np.ndarray) -> None:
+def test_the_state_of_another_model_or_plan_is_refused(graph: OrtEngine, frames: np.ndarray) -> None:
     wanted = push_all(StatefulDecoder(graph), frames, [9, 14])
     decoder = StatefulDecoder(graph)
     n_given = decoder.push(frames[..., :9]).shape[-1]
@@ -356,7 +356,7 @@ def damage(state: StreamState, **changes: Any) -> StreamState:
 
 
 def test_a_damaged_state_is_refused_and_the_stream_left_as_it_was(
-    graph: DecoderGraph, frames: np.ndarray
+    graph: OrtEngine, frames: np.ndarray
 ) -> None:
     wanted = push_all(StatefulDecoder(graph), frames, [9, 14])
     decoder = StatefulDecoder(graph)
@@ -395,7 +395,7 @@ def test_a_damaged_state_is_refused_and_the_stream_left_as_it_was(
 # --- many streams ----------------------------------------------------------------------------
 
 
-def test_streams_over_one_graph_do_not_know_of_each_other(graph: DecoderGraph) -> None:
+def test_streams_over_one_graph_do_not_know_of_each_other(graph: OrtEngine) -> None:
     utterances = [rng.standard_normal((1, N_CHANNELS, n)).astype(np.float32) for n in (1, 5, 17, 40)]
     wanted = [push_all(StatefulDecoder(graph), x, [x.shape[-1]]) for x in utterances]
     decoders = [StatefulDecoder(graph) for _ in utterances]
@@ -408,7 +408,7 @@ def test_streams_over_one_graph_do_not_know_of_each_other(graph: DecoderGraph) -
         assert close(np.concatenate(parts[k], axis=-1), whole)
 
 
-def test_streams_may_run_in_threads(graph: DecoderGraph) -> None:
+def test_streams_may_run_in_threads(graph: OrtEngine) -> None:
     def one(seed: int) -> bool:
         x = np.random.default_rng(seed).standard_normal((1, N_CHANNELS, 60)).astype(np.float32)
         sizes = [3, 0, 7] * 6
@@ -421,13 +421,13 @@ def test_streams_may_run_in_threads(graph: DecoderGraph) -> None:
 # --- the graph -------------------------------------------------------------------------------
 
 
-def test_a_graph_that_is_not_stateful_is_refused(plain: DecoderGraph) -> None:
+def test_a_graph_that_is_not_stateful_is_refused(plain: OrtEngine) -> None:
     with pytest.raises(ModelError, match="not a stateful graph; make_streaming makes one"):
         StatefulDecoder(plain)
     with pytest.raises(ModelError, match="not a stateful graph"):
         StatefulDecoder(vocoder())
     with pytest.raises(ModelError, match="not a stateful graph"):
-        plain.run({}, {}, last=True)
+        plain.start()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 99}', '{"format_version": 1}'])
@@ -435,13 +435,13 @@ def test_damaged_metadata_are_an_error(text: str) -> None:
     model = make_streaming(vocoder())
     model.metadata_props[0].value = text
     with pytest.raises(ModelError, match=r"balacoon_tk\.streaming"):
-        DecoderGraph(model)
+        OrtEngine(model)
 
 
 def test_a_graph_without_a_dynamic_last_axis_is_refused() -> None:
     g = TinyGraph()
     with pytest.raises(ModelError, match="no input has a time axis"):
-        DecoderGraph(g.model(g.op("Tanh", g.input("frames", [1, 4, 9]))))
+        OrtEngine(g.model(g.op("Tanh", g.input("frames", [1, 4, 9]))))
 
 
 def test_several_outputs_come_by_name() -> None:
@@ -452,7 +452,7 @@ def test_several_outputs_come_by_name() -> None:
         g.up(x, N_CHANNELS, 1, 4, 2, pads=[1, 1]),
         names=("slow", "fast"),
     )
-    decoder = StatefulDecoder(make_streaming(model), n_threads=1)
+    decoder = StatefulDecoder(make_streaming(model), RuntimeOptions(n_threads=1))
     empty = decoder.push(np.zeros((1, N_CHANNELS, 0), np.float32))
     assert {name: array.shape for name, array in empty.items()} == {"slow": (1, 2, 0), "fast": (1, 1, 0)}
     done = decoder.push(np.zeros((1, N_CHANNELS, 9), np.float32), last=True)

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import make_streaming
 from balacoon_tk.graph.prepare import analyse_model
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from tiny_graphs import TinyGraph
 
 
@@ -147,13 +147,13 @@ def test_the_metadata_of_the_model_are_kept() -> None:
 def test_the_batch_is_one_frame_of_one_utterance() -> None:
     """A batch is found by its name or its place; every other dynamic axis must be told."""
     for shape in (["batch", 4, "n"], ["b", 4, "n"], [None, 4, None]):
-        graph = DecoderGraph(make_streaming(convolution(shape)))
-        assert graph.inputs["frames"].shape[:2] == (1, 4)
+        graph = OrtEngine(make_streaming(convolution(shape)))
+        assert graph.contract.inputs["frames"].shape[:2] == (1, 4)
     g = TinyGraph()
     x = g.transpose(g.input("frames", ["n", "batch_size", 4]), 1, 2, 0)
     y = g.input("speaker", ["batch_size"], np.int64)
     y = g.unsqueeze(g.op("Gather", g.weight(5, 4), y, axis=0), 2)
-    graph = DecoderGraph(make_streaming(g.model(g.op("Add", x, y))))
-    assert graph.time_inputs == ("frames",)
-    assert graph.inputs["frames"].shape[:2] == (1, 4)
-    assert graph.inputs["speaker"].shape == (1,)
+    graph = OrtEngine(make_streaming(g.model(g.op("Add", x, y))))
+    assert graph.contract.time_inputs == ("frames",)
+    assert graph.contract.inputs["frames"].shape[:2] == (1, 4)
+    assert graph.contract.inputs["speaker"].shape == (1,)

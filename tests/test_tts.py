@@ -160,7 +160,7 @@ def test_the_whole_is_the_stages_one_after_the_other(tts, tiny_voice):
             seed=5,
             stream=noise_stream(index, "frames"),
         ).window(0, encoding.n_frames)
-        samples = tiny_voice.decoder.decode({"frames": frames[None]})["samples"]
+        samples = tiny_voice.decoder.whole({"frames": frames[None]})["samples"]
         assert np.array_equal(whole.samples, samples.ravel())
         assert whole.start_sample == start
         start += samples.size

@@ -13,7 +13,7 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.frontend import Sentence
 from balacoon_tk.pacing.calibration import Calibration, CalibrationKey
 from balacoon_tk.pacing.costs import CostCurve, CostModel, PushCosts
-from balacoon_tk.runtime.prefetch import LookAhead
+from balacoon_tk.runtime.prefetch import Prefetch
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.voice import load_voice
 from tiny_voice import HOP_LENGTH, SAMPLE_RATE, build_tiny_voice
@@ -201,7 +201,7 @@ def test_the_next_sentence_is_made_ready_while_this_one_is_heard_and_not_before_
 )
 def test_nobody_looks_for_what_comes_after_a_last_sentence(voice, monkeypatch, text, looks):
     begun = []
-    monkeypatch.setattr(LookAhead, "begin", lambda ahead, **delay: begun.append(delay))
+    monkeypatch.setattr(Prefetch, "begin", lambda ahead, **delay: begun.append(delay))
     n_samples = sum(len(chunk.samples) for chunk in TTS(voice).stream(text, chunk_frames=(8, 16), seed=1))
     assert n_samples == len(TTS(voice).synthesize(text, seed=1))
     assert bool(begun) == looks

@@ -249,7 +249,7 @@ def _model(
 
 
 def _streaming_info(decoder: onnx.ModelProto) -> object:
-    from balacoon_tk.decoder import StreamingSpec
+    from balacoon_tk.runtime.stateful_graph import StreamingSpec
     from balacoon_tk.voice.manifest import StreamingInfo
 
     texts = {item.key: item.value for item in decoder.metadata_props}

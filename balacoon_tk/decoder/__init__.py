@@ -1,4 +1,4 @@
-"""From frames to samples: three ways to run one decoder graph, behind one protocol.
+"""From frames to samples: three ways to run one decoder, behind one protocol.
 
 ============  ====================================  ======================================
 strategy      what a push does                      cost of an utterance
@@ -9,6 +9,8 @@ strategy      what a push does                      cost of an utterance
 ``stateful``  decodes the new frames, carries the   the same
               decoder's own past between pushes
 ============  ====================================  ======================================
+
+None of them knows what runs the decoder: that is an `Engine`, the seam of `balacoon_tk.runtime.engine`.
 """
 
 from __future__ import annotations
@@ -16,20 +18,20 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from balacoon_tk.decoder.full import FullDecoder
-from balacoon_tk.decoder.graph import Decoder, DecoderGraph, StreamingSpec
 from balacoon_tk.decoder.overlap import OverlapDecoder
 from balacoon_tk.decoder.stateful import StatefulDecoder, StreamState
+from balacoon_tk.decoder.stream import Decoder
+from balacoon_tk.runtime.engine import Engine
 
 __all__ = [
     "STRATEGIES",
     "Decoder",
-    "DecoderGraph",
+    "Engine",
     "FullDecoder",
     "OverlapDecoder",
     "StatefulDecoder",
     "Strategy",
     "StreamState",
-    "StreamingSpec",
     "open_decoder",
 ]
 
@@ -38,11 +40,11 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 
 def open_decoder(
-    strategy: Strategy, graph: DecoderGraph, *, left_context: int, lookahead: int, hop_length: int
+    strategy: Strategy, engine: Engine, *, left_context: int, lookahead: int, hop_length: int
 ) -> Decoder:
-    """Open one stream over a loaded graph; streams are cheap and independent of each other."""
+    """Open one stream over an engine; streams are cheap and independent of each other."""
     if strategy == "full":
-        return FullDecoder(graph, hop_length=hop_length)
+        return FullDecoder(engine, hop_length=hop_length)
     if strategy == "overlap":
-        return OverlapDecoder(graph, left_context=left_context, lookahead=lookahead, hop_length=hop_length)
-    return StatefulDecoder(graph)
+        return OverlapDecoder(engine, left_context=left_context, lookahead=lookahead, hop_length=hop_length)
+    return StatefulDecoder(engine)

@@ -6,16 +6,19 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
 from balacoon_tk._typing import AnyArray, FloatArray
-from balacoon_tk.decoder import Decoder, DecoderGraph, Strategy, open_decoder
+from balacoon_tk.decoder import Decoder, Strategy, open_decoder
 from balacoon_tk.decoder.chunking import push_schedule
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.runtime._checks import all_finite
-from balacoon_tk.voice.manifest import DecoderInfo
+from balacoon_tk.runtime.engine import Engine
+
+if TYPE_CHECKING:
+    from balacoon_tk.voice.manifest import DecoderInfo
 
 
 class FrameSource(Protocol):
@@ -33,12 +36,12 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Renderer:
-    """A decoder graph and what its voice's manifest says of it."""
+    """A decoder and what its voice's manifest says of it."""
 
     name: str
     """Of the voice, for messages."""
     info: DecoderInfo
-    graph: DecoderGraph
+    engine: Engine
     hop_length: int
     """Samples per frame."""
 
@@ -79,7 +82,7 @@ class Renderer:
         """Open a decoder for one utterance; it holds the stream's state and none of the weights."""
         return open_decoder(
             strategy,
-            self.graph,
+            self.engine,
             left_context=self.info.left_context,
             lookahead=self.info.lookahead,
             hop_length=self.hop_length,

@@ -1,22 +1,20 @@
-"""Exact streaming: the graph carries its own past, nothing is computed twice."""
+"""Exact streaming: the decoder carries its own past, nothing is computed twice."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.decoder.full import empty_outputs, join_feeds
-from balacoon_tk.decoder.graph import DecoderGraph, Frames, Samples
+from balacoon_tk.decoder.stream import CheckedPushes
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
-from balacoon_tk.runtime.session import GraphSource, Tensor, to_tensor
-from balacoon_tk.runtime.state_ring import StateRing
+from balacoon_tk.runtime.engine import Engine, Feeds, Samples, State
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
+from balacoon_tk.runtime.session import GraphSource
 
-_State = Mapping[str, Tensor]
-_Before = tuple[_State, dict[str, AnyArray], dict[str, int]]
-"""The state before the newest run, the frames of that run, and the steps that it gave."""
+_Before = tuple[State, Feeds, dict[str, int]]
+"""The state before the newest step, the frames of that step, and how much it gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,37 +22,37 @@ class StreamState:
     """All that a stream knows, as plain arrays that can be pickled, stored and moved."""
 
     fingerprint: str
-    """Says which graph it belongs to."""
+    """Says which decoder it belongs to."""
     tensors: Mapping[str, AnyArray]
     waiting: Mapping[str, AnyArray] | None
     """Frames that were pushed and are not decoded yet."""
     before: tuple[Mapping[str, AnyArray], Mapping[str, AnyArray], Mapping[str, int]] | None
-    """State before the newest run, its frames, and the steps that it gave."""
+    """State before the newest step, its frames, and how much it gave."""
     done: bool
 
 
-class StatefulDecoder:
+class StatefulDecoder(CheckedPushes):
     """Push frames as they come and get the samples of the whole-utterance run as they become known.
 
     Parameters
     ----------
-    model : DecoderGraph, ModelProto, bytes or path
-        A graph that `balacoon_tk.export.make_streaming` has rewritten. Streams that share one
-        `DecoderGraph` share its session and weights.
-    n_threads : int, optional
-        Threads that one run may use; only where `model` isn't a `DecoderGraph`.
+    model : Engine, ModelProto, bytes or path
+        An engine whose decoder can be streamed, or a graph that `balacoon_tk.export.make_streaming` has
+        rewritten. Streams that share an engine share its weights.
+    options : RuntimeOptions, optional
+        How a graph is run; an engine brings its own.
 
     Attributes
     ----------
     hop_length : int
-        Samples per frame (a float below 1 if the graph goes down in rate).
+        Samples per frame (a float below 1 if the decoder goes down in rate).
     lag_samples : int
         How far the output trails the input, until the last push.
 
     Raises
     ------
     ModelError
-        If the graph isn't stateful.
+        If the decoder can only be run whole.
 
     Notes
     -----
@@ -63,69 +61,39 @@ class StatefulDecoder:
     the newest frames again from the state before them.
     """
 
-    def __init__(self, model: DecoderGraph | GraphSource, *, n_threads: int | None = None) -> None:
-        graph = model if isinstance(model, DecoderGraph) else DecoderGraph(model, n_threads=n_threads)
-        if graph.streaming is None:
-            raise ModelError(f"{graph.session.label}: not a stateful graph; make_streaming makes one")
-        self._graph = graph
-        self._spec = graph.streaming
-        output = self._spec.outputs[0]
-        self.hop_length = output.hop_length
-        self.lag_samples = output.lag
-        self._state: _State = graph.initial_state
-        self._waiting: dict[str, AnyArray] | None = None
+    def __init__(self, model: Engine | GraphSource, options: RuntimeOptions | None = None) -> None:
+        super().__init__(model if isinstance(model, Engine) else OrtEngine(model, options))
+        streaming = self._contract.streaming
+        if streaming is None:
+            raise ModelError(f"{self._contract.label}: not a stateful graph; make_streaming makes one")
+        self._streaming = streaming
+        self.hop_length = streaming.outputs[0].hop_length
+        self.lag_samples = streaming.outputs[0].lag
+        self._state = self._engine.start()
+        self._waiting: Feeds | None = None
         self._before: _Before | None = None
-        self._ring: StateRing | None = None
-        self._done = False
 
-    def push(self, frames: Frames, last: bool = False) -> Samples:
-        """Take the next frames and return the samples that have become known.
-
-        Parameters
-        ----------
-        frames : ndarray or dict of str to ndarray
-            Time on the last axis, any number of frames, also none. A graph with several inputs
-            takes a dict; inputs at r times the frame rate get r times the steps, inputs without
-            time come with every push.
-        last : bool
-            Whether the utterance ends with these frames.
-
-        Returns
-        -------
-        ndarray or dict of str to ndarray
-            Time on the last axis. Over all pushes: exactly the outputs of the whole run.
-
-        Raises
-        ------
-        ParameterError
-            If the frames don't fit the graph.
-        StreamStateError
-            If the last push has been.
-        """
-        return self.take(self._graph.check(frames), last)
-
-    def take(self, feeds: dict[str, AnyArray], last: bool = False) -> Samples:
+    def take(self, feeds: Feeds, last: bool = False) -> Samples:
         """Do what `push` does with frames that are checked; see `Decoder`."""
-        if self._done:
-            raise StreamStateError("push after the last push: call reset() to begin a new utterance")
+        self._check_open()
+        contract, before = self._contract, self._before
         if self._waiting is not None:
-            feeds = join_feeds(self._graph, [self._waiting, feeds])
-        n_frames = self._graph.n_frames(feeds)
-        before = self._before
-        needed = self._spec.min_first_frames if before is None else self._spec.min_push_frames
+            feeds = contract.join([self._waiting, feeds])
+        n_frames = contract.n_frames(feeds)
+        needed = self._streaming.min_first_frames if before is None else self._streaming.min_push_frames
         if n_frames < needed and not last:
             self._waiting = feeds
-            return self._graph.shaped(empty_outputs(self._graph))
+            return contract.shaped(contract.empty_outputs())
         if n_frames < needed and before is not None:
             outputs = self._finish_again(before, feeds)
-        elif n_frames:
-            outputs = self._run(self._state, feeds, last)
-        else:
-            outputs = empty_outputs(self._graph)
+        elif n_frames or before is not None:
+            outputs = self._step(self._state, feeds, last=last)
+        else:  # nothing was ever pushed
+            outputs = contract.empty_outputs()
         self._waiting = None
         if last:
             self._end()
-        return self._graph.shaped(outputs)
+        return contract.shaped(outputs)
 
     def reset(self) -> None:
         """Forget the stream, so that the next push begins a new utterance."""
@@ -138,10 +106,10 @@ class StatefulDecoder:
         before = None
         if self._before is not None:
             state, feeds, n_given = self._before
-            before = (_to_arrays(state), _copies(feeds), dict(n_given))
+            before = (self._engine.save(state), _copies(feeds), dict(n_given))
         return StreamState(
-            fingerprint=self._spec.fingerprint,
-            tensors=_to_arrays(self._state),
+            fingerprint=self._streaming.fingerprint,
+            tensors=self._engine.save(self._state),
             waiting=None if self._waiting is None else _copies(self._waiting),
             before=before,
             done=self._done,
@@ -153,48 +121,30 @@ class StatefulDecoder:
         Raises
         ------
         StreamStateError
-            If the snapshot is of another graph, or damaged; the stream is left as it was.
+            If the snapshot is of another decoder, or damaged; the stream is left as it was.
         """
         if not isinstance(state, StreamState):
             raise StreamStateError(f"a state must be a StreamState, not {type(state).__name__}")
-        if state.fingerprint != self._spec.fingerprint:
+        if state.fingerprint != self._streaming.fingerprint:
             raise StreamStateError("the state was taken from a stream over another graph")
         try:
-            tensors = self._checked(state.tensors)
-            waiting = None if state.waiting is None else self._graph.check(state.waiting)
+            newest = self._engine.load(state.tensors)
+            waiting = None if state.waiting is None else self._contract.check(state.waiting)
             before = None
             if state.before is not None:
                 earlier, feeds, n_given = state.before
-                before = (self._checked(earlier), self._graph.check(feeds), self._checked_counts(n_given))
+                counts = self._checked_counts(n_given)
+                before = (self._engine.load(earlier), self._contract.check(feeds), counts)
         except (AttributeError, ParameterError, TypeError, ValueError) as error:
             raise StreamStateError(f"the state is damaged: {error}") from error
         if not isinstance(state.done, bool):
             raise StreamStateError(f"the state is damaged: done={state.done!r} must be a bool")
-        self._state, self._before, self._waiting, self._done = tensors, before, waiting, state.done
-
-    def _checked(self, arrays: Mapping[str, object]) -> dict[str, Tensor]:
-        """Return copies of a snapshot's tensors, if they can be a state of this graph."""
-        specs = {spec.input: spec for spec in self._spec.states}
-        if arrays.keys() != specs.keys():
-            raise ParameterError(f"states {sorted(arrays)} must be {sorted(specs)}")
-        tensors = {}
-        for name, spec in specs.items():
-            array = arrays[name]
-            if not isinstance(array, np.ndarray) or array.dtype != spec.dtype:
-                raise ParameterError(f"{name} must be an array of {spec.dtype}")
-            longest = [spec.max_length if k == spec.axis else n for k, n in enumerate(spec.shape)]
-            fits = array.ndim == len(longest) and all(
-                n == most or (k == spec.axis and n < most)
-                for k, (n, most) in enumerate(zip(array.shape, longest, strict=True))
-            )
-            if not fits:
-                raise ParameterError(f"{name} has shape {array.shape}: must be {longest}, or shorter")
-            tensors[name] = to_tensor(array.copy())
-        return tensors
+        self._state, self._before, self._waiting, self._done = newest, before, waiting, state.done
 
     def _checked_counts(self, counts: Mapping[str, object]) -> dict[str, int]:
-        if counts.keys() != set(self._graph.outputs):
-            raise ParameterError(f"outputs {sorted(counts)} must be {sorted(self._graph.outputs)}")
+        outputs = self._contract.outputs
+        if counts.keys() != outputs.keys():
+            raise ParameterError(f"outputs {sorted(counts)} must be {sorted(outputs)}")
         checked = {}
         for name, count in counts.items():
             if not isinstance(count, int) or count < 0:
@@ -203,62 +153,22 @@ class StatefulDecoder:
         return checked
 
     def _end(self) -> None:
-        """Leave the state's place to other streams."""
+        """Let go of the stream's states, whose place other streams may have."""
         self._done = True
-        self._state, self._before = self._graph.initial_state, None
-        if self._ring is not None:
-            self._graph.return_ring(self._ring)
-            self._ring = None
+        self._state, self._before = self._engine.start(), None
 
-    def _run(self, state: _State, feeds: dict[str, AnyArray], last: bool) -> dict[str, AnyArray]:
-        outputs = None if last else self._go_round(state, feeds)
-        if outputs is None:
-            tensors = self._graph.run(
-                {name: to_tensor(array) for name, array in feeds.items()}, state, last=last
-            )
-            outputs = {name: tensors.pop(name).numpy() for name in self._graph.outputs}
-            if not last:
-                self._state = self._into_ring(tensors)
+    def _step(self, state: State, feeds: Feeds, *, last: bool) -> dict[str, AnyArray]:
+        outputs, following = self._engine.step(state, feeds, last=last)
         self._before = (state, feeds, {name: array.shape[-1] for name, array in outputs.items()})
+        self._state = following
         return outputs
 
-    def _go_round(self, state: _State, feeds: dict[str, AnyArray]) -> dict[str, AnyArray] | None:
-        """Run with the state in a ring, if it is there; None if that doesn't work, nothing having changed."""
-        first = state is self._graph.initial_state
-        if first and not self._graph.begins_in_ring:
-            return None
-        if first and self._ring is None:
-            self._ring = self._graph.borrow_ring()
-        ring = self._ring
-        if ring is None or state is not ring.state:
-            return None
-        try:
-            outputs = ring.run(feeds, self._graph.output_shapes(self._graph.n_frames(feeds), first=first))
-        except ModelError:  # what is wrong with the frames, a run elsewhere says as well
-            if first:
-                self._graph.begins_in_ring = False
-            else:
-                self._graph.give_up_rings()
-                self._ring = None
-            return None
-        self._state = ring.state
-        return outputs
-
-    def _into_ring(self, state: _State) -> _State:
-        """Return the place of a state in a ring, or the state itself if there is none for it."""
-        self._ring = self._ring or self._graph.borrow_ring()
-        return self._ring.state if self._ring is not None and self._ring.enter(state) else state
-
-    def _finish_again(self, before: _Before, feeds: dict[str, AnyArray]) -> dict[str, AnyArray]:
-        """End the stream from the state before the newest run, and return only what is new."""
+    def _finish_again(self, before: _Before, feeds: Feeds) -> dict[str, AnyArray]:
+        """End the stream from the state before the newest step, and return only what is new."""
         state, earlier, n_given = before
-        outputs = self._run(state, join_feeds(self._graph, [earlier, feeds]), last=True)
+        outputs = self._step(state, self._contract.join([earlier, feeds]), last=True)
         return {name: array[..., n_given[name] :] for name, array in outputs.items()}
 
 
-def _to_arrays(state: _State) -> dict[str, AnyArray]:
-    return {name: np.array(tensor.numpy()) for name, tensor in state.items()}
-
-
-def _copies(feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+def _copies(feeds: Feeds) -> dict[str, AnyArray]:
     return {name: array.copy() for name, array in feeds.items()}

@@ -100,7 +100,7 @@ def sentence_frames(tts: TTS, text: str, *, seed: int = 0, speaker: str | int | 
         seed=seed,
         stream=noise_stream(0, "durations"),
     )
-    if encoding.speaker_embedding is not None and "speaker_embedding" in voice.decoder.inputs:
+    if encoding.speaker_embedding is not None and "speaker_embedding" in voice.decoder.contract.inputs:
         raise ParameterError(f"{voice.manifest.name} has several speakers: its frames aren't all its input")
     return Upsampler(
         encoding.encodings,

@@ -171,7 +171,7 @@ def _time_pushes(tts: TTS, strategy: Strategy, encoding: Encoding, first: _Stage
         gaussian_delta=voice.manifest.gaussian_delta,
     )
     constant: dict[str, AnyArray] = {}
-    if encoding.speaker_embedding is not None and "speaker_embedding" in voice.decoder.inputs:
+    if encoding.speaker_embedding is not None and "speaker_embedding" in voice.decoder.contract.inputs:
         constant["speaker_embedding"] = encoding.speaker_embedding
     for size in chunks:
         decoder, stop = voice.open_decoder(strategy), lag_frames + size

@@ -1,4 +1,4 @@
-"""The next sentence is made ready while this one is heard: one sentence ahead, and not before there is time.
+"""Prefetch: the next sentence is made ready while this one is heard, and not before there is time.
 
 A thread is worth it because of who listens: a player that takes a chunk, waits until it has sounded and
 then takes the next leaves the time in which it waits to nobody else. Work between the chunks would
@@ -23,7 +23,7 @@ class _End:
 _END: Final = _End()
 
 
-class LookAhead(Generic[_Item]):
+class Prefetch(Generic[_Item]):
     """Take items from an iterator, of which the next may be made in a thread before it is asked for.
 
     For one thread at a time, as iterators are. An error of the iterator comes when its item is asked for.

@@ -1,7 +1,7 @@
-"""Who may use the processors next, where many streams speak at once.
+"""A scheduler of the streams on one device: earliest deadline first.
 
 A graph's run takes all of its threads for its whole length, so that more runs at once than there are
-processors only make each of them late. Here they take turns, and whose sound ends first goes first::
+processors only make each of them late. Here one run follows another, and whose sound ends first goes first::
 
     1. streams that play and have less than `URGENT_S` of audio left, the least first
     2. streams that have not sounded yet, in the order in which they came
@@ -33,10 +33,10 @@ URGENT_S = 0.25
 """A stream that plays goes before a first sound if it has less audio left than this, in seconds: enough for
 the work of others that has begun, an encoder's or a steady chunk's, and then its own."""
 
-_Ticket = tuple[float, int, "Turn"]
+_Ticket = tuple[float, int, "Slot"]
 
 
-class Turns:
+class Scheduler:
     """Processors that are given to one run after another.
 
     Parameters
@@ -63,8 +63,8 @@ class Turns:
         self._playing: list[_Ticket] = []  # heaps: when the audio ends, or when the stream came
         self._silent: list[_Ticket] = []
 
-    def join(self, n_threads: int | None = None) -> Place:
-        """Return the place of a new stream.
+    def join(self, n_threads: int | None = None) -> ScheduledStream:
+        """Return a new stream among those that are scheduled.
 
         Parameters
         ----------
@@ -72,43 +72,43 @@ class Turns:
             Threads of one run; all processors if None, or if it is more than there are.
         """
         n_wanted = self.n_processors if n_threads is None else min(n_threads, self.n_processors)
-        return Place(self, n_wanted)
+        return ScheduledStream(self, n_wanted)
 
-    def _take(self, turn: Turn) -> None:
-        place = turn.place
+    def _take(self, slot: Slot) -> None:
+        stream = slot.stream
         with self._lock:
-            if self._n_free >= place.n_threads and not (self._playing or self._silent):
-                self._n_free -= place.n_threads
+            if self._n_free >= stream.n_threads and not (self._playing or self._silent):
+                self._n_free -= stream.n_threads
                 return
-            turn.granted.acquire()  # is free again when the turn has come
-            heap = self._silent if place.ends_s is None else self._playing
-            due_s = place.came_s if place.ends_s is None else place.ends_s
-            heapq.heappush(heap, (due_s, next(self._numbers), turn))
+            slot.granted.acquire()  # is free again when the slot has come
+            heap = self._silent if stream.ends_s is None else self._playing
+            due_s = stream.came_s if stream.ends_s is None else stream.ends_s
+            heapq.heappush(heap, (due_s, next(self._numbers), slot))
             self._grant()
         try:
-            turn.granted.acquire()
+            slot.granted.acquire()
         except BaseException:  # the wait was interrupted
             with self._lock:
-                if not self._forget(turn):
-                    self._n_free += place.n_threads
+                if not self._forget(slot):
+                    self._n_free += stream.n_threads
                     self._grant()
             raise
 
-    def _give_back(self, place: Place) -> None:
+    def _give_back(self, stream: ScheduledStream) -> None:
         with self._lock:
-            self._n_free += place.n_threads
+            self._n_free += stream.n_threads
             if self._playing or self._silent:
                 self._grant()
 
     def _grant(self) -> None:
         """Let those go for whom there are processors; the caller holds the lock."""
         while heap := self._next():
-            turn = heap[0][2]
-            if turn.place.n_threads > self._n_free:
+            slot = heap[0][2]
+            if slot.stream.n_threads > self._n_free:
                 return
             heapq.heappop(heap)
-            self._n_free -= turn.place.n_threads
-            turn.granted.release()
+            self._n_free -= slot.stream.n_threads
+            slot.granted.release()
 
     def _next(self) -> list[_Ticket]:
         """Return the heap whose first is next; an empty one if nobody waits."""
@@ -116,59 +116,59 @@ class Turns:
             return self._silent
         return self._playing
 
-    def _forget(self, turn: Turn) -> bool:
-        """Say whether a turn was still waited for; then it no longer is."""
+    def _forget(self, slot: Slot) -> bool:
+        """Say whether a slot was still waited for; then it no longer is."""
         for heap in (self._playing, self._silent):
             for ticket in heap:
-                if ticket[2] is turn:
+                if ticket[2] is slot:
                     heap.remove(ticket)
                     heapq.heapify(heap)
                     return True
         return False
 
 
-class Place:
-    """One stream among those that take turns.
+class ScheduledStream:
+    """One stream among those that are scheduled.
 
     Attributes
     ----------
     n_threads : int
-        Processors that each of its turns takes.
+        Processors that each of its slots takes.
     came_s : float
-        When it came, by the clock of its turns.
+        When it came, by the clock of its scheduler.
     ends_s : float or None
         When the audio that was handed over has been played; None before the first.
     """
 
-    def __init__(self, turns: Turns, n_threads: int) -> None:
+    def __init__(self, scheduler: Scheduler, n_threads: int) -> None:
         self.n_threads = n_threads
-        self.came_s = turns.clock()
+        self.came_s = scheduler.clock()
         self.ends_s: float | None = None
-        self._turns = turns
+        self._scheduler = scheduler
 
-    def turn(self) -> Turn:
-        """Return a turn to be waited for by ``with``; a stream may wait for two, in two threads."""
-        return Turn(self._turns, self)
+    def slot(self) -> Slot:
+        """Return a slot to be waited for by ``with``; a stream may wait for two, in two threads."""
+        return Slot(self._scheduler, self)
 
     def hand_over(self, audio_s: float) -> None:
         """Note that so many seconds of audio are handed over now."""
-        now_s = self._turns.clock()
+        now_s = self._scheduler.clock()
         # If there was a gap, or whoever listens made a pause, playback goes on from here.
         self.ends_s = audio_s + (now_s if self.ends_s is None else max(self.ends_s, now_s))
 
 
-class Turn:
-    """Processors for one piece of work: ``with`` waits for them, and gives them back."""
+class Slot:
+    """The processors for one run: ``with`` waits for them, and gives them back."""
 
-    __slots__ = ("_turns", "granted", "place")
+    __slots__ = ("_scheduler", "granted", "stream")
 
-    def __init__(self, turns: Turns, place: Place) -> None:
-        self._turns = turns
-        self.place = place
+    def __init__(self, scheduler: Scheduler, stream: ScheduledStream) -> None:
+        self._scheduler = scheduler
+        self.stream = stream
         self.granted = threading.Lock()
 
     def __enter__(self) -> None:
-        self._turns._take(self)
+        self._scheduler._take(self)
 
     def __exit__(
         self,
@@ -176,12 +176,18 @@ class Turn:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._turns._give_back(self.place)
+        self._scheduler._give_back(self.stream)
 
 
 @functools.cache
-def shared_turns() -> Turns:
-    """Return the turns that all streams of this process take, on the processors that it may use."""
+def scheduler_of(device: str) -> Scheduler:
+    """Return the scheduler that all streams of this process on one device share.
+
+    A processor has as many slots as this process may use of its cores. Another device runs one graph at a
+    time: what would run beside it would only share its units with it.
+    """
+    if device != "cpu":
+        return Scheduler(1)
     if hasattr(os, "sched_getaffinity"):
-        return Turns(len(os.sched_getaffinity(0)))
-    return Turns(os.cpu_count() or 1)
+        return Scheduler(len(os.sched_getaffinity(0)))
+    return Scheduler(os.cpu_count() or 1)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.options import RuntimeOptions
 
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
@@ -68,8 +69,8 @@ class Session:
     ----------
     model : path, bytes or ModelProto
         The graph. A path may name a file with external weights beside it.
-    n_threads : int, optional
-        Threads that one run may use; ONNX Runtime's own choice (all physical cores) if None.
+    options : RuntimeOptions, optional
+        Threads and execution providers.
     optimize : bool
         Whether ONNX Runtime may rewrite the graph; without it every tensor can be looked at.
 
@@ -79,27 +80,28 @@ class Session:
         If ONNX Runtime can't read the graph.
     """
 
-    def __init__(self, model: GraphSource, *, n_threads: int | None = None, optimize: bool = True) -> None:
+    def __init__(
+        self, model: GraphSource, options: RuntimeOptions | None = None, *, optimize: bool = True
+    ) -> None:
         import onnxruntime
 
-        if n_threads is not None and n_threads < 1:
-            raise ParameterError(f"n_threads={n_threads} must be >= 1")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # errors come as exceptions; warnings are about foreign graphs
+        options = options or RuntimeOptions()
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 4  # errors come as exceptions; warnings are about foreign graphs
         # Within a run threads wait for each other in a loop, which is fast; between runs that would take
         # the cores from whoever plays the sound, and from every other stream.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
         # The threads of a new session spin before there is a run, for 47 ms if they may, on the processor on
         # which another session is being loaded. Between two nodes of a run they wait for microseconds.
-        options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
+        settings.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
         if not _sums_bytes_exactly():
             # Pairs of products of bytes are added up in 16 bits and clipped; this takes kernels that don't.
             # They are no faster than float32, so a processor that needs none must not get them.
-            options.add_session_config_entry("session.x64quantprecision", "1")
+            settings.add_session_config_entry("session.x64quantprecision", "1")
         if not optimize:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if n_threads is not None:
-            options.intra_op_num_threads = n_threads
+            settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if options.n_threads is not None:
+            settings.intra_op_num_threads = options.n_threads
         if isinstance(model, bytes):
             source: str | bytes = model
             self.label = f"<{len(model)} bytes>"
@@ -112,12 +114,9 @@ class Session:
             source = model.SerializeToString()
             self.label = "<model>"
         try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(source, settings, providers=list(options.providers))
         except Exception as error:  # onnxruntime raises a dozen unrelated types here
             raise ModelError(f"{self.label}: ONNX Runtime can't load it: {error}") from error
-        # ONNX Runtime's wrapper looks at every tensor again in every run, which takes 2 % of a push of 16
-        # frames; the names and shapes are checked by whoever calls this, and by the runtime itself.
-        self._run_unchecked = getattr(getattr(self._session, "_sess", None), "run_with_ort_values", None)
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
@@ -146,13 +145,7 @@ class Session:
             If ONNX Runtime refuses the inputs or fails in the graph.
         """
         try:
-            if self._run_unchecked is None:
-                values: list[Tensor] = self._session.run_with_ort_values(list(outputs), dict(feeds))
-            else:
-                # What a run gave goes into the next one as it is. Only arrays that were handed over are
-                # wrapped: the wrapper keeps their memory alive.
-                bare = {name: getattr(value, "_ortvalue", value) for name, value in feeds.items()}
-                values = list(self._run_unchecked(bare, list(outputs), None))
+            values: list[Tensor] = self._session.run_with_ort_values(list(outputs), dict(feeds))
         except Exception as error:
             raise ModelError(f"{self.label}: the run failed: {error}") from error
         return values

@@ -9,6 +9,7 @@ import numpy as np
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.runtime._checks import all_finite, sum_within
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import GraphSource, Session
 from balacoon_tk.stages.random import frame_noise
 from balacoon_tk.stages.upsampler import MAX_FRAMES
@@ -48,8 +49,8 @@ class Encoder:
         The graph.
     n_symbols : int
         Ids are below this.
-    n_threads : int, optional
-        Threads that one run may use.
+    options : RuntimeOptions, optional
+        How the graph is run.
 
     Attributes
     ----------
@@ -64,8 +65,8 @@ class Encoder:
         If the graph can't be loaded or its inputs and outputs are not an encoder's.
     """
 
-    def __init__(self, model: GraphSource, *, n_symbols: int, n_threads: int | None = None) -> None:
-        self._session = Session(model, n_threads=n_threads)
+    def __init__(self, model: GraphSource, *, n_symbols: int, options: RuntimeOptions | None = None) -> None:
+        self._session = Session(model, options)
         self._n_symbols = n_symbols
         inputs, outputs = self._session.inputs, self._session.outputs
         check_tensors("input", inputs, ENCODER_INPUTS, required=("phoneme_ids", "length_scale"))

@@ -20,7 +20,6 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.edit import (
     Names,
@@ -32,6 +31,7 @@ from balacoon_tk.graph.edit import (
     remove_unused,
 )
 from balacoon_tk.graph.prepare import prepare
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.targets.ort_cpu.passes.keep_blocked import changes_nothing
 from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import ROW_AXIS
 
@@ -53,7 +53,7 @@ def make_plain(model: onnx.ModelProto) -> onnx.ModelProto:
     ModelError
         If something of its state can't be taken out.
     """
-    streaming = DecoderGraph(model).streaming
+    streaming = OrtEngine(model).streaming
     if streaming is None:
         return model
     copy = ir.from_proto(model)

@@ -18,8 +18,10 @@ from typing import Literal
 import numpy as np
 
 from balacoon_tk._typing import FloatArray
-from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
+from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import runtime_version
 from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.targets.source import DeployedForm, Source, Utterance, compare_encoder, compare_samples
@@ -68,12 +70,14 @@ def make_ort_form(source: Source, *, platform: Platform) -> DeployedForm:
     voice, tolerance = source.voice, source.max_abs_diff
     files = _convert({"encoder": source.encoder, "decoder": source.decoder}, platform)
     n_symbols = 1 + max(max(ids) for ids in voice.manifest.frontend.phoneme_ids.values())
-    encoder = Encoder(files["encoder.ort"], n_symbols=n_symbols, n_threads=voice.n_threads)
-    graph = DecoderGraph(files["decoder.ort"], n_threads=voice.n_threads)
+    encoder = Encoder(
+        files["encoder.ort"], n_symbols=n_symbols, options=RuntimeOptions(n_threads=voice.n_threads)
+    )
+    graph = OrtEngine(files["decoder.ort"], RuntimeOptions(n_threads=voice.n_threads))
     verified = {
         "encodings": compare_encoder(encoder, source.utterances, tolerance=tolerance),
         "samples_whole": compare_samples(
-            lambda utterance: graph.decode(graph.check(utterance.feeds))["samples"].reshape(-1),
+            lambda utterance: graph.whole(graph.contract.check(utterance.feeds))["samples"].reshape(-1),
             source.utterances,
             tolerance=tolerance,
         ),
@@ -103,7 +107,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _stream(graph: DecoderGraph, utterance: Utterance) -> FloatArray:
+def _stream(graph: OrtEngine, utterance: Utterance) -> FloatArray:
     decoder, n_frames = StatefulDecoder(graph), utterance.n_frames
     pieces = []
     for start in range(0, n_frames, _CHUNK_FRAMES):

@@ -111,9 +111,9 @@ def _speak(voice: Voice, phoneme_ids: IntArray) -> Utterance | None:
     if not upsampler.n_frames:
         return None
     feeds: dict[str, AnyArray] = {"frames": upsampler.window(0, upsampler.n_frames)[np.newaxis]}
-    if "speaker_embedding" in voice.decoder.inputs and encoding.speaker_embedding is not None:
+    if "speaker_embedding" in voice.decoder.contract.inputs and encoding.speaker_embedding is not None:
         feeds["speaker_embedding"] = encoding.speaker_embedding
-    samples = voice.decoder.decode(voice.decoder.check(feeds))["samples"].reshape(-1)
+    samples = voice.decoder.whole(voice.decoder.contract.check(feeds))["samples"].reshape(-1)
     return Utterance(phoneme_ids, speaker_id, encoding, feeds, samples)
 
 

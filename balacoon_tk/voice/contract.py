@@ -11,7 +11,7 @@ from balacoon_tk.errors import ModelError
 
 if TYPE_CHECKING:
     from balacoon_tk._typing import AnyArray, FloatArray
-    from balacoon_tk.decoder import DecoderGraph
+    from balacoon_tk.runtime.ort_engine import OrtEngine
     from balacoon_tk.runtime.session import TensorSpec
     from balacoon_tk.stages.encoder import Encoder, Encoding
     from balacoon_tk.voice.manifest import Manifest
@@ -88,7 +88,7 @@ def check_encoder(encoder: Encoder, manifest: Manifest) -> None:
 
 
 def check_decoder(
-    graph: DecoderGraph, manifest: Manifest | VocoderManifest, *, has_speaker_embedding: bool
+    graph: OrtEngine, manifest: Manifest | VocoderManifest, *, has_speaker_embedding: bool
 ) -> None:
     """Check that a decoder is the one its manifest speaks of, and that the encoder has what it needs.
 
@@ -97,20 +97,19 @@ def check_decoder(
     ModelError
         If its inputs, outputs, channels or its streaming are others.
     """
-    outputs = {name: graph.session.outputs[name] for name in graph.outputs}
-    check_tensors("input", graph.inputs, DECODER_INPUTS, required=("frames",))
-    check_tensors("output", outputs, DECODER_OUTPUTS, required=("samples",))
-    channels = graph.inputs["frames"].shape[1]
+    check_tensors("input", graph.contract.inputs, DECODER_INPUTS, required=("frames",))
+    check_tensors("output", graph.contract.outputs, DECODER_OUTPUTS, required=("samples",))
+    channels = graph.contract.inputs["frames"].shape[1]
     if isinstance(channels, int) and channels != manifest.n_channels:
         raise ModelError(f"frames of {channels} channels must have n_channels={manifest.n_channels}")
-    if "speaker_embedding" in graph.inputs and not has_speaker_embedding:
+    if "speaker_embedding" in graph.contract.inputs and not has_speaker_embedding:
         raise ModelError("input 'speaker_embedding' must be an output of the encoder")
     promised = manifest.decoder.streaming
-    if (graph.streaming is None) != (promised is None):
-        graph_is = "not stateful" if graph.streaming is None else "stateful"
+    if (graph.contract.streaming is None) != (promised is None):
+        graph_is = "not stateful" if graph.contract.streaming is None else "stateful"
         raise ModelError(f"the graph is {graph_is}, and decoder.streaming says otherwise")
-    if graph.streaming is not None and promised is not None:
-        lag = graph.streaming.outputs[0].lag
+    if graph.contract.streaming is not None and promised is not None:
+        lag = graph.contract.streaming.outputs[0].lag
         if lag != promised.lag_samples:
             raise ModelError(
                 f"a lag of {lag} samples must be decoder.streaming.lag_samples={promised.lag_samples}"
@@ -138,7 +137,7 @@ def check_encoder_run(encoder: Encoder, manifest: Manifest, *, n_symbols: int) -
 
 
 def check_decoder_run(
-    graph: DecoderGraph,
+    graph: OrtEngine,
     manifest: Manifest | VocoderManifest,
     *,
     speaker_embedding: FloatArray | None = None,
@@ -151,9 +150,9 @@ def check_decoder_run(
         If it fails, or gives another number of samples than the manifest says.
     """
     feeds: dict[str, AnyArray] = {"frames": np.zeros((1, manifest.n_channels, _PROBE_FRAMES), np.float32)}
-    if "speaker_embedding" in graph.inputs and speaker_embedding is not None:
+    if "speaker_embedding" in graph.contract.inputs and speaker_embedding is not None:
         feeds["speaker_embedding"] = speaker_embedding
-    samples = graph.decode(graph.check(feeds))["samples"]
+    samples = graph.whole(graph.contract.check(feeds))["samples"]
     n_wanted = _PROBE_FRAMES * manifest.hop_length
     if samples.size != n_wanted:
         raise ModelError(

@@ -23,7 +23,8 @@ from balacoon_tk.voice.manifest import Manifest
 if TYPE_CHECKING:
     import onnx
 
-    from balacoon_tk.decoder import DecoderGraph, StreamingSpec
+    from balacoon_tk.runtime.ort_engine import OrtEngine
+    from balacoon_tk.runtime.stateful_graph import StreamingSpec
     from balacoon_tk.voice.vocoder_manifest import VocoderManifest
 
 _ENCODER_PHONEMES = 100
@@ -166,7 +167,7 @@ def _encoder_info(file: tuple[str, bytes], manifest: Manifest) -> GraphInfo:
 
 
 def _decoder_info(
-    file: tuple[str, bytes], graph: DecoderGraph, manifest: Manifest | VocoderManifest
+    file: tuple[str, bytes], graph: OrtEngine, manifest: Manifest | VocoderManifest
 ) -> GraphInfo:
     name, data = file
     model = _parse(data, name)
@@ -175,12 +176,12 @@ def _decoder_info(
     return _graph_info(name, len(data), graph.session, model, cost, field=field, streaming=graph.streaming)
 
 
-def _decoder_feeds(graph: DecoderGraph, n_frames: int) -> dict[str, AnyArray]:
+def _decoder_feeds(graph: OrtEngine, n_frames: int) -> dict[str, AnyArray]:
     """Make up one push that is the whole utterance."""
     feeds: dict[str, AnyArray] = {}
-    for name, spec in graph.inputs.items():
+    for name, spec in graph.contract.inputs.items():
         shape = [axis if isinstance(axis, int) else 1 for axis in spec.shape]
-        if name in graph.time_inputs:
+        if name in graph.contract.time_inputs:
             shape[-1] = n_frames
         feeds[name] = np.zeros(shape, spec.dtype)
     if graph.streaming is not None:

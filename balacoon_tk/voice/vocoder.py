@@ -15,9 +15,11 @@ import numpy as np
 
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.audio import AudioChunk
-from balacoon_tk.decoder import DecoderGraph, Strategy
+from balacoon_tk.decoder import Strategy
 from balacoon_tk.decoder.renderer import Renderer
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.stages.mel import mel_spectrogram
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES, choose_chunk_frames
 from balacoon_tk.voice.contract import check_decoder, check_decoder_run
@@ -31,7 +33,7 @@ class Vocoder:
 
     path: Path
     manifest: VocoderManifest
-    decoder: DecoderGraph
+    decoder: OrtEngine
 
     @property
     def renderer(self) -> Renderer:
@@ -200,7 +202,7 @@ def _load(path: Path, n_threads: int | None) -> Vocoder:
                 raise VoiceError(f"mel.{name}={said} must be {wanted}, as the decoder has it")
     model = read_graph(path, manifest.decoder)
     try:
-        decoder = DecoderGraph(model, n_threads=n_threads)
+        decoder = OrtEngine(model, RuntimeOptions(n_threads=n_threads))
         check_decoder(decoder, manifest, has_speaker_embedding=False)
         check_decoder_run(decoder, manifest)
     except (ModelError, ParameterError) as error:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from balacoon_tk._typing import AnyArray, FloatArray
-from balacoon_tk.decoder import Decoder, DecoderGraph, Strategy
+from balacoon_tk.decoder import Decoder, Strategy
 from balacoon_tk.decoder.renderer import Renderer
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.runtime.background import Background
+from balacoon_tk.runtime.options import RuntimeOptions, choose_options
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.stages.upsampler import Upsampler
 from balacoon_tk.voice.contract import check_decoder, check_decoder_run, check_encoder, check_encoder_run
@@ -29,9 +31,9 @@ class Voice:
     path: Path
     manifest: Manifest
     encoder: Encoder
-    decoder: DecoderGraph
-    n_threads: int | None = None
-    """Threads that one run of a graph may use; None is ONNX Runtime's own choice."""
+    decoder: OrtEngine
+    options: RuntimeOptions = field(default_factory=RuntimeOptions)
+    """How its graphs are run."""
     renderer: Renderer = field(init=False, repr=False)
     """Its decoder, and the ways in which it can be run."""
 
@@ -39,6 +41,11 @@ class Voice:
         """Put what every stream needs together once."""
         info, hop_length = self.manifest.decoder, self.manifest.hop_length
         object.__setattr__(self, "renderer", Renderer(self.manifest.name, info, self.decoder, hop_length))
+
+    @property
+    def n_threads(self) -> int | None:
+        """Threads that one run of a graph may use; None is ONNX Runtime's own choice."""
+        return self.options.n_threads
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:
@@ -117,7 +124,7 @@ class Voice:
             In the iteration, if the decoder fails or gives samples that are not finite.
         """
         constant: dict[str, AnyArray] = {}
-        if speaker_embedding is not None and "speaker_embedding" in self.decoder.inputs:
+        if speaker_embedding is not None and "speaker_embedding" in self.decoder.contract.inputs:
             constant["speaker_embedding"] = speaker_embedding
         return self.renderer.render(upsampler, strategy, chunk_frames, constant=constant)
 
@@ -133,7 +140,9 @@ class Voice:
         return number if 0 <= number < len(self.speakers) else None
 
 
-def load_voice(path: str | os.PathLike[str], *, n_threads: int | None = None) -> Voice:
+def load_voice(
+    path: str | os.PathLike[str], *, n_threads: int | None = None, options: RuntimeOptions | None = None
+) -> Voice:
     """Load a voice and check all of it, so that nothing is found out in the middle of a sentence.
 
     Both graphs are loaded at the same time, each in a thread of its own, and run once.
@@ -143,7 +152,9 @@ def load_voice(path: str | os.PathLike[str], *, n_threads: int | None = None) ->
     path : path
         A voice folder, or the same in one .addon file, which is read in place.
     n_threads : int, optional
-        Threads that one run of a graph may use; ONNX Runtime's own choice if None.
+        Threads that one run of a graph may use; ONNX Runtime's own choice if None. Short for `options`.
+    options : RuntimeOptions, optional
+        Threads, execution providers and device.
 
     Raises
     ------
@@ -153,7 +164,7 @@ def load_voice(path: str | os.PathLike[str], *, n_threads: int | None = None) ->
     """
     voice_path, manifest = Path(path), read_manifest(path)
     try:
-        return _load(voice_path, manifest, n_threads)
+        return _load(voice_path, manifest, choose_options(n_threads, options))
     except ModelError as error:
         raise VoiceError(f"{voice_path}: {error}") from error
 
@@ -174,12 +185,12 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         raise VoiceError(f"{voice_path}: {error}") from error
 
 
-def _load(path: Path, manifest: Manifest, n_threads: int | None) -> Voice:
+def _load(path: Path, manifest: Manifest, options: RuntimeOptions) -> Voice:
     n_symbols = 1 + max(max(ids) for ids in manifest.frontend.phoneme_ids.values())
     # ONNX Runtime prepares a graph in one thread, and lets others run meanwhile.
-    loading = Background(lambda: _load_decoder(path, manifest, n_threads), name="load-decoder")
+    loading = Background(lambda: _load_decoder(path, manifest, options), name="load-decoder")
     try:
-        encoder = _load_encoder(path, manifest, n_threads, n_symbols=n_symbols)
+        encoder = _load_encoder(path, manifest, options, n_symbols=n_symbols)
     finally:
         loading.wait()
     decoder = loading.result()
@@ -195,22 +206,22 @@ def _load(path: Path, manifest: Manifest, n_threads: int | None) -> Voice:
         check_decoder_run(decoder, manifest, speaker_embedding=encoding.speaker_embedding)
     except (ModelError, ParameterError) as error:
         raise VoiceError(f"{manifest.decoder.file}: {error}") from error
-    return Voice(path, manifest, encoder, decoder, n_threads)
+    return Voice(path, manifest, encoder, decoder, options)
 
 
-def _load_encoder(path: Path, manifest: Manifest, n_threads: int | None, *, n_symbols: int) -> Encoder:
+def _load_encoder(path: Path, manifest: Manifest, options: RuntimeOptions, *, n_symbols: int) -> Encoder:
     model = read_graph(path, manifest.encoder)
     try:
-        encoder = Encoder(model, n_symbols=n_symbols, n_threads=n_threads)
+        encoder = Encoder(model, n_symbols=n_symbols, options=options)
         check_encoder(encoder, manifest)
     except ModelError as error:
         raise VoiceError(f"{manifest.encoder.file}: {error}") from error
     return encoder
 
 
-def _load_decoder(path: Path, manifest: Manifest, n_threads: int | None) -> DecoderGraph:
+def _load_decoder(path: Path, manifest: Manifest, options: RuntimeOptions) -> OrtEngine:
     model = read_graph(path, manifest.decoder)
     try:
-        return DecoderGraph(model, n_threads=n_threads)
+        return OrtEngine(model, options)
     except ModelError as error:
         raise VoiceError(f"{manifest.decoder.file}: {error}") from error

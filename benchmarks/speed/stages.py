@@ -21,6 +21,7 @@ from balacoon_tk.frontend import create_frontend
 from balacoon_tk.graph.cost import count_multiply_adds
 from balacoon_tk.graph.simplify.tidy import lift_constants
 from balacoon_tk.graph.walk import ancestors
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.encoder import Encoding
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
@@ -174,7 +175,7 @@ def _encoders(
     tts: TTS, original: onnx.ModelProto, sentences: Sequence[str], *, n_threads: int, rounds: Rounds
 ) -> dict[str, dict[str, list[float]]]:
     """Time the voice's encoder, its checks included, against the trained graph's own part."""
-    trained = Session(original, n_threads=n_threads)
+    trained = Session(original, RuntimeOptions(n_threads=n_threads))
     durations_name = original.graph.output[-1].name
     found = {}
     for key in sentences:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from balacoon_tk import TTS
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 from speed.measure import Rounds, in_turn, show_progress
 
@@ -34,7 +35,9 @@ def measure(rounds: Rounds) -> dict[str, Any]:
     ready = in_turn(
         {
             "tts_s": lambda: TTS(n_threads=_N_THREADS),
-            "graphs_s": lambda: [Session(voice.path / file, n_threads=_N_THREADS) for file in files],
+            "graphs_s": lambda: [
+                Session(voice.path / file, RuntimeOptions(n_threads=_N_THREADS)) for file in files
+            ],
         },
         n_rounds=rounds.n_process,
     )

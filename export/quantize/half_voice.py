@@ -14,10 +14,11 @@ import numpy as np
 import onnx
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.quantize.half import halve_weights, to_half
 from balacoon_tk.graph.streaming.equivalence import TOLERANCE, verify_streaming
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.targets.make_plain import make_plain
 from balacoon_tk.targets.source import Source, encode, read_source
@@ -108,7 +109,7 @@ def halve_voice(
     made = Halved(
         path=target,
         size_ratio=sum(map(len, files.values())) / (len(source.encoder) + len(source.decoder)),
-        snr_db=_snr_db(source, DecoderGraph(files[manifest.decoder.file], n_threads=n_threads)),
+        snr_db=_snr_db(source, OrtEngine(files[manifest.decoder.file], RuntimeOptions(n_threads=n_threads))),
         changed_durations=_changed_durations(source, files[manifest.encoder.file]),
     )
     if not made.snr_db >= _LEAST_SNR_DB:
@@ -162,11 +163,11 @@ def _repeated(source: Source, n_frames: int, start: int) -> dict[str, AnyArray]:
     return {**feeds, "frames": np.take(feeds["frames"], steps, axis=-1, mode="wrap")}
 
 
-def _snr_db(source: Source, graph: DecoderGraph) -> float:
+def _snr_db(source: Source, graph: OrtEngine) -> float:
     """Return the ratio of the samples' power to that of their difference, over all utterances."""
     signal = noise = 0.0
     for utterance in source.utterances:
-        samples = graph.decode(graph.check(utterance.feeds))["samples"].reshape(-1)
+        samples = graph.whole(graph.contract.check(utterance.feeds))["samples"].reshape(-1)
         signal += float(np.square(utterance.samples, dtype=np.float64).sum())
         noise += float(np.square(samples - utterance.samples, dtype=np.float64).sum())
     return 10 * math.log10(signal / noise) if noise else math.inf
@@ -175,7 +176,7 @@ def _snr_db(source: Source, graph: DecoderGraph) -> float:
 def _changed_durations(source: Source, model: bytes) -> float:
     manifest = source.voice.manifest
     n_symbols = 1 + max(max(ids) for ids in manifest.frontend.phoneme_ids.values())
-    encoder = Encoder(model, n_symbols=n_symbols, n_threads=source.voice.n_threads)
+    encoder = Encoder(model, n_symbols=n_symbols, options=RuntimeOptions(n_threads=source.voice.n_threads))
     changed = n_phonemes = 0
     for utterance in source.utterances:
         durations = encode(encoder, utterance.phoneme_ids, utterance.speaker_id).durations

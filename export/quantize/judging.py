@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from balacoon_tk import TTS
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.audio import to_pcm16
-from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
+from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.metrics import perception, speech
 from balacoon_tk.metrics.signal import log_spectral_distance_db
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.stages.encoder import Encoder, Encoding
 from balacoon_tk.stages.random import noise_stream
 from balacoon_tk.stages.upsampler import Upsampler
@@ -92,7 +94,10 @@ def make_frames(
             if not upsampler.n_frames:
                 continue
             each: dict[str, AnyArray] = {"frames": upsampler.window(0, upsampler.n_frames)[np.newaxis].copy()}
-            if encoding.speaker_embedding is not None and "speaker_embedding" in tts.voice.decoder.inputs:
+            if (
+                encoding.speaker_embedding is not None
+                and "speaker_embedding" in tts.voice.decoder.contract.inputs
+            ):
                 each["speaker_embedding"] = encoding.speaker_embedding
             feeds.append(each)
             read.append(phoneme_ids)
@@ -102,9 +107,9 @@ def make_frames(
     return tuple(found)
 
 
-def decode(graph: DecoderGraph, spoken: Spoken) -> FloatArray:
+def decode(graph: OrtEngine, spoken: Spoken) -> FloatArray:
     """Decode a text whole."""
-    pieces = [graph.decode(graph.check(feeds))[graph.outputs[0]].reshape(-1) for feeds in spoken.feeds]
+    pieces = [graph.whole(graph.contract.check(feeds))["samples"].reshape(-1) for feeds in spoken.feeds]
     return np.concatenate(pieces)
 
 
@@ -164,13 +169,13 @@ class Judge:
 
 
 def measure_speedup(
-    reference: DecoderGraph, candidate: onnx.ModelProto, spoken: Sequence[Spoken], *, n_threads: int | None
+    reference: OrtEngine, candidate: onnx.ModelProto, spoken: Sequence[Spoken], *, n_threads: int | None
 ) -> tuple[float, float]:
     """Decode the same frames by both in turn; return how much faster the candidate is, whole and in chunks.
 
     Parameters
     ----------
-    reference : DecoderGraph
+    reference : OrtEngine
     candidate : ModelProto
         Stateful if the reference is.
     spoken : sequence of Spoken
@@ -182,7 +187,7 @@ def measure_speedup(
     tuple of float
         The median over rounds of the reference's time over the candidate's.
     """
-    other = DecoderGraph(candidate, n_threads=n_threads)
+    other = OrtEngine(candidate, RuntimeOptions(n_threads=n_threads))
     ratios: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(_N_ROUNDS):
         for in_chunks, found in ratios.items():
@@ -190,18 +195,18 @@ def measure_speedup(
     return statistics.median(ratios[False]), statistics.median(ratios[True])
 
 
-def _seconds(graph: DecoderGraph, spoken: Sequence[Spoken], in_chunks: bool) -> float:
+def _seconds(graph: OrtEngine, spoken: Sequence[Spoken], in_chunks: bool) -> float:
     start_s = time.perf_counter()
     for text in spoken:
         for feeds in text.feeds:
             if in_chunks and graph.streaming is not None:
                 _stream(graph, feeds)
             else:
-                graph.decode(graph.check(feeds))
+                graph.whole(graph.contract.check(feeds))
     return time.perf_counter() - start_s
 
 
-def _stream(graph: DecoderGraph, feeds: Mapping[str, AnyArray]) -> None:
+def _stream(graph: OrtEngine, feeds: Mapping[str, AnyArray]) -> None:
     decoder, frames = StatefulDecoder(graph), feeds["frames"]
     n_frames = frames.shape[-1]
     for start in range(0, n_frames, _CHUNK_FRAMES):

@@ -15,7 +15,6 @@ from typing import Any
 import onnx
 
 from balacoon_tk import TTS
-from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.quantize.dynamic import quantize_products
 from balacoon_tk.export.quantize.encoder_cost import measure_encoder
@@ -38,6 +37,8 @@ from balacoon_tk.graph.streaming.equivalence import verify_streaming
 from balacoon_tk.metrics._extra import import_eval
 from balacoon_tk.metrics._journal import Journal
 from balacoon_tk.metrics.sentences import check_sentences, plain_sentences
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.targets.make_plain import make_plain
 from balacoon_tk.targets.ort_cpu.optimize import Optimized
@@ -357,7 +358,10 @@ class _Search:
             passes: tuple[str, ...] = ("to_bytes",)
             block = block_samples(self._tts.voice.manifest.hop_length)
             if block is not None:
-                own, graph = self._tts.voice.decoder, DecoderGraph(model, n_threads=self._n_threads)
+                own, graph = (
+                    self._tts.voice.decoder,
+                    OrtEngine(model, RuntimeOptions(n_threads=self._n_threads)),
+                )
                 few = _spread(self._spoken, _N_CALIBRATED)
                 noise = measure_noise(
                     [decode(graph, each) for each in few], [decode(own, each) for each in few], block
@@ -380,7 +384,7 @@ class _Search:
             return None
         frontend, data = self._tts.voice.manifest.frontend, self._encoder.SerializeToString()
         n_symbols = 1 + max(max(ids) for ids in frontend.phoneme_ids.values())
-        encoder = Encoder(data, n_symbols=n_symbols, n_threads=self._n_threads)
+        encoder = Encoder(data, n_symbols=n_symbols, options=RuntimeOptions(n_threads=self._n_threads))
         known = self._journal.get(f"speed of {name}", 0)
         if known is None:
             few = [ids for spoken in _spread(self._spoken, _N_ENCODED) for ids in spoken.phoneme_ids]
@@ -406,7 +410,7 @@ class _Search:
 
     def _judge(self, candidate: Candidate, spoken: Sequence[Spoken], start: float, stop: float) -> Candidate:
         """Judge a candidate on some sentences first, and on all if it may be within the budget."""
-        graph = DecoderGraph(self._quantized(candidate.layers).model, n_threads=self._n_threads)
+        graph = OrtEngine(self._quantized(candidate.layers).model, RuntimeOptions(n_threads=self._n_threads))
         judged = _spaced(range(len(self._spoken)), _N_JUDGED)
         first = _spaced(judged, _N_FIRST)
         rest = [k for k in judged if k not in first]
@@ -430,7 +434,7 @@ class _Search:
         )
 
     def _hear_all(
-        self, name: str, graph: DecoderGraph, spoken: Sequence[Spoken], numbers: Sequence[int], report: Share
+        self, name: str, graph: OrtEngine, spoken: Sequence[Spoken], numbers: Sequence[int], report: Share
     ) -> None:
         """Measure some texts, unless that was done before: now, or in a search that was stopped."""
         records = self._judged.setdefault(name, {})

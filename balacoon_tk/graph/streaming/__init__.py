@@ -9,12 +9,13 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from balacoon_tk.decoder.graph import StreamingSpec, TimeInput, TimeOutput
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.streaming.plan import DEFAULT_CHUNK_FRAMES, Plan, make_plan
 from balacoon_tk.graph.streaming.rewrite import Rewritten, rewrite
+from balacoon_tk.runtime.engine import TimeInput, TimeOutput
+from balacoon_tk.runtime.stateful_graph import StreamingSpec
 
 __all__ = ["make_streaming", "streaming_spec"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.decoder.graph import StateSpec
+from balacoon_tk.runtime.stateful_graph import StateSpec
 
 _TO_THE_END = 2**31 - 1
 

@@ -11,10 +11,11 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.decoder import DecoderGraph, StatefulDecoder
+from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.graph.probe import graph_inputs, make_feeds
 from balacoon_tk.graph.time_inputs import find_time_inputs
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 
 TOLERANCE = 2e-5
@@ -74,7 +75,7 @@ def verify_streaming(
     """
     if tolerance < 0:
         raise ParameterError(f"tolerance={tolerance} must be >= 0")
-    graph = DecoderGraph(streaming)
+    graph = OrtEngine(streaming)
     reference = _Reference(original, time_inputs)
     lag_frames = reference.lag_frames(graph)
     rng = np.random.default_rng(seed)
@@ -88,7 +89,7 @@ def verify_streaming(
         if progress is not None:
             progress(k / len(cases))
         expected = reference.run(feeds)
-        n_frames = graph.n_frames(graph.check(feeds))
+        n_frames = graph.contract.n_frames(graph.contract.check(feeds))
         for label, sizes in _cuts(n_frames, lag_frames, rng):
             difference = _compare(graph, feeds, sizes, expected, label)
             if not difference <= tolerance:
@@ -111,7 +112,7 @@ class _Reference:
         self._values = graph_inputs(model)
         self._session = Session(original)
 
-    def lag_frames(self, graph: DecoderGraph) -> int:
+    def lag_frames(self, graph: OrtEngine) -> int:
         streaming = graph.streaming
         if streaming is None:
             raise ModelError("the second graph must be stateful: make_streaming makes one")
@@ -151,7 +152,7 @@ def _cuts(n_frames: int, lag_frames: int, rng: np.random.Generator) -> Iterator[
 
 
 def _compare(
-    graph: DecoderGraph,
+    graph: OrtEngine,
     feeds: Mapping[str, AnyArray],
     sizes: Sequence[int],
     expected: Mapping[str, AnyArray],
@@ -160,7 +161,7 @@ def _compare(
     streaming = graph.streaming
     steps = {} if streaming is None else {item.name: item.steps_per_frame for item in streaming.inputs}
     decoder = StatefulDecoder(graph)
-    pieces: dict[str, list[AnyArray]] = {name: [] for name in graph.outputs}
+    pieces: dict[str, list[AnyArray]] = {name: [] for name in graph.contract.outputs}
     position = 0
     for k, size in enumerate(sizes):
         push = {
@@ -170,7 +171,7 @@ def _compare(
             for name, array in feeds.items()
         }
         given = decoder.push(push, last=k == len(sizes) - 1)
-        for name, samples in given.items() if isinstance(given, dict) else ((graph.outputs[0], given),):
+        for name, samples in given.items() if isinstance(given, dict) else ((next(iter(pieces)), given),):
             pieces[name].append(samples)
         position += size
     worst = 0.0

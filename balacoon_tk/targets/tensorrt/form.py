@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 
 from balacoon_tk._typing import AnyArray, FloatArray
-from balacoon_tk.decoder import DecoderGraph
 from balacoon_tk.errors import ModelError
-from balacoon_tk.runtime.session import Session, Tensor, to_tensor
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
+from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.make_plain import make_plain
 from balacoon_tk.targets.source import DeployedForm, Source, Utterance, compare_samples
 from balacoon_tk.targets.tensorrt.fixed_shapes import check_shapes, fix_inputs
@@ -116,7 +117,10 @@ def make_tensorrt_form(source: Source, *, chunk_frames: int, max_phonemes: int) 
     )
     for name, part in parts.items():
         check_operators(part.model, name)
-    sessions = {name: Session(part.model, n_threads=source.voice.n_threads) for name, part in parts.items()}
+    sessions = {
+        name: Session(part.model, RuntimeOptions(n_threads=source.voice.n_threads))
+        for name, part in parts.items()
+    }
     worst = compare_samples(
         lambda utterance: _decode(sessions, graph, cuts, utterance),
         source.utterances,
@@ -145,25 +149,25 @@ def _time_axis(model: onnx.ModelProto, name: str) -> str:
     return str(next(dim.dim_param for dim in value.type.tensor_type.shape.dim if dim.dim_param))
 
 
-def _parts_of_stream(decoder: onnx.ModelProto, graph: DecoderGraph, cuts: _Cuts) -> dict[str, _Part]:
+def _parts_of_stream(decoder: onnx.ModelProto, graph: OrtEngine, cuts: _Cuts) -> dict[str, _Part]:
     spec = graph.streaming
     if spec is None:
         raise ModelError("a decoder without state has no parts")
     not_last, is_last = ({spec.last_input: np.array([flag], np.int64)} for flag in (0, 1))
     first_states = {state.input: np.full(state.shape, state.fill, state.dtype) for state in spec.states}
-    settled = {name: tensor.numpy() for name, tensor in _states_after(graph, cuts.first).items()}
+    settled = _states_after(graph, cuts.first)
     # What is only needed at the start has no steps left after it, and needs no input either.
     spent = {name: array for name, array in settled.items() if not array.size}
     shapes = {name: array.shape for name, array in settled.items() if array.size}
-    kept = {*graph.outputs, *(state.output for state in spec.states if state.input not in spent)}
+    kept = {*graph.contract.outputs, *(state.output for state in spec.states if state.input not in spent)}
     frames, chunk = (
-        {name: _shape(graph, name, n_frames) for name in graph.inputs}
+        {name: _shape(graph, name, n_frames) for name in graph.contract.inputs}
         for n_frames in (cuts.first, cuts.chunk)
     )
     axis = _time_axis(decoder, "frames")
     first = fix_inputs(decoder, {**first_states, **not_last}, frames, outputs=kept)
     steady = fix_inputs(decoder, {**spent, **not_last}, {**shapes, **chunk}, outputs=kept)
-    last = fix_inputs(decoder, {**spent, **is_last}, shapes, outputs=graph.outputs)
+    last = fix_inputs(decoder, {**spent, **is_last}, shapes, outputs=graph.contract.outputs)
     return {
         "decoder_first": _Part(check_shapes(first, static=True), {}, {}, {}),
         "decoder_steady": _Part(check_shapes(steady, static=True), {}, {}, {}),
@@ -176,35 +180,34 @@ def _parts_of_stream(decoder: onnx.ModelProto, graph: DecoderGraph, cuts: _Cuts)
     }
 
 
-def _shape(graph: DecoderGraph, name: str, n_frames: int) -> tuple[int, ...]:
-    return tuple(n if isinstance(n, int) else n_frames for n in graph.inputs[name].shape)
+def _shape(graph: OrtEngine, name: str, n_frames: int) -> tuple[int, ...]:
+    return tuple(n if isinstance(n, int) else n_frames for n in graph.contract.inputs[name].shape)
 
 
-def _states_after(
-    graph: DecoderGraph, n_frames: int, state: Mapping[str, Tensor] | None = None
-) -> dict[str, Tensor]:
-    """Return the states after a push of silence."""
-    feeds = {
-        name: to_tensor(np.zeros(_shape(graph, name, n_frames), spec.dtype))
-        for name, spec in graph.inputs.items()
-    }
-    tensors = graph.run(feeds, graph.initial_state if state is None else state, last=False)
-    return {name: tensor for name, tensor in tensors.items() if name not in graph.outputs}
+def _states_after(engine: OrtEngine, *pushes: int) -> dict[str, AnyArray]:
+    """Return the states after pushes of so many frames of silence."""
+    state = engine.start()
+    for n_frames in pushes:
+        feeds = {
+            name: np.zeros(_shape(engine, name, n_frames), spec.dtype)
+            for name, spec in engine.contract.inputs.items()
+        }
+        _, state = engine.step(state, feeds, last=False)
+    return engine.save(state)
 
 
-def _settle(graph: DecoderGraph, chunk_frames: int) -> int:
+def _settle(engine: OrtEngine, chunk_frames: int) -> int:
     """Return the fewest frames after which a push of a chunk leaves all states as long as they are."""
-    fewest = 1 if graph.streaming is None else graph.streaming.min_first_frames
+    fewest = 1 if engine.streaming is None else engine.streaming.min_first_frames
     for n_frames in range(fewest, fewest + _MOST_TO_SETTLE):
-        states = _states_after(graph, n_frames)
-        later = _states_after(graph, chunk_frames, states)
-        if all(tensor.shape() == later[name].shape() for name, tensor in states.items()):
+        states, later = _states_after(engine, n_frames), _states_after(engine, n_frames, chunk_frames)
+        if all(array.shape == later[name].shape for name, array in states.items()):
             return n_frames
     raise ModelError(f"the states have no lengths that they keep in pushes of chunk_frames={chunk_frames}")
 
 
 def _decode(
-    sessions: Mapping[str, Session], graph: DecoderGraph, cuts: _Cuts | None, utterance: Utterance
+    sessions: Mapping[str, Session], graph: OrtEngine, cuts: _Cuts | None, utterance: Utterance
 ) -> FloatArray:
     n_frames = utterance.n_frames
     steps = cuts(n_frames) if cuts is not None else iter([("whole", 0, n_frames)])
@@ -217,7 +220,7 @@ def _decode(
     return np.concatenate(pieces)
 
 
-def _order(cuts: _Cuts, graph: DecoderGraph) -> str:
+def _order(cuts: _Cuts, graph: OrtEngine) -> str:
     lag = 0 if graph.streaming is None else graph.streaming.outputs[0].lag
     return _STREAMED.format(
         least=cuts.first + cuts.later,

@@ -9,6 +9,7 @@ import onnx
 
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.source import DeployedForm, Source, Utterance, compare_samples
 from balacoon_tk.targets.triton.config import (
@@ -73,7 +74,7 @@ def make_triton_form(source: Source) -> DeployedForm:
         )
     model, states = hold_states(onnx.load_model_from_string(source.decoder), spec)
     data = model.SerializeToString(deterministic=True)
-    session = Session(data, n_threads=voice.n_threads)
+    session = Session(data, RuntimeOptions(n_threads=voice.n_threads))
     held = {name for state in states for name in (state.input, state.output)} | {END_INPUT}
     encoder = Session(source.encoder)
     batching = sequence_batching(states, max_streams=_MAX_STREAMS, max_idle_s=_MAX_IDLE_S)

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from balacoon_tk.decoder.graph import StateSpec, StreamingSpec
+from balacoon_tk.runtime.stateful_graph import StateSpec, StreamingSpec
 
 END_INPUT = "END"
 """Name of the int32 ``(1,)`` input that is 1 in a stream's last push."""

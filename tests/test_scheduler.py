@@ -9,7 +9,7 @@ import pytest
 
 from balacoon_tk import TTS
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.runtime.scheduler import URGENT_S, Turns, shared_turns
+from balacoon_tk.runtime.scheduler import URGENT_S, Scheduler, scheduler_of
 from tiny_voice import HOP_LENGTH, SAMPLE_RATE
 
 TIMEOUT_S = 20.0
@@ -28,19 +28,19 @@ class Crowd:
 
     def __init__(self, n_processors=1):
         self.clock = Clock()
-        self.turns = Turns(n_processors, clock=self.clock)
+        self.scheduler = Scheduler(n_processors, clock=self.clock)
         self.order = []
         self.threads = []
 
     def place(self, *, left_s=None, n_threads=1):
-        place = self.turns.join(n_threads)
+        place = self.scheduler.join(n_threads)
         if left_s is not None:
             place.hand_over(left_s)
         return place
 
     def ask(self, name, place):
         def work():
-            with place.turn():
+            with place.slot():
                 self.order.append(name)
 
         n_before = self.n_waiting()
@@ -49,7 +49,7 @@ class Crowd:
         wait_for(lambda: self.n_waiting() > n_before)
 
     def n_waiting(self):
-        return len(self.turns._playing) + len(self.turns._silent)
+        return len(self.scheduler._playing) + len(self.scheduler._silent)
 
     def finish(self):
         for thread in self.threads:
@@ -71,7 +71,7 @@ def order_of(streams):
     for asked in itertools.permutations(streams):
         crowd = Crowd()
         places = {name: crowd.place(left_s=left_s) for name, left_s in streams}
-        with crowd.place().turn():
+        with crowd.place().slot():
             for name, _ in asked:
                 crowd.ask(name, places[name])
         orders.add("".join(crowd.finish()))
@@ -79,12 +79,12 @@ def order_of(streams):
 
 
 def test_a_lone_stream_never_waits():
-    turns = Turns(1)
-    place = turns.join()
+    scheduler = Scheduler(1)
+    place = scheduler.join()
     for _ in range(3):
-        with place.turn():
-            assert turns._n_free == 0
-    assert turns._n_free == 1
+        with place.slot():
+            assert scheduler._n_free == 0
+    assert scheduler._n_free == 1
 
 
 def test_whose_audio_ends_first_goes_first():
@@ -102,7 +102,7 @@ def test_streams_without_a_sound_go_in_the_order_in_which_they_came():
     for name in "abc":
         places[name] = crowd.place()
         crowd.clock.now_s += 0.5
-    with crowd.place().turn():
+    with crowd.place().slot():
         for name in "cab":
             crowd.ask(name, places[name])
     assert "".join(crowd.finish()) == "abc"
@@ -111,7 +111,7 @@ def test_streams_without_a_sound_go_in_the_order_in_which_they_came():
 def test_who_has_time_becomes_urgent_by_waiting():
     crowd = Crowd()
     calm = crowd.place(left_s=URGENT_S + 0.1)
-    with crowd.place().turn():
+    with crowd.place().slot():
         crowd.ask("new", crowd.place())
         crowd.ask("calm", calm)
         crowd.clock.now_s += 0.2
@@ -135,13 +135,13 @@ def test_audio_is_played_from_the_first_chunk_on_and_goes_on_after_a_gap():
     [(1, 1, 1), (2, 1, 2), (4, 2, 2), (5, 2, 2), (2, 8, 1), (3, None, 1)],
 )
 def test_no_more_threads_are_at_work_than_there_are_processors(n_processors, n_threads, most):
-    turns = Turns(n_processors)
+    scheduler = Scheduler(n_processors)
     at_work, seen, lock = [0], [], threading.Lock()
     together = threading.Barrier(most)
 
     def work(place):
         for k in range(20):
-            with place.turn():
+            with place.slot():
                 with lock:
                     at_work[0] += 1
                     seen.append(at_work[0])
@@ -151,7 +151,7 @@ def test_no_more_threads_are_at_work_than_there_are_processors(n_processors, n_t
                     at_work[0] -= 1
             place.hand_over(0.001)
 
-    threads = [threading.Thread(target=work, args=(turns.join(n_threads),)) for _ in range(6)]
+    threads = [threading.Thread(target=work, args=(scheduler.join(n_threads),)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -159,12 +159,12 @@ def test_no_more_threads_are_at_work_than_there_are_processors(n_processors, n_t
         assert not thread.is_alive()
     assert not together.broken
     assert max(seen) == most
-    assert turns._n_free == n_processors
+    assert scheduler._n_free == n_processors
 
 
 def test_a_run_of_many_threads_is_not_passed_by_for_ever():
     crowd = Crowd(n_processors=2)
-    with crowd.place().turn():
+    with crowd.place().slot():
         crowd.ask("wide", crowd.place(n_threads=2))
         crowd.ask("narrow", crowd.place(n_threads=1))
         assert crowd.order == []  # a processor is free, and kept for the one who is next
@@ -172,19 +172,19 @@ def test_a_run_of_many_threads_is_not_passed_by_for_ever():
 
 
 def test_an_error_in_a_turn_gives_the_processor_back():
-    turns = Turns(1)
-    with pytest.raises(RuntimeError, match="broken"), turns.join().turn():
+    scheduler = Scheduler(1)
+    with pytest.raises(RuntimeError, match="broken"), scheduler.join().slot():
         raise RuntimeError("broken")
-    assert turns._n_free == 1
+    assert scheduler._n_free == 1
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signal here")
 def test_a_wait_that_is_interrupted_leaves_nothing_behind():
-    turns = Turns(1)
+    scheduler = Scheduler(1)
     entered, leave = threading.Event(), threading.Event()
 
     def hold():
-        with turns.join().turn():
+        with scheduler.join().slot():
             entered.set()
             leave.wait(TIMEOUT_S)
 
@@ -197,27 +197,27 @@ def test_a_wait_that_is_interrupted_leaves_nothing_behind():
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(KeyboardInterrupt), turns.join().turn():
+        with pytest.raises(KeyboardInterrupt), scheduler.join().slot():
             pytest.fail("the processor was taken")
     finally:
         signal.signal(signal.SIGALRM, before)
     leave.set()
     holder.join(TIMEOUT_S)
-    assert turns._n_free == 1
-    assert not turns._playing
-    assert not turns._silent
+    assert scheduler._n_free == 1
+    assert not scheduler._playing
+    assert not scheduler._silent
 
 
 def test_there_must_be_a_processor():
     with pytest.raises(ParameterError, match="n_processors=0 must be >= 1"):
-        Turns(0)
+        Scheduler(0)
 
 
 def test_every_run_of_a_stream_takes_a_turn_and_tells_what_it_gave(tiny_voice, monkeypatch):
-    turns = Turns(1)
+    scheduler = Scheduler(1)
     given = []
-    monkeypatch.setattr("balacoon_tk.tts.shared_turns", lambda: turns)
-    join = turns.join
+    monkeypatch.setattr("balacoon_tk.tts.scheduler_of", lambda device: scheduler)
+    join = scheduler.join
 
     def watched(n_threads):
         place = join(n_threads)
@@ -225,7 +225,7 @@ def test_every_run_of_a_stream_takes_a_turn_and_tells_what_it_gave(tiny_voice, m
         place.hand_over = lambda audio_s: given.append(audio_s) or hand_over(audio_s)
         return place
 
-    monkeypatch.setattr(turns, "join", watched)
+    monkeypatch.setattr(scheduler, "join", watched)
     tts = TTS(tiny_voice)
     free = []
 
@@ -233,7 +233,7 @@ def test_every_run_of_a_stream_takes_a_turn_and_tells_what_it_gave(tiny_voice, m
         work = getattr(owner, name)
 
         def watched_work(*args, **kwargs):
-            free.append(turns._n_free)
+            free.append(scheduler._n_free)
             return work(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, watched_work)
@@ -246,9 +246,11 @@ def test_every_run_of_a_stream_takes_a_turn_and_tells_what_it_gave(tiny_voice, m
     assert given == [chunk.duration_s for chunk in chunks]
     assert sum(given) == pytest.approx(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
     assert all(len(chunk.samples) % HOP_LENGTH == 0 for chunk in chunks)
-    assert turns._n_free == 1
+    assert scheduler._n_free == 1
 
 
-def test_all_streams_of_a_process_share_its_processors():
-    assert shared_turns() is shared_turns()
-    assert shared_turns().n_processors >= 1
+def test_all_streams_on_a_device_share_its_scheduler():
+    assert scheduler_of("cpu") is scheduler_of("cpu")
+    assert scheduler_of("cpu").n_processors >= 1
+    assert scheduler_of("cuda:0") is not scheduler_of("cpu")
+    assert scheduler_of("cuda:0").n_processors == 1

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from balacoon_tk.runtime.prefetch import LookAhead
+from balacoon_tk.runtime.prefetch import Prefetch
 
 WORKER = "next-sentence"
 
@@ -20,7 +20,7 @@ def workers():
 
 
 def make(items):
-    return LookAhead(iter(items), threading.Event())
+    return Prefetch(iter(items), threading.Event())
 
 
 def test_it_gives_the_items_in_order_whoever_makes_them():
@@ -100,11 +100,11 @@ def test_what_is_ahead_is_given_free_with_it():
 def test_a_program_may_end_while_an_item_is_being_made():
     program = (
         "import threading, time\n"
-        "from balacoon_tk.runtime.prefetch import LookAhead\n"
+        "from balacoon_tk.runtime.prefetch import Prefetch\n"
         "def items():\n"
         "    time.sleep(0.3)\n"
         "    yield print('made', flush=True)\n"
-        "ahead = LookAhead(items(), threading.Event())\n"
+        "ahead = Prefetch(items(), threading.Event())\n"
         "ahead.begin()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

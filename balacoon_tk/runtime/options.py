@@ -1,0 +1,51 @@
+"""How graphs are run: threads, execution providers, device. One record goes all the way down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from balacoon_tk.errors import ParameterError
+
+_CPU_PROVIDERS = ("CPUExecutionProvider",)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """How the graphs of a voice are run.
+
+    Raises
+    ------
+    ParameterError
+        If there are no threads, no providers, or no device.
+    """
+
+    n_threads: int | None = None
+    """Threads that one run of a graph may use; the runtime's own choice (all physical cores) if None."""
+    providers: tuple[str, ...] = _CPU_PROVIDERS
+    """ONNX Runtime's execution providers, in the order in which they are asked."""
+    device: str = "cpu"
+    """Where runs take place. Streams on one device share its scheduler."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be run with."""
+        if self.n_threads is not None and self.n_threads < 1:
+            raise ParameterError(f"n_threads={self.n_threads} must be >= 1")
+        if not self.providers:
+            raise ParameterError(f"providers={self.providers} must name at least one execution provider")
+        if not self.device:
+            raise ParameterError(f"device={self.device!r} must be the name of a device, such as 'cpu'")
+
+
+def choose_options(n_threads: int | None, options: RuntimeOptions | None) -> RuntimeOptions:
+    """Return the options that were given, in full or by the number of threads alone.
+
+    Raises
+    ------
+    ParameterError
+        If both were given.
+    """
+    if options is None:
+        return RuntimeOptions(n_threads=n_threads)
+    if n_threads is not None:
+        raise ParameterError(f"n_threads={n_threads} must be None where options say it")
+    return options
