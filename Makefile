@@ -17,7 +17,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release browser-test \
-    bench clean
+    bench bench-passes clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,8 +88,8 @@ test-release: $(STAMP)
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
 	$(BIN)/pytest -m browser tests/test_browser.py
 
-# bench_streaming.py times the same as a program, more thoroughly.
-STAGES := $(filter-out benchmarks/bench_streaming.py,$(wildcard benchmarks/bench_*.py))
+# Those two are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
+STAGES := $(filter-out benchmarks/bench_streaming.py benchmarks/bench_passes.py,$(wildcard benchmarks/bench_*.py))
 
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
 bench: $(STAMP) ## Time every stage, alone and beside other engines, and write the README's figures anew
@@ -98,6 +98,9 @@ bench: $(STAMP) ## Time every stage, alone and beside other engines, and write t
 	$(BIN)/pytest $(STAGES) --benchmark-only --benchmark-json=benchmarks/results/kernels.json
 	$(BIN)/python benchmarks/bench_streaming.py --out benchmarks/results/streaming.json --readme README.md
 	$(BIN)/python benchmarks/run.py --readme README.md $(BENCH)
+
+bench-passes: $(STAMP) ## Time the default voice without each of the passes that make it faster
+	$(BIN)/python benchmarks/bench_passes.py
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

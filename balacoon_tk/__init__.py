@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from balacoon_tk._lazy import find_name as _find_name
+from balacoon_tk._lazy import lazy_names as _lazy_names
 from balacoon_tk._moved import install as _install
 
 if TYPE_CHECKING:
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["TTS", "AudioChunk", "BalacoonError", "SpeechUtterance", "load_voice"]
 
-_HOMES = {
-    "TTS": "tts",
-    "AudioChunk": "audio",
-    "BalacoonError": "errors",
-    "SpeechUtterance": "tts",
-    "load_voice": "voice",
-}
-
-
+_find, _names = _lazy_names(
+    __name__,
+    {
+        "audio": ("AudioChunk",),
+        "errors": ("BalacoonError",),
+        "tts": ("TTS", "SpeechUtterance"),
+        "voice": ("load_voice",),
+    },
+)
 _install()
 
 
@@ -32,8 +32,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("balacoon_tk")
-    return _find_name(__name__, _HOMES, name)
+    return _find(name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return [*_names(), "__version__"]

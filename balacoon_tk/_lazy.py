@@ -1,30 +1,28 @@
 """Public names that are imported when they are first asked for, so that importing a package costs nothing."""
 
-from __future__ import annotations
-
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 
-def find_name(package: str, homes: Mapping[str, str], name: str) -> object:
-    """Import a public name from the module that it lives in, and keep it in its package.
+def lazy_names(
+    package: str, homes: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return a package's ``__getattr__`` and ``__dir__``.
 
     Parameters
     ----------
     package : str
-        Whose ``__getattr__`` asks.
-    homes : dict of str to str
-        The module, relative to the package, that each name lives in.
-    name : str
-
-    Raises
-    ------
-    AttributeError
-        If the package has no such name.
+    homes : mapping of str to sequence of str
+        The names that live in each module, which is relative to the package.
     """
-    if name not in homes:
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
-    setattr(sys.modules[package], name, value)
-    return value
+    modules = {name: module for module, names in homes.items() for name in names}
+
+    def find(name: str) -> object:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value: object = getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        setattr(sys.modules[package], name, value)  # asked for once only
+        return value
+
+    return find, lambda: sorted({*vars(sys.modules[package]), *modules})

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
@@ -22,7 +21,7 @@ from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
 
 __all__ = ["AudioChunk", "PhonemeSpan", "WavWriter", "pcm_bytes", "read_wav", "to_pcm16", "write_wav"]
 
-PCM16_MAX = 32767
+PCM16_MAX = 32767  # and not 32768: 1.0 and -1.0 are as far from 0, and both can be written
 _SAMPLE_BYTES = 2
 _UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header says where nobody can go back and put the size in
 
@@ -85,6 +84,7 @@ def to_pcm16(samples: AnyArray) -> PCM16Array:
         raise ParameterError(f"samples of shape {samples.shape}, {samples.dtype} must be 1-D floats or int16")
     if samples.dtype == np.int16:
         return samples
+    # Looked at before clipping, which would make the largest sample of an infinity and hide it.
     if not np.isfinite(samples).all():
         position = int(np.argmin(np.isfinite(samples)))
         raise ModelError(f"samples[{position}]={samples[position]} is not finite")
@@ -117,9 +117,10 @@ def read_wav(source: str | os.PathLike[str] | BinaryIO) -> tuple[FloatArray, int
     ParameterError
         If the file is no WAV file, or has another number of channels or bits.
     """
-    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the recording"
+    given = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
+    path = given if isinstance(given, str) else "the recording"
     try:
-        with wave.open(path if isinstance(source, (str, os.PathLike)) else source, "rb") as file:
+        with wave.open(given, "rb") as file:
             n_channels, n_bytes = file.getnchannels(), file.getsampwidth()
             sample_rate, data = file.getframerate(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
@@ -128,7 +129,7 @@ def read_wav(source: str | os.PathLike[str] | BinaryIO) -> tuple[FloatArray, int
         raise ParameterError(f"{path}: {n_channels} channels of {8 * n_bytes} bits must be 1 of 16")
     n_whole = len(data) - len(data) % _SAMPLE_BYTES  # the file may have been cut within a sample
     samples = np.frombuffer(data[:n_whole], "<i2").astype(np.float32) / PCM16_MAX
-    return np.maximum(samples, -1.0), sample_rate
+    return np.maximum(samples, -1.0), sample_rate  # -32768, which others write, lies just below
 
 
 def write_wav(target: str | os.PathLike[str] | BinaryIO, samples: AnyArray, sample_rate: int) -> None:
@@ -178,6 +179,7 @@ class WavWriter:
             self._file: BinaryIO = (self._partial or self._path).open("wb")
         else:
             self._file = target
+        # A file that was handed in open may hold something before the header, as a container does.
         self._start = self._file.tell() if self._file.seekable() else None
         self._file.write(_header(sample_rate, _UNKNOWN_SIZE))
 
@@ -194,6 +196,7 @@ class WavWriter:
         """Complete the header and put the file in its place; a second call does nothing."""
         if self._closed:
             return
+        # First, so that a full disk isn't written to again when the context ends.
         self._closed = True
         with self._naming_the_file():
             if self._start is not None:
@@ -227,9 +230,7 @@ class WavWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         else:
@@ -238,17 +239,9 @@ class WavWriter:
 
 def _header(sample_rate: int, n_bytes: int) -> bytes:
     """Return the 44 bytes before the samples: RIFF, a PCM `fmt ` chunk, and the head of `data`."""
+    # Sizes have 32 bits: beyond 4 GB, 27 hours at 22050 Hz, players read on until the end.
     n_bytes = min(n_bytes, _UNKNOWN_SIZE)
-    fmt = struct.pack(
-        "<4sIHHIIHH",
-        b"fmt ",
-        16,  # bytes that follow in this chunk
-        1,  # PCM
-        1,  # channel
-        sample_rate,
-        sample_rate * _SAMPLE_BYTES,
-        _SAMPLE_BYTES,
-        8 * _SAMPLE_BYTES,
-    )
     riff = struct.pack("<4sI4s", b"RIFF", min(n_bytes + 36, _UNKNOWN_SIZE), b"WAVE")
-    return riff + fmt + struct.pack("<4sI", b"data", n_bytes)
+    # 16 bytes follow in this chunk; PCM is 1, and there is 1 channel.
+    fmt = (16, 1, 1, sample_rate, sample_rate * _SAMPLE_BYTES, _SAMPLE_BYTES, 8 * _SAMPLE_BYTES)
+    return riff + struct.pack("<4sIHHIIHH4sI", b"fmt ", *fmt, b"data", n_bytes)

@@ -1,11 +1,19 @@
-"""Text to speech: the stages in the order in which the data flows through them."""
+"""Text to speech: the stages in the order in which the data flows through them.
+
+::
+
+    text ─▶ sentences ─▶ ids           frontend, phoneme_map
+    ids ─▶ encodings ─▶ frames         prepare_sentence, in a thread of `Prefetch` but for the first sentence
+    frames ─▶ chunks of samples        Voice.render, one push after another as the caller asks for them
+
+All that changes lies in the generator `TTS._speak`; what leaves a stream in the middle only closes that.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -15,14 +23,12 @@ from balacoon_tk.decoder import Strategy
 from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
 from balacoon_tk.pacing.calibration import Calibration, load_calibration
-from balacoon_tk.pacing.pacer import Pacer, Plan, make_plan
+from balacoon_tk.pacing.pacer import Pacer, PacingPlan, plan_pacing
 from balacoon_tk.pacing.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety_factor
-from balacoon_tk.runtime.background import Background
+from balacoon_tk.runtime.background import Background, Prefetch
 from balacoon_tk.runtime.options import RuntimeOptions
-from balacoon_tk.runtime.prefetch import Prefetch
 from balacoon_tk.runtime.scheduler import ScheduledStream, scheduler_of
-from balacoon_tk.stages.alignment import Timeline
-from balacoon_tk.stages.sentence import PreparedSentence, prepare_sentence
+from balacoon_tk.stages.sentence import PreparedSentence, Timeline, prepare_sentence
 from balacoon_tk.stages.settings import (
     DEFAULT_CHUNK_FRAMES,
     Prosody,
@@ -37,14 +43,16 @@ from balacoon_tk.voice.voice import Voice, load_voice, read_manifest
 __all__ = ["TTS", "SpeechUtterance"]
 
 _NO_SAMPLES: PCM16Array = np.zeros(0, np.int16)
-_AHEAD_S = MAX_CHUNK_S  # so much audio is made of a sentence before the next one is begun
-_HANDED_OVER_S = 0.005  # a thread that begins with the first chunk waits until that has been taken
+# So much audio is made of a sentence before the next one is begun.
+_AHEAD_S = MAX_CHUNK_S
+# A thread that begins with the first chunk waits until that has been taken.
+_HANDED_OVER_S = 0.005
 
 
 class TTS:
     """A voice that speaks; one serves many threads, since what changes lives in each stream.
 
-    When it is made, both graphs have been run once, so that the first sentence takes no longer than others.
+    Making one runs both graphs once, so that the first sentence takes no longer than others.
 
     Parameters
     ----------
@@ -76,7 +84,6 @@ class TTS:
     phoneme_map : PhonemeMap
         Gives the ids of phonemes, as the encoder reads them.
     calibration : Calibration or None
-        What the chunks are worked out from.
     safety_factor : float
 
     Raises
@@ -88,8 +95,7 @@ class TTS:
 
     Examples
     --------
-    >>> tts = TTS()  # doctest: +SKIP
-    >>> samples = tts.synthesize("Hello there.", seed=1)  # doctest: +SKIP
+    >>> samples = TTS().synthesize("Hello there.", seed=1)  # doctest: +SKIP
     """
 
     def __init__(
@@ -110,12 +116,16 @@ class TTS:
             self.voice = voice
             self.frontend = _make_frontend(frontend, voice.manifest.frontend)
         else:
-            path = _default_voice() if voice is None else voice
-            front = read_manifest(path).frontend
+            if voice is None:
+                from balacoon_tk.voice.default import default_voice_folder
+
+                voice = default_voice_folder()
+            # Before anything is loaded: a vocoder is refused at once.
+            front = read_manifest(voice).frontend
             # gruut takes as long to be imported as the graphs to be loaded, and leaves them the other cores.
             making = Background(lambda: _make_frontend(frontend, front), name="make-frontend")
             try:
-                self.voice = load_voice(path, n_threads=n_threads, options=options)
+                self.voice = load_voice(voice, n_threads=n_threads, options=options)
             finally:
                 making.wait()
             self.frontend = making.result()
@@ -123,27 +133,19 @@ class TTS:
         self.phoneme_map = PhonemeMap(self.voice.manifest.frontend.phoneme_ids)
         self.calibration = load_calibration(self.voice) if calibration is None else calibration
         self.safety_factor = safety_factor
-        self._plans: dict[Strategy, Plan | None] = {}
-        self._plan(self.strategies[-1])  # the one that a stream takes by itself: its first chunk can't wait
+        self._plans: dict[Strategy, PacingPlan | None] = {}
+        # Of the strategy that a stream takes by itself, since its first chunk can't wait for it.
+        self._plan(self.strategies[-1])
 
     def get_chunk_frames(self, strategy: str | None = None) -> tuple[int, ...]:
         """Return the frames of audio in each chunk of a text's first sentence, as `stream` cuts it.
 
-        The first chunk is longer where the sentence begins with more silence than that: it reaches to the
-        first phoneme that sounds.
-
-        Parameters
-        ----------
-        strategy : {"stateful", "overlap", "full"}, optional
-            As for `stream`.
-
-        Returns
-        -------
-        tuple of int
-            The last number repeats. Those of the calibration, or `settings.DEFAULT_CHUNK_FRAMES`.
+        The last number repeats. They are those of the calibration, or `settings.DEFAULT_CHUNK_FRAMES`. The
+        first chunk is longer where the sentence begins with more silence than that: it reaches to the first
+        phoneme that sounds. `strategy` is as for `stream`.
         """
         plan = self._plan(self.voice.choose_strategy(strategy))
-        return DEFAULT_CHUNK_FRAMES if plan is None or plan.chunk_frames is None else plan.chunk_frames
+        return (plan and plan.chunk_frames) or DEFAULT_CHUNK_FRAMES
 
     def get_speakers(self) -> list[str]:
         """Return the names of the voice's speakers; a lone speaker has the voice's name."""
@@ -164,17 +166,12 @@ class TTS:
         noise_scale: float | None = None,
         noise_w: float | None = None,
     ) -> PCM16Array:
-        """Speak a text and return all of it; the parameters are those of `stream`.
+        """Speak a text and return all of it; the parameters and errors are those of `stream`.
 
         Returns
         -------
         ndarray of shape (n_samples,), int16
             Without samples if there is nothing to say in the text.
-
-        Raises
-        ------
-        ParameterError
-            If an argument is wrong.
         """
         chunks = self.stream(
             text,
@@ -191,23 +188,14 @@ class TTS:
     def synthesize_chunk(self, utterance: SpeechUtterance, speaker: str | int | None = None) -> PCM16Array:
         """Return the next samples of an utterance, which keeps its place between the calls.
 
-        Parameters
-        ----------
-        utterance : SpeechUtterance
-        speaker : str or int, optional
-            Chosen in the first call; later ones may repeat it or leave it out.
+        The speaker is chosen in the first call; later ones may repeat it or leave it out. `ParameterError`
+        says that there is no such speaker, `StreamStateError` that the utterance was begun with another one,
+        or by another `TTS`.
 
         Returns
         -------
         ndarray of shape (n_samples,), int16
             Without samples when the utterance is over, in every further call as well.
-
-        Raises
-        ------
-        ParameterError
-            If there is no such speaker.
-        StreamStateError
-            If the utterance was begun with another speaker or by another `TTS`.
         """
         chunk = next(utterance.open(self, speaker), None)
         return _NO_SAMPLES if chunk is None else chunk.pcm16
@@ -264,17 +252,13 @@ class TTS:
         """
         if not isinstance(text, str):
             raise ParameterError(f"text={text!r} must be a str")
+        own = self.voice.manifest.prosody
+        prosody = Prosody.choose(own, speed=speed, volume=volume, noise_scale=noise_scale, noise_w=noise_w)
         settings = Settings(
             strategy=self.voice.choose_strategy(strategy),
             seed=choose_seed(seed),
             speaker_id=self.voice.speaker_id(speaker),
-            prosody=Prosody.choose(
-                self.voice.manifest.prosody,
-                speed=speed,
-                volume=volume,
-                noise_scale=noise_scale,
-                noise_w=noise_w,
-            ),
+            prosody=prosody,
         )
         pacer = self._pacer(settings.strategy, choose_chunk_frames(chunk_frames))
         return self._speak(self.frontend.phonemize(text), settings, pacer)
@@ -295,11 +279,10 @@ class TTS:
                     start_sample=start,
                 )
                 first, end = start, start + upsampler.n_frames * manifest.hop_length
-                chunk_frames = pacer.chunk_frames(sentence)
-                chunks = self.voice.decode(
-                    upsampler, sentence.speaker_embedding, settings.strategy, chunk_frames
-                )
+                sizes = pacer.chunk_frames(sentence)
+                chunks = self.voice.render(upsampler, sentence.speaker_embedding, settings.strategy, sizes)
                 while start < end:
+                    # A slot for one push, and none while the caller has the chunk.
                     with stream.slot():
                         samples = next(chunks)
                     stop = start + len(samples)
@@ -308,6 +291,7 @@ class TTS:
                         # Nothing may come between the first sound and whoever waits for it.
                         coming.begin(delay_s=0.0 if begun else _HANDED_OVER_S)
                     begun = True
+                    # Before it is handed over: while the caller has it, this generator stands still.
                     stream.hand_over(len(samples) / manifest.sample_rate)
                     yield AudioChunk(
                         samples=samples if volume == 1.0 else samples * np.float32(volume),
@@ -331,6 +315,7 @@ class TTS:
                 return
             with stream.slot():
                 prepared = prepare_sentence(self.voice, encoded, settings, index=index)
+            # Outside of the slot: while a generator waits it would hold what others wait for.
             yield prepared
 
     def _pacer(self, strategy: Strategy, chunk_frames: tuple[int, ...] | None) -> Pacer:
@@ -338,15 +323,12 @@ class TTS:
             return Pacer((MAX_FRAMES,), None)
         return Pacer(chunk_frames, None if chunk_frames is not None else self._plan(strategy))
 
-    def _plan(self, strategy: Strategy) -> Plan | None:
+    def _plan(self, strategy: Strategy) -> PacingPlan | None:
         """Return what the calibration says of a strategy, worked out once."""
-        if strategy not in self._plans:
-            self._plans[strategy] = (
-                None
-                if self.calibration is None
-                else make_plan(self.voice, strategy, self.calibration.costs, safety_factor=self.safety_factor)
-            )
-        return self._plans[strategy]
+        if self.calibration is not None and strategy not in self._plans:
+            costs = self.calibration.costs
+            self._plans[strategy] = plan_pacing(self.voice, strategy, costs, safety_factor=self.safety_factor)
+        return self._plans.get(strategy)
 
     def encode_sentences(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         """Give the ids of each sentence of which the voice has something to say."""
@@ -354,12 +336,6 @@ class TTS:
             encoded = self.phoneme_map.encode(sentence.phonemes, last=sentence.last)
             if encoded.first_spoken is not None:
                 yield encoded
-
-
-def _default_voice() -> Path:
-    from balacoon_tk.voice.default import default_voice_folder
-
-    return default_voice_folder()
 
 
 def _make_frontend(frontend: str | Frontend, info: FrontendInfo) -> Frontend:
@@ -373,12 +349,7 @@ def _make_frontend(frontend: str | Frontend, info: FrontendInfo) -> Frontend:
 class SpeechUtterance:
     """A text, and how far `TTS.synthesize_chunk` has come with it; for one thread at a time.
 
-    Parameters
-    ----------
-    text : str
-        What to say.
-    seed : int, optional
-        In [0, 2**64); None draws a new one.
+    `seed` is as for `TTS.stream`.
     """
 
     def __init__(self, text: str, *, seed: int | None = None) -> None:
@@ -389,17 +360,12 @@ class SpeechUtterance:
         self._chunks: Iterator[AudioChunk] = iter(())
 
     def open(self, tts: TTS, speaker: str | int | None) -> Iterator[AudioChunk]:
-        """Return the chunks that are still to come; the first call begins the stream.
-
-        Raises
-        ------
-        StreamStateError
-            If the stream was begun with another speaker or by another `TTS`.
-        """
+        """Return the chunks that are still to come; the first call begins the stream."""
         speaker_id = tts.voice.speaker_id(speaker)
         if self._tts is None:
             self._chunks = tts.stream(self.text, seed=self.seed, speaker=speaker)
             self._tts, self._speaker_id = tts, speaker_id
+        # Another voice would go on in the middle with other ids.
         if tts is not self._tts:
             raise StreamStateError("the utterance was begun by another TTS: make a new SpeechUtterance")
         if speaker is not None and speaker_id != self._speaker_id:

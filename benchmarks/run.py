@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from balacoon_tk import TTS
+from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.pacing.calibration import save_calibration
 from balacoon_tk.pacing.measure import calibrate
-from balacoon_tk.voice.default import CACHE_VARIABLE, default_voice_folder
+from balacoon_tk.voice.default import default_voice_folder
 from speed.machine import facts
 from speed.measure import Rounds
-from speed.results import PARTS, assemble, keep_part, kept_parts, write, write_readme
+from speed.report import readme_table
+from speed.results import MARKS, PARTS, assemble, keep_part, kept_parts, write, write_between
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -74,7 +76,8 @@ def use_own_voice() -> None:
 
     It is calibrated, as ``balacoon-tk calibrate`` does it: other engines have their best settings as well.
     """
-    files = sorted((ROOT / "export").rglob("*.py"))
+    rooms = ("export", *(f"balacoon_tk/{name}" for name in ("graph", "targets", "voice", "stages")))
+    files = (path for room in rooms for path in sorted((ROOT / room).rglob("*.py")))
     code = hashlib.sha256(b"".join(path.read_bytes() for path in files))
     os.environ[CACHE_VARIABLE] = str(WORK / f"voice-{code.hexdigest()[:16]}")
     for n_threads in THREADS:
@@ -118,7 +121,7 @@ def main() -> int:
         result = assemble(kept_parts(folder, stamp), stamp, quick=args.quick)
         write(result, args.out)
     if args.readme is not None and "end_to_end" in result["parts"]:
-        write_readme(args.readme, result)
+        write_between(args.readme, MARKS, readme_table(result))
     for target in result["targets"]:
         verdict = "met" if target["met"] else "MISSED"
         print(f"{verdict:<7}{target['value']:8.3g} {target['name']}", file=sys.stderr)

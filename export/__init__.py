@@ -9,7 +9,7 @@ except ImportError as _error:
     raise MissingExtraError("balacoon_tk.export", extra="export") from _error
 
 from balacoon_tk.export.pipeline import export_decoder, export_trained, export_voice
-from balacoon_tk.export.quantize import BudgetError, quantize_voice
+from balacoon_tk.export.quantize import BudgetError, make_precision, quantize_voice
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.targets.deploy import deploy_voice
@@ -21,6 +21,7 @@ __all__ = [
     "export_decoder",
     "export_trained",
     "export_voice",
+    "make_precision",
     "make_streaming",
     "quantize_voice",
 ]

@@ -4,137 +4,100 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from math import ceil
+from typing import TypeVar
 
 import numpy as np
 import onnx
 
-from balacoon_tk._typing import AnyArray, FloatArray, IntArray
-from balacoon_tk.decoder import StatefulDecoder
+from balacoon_tk._typing import FloatArray, IntArray
+from balacoon_tk.decoder.renderer import decode_in_chunks
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.sources.source import SourceVocoder, SourceVoice
 from balacoon_tk.export.verify import Split, draw_phoneme_ids
+from balacoon_tk.metrics.runs import in_turn
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.ort_cpu.compile import Compiled
 from balacoon_tk.voice.manifest import ExportStage
 
+_NAMES = ("source", "plain", "voice")
 _N_ROUNDS = 3
 _N_PHONEMES = 30
 _N_DRAWS = 5
 _VOCODER_S = 1.0
-_CHUNK_FRAMES = 16
+
+_Run = Callable[[], FloatArray]
+_T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    name: str
-    n_bytes: int
-    run: Callable[[], FloatArray]
-    """Gives the samples of the whole utterance; this is what is timed."""
-    stream: Callable[[], FloatArray] | None = None
-    """Gives them in chunks; this is compared, and not timed."""
-
-
-def stages_of_voice(
-    voice: SourceVoice, encoder: onnx.ModelProto, decoder: onnx.ModelProto
+def measure_stages(
+    trained: SourceVoice | SourceVocoder, compiled: Compiled, *, hop_length: int
 ) -> tuple[ExportStage, ...]:
-    """Measure a voice: as it came, cut in two, and with the graphs that are put into its folder.
+    """Measure a model: as it came, as plain graphs, and compiled for this machine.
 
-    Raises
-    ------
-    ModelError
-        If one fails, or they give different numbers of samples.
+    All must give as many samples, or there is nothing to compare.
     """
-    cut, finished, graph = Split(voice), Split(replace(voice, encoder=encoder)), OrtEngine(decoder)
+    engine = OrtEngine(compiled.decoder.model)
+    if isinstance(trained, SourceVocoder):
+        frames = trained.draw_frames(ceil(_VOCODER_S * trained.facts.sample_rate / hop_length), 0)
+        feeds, session = {"frames": frames}, Session(trained.decoder)
+        vocoder_runs: list[_Run] = [
+            lambda: trained.reference(frames),
+            lambda: session.run(feeds)["samples"].reshape(-1),
+            lambda: engine.whole(feeds)["samples"].reshape(-1),
+            lambda: decode_in_chunks(engine, feeds),
+        ]
+        return _measure(trained, [(trained.decoder,), (compiled.decoder.model,)], vocoder_runs)
+    encoder = trained.encoder if compiled.encoder is None else compiled.encoder.model
+    plain, finished = Split(trained), Split(replace(trained, encoder=encoder))
 
-    def stages_of(ids: IntArray) -> list[_Stage]:
+    def runs_of(ids: IntArray) -> list[_Run]:
+        # Each begins with the phonemes, since that is where the trained model begins too.
         return [
-            _Stage(
-                "source",
-                voice.n_bytes,
-                lambda: voice.reference.run(ids, speaker_id=0, length_scale=1.0),
-            ),
-            _Stage(
-                "cut",
-                _n_bytes(voice.encoder, voice.decoder),
-                lambda: cut.decode_frames(cut.quiet_frames(ids)),
-            ),
-            _Stage(
-                "voice",
-                _n_bytes(encoder, decoder),
-                lambda: _whole(graph, finished.quiet_frames(ids)),
-                lambda: _streamed(graph, finished.quiet_frames(ids)),
-            ),
+            lambda: trained.reference.run(ids, speaker_id=0, length_scale=1.0),
+            lambda: plain.decode(plain.quiet_frames(ids)),
+            lambda: engine.whole(finished.quiet_frames(ids))["samples"].reshape(-1),
+            lambda: decode_in_chunks(engine, finished.quiet_frames(ids)),
         ]
 
     for seed in range(_N_DRAWS):
-        stages = stages_of(draw_phoneme_ids(voice, _N_PHONEMES, np.random.default_rng(seed)))
+        runs = runs_of(draw_phoneme_ids(trained, _N_PHONEMES, np.random.default_rng(seed)))
         # Where a duration is on the edge of two numbers, floating point decides; then others are drawn.
-        if len({stage.run().size for stage in stages}) == 1:
-            return _measure(stages, voice.facts.sample_rate)
+        if len({run().size for run in runs[:3]}) == 1:
+            both = [(trained.encoder, trained.decoder), (encoder, compiled.decoder.model)]
+            return _measure(trained, both, runs)
     raise ModelError(f"{_N_DRAWS} random sequences have another length than the trained voice gives them")
 
 
-def stages_of_vocoder(
-    vocoder: SourceVocoder, decoder: onnx.ModelProto, *, hop_length: int
+def timed(run: Callable[[], _T]) -> tuple[_T, float]:
+    """Run once; return what that gives, and the seconds that it took."""
+    start_s = time.perf_counter()
+    given = run()
+    return given, time.perf_counter() - start_s
+
+
+def _measure(
+    trained: SourceVoice | SourceVocoder, graphs: Sequence[Sequence[onnx.ModelProto]], runs: Sequence[_Run]
 ) -> tuple[ExportStage, ...]:
-    """Measure a vocoder: as it came, in ONNX, and with the graph that is put into its folder."""
-    sample_rate = vocoder.facts.sample_rate
-    frames = vocoder.draw_frames(ceil(_VOCODER_S * sample_rate / hop_length), 0)
-    feeds = {"frames": frames}
-    cut, graph = Session(vocoder.decoder), OrtEngine(decoder)
-    stages = [
-        _Stage("source", vocoder.n_bytes, lambda: vocoder.reference(frames)),
-        _Stage("cut", _n_bytes(vocoder.decoder), lambda: cut.run(feeds)["samples"].reshape(-1)),
-        _Stage("voice", _n_bytes(decoder), lambda: _whole(graph, feeds), lambda: _streamed(graph, feeds)),
-    ]
-    return _measure(stages, sample_rate)
-
-
-def _measure(stages: Sequence[_Stage], sample_rate: int) -> tuple[ExportStage, ...]:
-    """Run all stages in turn, and compare each with the first."""
-    samples = [stage.run() for stage in stages]  # which also warms them up
-    seconds: list[list[float]] = [[] for _ in stages]
-    for _ in range(_N_ROUNDS):
-        for taken, stage in zip(seconds, stages, strict=True):
-            start = time.perf_counter()
-            stage.run()
-            taken.append(time.perf_counter() - start)
-    audio_s = samples[0].size / sample_rate
-    found = []
-    for stage, taken, whole in zip(stages, seconds, samples, strict=True):
-        ways = [whole] if stage.stream is None else [whole, stage.stream()]
-        found.append(
-            ExportStage(
-                name=stage.name,
-                n_bytes=stage.n_bytes,
-                rtf=statistics.median(taken) / audio_s,
-                max_abs_diff=max(float(np.abs(way - samples[0]).max(initial=0.0)) for way in ways),
-            )
+    """Run the three stages in turn, and compare each with the first; the last one streamed as well."""
+    *whole, stream = runs
+    rounds = in_turn([partial(timed, run) for run in whole], n_rounds=_N_ROUNDS)
+    samples = [found[0][0] for found in rounds]
+    # A stream is compared and not timed: what it takes depends on the chunks that somebody will ask for.
+    *worst, streamed = (float(np.abs(each - samples[0]).max(initial=0.0)) for each in (*samples, stream()))
+    worst[-1] = max(worst[-1], streamed)
+    audio_s = samples[0].size / trained.facts.sample_rate
+    sizes = [trained.n_bytes, *(sum(model.ByteSize() for model in each) for each in graphs)]
+    return tuple(
+        ExportStage(
+            name=name,
+            n_bytes=n_bytes,
+            rtf=statistics.median(seconds for _, seconds in found) / audio_s,
+            max_abs_diff=difference,
         )
-    return tuple(found)
-
-
-def _whole(graph: OrtEngine, feeds: Mapping[str, AnyArray]) -> FloatArray:
-    samples: FloatArray = graph.whole(feeds)["samples"].reshape(-1)
-    return samples
-
-
-def _streamed(graph: OrtEngine, feeds: Mapping[str, AnyArray]) -> FloatArray:
-    """Decode in chunks where the graph can do that, else at once."""
-    if graph.streaming is None:
-        return _whole(graph, feeds)
-    decoder = StatefulDecoder(graph)
-    frames, n_frames = feeds["frames"], feeds["frames"].shape[-1]
-    pieces = []
-    for start in range(0, n_frames, _CHUNK_FRAMES):
-        stop = start + _CHUNK_FRAMES
-        pushed = decoder.push({**feeds, "frames": frames[..., start:stop]}, last=stop >= n_frames)
-        pieces.append(np.asarray(pushed).reshape(-1))
-    return np.concatenate(pieces)
-
-
-def _n_bytes(*models: onnx.ModelProto) -> int:
-    return sum(model.ByteSize() for model in models)
+        for name, n_bytes, found, difference in zip(_NAMES, sizes, rounds, worst, strict=True)
+    )

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from balacoon_tk import TTS
+from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.cli import main
 from balacoon_tk.voice import load_voice
-from balacoon_tk.voice.default import CACHE_VARIABLE
 from tiny_voice import SPEAKERS, build_tiny_voice
 
 REPOSITORY = Path(__file__).parents[1]
@@ -22,8 +22,10 @@ REPOSITORY = Path(__file__).parents[1]
 def pytest_configure():
     """Keep the default voice of the tests apart from the user's, and export it anew if that code changed."""
     code = hashlib.sha256()
-    for file in sorted((REPOSITORY / "export").rglob("*.py")):
-        code.update(file.read_bytes())
+    # What makes a voice: sources and quantization, graphs, targets and the format.
+    for room in ("export", *(f"balacoon_tk/{name}" for name in ("graph", "targets", "voice", "stages"))):
+        for file in sorted((REPOSITORY / room).rglob("*.py")):
+            code.update(file.read_bytes())
     os.environ.setdefault(CACHE_VARIABLE, str(REPOSITORY / "build" / f"test-cache-{code.hexdigest()[:16]}"))
 
 

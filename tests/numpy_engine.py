@@ -31,7 +31,7 @@ class Conv:
     def valid(self, x: FloatArray) -> FloatArray:
         """Return the outputs of all whole windows of (n_in, n_steps)."""
         windows = np.lib.stride_tricks.sliding_window_view(x, self.weight.shape[2], axis=1)
-        return np.repeat(np.tanh(np.einsum("oiw,itw->ot", self.weight, windows)), self.up, axis=1)
+        return np.repeat(np.tanh(np.einsum("kiw,itw->kt", self.weight, windows)), self.up, axis=1)
 
 
 class NumpyEngine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from unittest import mock
 
@@ -16,12 +16,13 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.graph import streaming
 from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.prepare import analyse_model
-from balacoon_tk.graph.streaming.plan import Plan, Step, make_plan
+from balacoon_tk.graph.streaming.plan import CutPlan, Step, plan_cuts
 from balacoon_tk.graph.streaming.segments import find_cuts, measure_segment, time_nodes
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
-from balacoon_tk.targets.ort_cpu.halves import can_halve
+from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
+from balacoon_tk.targets.ort_cpu.halves import find_halves
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 
 __all__ = ["PLANS", "Streamed", "assert_streams", "force_plan", "random_feeds", "schedules", "stream"]
@@ -31,10 +32,10 @@ PLANS: tuple[PlanKind, ...] = ("planned", "states", "segments", "longest segment
 Feeds = Mapping[str, np.ndarray]
 
 
-def force_plan(analysis: Analysis, kind: PlanKind) -> Plan:
+def force_plan(analysis: Analysis, kind: PlanKind) -> CutPlan:
     """Make a plan that takes the same choice wherever there is one, or a random one each time."""
     if kind == "planned":
-        return make_plan(analysis, chunk_frames=8)
+        return plan_cuts(analysis, chunk_frames=8, costs=OrtCpuCosts(in_halves=True))
     nodes = time_nodes(analysis)
     found = find_cuts(analysis, nodes)
     places = {0: next(iter(analysis.inputs.axes)), len(nodes): analysis.outputs[0]} | dict(found)
@@ -44,7 +45,7 @@ def force_plan(analysis: Analysis, kind: PlanKind) -> Plan:
     rng = np.random.default_rng(len(nodes))
     i = 0
     while i < len(cuts) - 1:
-        (start, source), j, segment = cuts[i], i + 1, None
+        (start, source), j, segment, form = cuts[i], i + 1, None, None
         to_the_end = len(cuts) - 1
         lasts = {"states": i, "segments": i + 1, "longest segments": to_the_end, "halves": to_the_end}
         last = lasts[kind] if kind in lasts else int(rng.integers(i, len(cuts)))
@@ -53,19 +54,20 @@ def force_plan(analysis: Analysis, kind: PlanKind) -> Plan:
             if start in real and stop in real:
                 segment = measure_segment(analysis, nodes[start:stop], source, target)
                 if segment is not None and kind == "halves":
-                    segment = replace(segment, in_halves=True) if can_halve(segment, analysis) else None
+                    form = find_halves(segment, analysis)
+                    segment = None if form is None else segment
                 if segment is not None:
                     j = k
                     break
         stop, target = cuts[j]
-        steps.append(Step(tuple(nodes[start:stop]), segment, source, target, 0.0, 0.0))
+        steps.append(Step(tuple(nodes[start:stop]), segment, source, target, 0.0, 0.0, form))
         i = j
-    return Plan(tuple(steps), 8)
+    return CutPlan(tuple(steps), 8)
 
 
 def make_streaming(model: onnx.ModelProto, kind: PlanKind = "planned", **options: Any) -> onnx.ModelProto:
     """Call the real make_streaming, with the plan forced."""
-    with mock.patch.object(streaming, "make_plan", lambda analysis, **_: force_plan(analysis, kind)):
+    with mock.patch.object(streaming, "plan_cuts", lambda analysis, **_: force_plan(analysis, kind)):
         return streaming.make_streaming(model, **options)
 
 
@@ -80,7 +82,7 @@ class Streamed:
     optimize: bool = False
     """Whether the twin is made of the graph after all passes; the whole run is always the original's."""
     analysis: Analysis = field(init=False)
-    plan: Plan = field(init=False)
+    plan: CutPlan = field(init=False)
     graph: OrtEngine = field(init=False)
     whole: Session = field(init=False)
 
@@ -101,7 +103,7 @@ class Streamed:
         self.kind, self.plan = kind, force_plan(self.analysis, kind)
         with (
             mock.patch.object(streaming, "analyse_model", lambda *_, **__: self.analysis),
-            mock.patch.object(streaming, "make_plan", lambda *_, **__: self.plan),
+            mock.patch.object(streaming, "plan_cuts", lambda *_, **__: self.plan),
         ):
             self.graph = OrtEngine(streaming.make_streaming(self.model), RuntimeOptions(n_threads=1))
 
@@ -164,7 +166,7 @@ def random_feeds(
 
 
 def as_dict(samples, graph: OrtEngine) -> dict[str, np.ndarray]:
-    return samples if isinstance(samples, dict) else {graph.outputs[0]: samples}
+    return samples if isinstance(samples, dict) else {next(iter(graph.contract.outputs)): samples}
 
 
 def stream(pair: Streamed, feeds: Feeds, pushes: Sequence[int]) -> dict[str, np.ndarray]:
@@ -239,7 +241,7 @@ def assert_streams(
     pairs, seen, whole_runs = [], set(), {}
     for kind in plans:
         pair = first if kind == plans[0] else first.twin(kind)
-        steps = tuple((len(step.nodes), step.segment) for step in pair.plan.steps)
+        steps = tuple((len(step.nodes), step.segment, step.form) for step in pair.plan.steps)
         if steps in seen:
             continue
         seen.add(steps)

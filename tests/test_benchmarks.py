@@ -10,19 +10,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bench_passes
 from balacoon_tk import TTS
 from balacoon_tk.audio import AudioChunk
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.export.sources import find_source
 from balacoon_tk.frontend import CharacterFrontend
 from balacoon_tk.metrics import StreamTrace
+from balacoon_tk.metrics.runs import rotated
+from balacoon_tk.targets.ort_cpu.optimize import DECODER_PASSES, ENCODER_PASSES, optimize_decoder
 from balacoon_tk.voice import load_voice
 from peers import PEERS
-from speed import results, stages, streams
+from speed import results, streams
 from speed.end_to_end import summary
-from speed.measure import Rounds, in_turn, ratio, rotated, spread
+from speed.measure import Rounds, in_turn, ratio, spread
 from speed.report import readme_table, to_markdown
+from speed.shares import shares
 from speed.targets import TARGETS, Target, check
 from speed.texts import count_phonemes, sentences_of, text_of
 from speed.workers import Engine, Utterance, speak
+from tiny_vits import TinyVits, write_tiny_vits
 from tiny_voice import SAMPLE_RATE, build_tiny_voice
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +69,9 @@ def test_every_target_and_every_engine_was_measured(committed):
 def test_writing_gives_the_committed_files_again(committed, tmp_path):
     results.write(committed, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {path.name for path in FOLDER.iterdir()} - {"streaming.json", "kernels.json"}
+    assert names == {path.name for path in FOLDER.iterdir()} - {
+        *("streaming.json", "kernels.json", "passes.json", "passes.md")
+    }
     for name in ("bench.json", "bench.md"):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
 
@@ -180,7 +189,7 @@ def test_a_player_asks_for_more_when_little_is_left():
 
 
 def test_a_stream_s_time_is_divided_without_a_remainder(tts):
-    found = stages.shares(tts, "where does the time go?", n_rounds=2)
+    found = shares(tts, "where does the time go?", n_rounds=2)
     for k in range(2):
         parts = [found[name][k] for name in ("frontend", "encoder", "decoder", "rest")]
         assert sum(parts) == pytest.approx(found["total"][k])
@@ -244,4 +253,86 @@ def test_a_record_says_nothing_of_who_made_it(hooks):
     assert record == {
         "machine_info": {"sgemm_s": 0.5, "cpu": {"brand_raw": "cpu"}},
         "benchmarks": [{"stats": {"median": 1.0}, "extra_info": {"ratio_to_sgemm": 2.0}}],
+    }
+
+
+PHONEME_IDS = range(3, 11)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    source = write_tiny_vits(tmp_path_factory.mktemp("vits"), TinyVits(relative=True, splines=True))
+    return find_source(source).read(source, config=None, progress=lambda stage, share: None)
+
+
+@pytest.fixture(scope="module")
+def decoders(plain):
+    return bench_passes.optimized_decoders(plain.decoder)
+
+
+@pytest.fixture(scope="module")
+def encoders(plain):
+    return bench_passes.optimized_encoders(plain.encoder, PHONEME_IDS)
+
+
+def passes_result(parts, n_rounds=1):
+    facts = {"n_cpus": 2, "cpu": "cpu", "python": "3", "versions": {}}
+    return {"facts": facts, "n_rounds": n_rounds, "load": [0.0, 1.0], "parts": parts}
+
+
+def test_every_pass_is_timed_and_named(decoders, encoders):
+    parts = bench_passes.measure(decoders, encoders, PHONEME_IDS, n_rounds=1, threads=(1,))
+    lines = bench_passes.to_markdown(passes_result(parts)).splitlines()
+    named = [line.split("`")[1] for line in lines if line.startswith("| `")]
+    assert named == [*DECODER_PASSES, bench_passes.HALVES, *ENCODER_PASSES]
+    for part, n_columns in (("decoder", 4), ("encoder", 2)):
+        columns = parts[part]["threads"]["1"]
+        assert len(columns) == n_columns
+        assert all(min(seconds) > 0 for forms in columns.values() for seconds in forms.values())
+
+
+def test_what_is_left_out_leaves_no_mark_on_the_graph(plain, decoders, encoders):
+    norms = {
+        name: sum(node.op_type == "LayerNormalization" for node in form.model.graph.node)
+        for name, form in encoders.items()
+    }
+    assert [name for name, n_norms in norms.items() if n_norms == 0] == ["fuse_layer_norm"]
+    for forms in (decoders, encoders):
+        for name, form in forms.items():
+            assert form.passes
+            assert name not in form.passes
+    with pytest.raises(ParameterError, match=r"leave_out=\['polyphas'\] must be of lift_to_2d, polyphase,"):
+        optimize_decoder(plain.decoder, leave_out=["polyphase", "polyphas"])
+
+
+@pytest.mark.parametrize("n_threads", ["1", "2"])
+@pytest.mark.parametrize(
+    ("without", "verdict"),
+    [
+        ([1.04] * 4, "yes"),
+        ([1.02] * 4, "**no**"),
+        ([0.5] * 4, "**no**"),
+        ([0.9, 0.9, 1.3, 1.3], "within noise"),
+    ],
+)
+def test_a_pass_earns_its_place_by_three_percent_that_are_no_noise(n_threads, without, verdict):
+    # One thread's target has no halves: there they are what is added, and the target's own what is without.
+    halves = [1 / seconds for seconds in without] if n_threads == "1" else without
+    seconds = {bench_passes.ALL: [1.0] * 4, "one": without, bench_passes.HALVES: halves}
+    passes = {bench_passes.ALL: ["one", "two", "three"], "one": ["two"]}
+    part = {"passes": passes, "threads": {n_threads: {"whole": seconds}}}
+    *_, one, halves = bench_passes.to_markdown(passes_result({"decoder": part})).splitlines()
+    assert one.endswith(f"| {verdict} | three |")
+    assert halves.endswith(f"| {verdict} |  |")
+
+
+def test_the_committed_report_of_passes_is_that_of_its_figures():
+    text = (FOLDER / "passes.json").read_text(encoding="utf-8")
+    written = json.loads(text)
+    assert (FOLDER / "passes.md").read_text(encoding="utf-8") == bench_passes.to_markdown(written)
+    assert text == results.compact_json(written)
+    named = {part: list(data["passes"]) for part, data in written["parts"].items()}
+    assert named == {
+        "decoder": [bench_passes.ALL, *DECODER_PASSES],
+        "encoder": [bench_passes.ALL, *ENCODER_PASSES],
     }

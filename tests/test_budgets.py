@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.export.quantize import Budget, BudgetError, Candidate, Frontier, Quantized
+from balacoon_tk.export.quantize import Budget, BudgetError, Candidate, ParetoFront, Quantized
 from balacoon_tk.export.quantize.budgets import sweep_budgets
 
 DROPS = {"fp32": 0.0, "int8": 0.2, "mixed": 0.06}
@@ -36,10 +36,10 @@ def searches(monkeypatch):
             tried.append(candidate(name, 10))
             if budget.excess(tried[-1].figures) == 0.0:
                 tried += [candidate("mixed", 0)] if name == "int8" else []
-                return Quantized(out, Frontier("joe", budget, tuple(tried), name))
-        raise BudgetError(Frontier("joe", budget, tuple(tried), None))
+                return Quantized(out, ParetoFront("joe", budget, tuple(tried), name))
+        raise BudgetError(ParetoFront("joe", budget, tuple(tried), None))
 
-    monkeypatch.setattr("balacoon_tk.export.quantize.quantize_voice", search)
+    monkeypatch.setattr("balacoon_tk.export.quantize.budgets.quantize_voice", search)
     return calls
 
 
@@ -64,19 +64,19 @@ def test_each_budget_has_a_voice_or_a_reason(searches, tmp_path):
     assert len({call["work_folder"] for call in searches}) == 1, "what is measured serves all of them"
 
 
-def test_the_frontier_has_each_candidate_once_as_it_was_judged_best(searches, tmp_path):
+def test_the_pareto_front_has_each_candidate_once_as_it_was_judged_best(searches, tmp_path):
     sweep = sweep_budgets("voices/joe", tmp_path, BUDGETS)
-    assert [(each.name, each.n_sentences) for each in sweep.frontier.candidates] == [
+    assert [(each.name, each.n_sentences) for each in sweep.pareto_front.candidates] == [
         ("fp32", 10),
         ("int8", 10),
         ("mixed", 10),
     ]
-    assert [each.note for each in sweep.frontier.candidates] == [
+    assert [each.note for each in sweep.pareto_front.candidates] == [
         "",
         "for anything",
         "for a tenth, also a tenth",
     ]
-    assert len(sweep.frontier.figure().axes[0].texts) == 3
+    assert len(sweep.pareto_front.figure().axes[0].texts) == 3
 
 
 def test_progress_goes_through_all_searches(searches, tmp_path):
@@ -93,6 +93,6 @@ def test_no_budget_and_another_error_are_errors(searches, tmp_path, monkeypatch)
     def fail(*_, **__):
         raise ModelError("quantized already")
 
-    monkeypatch.setattr("balacoon_tk.export.quantize.quantize_voice", fail)
+    monkeypatch.setattr("balacoon_tk.export.quantize.budgets.quantize_voice", fail)
     with pytest.raises(ModelError, match="quantized already"):
         sweep_budgets("voices/joe", tmp_path, BUDGETS)

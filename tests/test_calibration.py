@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from balacoon_tk import TTS
+from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.cli import main
 from balacoon_tk.decoder import STRATEGIES
 from balacoon_tk.errors import ParameterError
@@ -19,9 +20,9 @@ from balacoon_tk.pacing.calibration import (
     save_calibration,
 )
 from balacoon_tk.pacing.measure import calibrate
+from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.voice import load_voice
-from balacoon_tk.voice.default import CACHE_VARIABLE
 from tiny_voice import SPEAKERS, build_tiny_voice
 
 TEXT = "So it is. Is it so? It is, and so it stays for a long, long while. Oh."
@@ -76,7 +77,7 @@ def test_another_number_of_threads_another_machine_and_another_graph_have_their_
     voice, measured, monkeypatch
 ):
     save_calibration(measured, voice)
-    other = dataclasses.replace(voice, n_threads=2)
+    other = dataclasses.replace(voice, options=RuntimeOptions(n_threads=2))
     assert load_calibration(other) is None
     with pytest.raises(ParameterError, match="must be of this voice and this machine"):
         save_calibration(measured, other)
@@ -84,6 +85,8 @@ def test_another_number_of_threads_another_machine_and_another_graph_have_their_
         voice.manifest, decoder=dataclasses.replace(voice.manifest.decoder, sha256="0" * 64)
     )
     assert load_calibration(dataclasses.replace(voice, manifest=manifest)) is None
+    newer = dataclasses.replace(voice.target, version=voice.target.version + 1)
+    assert load_calibration(dataclasses.replace(voice, target=newer)) is None
     monkeypatch.setattr(calibration, "_cpu_name", lambda: "another processor")
     assert load_calibration(voice) is None
     monkeypatch.undo()

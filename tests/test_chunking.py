@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balacoon_tk.decoder import chunking
 from balacoon_tk.decoder.chunking import Push, Window, overlap_window, overlap_windows, push_schedule
 from balacoon_tk.errors import ParameterError
 from reference import FakeDecoder, tiles
@@ -17,10 +16,6 @@ contexts = st.integers(0, 60)
 
 def kept_spans(windows):
     return [(w.keep_start, w.keep_stop) for w in windows if w.n_kept]
-
-
-def test_public_names_are_pinned():
-    assert chunking.__all__ == ["Push", "Window", "overlap_window", "overlap_windows", "push_schedule"]
 
 
 @settings(deadline=None)

@@ -60,7 +60,7 @@ def test_compare_chooses_strategies(cli, tiny_voice_folder):
 def test_compare_refuses_a_picture_it_can_not_draw_before_it_runs(
     cli, tiny_voice_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("balacoon_tk.metrics.compare.compare", None)
+    monkeypatch.setattr("balacoon_tk.metrics.comparison.compare", None)
     result = cli("compare", "hello", "-v", tiny_voice_folder, "--plot", tmp_path / "compare.wav")
     assert_one_line_error(result, r"must end in one of .*\.png")
 

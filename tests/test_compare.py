@@ -12,7 +12,7 @@ from balacoon_tk import TTS
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.metrics import TraceRecorder
-from balacoon_tk.metrics.compare import REFERENCE, compare
+from balacoon_tk.metrics.comparison import REFERENCE, compare
 from tiny_voice import SAMPLE_RATE
 
 RATE = 100
@@ -53,7 +53,7 @@ class FakeTTS:
 def run(monkeypatch):
     def run(tts, text="two seconds", **options):
         monkeypatch.setattr(
-            "balacoon_tk.metrics.compare.TraceRecorder", functools.partial(TraceRecorder, clock=tts.clock)
+            "balacoon_tk.metrics.runs.TraceRecorder", functools.partial(TraceRecorder, clock=tts.clock)
         )
         return compare(tts, text, **options)
 

@@ -1,6 +1,7 @@
 """Curves of cost: what lies between the points, and what noise can't do to them."""
 
 import math
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -59,7 +60,7 @@ def test_a_curve_that_cannot_be_is_refused(counts, seconds, message):
 
 
 def test_a_model_is_read_as_it_was_written():
-    assert CostModel.from_dict(MODEL.to_dict()) == MODEL
+    assert CostModel.from_dict(asdict(MODEL)) == MODEL
     assert MODEL.prepare_s(4) == 4.0
 
 
@@ -79,6 +80,6 @@ def test_a_model_is_read_as_it_was_written():
 )
 def test_a_damaged_model_is_refused(field, value):
     with pytest.raises(ParameterError):
-        CostModel.from_dict(MODEL.to_dict() | {field: value})
+        CostModel.from_dict(asdict(MODEL) | {field: value})
     with pytest.raises(ParameterError, match="lacks a field"):
         CostModel.from_dict({})

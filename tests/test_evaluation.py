@@ -7,6 +7,7 @@ import math
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,17 +25,22 @@ from balacoon_tk.metrics import (
     _measuring,
     evaluate,
     evaluation,
+    metric,
     perception,
     plain_sentences,
+    registry,
+    runs,
+    utterance,
 )
+from balacoon_tk.metrics.registry import all_metrics
 from balacoon_tk.voice import load_voice
 from tiny_voice import build_tiny_voice
 
 TEXTS = ("hello there.", "and more of it.", "no.", "what is it? a long one.")
 STOPPED_CLOCK = """
 import itertools
-from balacoon_tk.metrics import TraceRecorder, _measuring, evaluate
-_measuring.TraceRecorder = lambda **options: TraceRecorder(clock=itertools.count().__next__, **options)
+from balacoon_tk.metrics import TraceRecorder, evaluate, runs
+runs.TraceRecorder = lambda **options: TraceRecorder(clock=itertools.count().__next__, **options)
 """
 
 
@@ -53,7 +59,7 @@ def voice(folder):
 def stopped_clock(monkeypatch):
     """Every reading is a second after the one before: times are the same in every run."""
     monkeypatch.setattr(
-        _measuring,
+        runs,
         "TraceRecorder",
         lambda **options: TraceRecorder(clock=itertools.count().__next__, **options),
     )
@@ -68,6 +74,13 @@ def quick_picture(monkeypatch):
     )
 
 
+def stand_in(monkeypatch, name, function):
+    """Let another function measure what the one of this name does."""
+    for each in all_metrics():
+        if each.name.startswith(name):
+            monkeypatch.setitem(registry._METRICS, each.name, replace(each, function=function))
+
+
 @pytest.fixture
 def judges(monkeypatch):
     """Judges that know what to say at once, and how often they were asked."""
@@ -78,14 +91,15 @@ def judges(monkeypatch):
         calls["transcribe"] += 1
         return "hello"
 
-    def dnsmos(pcm, *, sample_rate):
+    def dnsmos(samples, *, sample_rate):
+        assert samples.dtype == np.int16
         calls["dnsmos"] += 1
-        return perception.DNSMOS(3.0, 3.5, 4.0, float(pcm.size))
+        return perception.DNSMOS(3.0, 3.5, 4.0, float(samples.size))
 
     monkeypatch.setattr(perception, "transcribe", transcribe)
-    monkeypatch.setattr(perception, "dnsmos", dnsmos)
-    monkeypatch.setattr(perception, "wer", lambda text, heard: ErrorCount(1, len(text.split())))
-    monkeypatch.setattr(perception, "cer", lambda text, heard: ErrorCount(2, len(text)))
+    stand_in(monkeypatch, "dnsmos", dnsmos)
+    stand_in(monkeypatch, "wer", lambda text, transcript: ErrorCount(1, len(text.split())))
+    stand_in(monkeypatch, "cer", lambda text, transcript: ErrorCount(2, len(text)))
     monkeypatch.setattr(evaluation, "import_eval", lambda module, *, what: None)
     return calls
 
@@ -170,6 +184,27 @@ def test_a_group_that_is_not_asked_for_is_not_measured(voice) -> None:
         report.find("snr_db", strategy="overlap", voice="joe")
 
 
+def test_a_metric_of_ones_own_is_one_decorated_function(voice, monkeypatch) -> None:
+    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+
+    @metric("peak", group="mine", label="peak", better="lower", digits=3)
+    def peak(samples: np.ndarray) -> float:
+        return float(np.abs(samples).max())
+
+    @metric("share", group="mine", label="share", ratio=("n_loud", "n_all"))
+    def share(samples: np.ndarray, reference: np.ndarray) -> tuple[int, int]:
+        return int((samples > 0).sum()), reference.size
+
+    report = evaluate(voice, TEXTS[:2], ["overlap"], metrics=["mine"])
+    whole, streamed = report.records[:2]
+    assert whole["peak"] == pytest.approx(streamed["peak"], abs=1e-4)
+    assert "n_all" not in whole and streamed["n_all"] > streamed["n_loud"]
+    records = [record for record in report.records if record["strategy"] == "overlap"]
+    expected = sum(record["n_loud"] for record in records) / sum(record["n_all"] for record in records)
+    assert report.find("share", strategy="overlap").estimate.value == expected
+    assert "| peak |" in report.to_markdown()
+
+
 def test_several_voices_are_compared_with_the_first(voice, folder, stopped_clock) -> None:
     report = evaluate({"a": voice, "b": folder}, TEXTS[:2], ["stateful"])
     assert list(dict.fromkeys(row.voice for row in report.summary)) == ["a", "b"]
@@ -195,7 +230,7 @@ def test_the_median_of_several_rounds_counts(voice, monkeypatch) -> None:
             super().__init__(clock=times.__next__, **options)
 
     tts = TTS(voice)
-    monkeypatch.setattr(_measuring, "TraceRecorder", Recorder)
+    monkeypatch.setattr(runs, "TraceRecorder", Recorder)
     report = evaluate(tts, TEXTS[:1], ["full"], n_rounds=3)
     assert report.records[0]["total_s"] == 2.0
 
@@ -229,7 +264,7 @@ def test_every_audio_is_judged_on_request(voice, judges) -> None:
 def test_one_step_of_pcm_is_the_same_audio_and_two_are_not(
     voice, judges, monkeypatch, n_steps, n_judged
 ) -> None:
-    pcm = _measuring.to_pcm16
+    pcm = utterance.to_pcm16
     changes = iter([0, n_steps])
 
     def changed(samples):
@@ -237,7 +272,7 @@ def test_one_step_of_pcm_is_the_same_audio_and_two_are_not(
         found[-1] += next(changes)
         return found
 
-    monkeypatch.setattr(_measuring, "to_pcm16", changed)
+    monkeypatch.setattr(utterance, "to_pcm16", changed)
     evaluate(voice, TEXTS[:1], ["overlap"], metrics=["wer"])
     assert judges["transcribe"] == n_judged
 
@@ -247,11 +282,9 @@ def test_of_silence_nothing_is_understood_and_there_is_no_opinion(voice, judges,
         raise ParameterError("samples must not be silent throughout: there is nothing to judge")
 
     heard = []
-    monkeypatch.setattr(
-        perception, "wer", lambda text, transcript: ErrorCount(heard.append(transcript) or 2, 2)
-    )
-    for judge in ("transcribe", "dnsmos"):
-        monkeypatch.setattr(perception, judge, refuse)
+    stand_in(monkeypatch, "wer", lambda text, transcript: ErrorCount(heard.append(transcript) or 2, 2))
+    monkeypatch.setattr(perception, "transcribe", refuse)
+    stand_in(monkeypatch, "dnsmos", lambda samples, sample_rate: refuse(samples, sample_rate=sample_rate))
     record = evaluate(voice, TEXTS[:1], ["full"], metrics=("wer", "dnsmos")).records[0]
     assert heard == [""]
     assert record["n_word_errors"] == 2

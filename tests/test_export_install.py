@@ -18,7 +18,14 @@ from balacoon_tk.export import export_voice
 from balacoon_tk.voice import install as package_module
 from balacoon_tk.voice import load_voice
 from balacoon_tk.voice.install import check_target, install
-from balacoon_tk.voice.manifest import DecoderInfo, EncoderInfo, FrontendInfo, Manifest, ProsodyDefaults
+from balacoon_tk.voice.manifest import (
+    DecoderInfo,
+    FileInfo,
+    FrontendInfo,
+    Manifest,
+    ProsodyDefaults,
+    TextInfo,
+)
 from tiny_vits import write_tiny_vits
 
 
@@ -27,14 +34,16 @@ def files_of(name, *, source="1", checked=0.0):
     sha256 = source * 64
     manifest = Manifest(
         name=name,
-        language="en",
         license="CC0",
         sample_rate=8000,
         hop_length=8,
         n_channels=4,
-        frontend=FrontendInfo("text", "en", {"a": (1,)}),
-        prosody=ProsodyDefaults(),
-        encoder=EncoderInfo("encoder.onnx", sha256),
+        text=TextInfo(
+            language="en",
+            frontend=FrontendInfo("text", "en", {"a": (1,)}),
+            prosody=ProsodyDefaults(),
+            encoder=FileInfo("encoder.onnx", sha256),
+        ),
         decoder=DecoderInfo("decoder.onnx", sha256, left_context=1, lookahead=1, not_streamable="no"),
         verified={"samples": checked},
     )

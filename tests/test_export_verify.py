@@ -99,11 +99,10 @@ class Stubborn:
         samples = self.reference.run(ids, **options)
         return samples[:-1] if self.n_runs == 1 else samples
 
-    def run_with_noise(self, ids, **options):
-        return self.reference.run_with_noise(ids, **options)
-
-    def exact_durations(self, ids, **options):
-        return np.full(len(ids), 2 + self.fraction)
+    def run_with_noise(self, ids, *, noise, **options):
+        if noise.frames is None:
+            return None, np.full(len(ids), 2 + self.fraction)
+        return self.reference.run_with_noise(ids, noise=noise, **options)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 5e-5, -5e-5])

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balacoon_tk.graph.probe import probe
-from balacoon_tk.graph.simplify.fold_masks import fold_uniform
-from balacoon_tk.graph.simplify.tidy import lift_constants
+from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 
@@ -55,7 +54,7 @@ def fold(body):
     model = ir.from_proto(onnx.ModelProto.FromString(proto.SerializeToString()))
     lift_constants(model)
     seen = probe(model, {"x": 2}, {"x": 1}, lengths=(SEEN,))
-    modified = fold_uniform(model, seen.shapes)
+    modified = fold_masks(model, seen.shapes)
     folded = ir.to_proto(model)
     before, after = Session(proto, RuntimeOptions(n_threads=1)), Session(folded, RuntimeOptions(n_threads=1))
     assert list(after.outputs) == ["y"]
@@ -273,8 +272,8 @@ def test_folding_twice_changes_nothing_more():
     model = ir.from_proto(model_of("z = Tanh(x)  w = Mul(z, mask)  y = Neg(w)"))
     lift_constants(model)
     shapes = probe(model, {"x": 2}, {"x": 1}, lengths=(SEEN,)).shapes
-    assert fold_uniform(model, shapes)
-    assert not fold_uniform(model, shapes)
+    assert fold_masks(model, shapes)
+    assert not fold_masks(model, shapes)
 
 
 OPERANDS = ("mask", "ones", "zeros", "one", "zero", "two", "short", "z", "batch", "row")

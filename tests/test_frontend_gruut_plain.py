@@ -9,12 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from balacoon_tk.frontend import GruutFrontend, english_text, punctuation
+from balacoon_tk.frontend import GruutFrontend, cleaning, english_text
+from balacoon_tk.frontend.cleaning import plain_punctuation
 from balacoon_tk.frontend.english_joins import is_said_weakly, join_english
 from balacoon_tk.frontend.english_text import spell_out
-from balacoon_tk.frontend.gruut_plain import PlainReader
-from balacoon_tk.frontend.gruut_tags import Tagger
-from balacoon_tk.frontend.punctuation import plain_punctuation
+from balacoon_tk.frontend.gruut_plain import PlainReader, Tagger
 from balacoon_tk.metrics.sentences import hard_sentences, plain_sentences
 from frontend_sentences import HELD_OUT, SENTENCES, random_sentences
 from speed.texts import STREAM_TEXT, TEXTS, WARM_UP
@@ -74,7 +73,7 @@ def differing(frontend: GruutFrontend, texts: list[str], monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(frontend._processor, "_plain", None)
         patch.setattr(english_text, "_PLAIN", re.compile("(?!)"))
-        patch.setattr(punctuation, "is_plain", lambda sentence: False)
+        patch.setattr(cleaning, "is_plain", lambda sentence: False)
         expected = [spoken(frontend, text) for text in texts]
     return [text for text, a, b in zip(texts, found, expected, strict=True) if a != b]
 
@@ -213,12 +212,12 @@ def test_words_that_are_said_weakly_need_no_phonemes(text: str, *, inside: bool,
 def test_a_word_that_must_be_guessed_is_guessed_once(
     frontend: GruutFrontend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guesser = frontend._processor._plain._guess
-    misses = guesser._guess.cache_info().misses
+    kept, guess = frontend._processor._guess, frontend._processor._plain._guess
+    misses = kept.cache_info().misses
     assert len(spoken(frontend, "A zirblotch. A Zirblotch, a zirblotch! A (zirblotch) 5.")) == 3
-    assert guesser._guess.cache_info().misses == misses + 2  # as it is spelled
-    guesser("zirblotch").append("x")
-    assert guesser("zirblotch")[-1] != "x"
+    assert kept.cache_info().misses == misses + 2  # as it is spelled
+    guess("zirblotch").append("x")
+    assert guess("zirblotch")[-1] != "x"
 
 
 _WORDS_AND_MARKS = """\
@@ -236,4 +235,4 @@ _TEXTS = st.lists(_PIECES, max_size=8).map("".join) | st.lists(_PIECES, max_size
 @example("NASAs")
 def test_no_rule_changes_what_is_taken_for_plain(text: str) -> None:
     assert spell_out(text, {"word"}) == english_text._apply_rules(text, {"word"})
-    assert plain_punctuation(text) == punctuation._apply_rules(text)
+    assert plain_punctuation(text) == cleaning._apply_punctuation_rules(text)

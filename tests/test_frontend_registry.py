@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-import balacoon_tk.frontend as frontend_package
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend import (
     BACKENDS,
@@ -28,23 +27,6 @@ def no_piper(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_gruut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gruut", None)
-
-
-def test_public_names() -> None:
-    assert frontend_package.__all__ == [
-        "BACKENDS",
-        "MAX_SENTENCE_PHONEMES",
-        "CharacterFrontend",
-        "EncodedSentence",
-        "EspeakFrontend",
-        "Frontend",
-        "GruutFrontend",
-        "PhonemeMap",
-        "Sentence",
-        "UnknownPhonemeWarning",
-        "create_frontend",
-    ]
-    assert all(hasattr(frontend_package, name) for name in frontend_package.__all__)
 
 
 def test_importing_the_frontends_imports_no_backend() -> None:

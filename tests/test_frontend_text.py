@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend import cleaning
-from balacoon_tk.frontend.cleaning import clean_text, has_speech, is_plain
-from balacoon_tk.frontend.punctuation import plain_punctuation
-from balacoon_tk.frontend.raw_phonemes import RAW_MARK, mark_raw_phonemes, restore_raw_phonemes
+from balacoon_tk.frontend.assembly import RAW_MARK, mark_raw_phonemes, restore_raw_phonemes
+from balacoon_tk.frontend.cleaning import clean_text, has_speech, is_plain, plain_punctuation
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ from balacoon_tk import TTS, load_voice
 from balacoon_tk.cli import main
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.quantize import half_voice
-from balacoon_tk.export.quantize.half import SENSITIVE, halve_weights, to_half
-from balacoon_tk.export.quantize.half_voice import halve_voice
+from balacoon_tk.export.quantize.half_voice import SENSITIVE, halve_voice, to_half
+from balacoon_tk.graph.half import halve_weights
+from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.graph.streaming.equivalence import verify_streaming
 from balacoon_tk.runtime.session import Session
-from balacoon_tk.targets.make_plain import make_plain
+from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
+from balacoon_tk.voice.files import VoiceFiles
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +77,9 @@ def test_inputs_outputs_and_metadata_stay_as_they_are(graph) -> None:
 
 @pytest.mark.parametrize("halve", [halve_weights, to_half])
 def test_a_halved_decoder_streams_exactly(source, halve) -> None:
-    decoder = onnx.load(source / "decoder.onnx")
-    check = verify_streaming(halve(make_plain(decoder)), halve(decoder), tolerance=1e-3)
+    plain = halve(onnx.load(source / "decoder.onnx"))
+    stateful = halve_weights(make_streaming(optimize_decoder(plain).model), exact=True)
+    check = verify_streaming(plain, stateful, tolerance=1e-3)
     assert check.max_abs_diff <= (2e-5 if halve is halve_weights else 1e-3)
 
 
@@ -115,7 +118,12 @@ def test_a_halved_voice_is_half_as_large_and_says_the_same(source, tmp_path, com
     made = halve_voice(source, tmp_path / "half", compute=compute)
     manifest = load_voice(made.path).manifest
     assert manifest.decoder.precision == "fp16"
-    assert manifest.decoder.passes[-1] == ("to_half" if compute else "halve_weights")
+    files = VoiceFiles(made.path)
+    compiled = [files.model(info.decoder) for info in manifest.targets.values()]
+    for model in (files.model(manifest.decoder), files.model(manifest.encoder), *compiled):
+        halves = {each.name for each in model.graph.initializer if each.data_type == TensorProto.FLOAT16}
+        readers = {node.op_type for node in model.graph.node if halves & set(node.input)}
+        assert halves and (readers != {"Cast"}) == compute
     assert manifest.verified["halved_snr_db"] == made.snr_db > 40
     assert made.changed_durations < 0.05
     ours, theirs = (TTS(path).synthesize("[[a bad cab]]", seed=1) for path in (made.path, source))

@@ -12,7 +12,7 @@ from balacoon_tk import TTS
 from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError
 from balacoon_tk.export import export_voice
 from balacoon_tk.export.sources import HfVits, find_source
-from balacoon_tk.export.sources.vits_frontend import read_tokenizer
+from balacoon_tk.export.sources.hf_vits import read_tokenizer
 from balacoon_tk.export.verify import Split, verify_split
 from balacoon_tk.frontend import PhonemeMap, create_frontend
 from balacoon_tk.voice import load_voice
@@ -56,8 +56,8 @@ def test_an_exported_model_is_a_voice_that_streams(tiny, tmp_path):
     assert (manifest.name, manifest.language, manifest.license) == ("mms-tiny", "fra", "cc-by-nc-4.0")
     assert (manifest.sample_rate, manifest.hop_length, manifest.n_channels) == (16000, 4, 4)
     assert manifest.prosody.noise_w == 0.8
-    assert manifest.decoder.streaming is not None
-    assert [stage.name for stage in manifest.stages] == ["source", "cut", "voice"]
+    assert all(target.streaming for target in manifest.targets.values())
+    assert [stage.name for stage in manifest.stages] == ["source", "plain", "voice"]
     assert manifest.provenance["source_file"] == "mms-tiny/model.safetensors"
     assert seen == sorted(seen)
 
@@ -103,7 +103,7 @@ def test_the_default_voice_s_weights_in_a_vits_model_say_the_same(default_tts, t
     assert 0.1 < loudest < 1
     assert rms > 0.02
     split = Split(voice)
-    np.testing.assert_allclose(split.decode_frames(split.quiet_frames(ids)), spoken, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(split.decode(split.quiet_frames(ids)), spoken, rtol=0, atol=1e-4)
     assert voice.facts.frontend.phoneme_type == "espeak"
 
 
@@ -162,9 +162,9 @@ def test_text_that_needs_uroman_says_so(copy, monkeypatch):
     config = json.loads((copy / "tokenizer_config.json").read_text()) | {"is_uroman": True}
     (copy / "tokenizer_config.json").write_text(json.dumps(config))
     monkeypatch.setitem(sys.modules, "uroman", None)
-    from balacoon_tk.frontend import known_characters
+    from balacoon_tk.frontend import characters
 
-    known_characters._romanizer.cache_clear()
+    characters._romanizer.cache_clear()
     with pytest.raises(MissingExtraError, match=r"romanized text needs .*balacoon_tk\[uroman\]"):
         ids_of(copy, "дом")
 

@@ -6,26 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balacoon_tk.errors import ParameterError, StreamStateError
-from balacoon_tk.metrics import (
-    AUDIBLE_DBFS,
-    StreamTrace,
-    TraceRecorder,
-    audio_s,
+from balacoon_tk.metrics import audio_s, continuity, first_audible_s, playback, rtf, ttfa_s, xrt
+from balacoon_tk.metrics.latency import (
     c50,
     c100,
     c200,
-    continuity,
-    first_audible_s,
     lag_s,
-    playback,
     readiness_s,
-    rtf,
-    ttfa_s,
     underrun_ms,
     underrun_s,
     work_ratio,
-    xrt,
 )
+from balacoon_tk.metrics.trace import AUDIBLE_DBFS, StreamTrace, TraceRecorder
 
 # Chunks of 1 s, 1 s and 2 s; the third is ready 0.5 s after the second has been played.
 LATE = StreamTrace(

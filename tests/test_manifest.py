@@ -9,30 +9,45 @@ from hypothesis import strategies as st
 from balacoon_tk.errors import VoiceError
 from balacoon_tk.voice.manifest import (
     FORMAT_VERSION,
+    CompiledGraph,
     DecoderInfo,
-    EncoderInfo,
+    FileInfo,
     FrontendInfo,
     Manifest,
     ProsodyDefaults,
     StreamingInfo,
+    TargetInfo,
+    TextInfo,
 )
 from tiny_voice import set_field
 
 SHA256 = "0123456789abcdef" * 4
 
 
-def manifest(**fields):
+def manifest(*, speakers=(), prosody=None, **fields):
+    text = TextInfo(
+        language="en",
+        frontend=FrontendInfo("espeak", "en-us", {"_": (0,), "ə": (1, 2)}),
+        prosody=prosody or ProsodyDefaults(),
+        encoder=FileInfo("encoder.onnx", SHA256),
+        speakers=speakers,
+    )
+    target = TargetInfo(
+        version=3,
+        decoder=CompiledGraph("decoder.fast.onnx", SHA256, ("polyphase",)),
+        encoder=CompiledGraph("encoder.fast.onnx", SHA256),
+        streaming=StreamingInfo(10774, 1 << 20, 1e-5),
+    )
     required = {
         "name": "tiny",
-        "language": "en",
         "license": "CC0-1.0",
         "sample_rate": 22050,
         "hop_length": 256,
         "n_channels": 192,
-        "frontend": FrontendInfo("espeak", "en-us", {"_": (0,), "ə": (1, 2)}),
-        "prosody": ProsodyDefaults(),
-        "encoder": EncoderInfo("encoder.onnx", SHA256),
-        "decoder": DecoderInfo("decoder.onnx", SHA256, 42, 42, StreamingInfo(10774, 1 << 20, 1e-5)),
+        "text": text,
+        "decoder": DecoderInfo("decoder.onnx", SHA256, 42, 42),
+        "weights": FileInfo("weights.bin", SHA256),
+        "targets": {"fast": target},
     }
     return Manifest(**required | fields)
 
@@ -53,7 +68,7 @@ def test_reading_gives_back_what_was_written():
 
 
 def test_a_decoder_that_is_not_streamable_says_why():
-    decoder = DecoderInfo("decoder.onnx", SHA256, 0, 0, None, "attention over frames")
+    decoder = DecoderInfo("decoder.onnx", SHA256, 0, 0, "attention over frames")
     assert Manifest.from_json(manifest(decoder=decoder).to_json()).decoder == decoder
 
 
@@ -85,7 +100,10 @@ def test_a_missing_field_is_named(path):
         Manifest.from_json(changed(path, ...))
 
 
-@pytest.mark.parametrize("path", ["decoder.streaming", "decoder.not_streamable"])
+@pytest.mark.parametrize(
+    "path",
+    ["targets.fast.streaming", "targets.fast.encoder", "targets", "weights", "mel", "decoder.not_streamable"],
+)
 def test_optional_fields_may_be_missing(path):
     Manifest.from_json(changed(path, ...))
 
@@ -101,9 +119,15 @@ def test_optional_fields_may_be_missing(path):
         ("sample_rate", 0, "sample_rate=0 must be >= 1"),
         ("hop_length", 10**400, "hop_length=1000"),
         ("decoder.left_context", -1, "decoder.left_context=-1 must be >= 0"),
-        ("decoder.streaming", [], "decoder.streaming must be an object, not list"),
-        ("decoder.streaming.lag_samples", None, "decoder.streaming.lag_samples must be an integer, not null"),
-        ("decoder.streaming.max_abs_diff", float("nan"), "decoder.streaming.max_abs_diff=nan must be >= 0"),
+        ("targets", [], "targets must be an object of objects, not list"),
+        ("targets.fast", 3, "targets.fast must be an object, not int"),
+        ("targets.fast.version", 0, "targets.fast.version=0 must be >= 1"),
+        ("targets.fast.decoder", ..., "targets.fast.decoder is missing"),
+        ("targets.fast.decoder.file", "../a", "targets.fast.decoder.file='../a' must be a plain file"),
+        ("targets.fast.streaming", [], "streaming must be an object, not list"),
+        ("targets.fast.streaming.lag_samples", None, "streaming.lag_samples must be an integer, not null"),
+        ("targets.fast.streaming.max_abs_diff", float("nan"), "streaming.max_abs_diff=nan must be >= 0"),
+        ("weights.file", "a/b", "weights.file='a/b' must be a plain file name"),
         ("decoder.not_streamable", 1, "decoder.not_streamable must be text, not int"),
         ("encoder", "encoder.onnx", "encoder must be an object, not str"),
         ("encoder.file", "", "encoder.file='' must be a plain file name"),
@@ -134,7 +158,7 @@ def test_optional_fields_may_be_missing(path):
         ("speakers", ["ada", "bob", "ada"], r"speakers\[2\]='ada' must not be there twice"),
         ("provenance", {"a": 1}, "provenance must be an object of texts"),
         ("verified", {"a": "1"}, "verified must be an object of numbers"),
-        ("format_version", 99, "format_version=99: this version reads 1; export the voice again"),
+        ("format_version", 99, "format_version=99: this version reads 2; export the voice again"),
         ("format_version", 0, "format_version=0 must be >= 1"),
     ],
 )
@@ -166,6 +190,23 @@ def test_a_text_that_is_no_manifest_is_refused(text, message):
 def test_no_text_gives_anything_but_a_voice_error(text):
     with pytest.raises(VoiceError):
         Manifest.from_json(text)
+
+
+def test_a_voice_of_format_1_is_named_with_the_command_that_renews_it():
+    data = json.loads(manifest(provenance={"source_file": "joe.onnx"}).to_json()) | {"format_version": 1}
+    with pytest.raises(VoiceError, match=r"balacoon-tk export joe\.onnx -o FOLDER --overwrite"):
+        Manifest.from_json(json.dumps(data))
+
+
+def test_a_vocoder_is_a_voice_whose_encoder_is_null():
+    vocoder = manifest(text=None)
+    data = json.loads(vocoder.to_json())
+    assert data["encoder"] is None and "frontend" not in data
+    assert Manifest.from_json(vocoder.to_json()) == vocoder
+    with pytest.raises(VoiceError, match="tiny is a vocoder: it has no frontend and speaks no text"):
+        _ = vocoder.prosody
+    with pytest.raises(VoiceError, match=r"^encoder is missing$"):  # not taken for a vocoder
+        Manifest.from_json(json.dumps({key: value for key, value in data.items() if key != "encoder"}))
 
 
 def test_the_version_stands_in_the_file():

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from balacoon_tk import graph
 from balacoon_tk.errors import ModelError
-from balacoon_tk.graph.streaming.plan import CostModel, make_plan
-from balacoon_tk.graph.streaming.rewrite import _CaseWriter
+from balacoon_tk.graph.prepare import analyse_model
+from balacoon_tk.graph.streaming import make_streaming, streaming_spec
+from balacoon_tk.graph.streaming.plan import plan_cuts
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.ort_cpu import optimize as optimize_module
+from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
+from balacoon_tk.targets.ort_cpu.halves import Halves
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.join_residual_and_skip import JoinResidualAndSkipPass
@@ -201,13 +207,39 @@ def test_a_narrow_stack_is_run_in_halves_and_streams_exactly() -> None:
     assert difference <= 1e-6
     assert count(made)["Conv"] == count(model)["Conv"] + 2 + 2 * (1 + 4) + 2
     pair = Streamed(model, "halves", optimize=True)
-    assert any(step.segment is not None and step.segment.in_halves for step in pair.plan.steps)
-    slow = CostModel(per_multiply_add=1e-6)  # then it is worth the copies
-    plan = make_plan(pair.analysis, chunk_frames=32, costs=slow)
+    assert any(isinstance(step.form, Halves) for step in pair.plan.steps)
+    slow = OrtCpuCosts(in_halves=True, per_multiply_add=1e-6)  # then it is worth the copies
+    plan = plan_cuts(pair.analysis, chunk_frames=32, costs=slow)
     assert any("run as two halves" in line for line in plan.describe())
     assert len(plan.steps) > 4
     assert not any("blocked" in step.source for step in plan.steps)  # no state just behind an entry
     assert_streams(model, optimize=True)
+
+
+def test_a_target_decides_whether_halves_pay() -> None:
+    """One thread would do the margins twice, and a plan for no target knows nothing of rows."""
+    g = TinyGraph()
+    x = g.conv(g.frames(4), 4, N, 3)
+    for _ in range(3):
+        x = g.op("Tanh", g.conv(x, N, N, 5))
+    model = optimize(g.model(x))[0]
+    analysis = analyse_model(model)
+    for prices, forms in (
+        (OrtCpuCosts(in_halves=True, per_byte=0.0, per_node=0.0), {Halves}),
+        (OrtCpuCosts(in_halves=False, per_byte=0.0, per_node=0.0), set()),
+        (None, set()),
+    ):
+        plan = plan_cuts(analysis, chunk_frames=64, costs=prices)
+        assert {type(step.form) for step in plan.steps if step.form is not None} == forms
+        text = str(streaming_spec(make_streaming(model, chunk_frames=64, costs=prices)).plan)
+        assert ("two halves" in text) == bool(forms)
+
+
+def test_the_rewrite_knows_no_target() -> None:
+    """Tricks of one processor's kernels come in through `PlanCosts`."""
+    reads_a_target = re.compile(r"^\s*(from|import) balacoon_tk\.targets", re.MULTILINE)
+    folder = Path(graph.__file__).parent
+    assert not [path for path in folder.rglob("*.py") if reads_a_target.search(path.read_text())]
 
 
 def test_halves_that_overlap_too_little_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,12 +250,12 @@ def test_halves_that_overlap_too_little_are_noticed(monkeypatch: pytest.MonkeyPa
         x = g.op("Tanh", g.conv(x, N, N, 5))
     model = g.model(x)
     assert_streams(model, optimize=True, plans=["halves"])
-    cut = _CaseWriter._cut_in_halves
+    write = Halves.write
 
-    def with_less(self, local, axis, segment):
-        return cut(self, local, axis, replace(segment, tail=segment.tail - 2))
+    def with_less(self, *arguments):
+        return write(replace(self, margin=self.margin - 2), *arguments)
 
-    monkeypatch.setattr(_CaseWriter, "_cut_in_halves", with_less)
+    monkeypatch.setattr(Halves, "write", with_less)
     with pytest.raises((AssertionError, ModelError), match=r"differs by|Invalid input shape"):
         assert_streams(model, optimize=True, plans=["halves"])
 

@@ -11,9 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from balacoon_tk.graph.edit import add_constant
-from balacoon_tk.graph.streaming import make_streaming, streaming_spec
 from balacoon_tk.runtime.session import Session
-from balacoon_tk.targets.make_plain import make_plain
 from balacoon_tk.targets.ort_cpu import optimize
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
@@ -233,15 +231,3 @@ def test_a_graph_without_gates_keeps_its_layout() -> None:
     a, b = g.split(g.conv(x, 16, 32, 3), 16, 16)
     model = g.model(g.op("Mul", g.op("Tanh", a), g.op("Relu", b)))
     assert optimize_decoder(model).passes == ("lift_to_2d",)
-
-
-def test_the_state_can_be_taken_out_of_rows_again() -> None:
-    model = flow(2)
-    optimized = optimize_decoder(model).model
-    plain = make_plain(make_streaming(optimized))
-    assert count(plain)["Conv"] == count(optimized)["Conv"]
-    feeds = {"frames": np.random.default_rng(0).standard_normal((1, 2 * HALF, 31)).astype("f4")}
-    wanted, got = Session(model).run(feeds), Session(plain).run(feeds)
-    for name, array in wanted.items():
-        np.testing.assert_allclose(got[name], array, rtol=0, atol=2e-5)
-    assert streaming_spec(make_streaming(plain)).states == streaming_spec(make_streaming(optimized)).states

@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from balacoon_tk.decoder import overlap_trim
 from balacoon_tk.decoder.chunking import Window, overlap_windows
 from balacoon_tk.decoder.overlap_trim import join, trim
 from balacoon_tk.errors import ParameterError
@@ -16,10 +15,6 @@ WINDOW = Window(start=3, stop=9, keep_start=5, keep_stop=8)
 
 def numbered(n_samples, dtype=np.float32):
     return np.arange(n_samples, dtype=dtype)
-
-
-def test_public_names_are_pinned():
-    assert overlap_trim.__all__ == ["join", "trim"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -83,7 +83,7 @@ def test_the_sdist_holds_sources_and_nothing_that_was_built(source, dist):
         names = {name.partition("/")[2] for name in archive.getnames()}
     for name in SOURCES:
         assert name in names
-    for pattern in ("balacoon_tk/*.pyx", "balacoon_tk/*.pyi", "export/**/*.py", "tests/*.py"):
+    for pattern in ("balacoon_tk/**/*.pyx", "balacoon_tk/**/*.pyi", "export/**/*.py", "tests/*.py"):
         wanted = {path.relative_to(source).as_posix() for path in source.glob(pattern)}
         assert wanted
         assert wanted <= names
@@ -96,9 +96,11 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(source, dist):
         names = archive.namelist()
     packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
     assert packages == {"balacoon_tk"}, "no module called export or tests in anybody's site-packages"
-    assert {"balacoon_tk/py.typed", "balacoon_tk/_upsampler.pyi", "balacoon_tk/export/__init__.py"} <= set(
-        names
-    )
+    assert {
+        "balacoon_tk/py.typed",
+        "balacoon_tk/stages/_upsampler.pyi",
+        "balacoon_tk/export/__init__.py",
+    } <= set(names)
     assert {f"balacoon_tk/metrics/data/{name}.txt" for name in ("sentences", "hard_sentences")} <= set(names)
     assert {"balacoon_tk/player/player.js", "balacoon_tk/player/player.css"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)

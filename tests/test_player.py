@@ -13,7 +13,7 @@ from balacoon_tk.audio import AudioChunk
 from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.player import Player, Playground, ProgressBar
 from balacoon_tk.player.playground import parse_schedule
-from balacoon_tk.player.synthesis import Synthesis
+from balacoon_tk.player.widget import Synthesis
 from tiny_voice import SPEAKERS, decoder_model, encoder_model, write_voice
 
 RATE = 8000

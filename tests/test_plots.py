@@ -11,20 +11,17 @@ from balacoon_tk.audio import PhonemeSpan
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.graph.layers import decoder_layers
 from balacoon_tk.graph.prepare import analyse_model
-from balacoon_tk.graph.streaming.plan import make_plan
+from balacoon_tk.graph.streaming.plan import plan_cuts
 from balacoon_tk.metrics import StreamTrace, rtf, ttfa_s
-from balacoon_tk.metrics.compare import Comparison, StrategyResult
+from balacoon_tk.metrics.comparison import Comparison, StrategyResult
 from balacoon_tk.metrics.sweeps import ChunkPoint, LengthPoint, OverlapPoint
 from balacoon_tk.plots import (
-    FrontierPoint,
     PartLoss,
     comparison_figure,
     draw_chunk_sweep,
     draw_cost,
     draw_difference,
     draw_frames,
-    draw_frontier,
-    draw_growth,
     draw_mel,
     draw_overlap_error,
     draw_plan,
@@ -33,17 +30,15 @@ from balacoon_tk.plots import (
     draw_sensitivity,
     draw_spectral_difference,
     draw_spectrogram,
-    draw_spreads,
-    draw_streams,
     draw_timeline,
     draw_waveform,
-    mel_db,
     new_figure,
-    pareto_front,
     save_figure,
-    spectrogram_db,
 )
+from balacoon_tk.plots.audio import mel_db, spectrogram_db
 from balacoon_tk.plots.figure import styles_of
+from balacoon_tk.plots.quantization import ParetoPoint, draw_pareto_front
+from balacoon_tk.plots.timing import draw_growth, draw_spreads, draw_streams
 from tiny_voice import decoder_model
 
 RATE = 8000
@@ -330,7 +325,7 @@ def test_bars_of_the_receptive_field_reach_as_far_as_each_layer_looks(axes):
 
 
 def test_the_plan_shows_each_stretch_that_costs_something(axes):
-    plan = make_plan(analyse_model(decoder_model()), chunk_frames=4)
+    plan = plan_cuts(analyse_model(decoder_model()), chunk_frames=4)
     draw_plan(axes, plan)
     costly = [step.multiply_adds for step in plan.steps if step.multiply_adds]
     widths = [bar.get_width() for bar in axes.containers[0]]
@@ -341,15 +336,14 @@ def test_the_plan_shows_each_stretch_that_costs_something(axes):
 
 
 MODELS = [
-    FrontierPoint("large", 5.0, 60_000_000, 4.0),
-    FrontierPoint("small", 10.0, 20_000_000, 3.5),
-    FrontierPoint("beaten", 8.0, 30_000_000, 3.4),
+    ParetoPoint("large", 5.0, 60_000_000, 4.0),
+    ParetoPoint("small", 10.0, 20_000_000, 3.5),
+    ParetoPoint("beaten", 8.0, 30_000_000, 3.4),
 ]
 
 
-def test_the_frontier_holds_what_nothing_beats(axes):
-    assert [point.name for point in pareto_front(MODELS)] == ["large", "small"]
-    draw_frontier(axes, MODELS, quality_label="MOS (1 to 5)")
+def test_the_pareto_front_holds_what_nothing_beats(axes):
+    draw_pareto_front(axes, MODELS, quality_label="MOS (1 to 5)")
     np.testing.assert_array_equal(axes.lines[0].get_data(), [[5.0, 10.0], [4.0, 3.5]])
     best, beaten = axes.collections
     np.testing.assert_allclose(best.get_sizes(), [600.0, 200.0])
@@ -368,9 +362,10 @@ def test_the_sensitivity_of_parts_stands_against_their_work(axes):
     assert "dB" in axes.get_xlabel() and "million" in axes.get_ylabel()
 
 
-def test_equal_models_are_both_on_the_frontier():
-    twins = [FrontierPoint(name, 5.0, 1, 4.0) for name in "ab"]
-    assert pareto_front(twins) == tuple(twins)
+def test_equal_models_are_both_on_the_pareto_front(axes):
+    twins = [ParetoPoint(name, 5.0, 1, 4.0) for name in "ab"]
+    draw_pareto_front(axes, twins, quality_label="MOS")
+    np.testing.assert_array_equal(axes.lines[0].get_data(), [[5.0, 5.0], [4.0, 4.0]])
 
 
 @pytest.mark.parametrize(
@@ -380,7 +375,7 @@ def test_equal_models_are_both_on_the_frontier():
         lambda axes: draw_cost(axes, []),
         lambda axes: draw_overlap_error(axes, [], needed_frames=3),
         lambda axes: draw_receptive_field(axes, []),
-        lambda axes: draw_frontier(axes, [], quality_label="MOS"),
+        lambda axes: draw_pareto_front(axes, [], quality_label="MOS"),
         lambda axes: draw_sensitivity(axes, []),
     ],
 )

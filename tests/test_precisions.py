@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 
 from balacoon_tk import TTS, load_voice
+from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.export import make_precision
 from balacoon_tk.player import Playground
-from balacoon_tk.voice.default import CACHE_VARIABLE
-from balacoon_tk.voice.precisions import PRECISIONS, find_precisions, make_precision, precision_folder
+from balacoon_tk.voice.manifest import FileInfo
+from balacoon_tk.voice.precisions import PRECISIONS, find_precisions, precision_folder
 from tiny_voice import SPEAKERS, decoder_model, encoder_model, write_voice
 
 LIMIT_S = 30.0
@@ -43,13 +45,13 @@ def quantized(tts, monkeypatch):
     from balacoon_tk.export.quantize import Quantized
 
     made = Quantized(None, None)
-    monkeypatch.setattr("balacoon_tk.export.quantize.quantize_voice", quantize)
+    monkeypatch.setattr("balacoon_tk.export.quantize.budgets.quantize_voice", quantize)
     return asked
 
 
 @pytest.fixture
 def playground(tts):
-    playground = Playground(tts, text="hello there")
+    playground = Playground(tts, text="hello there", make_precision=make_precision)
     yield playground
     playground.player.stop()
     playground.close_all()
@@ -77,11 +79,13 @@ def test_a_voice_in_half_precision_is_made_and_found(exported_vits_folder, tmp_p
         make_precision(voice, "fp32")
 
 
-def test_other_graphs_have_another_folder(tts, tmp_path):
-    other = replace(tts.voice.manifest.encoder, sha256="0" * 64)
-    changed = replace(tts.voice, manifest=replace(tts.voice.manifest, encoder=other))
-    folders = {precision_folder(voice, p) for voice in (tts.voice, changed) for p in PRECISIONS}
-    assert len(folders) == 2 * len(PRECISIONS)
+def test_other_graphs_and_other_weights_have_another_folder(tts, tmp_path):
+    manifest, other = tts.voice.manifest, "0" * 64
+    text = replace(manifest.speech, encoder=replace(manifest.encoder, sha256=other))
+    changes = ({}, {"text": text}, {"weights": FileInfo("weights.bin", other)})
+    voices = [replace(tts.voice, manifest=replace(manifest, **each)) for each in changes]
+    folders = {precision_folder(voice, p) for voice in voices for p in PRECISIONS}
+    assert len(folders) == len(voices) * len(PRECISIONS)
     with pytest.raises(ParameterError, match="precision='int3' must be one of fp32, int8"):
         precision_folder(tts.voice, "int3")
 
@@ -98,6 +102,15 @@ def test_a_precision_that_is_not_there_says_how_to_make_it(playground, tts):
     assert playground.player.trace is None
     playground.precision.buttons.value = "fp32"
     assert playground.precision.message.value == ""
+
+
+def test_without_a_maker_there_is_no_button_and_the_command_line_is_named(tts):
+    playground = Playground(tts)
+    playground.precision.buttons.value = "int8"
+    assert playground.precision.make_button.layout.display == "none"
+    assert "balacoon-tk quantize" in playground.precision.message.value
+    assert "press" not in playground.precision.message.value
+    playground.close_all()
 
 
 def test_what_the_button_makes_speaks(playground, quantized):
@@ -118,7 +131,7 @@ def test_why_it_could_not_be_made_stands_beside_the_button(playground, monkeypat
     def fail(*_, **__):
         raise ModelError("nothing gets <faster>")
 
-    monkeypatch.setattr("balacoon_tk.export.quantize.quantize_voice", fail)
+    monkeypatch.setattr("balacoon_tk.export.quantize.budgets.quantize_voice", fail)
     choice = playground.precision
     choice.buttons.value = "int8"
     choice.make()

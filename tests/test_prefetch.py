@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from balacoon_tk.runtime.prefetch import Prefetch
+from balacoon_tk.runtime.background import Prefetch
 
 WORKER = "next-sentence"
 
@@ -100,7 +100,7 @@ def test_what_is_ahead_is_given_free_with_it():
 def test_a_program_may_end_while_an_item_is_being_made():
     program = (
         "import threading, time\n"
-        "from balacoon_tk.runtime.prefetch import Prefetch\n"
+        "from balacoon_tk.runtime.background import Prefetch\n"
         "def items():\n"
         "    time.sleep(0.3)\n"
         "    yield print('made', flush=True)\n"

@@ -1,23 +1,26 @@
-"""Decoders that compute with bytes: what rounding may do, that streaming stays exact, and the search."""
+"""Decoders in int8: what rounding may do, that streaming stays exact, and the search."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 
-from balacoon_tk import load_voice
+from balacoon_tk import TTS, load_voice
+from balacoon_tk.audio import to_pcm16
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import export_voice, make_streaming
 from balacoon_tk.export.quantize import Budget, BudgetError, mixtures, quantize_voice, voice
-from balacoon_tk.export.quantize.encoder_cost import EncoderCost
 from balacoon_tk.export.quantize.equalize import equalize
-from balacoon_tk.export.quantize.mixtures import Block, find_blocks, quantize_layers, tensors_to_calibrate
+from balacoon_tk.export.quantize.judging import EncoderCost
+from balacoon_tk.export.quantize.mixtures import Block, Mixer, layers_of, name_nodes
 from balacoon_tk.export.quantize.pause_gain import add_pause_gain, block_samples, measure_noise
 from balacoon_tk.export.quantize.ranges import (
     Histogram,
@@ -25,16 +28,18 @@ from balacoon_tk.export.quantize.ranges import (
     collect_extents,
     collect_histograms,
 )
-from balacoon_tk.export.quantize.scheme import Range, quantize_bias, quantize_kernel
-from balacoon_tk.export.quantize.to_bytes import byte_tensors
-from balacoon_tk.graph.streaming.equivalence import verify_streaming
-from balacoon_tk.graph.streaming.rewrite import _CaseWriter
+from balacoon_tk.graph.int8 import Range, quantize_bias, quantize_kernel
+from balacoon_tk.graph.streaming.equivalence import verify_rounding, verify_streaming
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
-from balacoon_tk.targets.make_plain import make_plain
+from balacoon_tk.targets.ort_cpu.compile import compile_voice
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
+from balacoon_tk.targets.ort_cpu.passes.keep_blocked import changes_nothing
+from balacoon_tk.voice.files import VoiceFiles
+from balacoon_tk.voice.finish import PlainVoice, compile_again
 from balacoon_tk.voice.manifest import Manifest
 from streaming_laws import assert_streams
+from tiny_graphs import TinyGraph
 from tiny_vits import TinyVits, write_tiny_vits
 
 VARIANT = TinyVits(upsample_rates=(4, 4), n_channels=16)
@@ -49,7 +54,8 @@ def tiny_source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(tiny_source) -> onnx.ModelProto:
-    return make_plain(onnx.load(tiny_source / "decoder.onnx"))
+    files = VoiceFiles(tiny_source)
+    return name_nodes(files.model(files.manifest.decoder))
 
 
 def frames(n_frames: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -57,9 +63,11 @@ def frames(n_frames: int, seed: int = 0) -> dict[str, np.ndarray]:
     return {"frames": np.random.default_rng(seed).standard_normal(shape).astype("f4")}
 
 
-def ranges(model, blocks, method="minmax"):
-    seen = collect_histograms(model, [frames(60, 1), frames(200, 2)], tensors_to_calibrate(model, blocks))
-    return {name: choose_range(histogram, method) for name, histogram in seen.items()}
+def calibrated(plain: onnx.ModelProto, seen: Sequence[dict[str, np.ndarray]] = ()) -> Mixer:
+    mixer = Mixer(plain)
+    histograms = collect_histograms(plain, seen or [frames(60, 1), frames(200, 2)], mixer.tensors)
+    mixer.calibrate({name: choose_range(histogram, "minmax") for name, histogram in histograms.items()})
+    return mixer
 
 
 @pytest.mark.parametrize(
@@ -104,61 +112,142 @@ def test_percentiles_leave_out_what_is_rare_and_entropy_lies_between() -> None:
         choose_range(histogram, "percentile", share=0.5)
 
 
-def test_a_decoder_without_its_state_is_the_optimized_one_again(tmp_path) -> None:
-    model = onnx.load(export_voice(write_tiny_vits(tmp_path, VARIANT), tmp_path / "voice") / "decoder.onnx")
-    plain = make_plain(model)
+def test_the_plain_decoder_and_the_compiled_ones_say_the_same(tiny_source, plain) -> None:
+    files = VoiceFiles(tiny_source)
     assert OrtEngine(plain).streaming is None
-    graph = OrtEngine(model)
-    for n_frames in (1, 7, 90):
-        feeds = frames(n_frames)
-        whole = graph.whole(graph.contract.check(feeds))["samples"]
-        assert np.abs(Session(plain).run(feeds)["samples"] - whole).max() <= 1e-5
-    assert make_plain(plain) is plain
-    assert make_plain(make_streaming(optimize_decoder(plain).model)).graph.node
+    for info in files.manifest.targets.values():
+        engine = OrtEngine(files.model(info.decoder))
+        assert engine.streaming is not None
+        for n_frames in (1, 7, 90):
+            feeds = frames(n_frames)
+            whole = engine.whole(engine.contract.check(feeds))["samples"]
+            assert np.abs(Session(plain).run(feeds)["samples"] - whole).max() <= 1e-5
 
 
-def all_in_bytes(plain: onnx.ModelProto) -> onnx.ModelProto:
-    blocks = find_blocks(plain)
-    return quantize_layers(
-        plain, [layer for block in blocks for layer in block.layers], ranges(plain, blocks)
-    )
+def all_in_int8(plain: onnx.ModelProto) -> onnx.ModelProto:
+    mixer = calibrated(plain)
+    return mixer.round(layers_of(mixer.blocks))
 
 
-def test_bytes_stream_exactly_in_any_chunks_and_by_any_plan(plain) -> None:
-    model = all_in_bytes(plain)
+def test_int8_streams_exactly_in_any_chunks_and_by_any_plan(plain) -> None:
+    model = all_in_int8(plain)
     assert {"QLinearConv", "QLinearLeakyRelu", "QLinearAdd"} <= {node.op_type for node in model.graph.node}
     assert verify_streaming(model, make_streaming(model), tolerance=1e-6).n_runs > 10
-    bytes_kept = [
+    kept_in_int8 = [
         pair
         for pair in assert_streams(model, plans=("states", "longest segments"))
         if any(state.dtype == "uint8" and state.fill for state in pair.spec.states)
     ]
-    assert bytes_kept
+    assert kept_in_int8
 
 
-def test_padding_of_zeros_in_a_state_of_bytes_would_be_seen(plain, monkeypatch) -> None:
-    model = all_in_bytes(plain)
-    monkeypatch.setattr(sys.modules[_CaseWriter.__module__], "padding_of", lambda node: 0.0)
+def test_padding_of_zeros_in_a_state_of_int8_would_be_seen(plain, monkeypatch) -> None:
+    model = all_in_int8(plain)
+    monkeypatch.setattr("balacoon_tk.graph.rules.local._zero_point", lambda ctx: 0.0)
     with pytest.raises(AssertionError):
         assert_streams(model, plans=("states",))
 
 
-def test_each_mixture_is_close_and_bytes_lie_between_two_convolutions_only(plain) -> None:
-    blocks = find_blocks(plain)
-    assert len(blocks) > 1
-    known, feeds = ranges(plain, blocks), frames(80, 3)
+def test_each_mixture_is_close_and_int8_lies_between_two_convolutions_only(plain) -> None:
+    mixer = calibrated(plain)
+    assert len(mixer.blocks) > 1
+    feeds = frames(80, 3)
     exact = Session(plain).run(feeds)["samples"]
-    for mixture in ([block] for block in blocks):
-        model = quantize_layers(plain, [layer for block in mixture for layer in block.layers], known)
+    for block in mixer.blocks:
+        model = mixer.round(block.layers)
         samples = Session(model).run(feeds)["samples"]
         assert samples.shape == exact.shape
         assert 0 < np.abs(samples - exact).mean() < 0.1 * np.abs(exact).mean() + 0.01
     turned = [
-        sum(node.op_type == "Transpose" for node in each.graph.node) for each in (plain, model)
+        sum(node.op_type == "Transpose" for node in each.graph.node)
+        for each in (optimize_decoder(plain, for_int8=True).model, model)
     ]  # the flow's frames lie as rows already
     assert turned[1] - turned[0] <= 8
-    with pytest.raises(ModelError, match=r"the range of .* is not known"):
-        quantize_layers(plain, blocks[0].layers, {})
+    for make in (Mixer(plain).quantize, Mixer(plain).round):
+        with pytest.raises(ModelError, match=r"the range of .* is not known"):
+            make(mixer.blocks[0].layers)
+
+
+def test_a_plain_graph_in_int8_is_compiled_to_what_was_tried(plain) -> None:
+    """Its QDQ pairs say all: bit by bit the same, and what any runtime makes of them, within a step."""
+    mixer, feeds = calibrated(plain), frames(80, 3)
+    for layers in (layers_of(mixer.blocks), *(block.layers for block in mixer.blocks)):
+        in_pairs = mixer.quantize(layers)
+        assert {node.domain for node in in_pairs.graph.node} == {""}
+        compiled = optimize_decoder(in_pairs)
+        assert compiled.passes[-1] == "int8"
+        tried, ours, plainly = (
+            Session(model).run(feeds)["samples"] for model in (mixer.round(layers), compiled.model, in_pairs)
+        )
+        np.testing.assert_array_equal(ours, tried)
+        assert np.abs(plainly - tried).max() <= 2 / 255
+
+
+def repeating(n_channels: int = 16) -> onnx.ModelProto:
+    """A decoder that repeats one channel with a convolution of ones, as some repeat a mono excitation."""
+    g = TinyGraph()
+    x = g.conv(g.frames(VARIANT.n_channels), VARIANT.n_channels, 1, 7, pads=[3, 3])
+    x = g.op("Conv", x, g.const(np.ones((n_channels, 1, 1)), np.float32))
+    for _ in range(2):
+        inner = g.conv(g.op("LeakyRelu", x, alpha=0.1), n_channels, n_channels, 5, pads=[2, 2])
+        x = g.op("Add", x, inner)
+    x = g.up(g.op("LeakyRelu", x, alpha=0.1), n_channels, n_channels, 8, 4, pads=[2, 2])
+    return g.model(g.op("Tanh", g.conv(x, n_channels, 1, 7, pads=[3, 3])), names=["samples"])
+
+
+def test_a_layer_that_is_not_rounded_is_noticed_and_flips_of_a_step_are_not(plain) -> None:
+    mixer = calibrated(plain)
+    layers = layers_of(mixer.blocks)
+    in_pairs = mixer.quantize(layers)
+    verify_rounding(in_pairs, mixer.round(layers))
+    for block in mixer.blocks:
+        with pytest.raises(ModelError, match=r"frames have an SNR of .*: must be >= 40"):
+            verify_rounding(in_pairs, mixer.round([layer for layer in layers if layer not in block.layers]))
+
+
+def test_a_plain_graph_in_int8_runs_where_the_processor_has_no_sums_of_int8_products(
+    plain, monkeypatch
+) -> None:
+    mixer, utterance = calibrated(plain), frames(30)
+    model = mixer.quantize(layers_of(mixer.blocks))
+    expected = Session(model).run(utterance)["samples"]
+    monkeypatch.setattr("balacoon_tk.runtime.session._sums_bytes_exactly", lambda: False)
+    samples = Session(model).run(utterance)["samples"]
+    assert np.abs(samples - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_a_plain_graph_in_int8_keeps_no_weight_in_floating_point() -> None:
+    plain = name_nodes(repeating(n_channels=64))
+    mixer = calibrated(plain)
+    layers = layers_of(mixer.blocks)
+    in_pairs = mixer.quantize(layers)
+    assert in_pairs.ByteSize() < 0.6 * plain.ByteSize()
+    weights = {node.input[1] for node in plain.graph.node if node.name in layers}
+    assert len(weights) == len(layers)
+    assert not weights & {tensor.name for tensor in in_pairs.graph.initializer}
+
+
+def test_a_decoder_that_repeats_a_channel_is_compiled_streams_and_is_quantized() -> None:
+    plain = name_nodes(repeating())
+    mixer = calibrated(plain)
+    in_pairs = mixer.quantize(layers_of(mixer.blocks))
+    for model, precision in ((plain, "fp32"), (in_pairs, "int8")):
+        made = compile_voice(
+            PlainVoice(model), known_ids=(), precision=precision, progress=lambda stage, share: None
+        )
+        assert all(each.streaming is not None for each in made.values())  # seen to say the same in pieces
+    assert_streams(plain, optimize=True)
+    graph = ir.from_proto(optimize_decoder(plain).model).graph
+    ones = [
+        node for node in graph if node.op_type == "Conv" and np.all(node.inputs[1].const_value.numpy() == 1)
+    ]
+    assert [changes_nothing(node) for node in ones].count(False) == 1
+    assert any(changes_nothing(node) for node in ones)
+
+
+def has_gain(path: Path) -> bool:
+    files = VoiceFiles(path)
+    return any(node.name.startswith("pause_gain") for node in files.model(files.manifest.decoder).graph.node)
 
 
 @pytest.fixture
@@ -196,38 +285,61 @@ def test_a_quantized_voice_is_smaller_speaks_and_says_what_it_lost(tiny_source, 
     assert stages == sorted(stages) and stages[-1] == 1.0
     loaded = load_voice(made.path)
     manifest = loaded.manifest
-    assert (manifest.decoder.precision, manifest.decoder.passes[-2:]) == ("int8", ("to_bytes", "pause_gain"))
+    assert manifest.decoder.precision == "int8"
+    assert all(info.decoder.passes[-1] == "int8" for info in manifest.targets.values())
+    assert has_gain(made.path)
     assert manifest.stages == ()  # which were of the voice before
     assert "stateful" in loaded.strategies
     assert manifest.verified["quantized_dnsmos_drop"] == pytest.approx(0.04)
     table = json.loads((made.path / "quantization.json").read_text())
-    assert table["chosen"] == made.frontier.chosen == "int8"
-    assert made.frontier.to_markdown().count("\n") == 2 + len(made.frontier.candidates)
-    figure = made.frontier.figure()
+    assert table["chosen"] == made.pareto_front.chosen == "int8"
+    assert made.pareto_front.to_markdown().count("\n") == 2 + len(made.pareto_front.candidates)
+    figure = made.pareto_front.figure()
     assert figure.axes[0].get_ylabel().startswith("DNSMOS")
     with pytest.raises(ModelError, match="quantized already"):
         quantize_voice(made.path, tmp_path / "again", sentences=TEXTS)
 
 
+def test_a_voice_in_int8_streams_exactly_and_is_compiled_again_from_its_plain_graphs(
+    tiny_source, tmp_path, quick
+) -> None:
+    made = quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, quantize_encoder=False)
+    files = VoiceFiles(made.path)
+    compile_again(files, tmp_path / "again")
+    again = VoiceFiles(tmp_path / "again").manifest
+    assert again.targets == files.manifest.targets
+    for n_threads in (1, 2):
+        tts = TTS(load_voice(made.path, n_threads=n_threads))
+        whole = tts.synthesize(TEXTS[1], seed=1)
+        for chunk_frames in (1, 5, 16):
+            chunks = tts.stream(TEXTS[1], strategy="stateful", seed=1, chunk_frames=chunk_frames)
+            streamed = np.concatenate([to_pcm16(chunk.samples) for chunk in chunks])
+            assert whole.dtype == streamed.dtype == np.int16
+            np.testing.assert_array_equal(streamed, whole)
+        other = TTS(load_voice(tmp_path / "again", n_threads=n_threads)).synthesize(TEXTS[1], seed=1)
+        np.testing.assert_array_equal(other, whole)
+
+
 @pytest.mark.parametrize(("ratio", "note"), [(0.5, "chosen"), (1.5, "dropped: encoder slower")])
-def test_the_encoder_is_taken_in_bytes_where_that_is_faster(
+def test_the_encoder_is_taken_in_int8_where_that_is_faster(
     tiny_source, tmp_path, quick, monkeypatch, ratio, note
 ) -> None:
-    def quantize_products(model):
-        model.doc_string = "in bytes"
-        return model
+    def make_int8_encoder(model):
+        made = onnx.ModelProto()
+        made.CopyFrom(model)
+        made.doc_string = "in int8"
+        return made
 
     cost = EncoderCost({5: ratio}, changed_durations=0.1, largest_change=1, encodings_snr_db=28.0)
-    monkeypatch.setattr(voice, "quantize_products", quantize_products)
+    monkeypatch.setattr(voice, "make_int8_encoder", make_int8_encoder)
     monkeypatch.setattr(voice, "measure_encoder", lambda *args, **_: cost)
     made = quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS)
-    tried = next(each for each in made.frontier.candidates if each.name == "int8, encoder int8")
+    tried = next(each for each in made.pareto_front.candidates if each.name == "int8, encoder int8")
     assert (tried.note, tried.encoder_speedup, tried.changed_durations) == (note, 1 / ratio, 0.1)
     taken, loaded = note == "chosen", load_voice(made.path)
-    assert made.frontier.chosen == ("int8, encoder int8" if taken else "int8")
-    assert [each.note for each in made.frontier.candidates].count("chosen") == 1
-    assert (onnx.load(made.path / "encoder.onnx").doc_string == "in bytes") == taken
-    assert ("quantize_products" in loaded.manifest.encoder.passes) == taken
+    assert made.pareto_front.chosen == ("int8, encoder int8" if taken else "int8")
+    assert [each.note for each in made.pareto_front.candidates].count("chosen") == 1
+    assert (VoiceFiles(made.path).model(loaded.manifest.encoder).doc_string == "in int8") == taken
     assert loaded.manifest.verified.get("quantized_encoder_speedup") == (2.0 if taken else None)
     assert len(quick) == (3 if taken else 2) * len(TEXTS)
 
@@ -237,7 +349,7 @@ def test_a_voice_whose_frames_have_no_blocks_goes_without_the_gain(
 ) -> None:
     monkeypatch.setattr(voice, "block_samples", lambda hop: None)
     made = quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, quantize_encoder=False)
-    assert load_voice(made.path).manifest.decoder.passes[-1] == "to_bytes"
+    assert load_voice(made.path).manifest.decoder.precision == "int8" and not has_gain(made.path)
 
 
 def test_words_missed_by_chance_in_the_first_sentences_end_no_judgement(
@@ -252,17 +364,17 @@ def test_words_missed_by_chance_in_the_first_sentences_end_no_judgement(
     monkeypatch.setattr(voice.Judge, "__call__", unlucky)
     with pytest.raises(BudgetError) as caught:
         quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS)
-    judged = [each for each in caught.value.frontier.candidates if each.layers]
+    judged = [each for each in caught.value.pareto_front.candidates if each.layers]
     assert all(each.n_sentences == len(TEXTS) for each in judged)
 
 
-def test_where_nothing_is_limited_only_all_in_bytes_is_tried(tiny_source, tmp_path, quick) -> None:
+def test_where_nothing_is_limited_only_all_in_int8_is_tried(tiny_source, tmp_path, quick) -> None:
     unlimited = Budget(max_wer_increase=None, max_dnsmos_drop=None)
     assert not unlimited.is_limited and Budget().is_limited
     made = quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, **asdict(unlimited))
-    assert [each.name for each in made.frontier.candidates] == ["fp32", "int8"]
+    assert [each.name for each in made.pareto_front.candidates] == ["fp32", "int8"]
     blocks = json.loads((made.path / "quantization.json").read_text())["blocks"]
-    assert len(blocks) == len(made.frontier.blocks) > 1
+    assert len(blocks) == len(made.pareto_front.blocks) > 1
     assert all(block["lsd_db"] > 0 for block in blocks)
 
 
@@ -271,7 +383,7 @@ def test_a_budget_that_is_not_met_names_the_nearest_and_installs_nothing(
 ) -> None:
     with pytest.raises(BudgetError, match=r"nearest is int8.*2\.00 times as fast") as caught:
         quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, max_dnsmos_drop=0.03)
-    assert caught.value.frontier.chosen is None
+    assert caught.value.pareto_front.chosen is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -328,13 +440,14 @@ def test_blocks_are_left_out_by_what_that_brings_back_for_its_cost(monkeypatch) 
     blocks = [Block("a", ("a",), 8.0), Block("b", ("b",), 1.0), Block("c", ("c",), 2.0)]
     lost = {"abc": 10.0, "bc": 4.0, "ac": 9.5, "ab": 9.0, "c": 3.9, "b": 3.5}
 
-    def loss(model, kept, *_):
+    def loss(mixer, kept, *_):
         return lost["".join(block.name for block in kept)]
 
     monkeypatch.setattr(mixtures, "_decode", lambda *_: [])
     monkeypatch.setattr(mixtures, "_loss", loss)
     shares: list[float] = []
-    chain = mixtures.leave_out_blocks(onnx.ModelProto(), blocks, {}, [], 5, progress=shares.append)
+    mixer = SimpleNamespace(blocks=blocks, plain=onnx.ModelProto())
+    chain = mixtures.leave_out_blocks(mixer, [], 5, progress=shares.append)
     assert ["".join(block.name for block in mixture) for mixture in chain] == ["abc", "bc", "b"]
     assert shares == sorted(shares) and len(shares) == 5
 
@@ -368,7 +481,7 @@ def unequal(seed: int = 0) -> onnx.ModelProto:
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
 
 
-def test_equal_channels_say_the_same_and_lose_less_in_bytes() -> None:
+def test_equal_channels_say_the_same_and_lose_less_in_int8() -> None:
     model, layers = unequal(), ["first", "second", "third"]
     rng = np.random.default_rng(1)
     seen = [{"frames": rng.standard_normal((1, 16, 1, 90)).astype("f4")} for _ in range(3)]
@@ -383,11 +496,7 @@ def test_equal_channels_say_the_same_and_lose_less_in_bytes() -> None:
         assert extent.max() <= 1.01 * collect_extents(model, seen[:2], [name])[name].max()
     lost = []
     for each in (model, equal):
-        copy = ir.from_proto(each)
-        tensors = byte_tensors(copy, [node for node in copy.graph if node.op_type == "Conv"])
-        histograms = collect_histograms(each, seen, tensors)
-        known = {name: choose_range(found, "minmax") for name, found in histograms.items()}
-        rounded = Session(quantize_layers(each, layers, known)).run(seen[2])["samples"]
+        rounded = Session(calibrated(each, seen).round(layers)).run(seen[2])["samples"]
         lost.append(np.abs(rounded - exact).mean())
     assert lost[1] < lost[0] / 3
 
@@ -402,14 +511,14 @@ def test_channels_stay_as_they_are_where_something_else_reads_them() -> None:
         assert np.array_equal(Session(equal).run(frames_seen[0])[name], array)
 
 
-def test_equalized_voices_stream_exactly_in_bytes(plain) -> None:
+def test_equalized_voices_stream_exactly_in_int8(plain) -> None:
     equal = equalize(plain, [frames(60, 1), frames(200, 2)])
     feeds = frames(70, 5)
     exact = Session(plain).run(feeds)["samples"]
     assert np.abs(Session(equal).run(feeds)["samples"] - exact).max() <= 1e-5
     kernels = [{each.name: each for each in model.graph.initializer} for model in (plain, equal)]
     assert set(kernels[1]) - set(kernels[0])  # some were scaled
-    model = all_in_bytes(equal)
+    model = all_in_int8(equal)
     assert verify_streaming(model, make_streaming(model), tolerance=1e-6).n_runs > 10
 
 
@@ -451,9 +560,9 @@ def test_a_frame_is_cut_into_whole_blocks_or_there_is_no_gain() -> None:
 
 
 def test_a_decoder_with_the_gain_streams_exactly(plain) -> None:
-    model = add_pause_gain(all_in_bytes(plain), 1e-3, 16)
+    model = add_pause_gain(all_in_int8(plain), 1e-3, 16)
     feeds = frames(70, 5)
-    before, after = (Session(each).run(feeds)["samples"] for each in (all_in_bytes(plain), model))
+    before, after = (Session(each).run(feeds)["samples"] for each in (all_in_int8(plain), model))
     assert before.shape == after.shape and (np.abs(after) <= np.abs(before) + 1e-7).all()
     assert not np.array_equal(before, after)
     assert verify_streaming(model, make_streaming(model), tolerance=1e-6).n_runs > 10

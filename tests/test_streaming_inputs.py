@@ -58,6 +58,12 @@ def test_a_chunk_of_no_frames_is_an_error(chunk_frames: Any) -> None:
         make_streaming(convolution([1, 4, "n"]), chunk_frames=chunk_frames)
 
 
+def test_costs_that_are_none_are_an_error() -> None:
+    costs: Any = {"per_byte": 1.0}
+    with pytest.raises(ParameterError, match="must be PlanCosts"):
+        make_streaming(convolution([1, 4, "n"]), costs=costs)
+
+
 @pytest.mark.parametrize("model", [None, "decoder.onnx", b"onnx", {}])
 def test_what_is_no_model_is_an_error(model: Any) -> None:
     with pytest.raises(ParameterError, match=r"must be an onnx\.ModelProto"):

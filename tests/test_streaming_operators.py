@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.rules import Effect
 from balacoon_tk.graph.rules.base import _RULES
 from balacoon_tk.runtime.session import Session
 from streaming_laws import assert_streams
@@ -277,3 +278,26 @@ def test_every_rule_has_a_tiny_graph() -> None:
 def test_an_operator_streams_that_leaves_time_alone(name: str) -> None:
     build, n_after = MIXING[name]
     assert_streams(between(build, n_after=n_after))
+
+
+@pytest.mark.parametrize("n_late", [0, 1])
+def test_a_rule_may_bring_the_writer_of_its_operator(n_late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new kind of operator is a rule alone, and what its writer says of the frontier is believed."""
+    written = []
+
+    def write(writer, node, effect) -> None:
+        name = writer.source(node)
+        written.append(node.op_type)
+        value = writer.copy_on(node, writer.values[name]).outputs[0]
+        writer.set(node, value, writer.lag(name) + n_late, writer.steps(name) - n_late)
+
+    monkeypatch.setitem(_RULES, ("", "Neg"), lambda ctx: Effect(ctx.only_time().axis, write=write))
+    g = TinyGraph(opset=20)
+    x = g.conv(g.frames(), N, N, 3, pads=[1, 1])
+    model = g.model(g.op("Add", g.op("Neg", x), x))
+    if n_late:
+        with pytest.raises((AssertionError, ModelError)):
+            assert_streams(model, plans=("states",))
+    else:
+        assert_streams(model, plans=("states",))
+    assert "Neg" in written

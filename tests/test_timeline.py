@@ -40,7 +40,7 @@ def timeline(chain: list[Local]) -> Timeline:
 def convolutions(draw: st.DrawFn) -> Local:
     span = draw(st.integers(0, 5))
     pads = (draw(st.integers(0, span)), draw(st.integers(0, span)))
-    return Local(span=span, pad_left=pads[0], pad_right=pads[1], valid=True)
+    return Local(span=span, pad_left=pads[0], pad_right=pads[1])
 
 
 @st.composite
@@ -66,7 +66,7 @@ def repetitions(draw: st.DrawFn) -> Local:
 def reductions(draw: st.DrawFn) -> Local:
     down, span = draw(st.integers(2, 4)), draw(st.integers(0, 5))
     pads = (draw(st.integers(0, span)), draw(st.integers(0, span)))
-    return Local(down=down, span=span, pad_left=pads[0], pad_right=pads[1], valid=True)
+    return Local(down=down, span=span, pad_left=pads[0], pad_right=pads[1])
 
 
 bounded = st.one_of(convolutions(), transposed(), paddings(), repetitions())
@@ -159,7 +159,7 @@ def test_tensors_that_meet_are_as_late_as_the_latest() -> None:
 
 
 def test_a_reduction_makes_the_phase_matter() -> None:
-    found = timeline([Local(down=2, span=1, valid=True), Local(up=2, span=1, transposed=True)])
+    found = timeline([Local(down=2, span=1), Local(up=2, span=1, transposed=True)])
     assert found.phased
     assert found.rate == 1
     assert not timeline([Local(up=2, span=1, transposed=True)]).phased

@@ -12,7 +12,8 @@ import pytest
 from balacoon_tk.cli import main
 from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError
 from balacoon_tk.export import export_decoder, export_voice
-from balacoon_tk.export.sources.torchscript import export_vocoder
+from balacoon_tk.export.sources import TorchScript, VocoderFacts, find_source
+from balacoon_tk.export.sources.torchscript import read_module
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.mel import MelInfo
 from balacoon_tk.voice import load_vocoder
@@ -54,13 +55,22 @@ def in_torch(module):
 
 
 def in_onnx(model):
-    return Session(model).run({"mel": FRAMES})["samples"]
+    return Session(model).run({"frames": FRAMES})["samples"]
+
+
+def export(source, n_mels=N_MELS):
+    """Return the decoder that is made of a module, or of a script's file with its JSON beside it."""
+    if isinstance(source, Path):
+        return TorchScript().read(source, config=None, progress=lambda stage, share: None).decoder
+    facts = VocoderFacts(name="tiny", license="CC0-1.0", sample_rate=1000, mel=None, provenance={})
+    example = np.resize(FRAMES, (n_mels, 33))
+    return read_module(source, example, facts=facts, progress=lambda stage, share: None).decoder
 
 
 def test_a_module_gives_the_same_samples_at_any_length(module):
-    model = export_vocoder(module, n_mels=N_MELS)
+    model = export(module)
     np.testing.assert_allclose(in_onnx(model), in_torch(module), rtol=0, atol=1e-6)
-    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["mel", "samples"]
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["frames", "samples"]
     dims = model.graph.input[0].type.tensor_type.shape.dim
     assert [dim.dim_param or dim.dim_value for dim in dims] == [1, N_MELS, "n_frames"]
 
@@ -71,8 +81,9 @@ def test_a_module_gives_the_same_samples_at_any_length(module):
 def test_torchscript_gives_the_same_samples_from_a_file_or_not(module, script, tmp_path):
     scripted = script(module.eval())
     scripted.save(tmp_path / "vocoder.ts")
+    (tmp_path / "vocoder.ts.json").write_text(json.dumps({"sample_rate": 1000, "n_channels": N_MELS}))
     for source in (tmp_path / "vocoder.ts", scripted):
-        model = export_vocoder(source, n_mels=N_MELS)
+        model = export(source)
         np.testing.assert_allclose(in_onnx(model), in_torch(module), rtol=0, atol=1e-6)
 
 
@@ -82,9 +93,10 @@ def test_weight_norm_of_either_kind_is_folded_and_the_module_left_alone(module):
         torch.nn.utils.weight_norm(module.pre)
     torch.nn.utils.parametrizations.weight_norm(module.up)
     names = set(module.state_dict())
-    model = export_vocoder(module, n_mels=N_MELS)
+    model = export(module)
     np.testing.assert_allclose(in_onnx(model), in_torch(module), rtol=0, atol=1e-6)
-    assert {node.op_type for node in model.graph.node} == {"Conv", "LeakyRelu", "ConvTranspose", "Tanh"}
+    layers = {node.op_type for node in model.graph.node} - {"Reshape"}
+    assert layers == {"Conv", "LeakyRelu", "ConvTranspose", "Tanh"}
     assert set(module.state_dict()) == names
     assert module.training
 
@@ -95,7 +107,7 @@ def test_a_module_that_counts_frames_in_python_is_refused(module):
             return super().forward(mel) * float(mel.shape[-1])
 
     with pytest.raises(ModelError, match=r"Counts: the samples of 19 frames differ by .*at most 0\.0001"):
-        export_vocoder(Counts(), n_mels=N_MELS)
+        export(Counts())
 
 
 def test_a_module_that_cuts_at_a_fixed_length_is_refused():
@@ -106,36 +118,31 @@ def test_a_module_that_cuts_at_a_fixed_length_is_refused():
     with pytest.raises(
         ModelError, match=r"Cuts: 19 frames give samples of shape .* in ONNX and \(1, 1, 72\)"
     ):
-        export_vocoder(Cuts(), n_mels=N_MELS)
+        export(Cuts())
 
 
 def test_a_module_of_other_mels_is_refused(module):
     with pytest.raises(ModelError, match=r"doesn't take a mel of shape \(1, 7, 19\)"):
-        export_vocoder(module, n_mels=7)
+        export(module, n_mels=7)
 
 
 def test_a_module_of_several_channels_is_refused():
     with pytest.raises(ModelError, match=r"gives \(1, 3, 19\): must be samples of shape \(1, 1, n_samples\)"):
-        export_vocoder(torch.nn.Conv1d(N_MELS, 3, 1), n_mels=N_MELS)
+        export(torch.nn.Conv1d(N_MELS, 3, 1))
 
 
 def test_what_is_no_torchscript_file_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"nothing\.ts: no such file"):
-        export_vocoder(tmp_path / "nothing.ts")
+        find_source(tmp_path / "nothing.ts")
     (tmp_path / "text.ts").write_text("not a model")
     with pytest.raises(ModelError, match=r"text\.ts: not TorchScript"):
-        export_vocoder(tmp_path / "text.ts")
-
-
-def test_no_mels_are_refused(module):
-    with pytest.raises(ParameterError, match=r"n_mels=0 must be >= 1"):
-        export_vocoder(module, n_mels=0)
+        export(tmp_path / "text.ts")
 
 
 def test_without_torch_the_extra_is_named(module, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"balacoon_tk\[export\]"):
-        export_vocoder(module)
+        export(module)
 
 
 # --- as voices ---------------------------------------------------------------------------------------
@@ -153,8 +160,8 @@ def test_a_module_becomes_a_vocoder_that_streams(module, tmp_path):
     folder = export_decoder(module, FRAMES[0], tmp_path / "out", sample_rate=1000, mel=MEL, license="CC0-1.0")
     manifest = load_vocoder(folder, n_threads=1).manifest
     assert (manifest.name, manifest.license, manifest.mel) == ("Vocoder", "CC0-1.0", MEL)
-    assert [stage.name for stage in manifest.stages] == ["source", "cut", "voice"]
-    assert manifest.decoder.streaming is not None
+    assert [stage.name for stage in manifest.stages] == ["source", "plain", "voice"]
+    assert all(target.streaming for target in manifest.targets.values())
     np.testing.assert_allclose(decoded(folder, FRAMES[0]), in_torch(module)[0, 0], rtol=0, atol=1e-6)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from balacoon_tk.audio import PhonemeSpan
 from balacoon_tk.frontend import EncodedSentence
-from balacoon_tk.stages.alignment import Timeline
+from balacoon_tk.stages.sentence import Timeline
 
 HOP_LENGTH, SAMPLE_RATE = 4, 1000
 

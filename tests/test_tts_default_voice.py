@@ -3,14 +3,17 @@
 import shutil
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-import balacoon_tk.export
 import balacoon_tk.voice.default
 from balacoon_tk import TTS
-from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError
-from balacoon_tk.voice.default import CACHE_VARIABLE, cache_folder, default_voice_folder
+from balacoon_tk._files import CACHE_VARIABLE, cache_folder
+from balacoon_tk.errors import MissingExtraError, ModelError, VoiceError
+from balacoon_tk.voice import read_manifest
+from balacoon_tk.voice.default import default_voice_folder
+from tiny_vits import TinyVits, write_tiny_vits
 
 
 @pytest.fixture
@@ -24,15 +27,34 @@ def trained(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def exports(trained, monkeypatch, tiny_voice_folder):
+def export(monkeypatch):
+    """Let a function of source and folder stand for the command that exports."""
+
+    def stand_in(work):
+        def run(command, **options):
+            *_, verb, source, flag, folder = command
+            assert (verb, flag) == ("export", "-o")
+            try:
+                work(Path(source), Path(folder))
+            except ModelError as error:
+                return CompletedProcess(command, 1, "", f"warning\nbalacoon-tk: error: {error}\n")
+            return CompletedProcess(command, 0, "", "")
+
+        monkeypatch.setattr(balacoon_tk.voice.default.subprocess, "run", run)
+
+    return stand_in
+
+
+@pytest.fixture
+def exports(trained, export, tiny_voice_folder):
     """Export by copying the tiny voice; the list says what was exported."""
     calls = []
 
-    def export_voice(source, out):
+    def copy(source, folder):
         calls.append(source)
-        shutil.copytree(tiny_voice_folder, out)
+        shutil.copytree(tiny_voice_folder, folder)
 
-    monkeypatch.setattr(balacoon_tk.export, "export_voice", export_voice)
+    export(copy)
     return calls
 
 
@@ -69,34 +91,29 @@ def test_another_version_gets_a_folder_of_its_own(exports, monkeypatch, attribut
     assert len(exports) == 2
 
 
-def test_an_export_that_failed_is_tried_again(trained, exports, monkeypatch, tiny_voice_folder):
-    working = balacoon_tk.export.export_voice
-
-    def failing(source, out):
+def test_an_export_that_failed_is_tried_again(trained, export, tiny_voice_folder):
+    def fail(source, folder):
         raise ModelError("no seam")
 
-    monkeypatch.setattr(balacoon_tk.export, "export_voice", failing)
-    with pytest.raises(ModelError, match="no seam"):
+    export(fail)
+    with pytest.raises(VoiceError, match=r"the default voice can't be exported: .*no seam"):
         default_voice_folder()
-    monkeypatch.setattr(balacoon_tk.export, "export_voice", working)
+    export(lambda source, folder: shutil.copytree(tiny_voice_folder, folder))
     assert default_voice_folder().is_dir()
 
 
-def test_another_process_may_be_faster(trained, monkeypatch, tiny_voice_folder):
-    def too_late(source, out):
-        shutil.copytree(tiny_voice_folder, out)
-        raise ParameterError("exists")
+def test_another_process_may_be_faster(trained, export, tiny_voice_folder):
+    def too_late(source, folder):
+        shutil.copytree(tiny_voice_folder, folder)
+        raise ModelError("exists")
 
-    monkeypatch.setattr(balacoon_tk.export, "export_voice", too_late)
+    export(too_late)
     assert default_voice_folder().is_dir()
 
-    def wrong(source, out):
-        raise ParameterError("something else")
 
-    trained.write_bytes(b"other weights")
-    monkeypatch.setattr(balacoon_tk.export, "export_voice", wrong)
-    with pytest.raises(ParameterError, match="something else"):
-        default_voice_folder()
+def test_the_command_exports_and_takes_nothing_else_into_memory(trained, tmp_path):
+    write_tiny_vits(tmp_path, TinyVits(upsample_rates=(4, 4), n_channels=16), name=trained.name)
+    assert read_manifest(default_voice_folder()).provenance["source_file"] == trained.name
 
 
 def test_the_cache_is_the_users_unless_the_environment_says_otherwise(monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.frontend import Sentence
 from balacoon_tk.pacing.calibration import Calibration, CalibrationKey
 from balacoon_tk.pacing.costs import CostCurve, CostModel, PushCosts
-from balacoon_tk.runtime.prefetch import Prefetch
+from balacoon_tk.runtime.background import Prefetch
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.voice import load_voice
 from tiny_voice import HOP_LENGTH, SAMPLE_RATE, build_tiny_voice

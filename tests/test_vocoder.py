@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from balacoon_tk import TTS
 from balacoon_tk.audio import read_wav, write_wav
 from balacoon_tk.cli import main
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
@@ -17,7 +18,7 @@ from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.mel import MelInfo
 from balacoon_tk.voice import load_vocoder, load_voice
 from balacoon_tk.voice.inspection import inspect_voice
-from balacoon_tk.voice.vocoder_manifest import VocoderManifest
+from balacoon_tk.voice.manifest import Manifest
 from tiny_voice import HOP_LENGTH, LEFT_CONTEXT, LOOKAHEAD, N_CHANNELS, decoder_model, pack_addon, set_field
 
 MEL = MelInfo(n_fft=16, win_length=16, hop_length=HOP_LENGTH, n_mels=N_CHANNELS, f_min=0.0, f_max=500.0)
@@ -64,12 +65,12 @@ def test_the_manifest_says_what_the_vocoder_is(vocoder, trained):
     assert (manifest.decoder.left_context, manifest.decoder.lookahead) == (LEFT_CONTEXT, LOOKAHEAD)
     assert manifest.provenance["source_file"] == "tiny.onnx"
     assert manifest.verified["samples"] <= 1e-6
-    assert VocoderManifest.from_json(manifest.to_json()) == manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
 
 
 def test_the_stages_of_the_export_stand_in_the_manifest(vocoder, trained):
     source, cut, voice = vocoder.manifest.stages
-    assert [source.name, cut.name, voice.name] == ["source", "cut", "voice"]
+    assert [source.name, cut.name, voice.name] == ["source", "plain", "voice"]
     assert source.n_bytes == trained.stat().st_size
     assert (source.max_abs_diff, source.rtf > 0, cut.rtf > 0, voice.rtf > 0) == (0.0, True, True, True)
     assert max(cut.max_abs_diff, voice.max_abs_diff) <= 1e-5
@@ -254,7 +255,9 @@ def test_without_a_mel_frames_can_be_decoded_and_recordings_not(trained, tmp_pat
 
 def test_a_vocoder_is_no_voice_and_a_voice_no_vocoder(folder, tiny_voice_folder):
     with pytest.raises(VoiceError, match=r"tiny is a vocoder: it has no frontend .*resynthesize"):
-        load_voice(folder)
+        TTS(folder)
+    with pytest.raises(VoiceError, match=r"tiny is a vocoder: it has no encoder"):
+        _ = load_voice(folder).encoder
     with pytest.raises(VoiceError, match="a voice that speaks text, and no vocoder"):
         load_vocoder(tiny_voice_folder)
 
@@ -262,11 +265,11 @@ def test_a_vocoder_is_no_voice_and_a_voice_no_vocoder(folder, tiny_voice_folder)
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("kind", "codec", "kind='codec' must be one of vocoder"),
+        ("encoder", ..., "encoder is missing"),
         ("mel.hop_length", 3, r"mel\.hop_length=3 must be 4"),
         ("hop_length", 5, r"mel\.hop_length=4 must be 5"),
         ("n_channels", 9, r"mel\.n_mels=8 must be 9"),
-        ("decoder.streaming", None, "the graph is stateful, and decoder.streaming says otherwise"),
+        ("targets.*.streaming", None, "the graph is stateful, and streaming says otherwise"),
         ("stages", [{}], r"stages\[0\]\.name is missing"),
         ("stages", {}, "stages must be a list of objects, not dict"),
     ],
@@ -274,7 +277,8 @@ def test_a_vocoder_is_no_voice_and_a_voice_no_vocoder(folder, tiny_voice_folder)
 def test_a_damaged_manifest_is_named(folder, tmp_path, path, value, message):
     data = json.loads((folder / "voice.json").read_text())
     set_field(data, path, value)
-    (tmp_path / "decoder.onnx").write_bytes((folder / "decoder.onnx").read_bytes())
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "voice.json").write_text(json.dumps(data))
     with pytest.raises(VoiceError, match=message):
         load_vocoder(tmp_path)
@@ -322,7 +326,7 @@ def test_json_needs_a_file_for_the_audio(folder, wav, output, capsys):
 def test_export_prints_the_stages_and_inspect_the_mel(trained, tmp_path, capsys):
     assert main(["export", str(trained), "-o", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    for part in ("size", "RTF", "largest difference", "source", "cut", "voice "):
+    for part in ("size", "RTF", "largest difference", "source", "plain", "voice "):
         assert part in printed
     assert main(["inspect", str(tmp_path / "out")]) == 0
     assert "8 bands from 0 to 500 Hz (slaney), ln" in capsys.readouterr().out

@@ -11,18 +11,24 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from balacoon_tk.targets.choice import ONE_THREAD, SEVERAL_THREADS, VERSION
 from balacoon_tk.voice.manifest import (
+    CompiledGraph,
     DecoderInfo,
-    EncoderInfo,
+    FileInfo,
     FrontendInfo,
     Manifest,
     ProsodyDefaults,
+    StreamingInfo,
+    TargetInfo,
+    TextInfo,
 )
 
 N_CHANNELS = 8
@@ -44,13 +50,9 @@ _OPSET = 17
 
 
 def build_tiny_voice(folder: Path, speakers: Sequence[str] = (), *, streaming: bool = False) -> Path:
-    """Write a voice folder and return it; with `streaming` its decoder carries its own state."""
+    """Write a voice folder and return it; with `streaming` its compiled decoder carries its own state."""
     decoder = decoder_model(len(speakers))
-    if streaming:
-        from balacoon_tk.graph.streaming import make_streaming
-
-        decoder = make_streaming(decoder)
-    return write_voice(folder, encoder_model(len(speakers)), decoder, speakers=speakers)
+    return write_voice(folder, encoder_model(len(speakers)), decoder, streaming=streaming, speakers=speakers)
 
 
 def write_voice(
@@ -58,39 +60,60 @@ def write_voice(
     encoder: onnx.ModelProto,
     decoder: onnx.ModelProto,
     *,
+    streaming: bool = False,
     speakers: Sequence[str] = (),
     changes: dict[str, object] | None = None,
 ) -> Path:
-    """Write graphs and their manifest; `changes` are fields by their path, such as decoder.lookahead."""
+    """Write plain graphs, compiled by no pass, and their manifest.
+
+    `changes` are fields by their path, such as decoder.lookahead; ``*`` stands for every target.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    sha256 = {}
-    for name, model in (("encoder.onnx", encoder), ("decoder.onnx", decoder)):
+
+    def written(name: str, model: onnx.ModelProto) -> FileInfo:
         data = model.SerializeToString()
         (folder / name).write_bytes(data)
-        sha256[name] = hashlib.sha256(data).hexdigest()
+        return FileInfo(name, hashlib.sha256(data).hexdigest())
+
+    plain_encoder, plain_decoder = written("encoder.onnx", encoder), written("decoder.onnx", decoder)
+    target = TargetInfo(
+        version=VERSION,
+        decoder=CompiledGraph(plain_decoder.file, plain_decoder.sha256),
+        encoder=CompiledGraph(plain_encoder.file, plain_encoder.sha256),
+    )
+    if streaming:
+        from balacoon_tk.graph.streaming import make_streaming
+
+        stateful = make_streaming(decoder)
+        file = written("decoder.stateful.onnx", stateful)
+        target = replace(
+            target, decoder=CompiledGraph(file.file, file.sha256), streaming=_streaming_info(stateful)
+        )
     manifest = Manifest(
         name="tiny",
-        language="en",
         license="CC0-1.0",
         sample_rate=SAMPLE_RATE,
         hop_length=HOP_LENGTH,
         n_channels=N_CHANNELS,
-        frontend=FrontendInfo(
-            phoneme_type="text",
-            language="en-us",
-            phoneme_ids={symbol: (i,) for i, symbol in enumerate(SYMBOLS)},
+        text=TextInfo(
+            language="en",
+            frontend=FrontendInfo(
+                phoneme_type="text",
+                language="en-us",
+                phoneme_ids={symbol: (i,) for i, symbol in enumerate(SYMBOLS)},
+            ),
+            prosody=ProsodyDefaults(noise_scale=0.7, length_scale=1.0, noise_w=0.8),
+            encoder=plain_encoder,
+            speakers=tuple(speakers),
         ),
-        prosody=ProsodyDefaults(noise_scale=0.7, length_scale=1.0, noise_w=0.8),
-        encoder=EncoderInfo(file="encoder.onnx", sha256=sha256["encoder.onnx"]),
         decoder=DecoderInfo(
-            file="decoder.onnx",
-            sha256=sha256["decoder.onnx"],
+            file=plain_decoder.file,
+            sha256=plain_decoder.sha256,
             left_context=LEFT_CONTEXT,
             lookahead=LOOKAHEAD,
-            streaming=_streaming_info(decoder),
-            not_streamable="nobody has rewritten it",
+            not_streamable=None if streaming else "nobody has rewritten it",
         ),
-        speakers=tuple(speakers),
+        targets={SEVERAL_THREADS: target, ONE_THREAD: target},
     )
     data = json.loads(manifest.to_json())
     for path, value in (changes or {}).items():
@@ -100,15 +123,20 @@ def write_voice(
 
 
 def set_field(data: dict[str, object], path: str, value: object) -> None:
-    """Set a field of a manifest by its path; `...` takes it out."""
+    """Set a field of a manifest by its path; `...` takes it out, and ``*`` stands for every name."""
     *parents, name = path.split(".")
-    record = data
+    records = [data]
     for parent in parents:
-        record = record[parent]  # type: ignore[assignment]
-    if value is ...:
-        del record[name]
-    else:
-        record[name] = value
+        records = [
+            each
+            for record in records
+            for each in (record.values() if parent == "*" else [record[parent]])  # type: ignore[attr-defined]
+        ]
+    for record in records:
+        if value is ...:
+            del record[name]
+        else:
+            record[name] = value
 
 
 def pack_addon(folder: Path, addon: Path) -> Path:
@@ -248,12 +276,9 @@ def _model(
     return model
 
 
-def _streaming_info(decoder: onnx.ModelProto) -> object:
+def _streaming_info(decoder: onnx.ModelProto) -> StreamingInfo:
     from balacoon_tk.runtime.stateful_graph import StreamingSpec
-    from balacoon_tk.voice.manifest import StreamingInfo
 
     texts = {item.key: item.value for item in decoder.metadata_props}
-    if StreamingSpec.METADATA_KEY not in texts:
-        return None
     spec = StreamingSpec.from_json(texts[StreamingSpec.METADATA_KEY])
     return StreamingInfo(lag_samples=spec.outputs[0].lag, n_state_bytes=spec.n_state_bytes, max_abs_diff=0.0)

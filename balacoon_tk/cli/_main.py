@@ -4,60 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Final, Protocol, TextIO
+from collections.abc import Sequence
 
-from balacoon_tk.cli import (
-    bench,
-    calibrate,
-    compare,
-    deploy,
-    evaluate,
-    export,
-    inspect,
-    quantize,
-    resynthesize,
-    synthesize,
-)
 from balacoon_tk.cli._common import UsageError, say
 from balacoon_tk.errors import BalacoonError
 
 _OK, _FAILED, _INTERRUPTED = 0, 1, 130
+# For whoever looks for a bug; a user is told of it in one line.
 _TRACEBACK_VARIABLE = "BALACOON_TK_TRACEBACK"
 
-
-class Command(Protocol):
-    """What a module of this package offers; argparse itself ends a wrong usage with status 2."""
-
-    NAME: str
-    """The word on the command line."""
-    HELP: str
-    """One line for the list of commands; the module's docstring is the command's own help."""
-    __doc__: str | None
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare options and positional arguments."""
-        ...
-
-    def run(self, args: argparse.Namespace) -> None:
-        """Do it; audio and reports go to stdout, everything else to stderr."""
-        ...
-
-
-COMMANDS: Final[tuple[Command, ...]] = (
-    synthesize,
-    compare,
-    evaluate,
-    export,
-    quantize,
-    deploy,
-    resynthesize,
-    inspect,
-    calibrate,
-    bench,
+# In the order of the help. What the module of each holds, `balacoon_tk.cli` says.
+COMMANDS = (
+    *("synthesize", "compare", "evaluate", "export", "quantize"),
+    *("deploy", "resynthesize", "inspect", "calibrate", "bench"),
 )
 
 
@@ -75,17 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all went well, 1 if not, 130 if interrupted. Wrong usage raises ``SystemExit(2)``, as
         argparse does.
     """
-    parser = _parser()
-    args = parser.parse_args(argv)
+    # Outside of what follows: argparse's own SystemExit, with usage and status 2, goes through.
+    args = _parser().parse_args(argv)
     try:
-        with _warnings_as_lines():
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
             args.run(args)
-            sys.stdout.flush()
+            sys.stdout.flush()  # here, where a pipe that is closed is still caught
     except UsageError as error:
         args.parser.error(str(error))
     except KeyboardInterrupt:
-        # Python remembers an interrupt that came while a text was executed (as imports of dataclasses do)
-        # as one that nobody caught, and would end by the signal; executing another makes it forget.
+        # `python -m` ends by the signal, whatever the status, if the interrupt came while a text was
+        # executed, as it is for each dataclass that is imported: the interpreter notes it as one that nobody
+        # caught, in a flag that only the next text resets. A shell sees 130 either way, but a parent
+        # process sees -2.
         exec("")
         return _INTERRUPTED
     except BrokenPipeError:
@@ -115,14 +81,16 @@ def _parser() -> argparse.ArgumentParser:
         description=(
             "Streaming neural text-to-speech: speak, compare, evaluate, export, inspect and time voices."
         ),
-        allow_abbrev=False,
+        allow_abbrev=False,  # an abbreviation in a script would break when another option begins like it
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
+    for name in COMMANDS:
+        command = importlib.import_module(f"balacoon_tk.cli.{name}")
+        summary = (command.__doc__ or "").partition("\n")[0]
         sub = commands.add_parser(
-            command.NAME,
-            help=command.HELP,
+            name,
+            help=summary[:1].lower() + summary[1:].removesuffix("."),
             description=command.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -133,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
+    """Looks the version up when it is asked for: argparse's own action wants it at every start."""
+
     def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
 
@@ -141,20 +111,3 @@ class _Version(argparse.Action):
 
         print(f"balacoon-tk {version('balacoon_tk')}")
         parser.exit()
-
-
-@contextlib.contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        say(f"warning: {message}")
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield

@@ -1,4 +1,6 @@
-"""Write a voice in a form that another runtime takes, and compare what it says in it with the voice.
+"""Write a voice for ONNX Runtime's small builds, TensorRT or Triton.
+
+In each form, what it says is compared with the voice:
 
   ort       ONNX Runtime's own format, for small builds of it, with the list of operators that they need
   tensorrt  graphs of known shapes and operators, with the lines that build engines of them
@@ -14,73 +16,45 @@ README says how it is used. Needs the extra 'export'.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
-from balacoon_tk._files import json_text
-from balacoon_tk.cli._common import ProgressLine, format_size, positive_int
-
-NAME = "deploy"
-HELP = "write a voice for ONNX Runtime's small builds, TensorRT or Triton"
+from balacoon_tk.cli._common import (
+    ProgressLine,
+    add_options,
+    chosen,
+    format_size,
+    positive_int,
+    write_report,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the voice, the form and where it goes."""
-    parser.add_argument("voice", metavar="VOICE", help="voice folder or .addon file")
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder that is made")
-    parser.add_argument(
-        "--form", choices=("ort", "tensorrt", "triton"), required=True, help="what will run the voice"
-    )
-    parser.add_argument(
-        "--platform",
-        choices=("arm", "amd64"),
-        default="arm",
-        help="of ort: arm runs everywhere, amd64 on machines like this one (default: arm)",
-    )
-    parser.add_argument(
-        "--chunk-frames",
-        type=positive_int,
-        default=32,
-        metavar="N",
-        help="of tensorrt: frames in a push (default: 32)",
-    )
-    parser.add_argument(
-        "--max-phonemes",
-        type=positive_int,
-        default=512,
-        metavar="N",
-        help="of tensorrt: phonemes that a sentence may have (default: 512)",
-    )
-    parser.add_argument("--json", action="store_true", help="print what was compared as JSON")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in DIR already")
+    add = parser.add_argument
+    add("voice", metavar="VOICE", help="voice folder or .addon file")
+    add("-o", "--output", metavar="DIR", required=True, help="the folder that is made")
+    add("--form", choices=("ort", "tensorrt", "triton"), required=True, help="what will run the voice")
+    runs_on = "of ort: arm runs everywhere, amd64 on machines like this one (default: arm)"
+    add("--platform", choices=("arm", "amd64"), default="arm", help=runs_on)
+    n_frames = "of tensorrt: frames in a push (default: 32)"
+    add("--chunk-frames", type=positive_int, default=32, metavar="N", help=n_frames)
+    n_phonemes = "of tensorrt: phonemes that a sentence may have (default: 512)"
+    add("--max-phonemes", type=positive_int, default=512, metavar="N", help=n_phonemes)
+    add_options(parser, "json", "overwrite")
 
 
 def run(args: argparse.Namespace) -> None:
     """Deploy, and say what was compared and what was not run."""
     from balacoon_tk.export import deploy_voice
 
-    line = ProgressLine()
-    made = deploy_voice(
-        args.voice,
-        args.output,
-        form=args.form,
-        platform=args.platform,
-        chunk_frames=args.chunk_frames,
-        max_phonemes=args.max_phonemes,
-        overwrite=args.overwrite,
-        progress=lambda what, share: line.bar(share, what),
-    )
-    line.close()
-    if args.json:
-        said = {
-            "path": str(made.path),
-            "form": made.form,
-            "n_bytes": made.n_bytes,
-            "verified": dict(made.verified),
-            "not_run_on": made.not_run_on,
-        }
-        print(json_text(said), end="")
-        return
+    with ProgressLine() as line:
+        settings = chosen(args, "form", "platform", "chunk_frames", "max_phonemes", "overwrite")
+        made = deploy_voice(args.voice, args.output, progress=line.bar, **settings)
     rows = [("written to", f"{made.path} ({format_size(made.n_bytes)})")]
     rows += [("verified", f"{name}: {value:.1e}") for name, value in made.verified.items()]
+    # Said in so many words: what was compared in ONNX Runtime is no proof for another runtime.
     if made.not_run_on is not None:
         rows.append(("not run", f"on {made.not_run_on}: only in ONNX Runtime, as {made.not_run_on} would"))
-    print("\n".join(f"{name:<12} {value}" for name, value in rows))
+    table = "\n".join(f"{name:<12} {value}" for name, value in rows)
+    # JSON knows no paths.
+    write_report({**asdict(made), "path": str(made.path)}, table, as_json=args.json)

@@ -1,4 +1,4 @@
-"""Export a trained voice, so that it can be run and streamed.
+"""Make a voice folder of a trained model, which can be run and streamed.
 
 The model is split into an encoder and a decoder (a vocoder has a decoder alone), checked against the
 original in its own runtime, and put into DIR with a voice.json that says what it is. If anything fails,
@@ -14,88 +14,74 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from balacoon_tk.cli._common import ProgressLine, UsageError, format_size
-
-NAME = "export"
-HELP = "make a voice folder of a trained model"
+from balacoon_tk.cli._common import (
+    ProgressLine,
+    UsageError,
+    add_options,
+    chosen,
+    comma_separated,
+    format_size,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the source and where its voice goes."""
-    parser.add_argument(
-        "source",
-        nargs="?",
-        metavar="VOICE",
-        help="trained model: a file or a folder (--list says of which kinds)",
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="DIR", help="folder of the exported voice, or a file ending in .addon"
-    )
-    parser.add_argument("--config", metavar="FILE", help="the model's JSON file (default: VOICE.json)")
-    parser.add_argument("--name", help="name of the voice (default: that of the file)")
-    parser.add_argument(
-        "--license",
-        metavar="TEXT",
-        help="licence of the weights (default: what a MODEL_CARD beside VOICE says)",
-    )
-    parser.add_argument("--speakers", metavar="A,B", help="names of the speakers, in the order of their ids")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in DIR already")
-    parser.add_argument("--list", action="store_true", help="list the kinds of model that can be exported")
+    add = parser.add_argument
+    source = "trained model: a file or a folder (--list says of which kinds)"
+    add("source", nargs="?", metavar="VOICE", help=source)
+    add("-o", "--output", metavar="DIR", help="folder of the exported voice, or a file ending in .addon")
+    add("--config", metavar="FILE", help="the model's JSON file (default: VOICE.json)")
+    add("--name", help="name of the voice (default: that of the file)")
+    license_help = "licence of the weights (default: what a MODEL_CARD beside VOICE says)"
+    add("--license", metavar="TEXT", help=license_help)
+    speakers_help = "names of the speakers, in the order of their ids"
+    add("--speakers", type=comma_separated, metavar="A,B", help=speakers_help)
+    add_options(parser, "overwrite")
+    add("--list", action="store_true", help="list the kinds of model that can be exported")
 
 
 def run(args: argparse.Namespace) -> None:
     """Export, and show what became of the model."""
     if args.list:
-        _print_sources()
+        from balacoon_tk.export.sources import SOURCES
+
+        # The first line of a source's docstring is written to be read here, without its marks for code.
+        for each in SOURCES:
+            name = type(each).__module__.rpartition(".")[2]
+            first_line = (type(each).__doc__ or "").partition("\n")[0].replace("``", "")
+            print(f"{name:<16} {first_line}")
         return
     if args.source is None or args.output is None:
         raise UsageError("give a trained VOICE and the folder that becomes of it: VOICE -o DIR")
+    # The export extra is looked for here, after wrong usage: who has mistyped shouldn't install it first.
     from balacoon_tk.export import export_voice
 
-    line = ProgressLine()
-    folder = export_voice(
-        args.source,
-        args.output,
-        config=args.config,
-        name=args.name,
-        license=args.license,
-        speakers=None if args.speakers is None else args.speakers.split(","),
-        overwrite=args.overwrite,
-        progress=lambda what, share: line.bar(share, what),
-    )
-    line.close()
+    with ProgressLine() as line:
+        settings = chosen(args, "config", "name", "license", "speakers", "overwrite")
+        folder = export_voice(args.source, args.output, progress=line.bar, **settings)
     print(_summary(folder))
 
 
-def _print_sources() -> None:
-    from balacoon_tk.export.sources import SOURCES
-
-    for source in SOURCES:
-        name = type(source).__module__.rpartition(".")[2]
-        first_line = (type(source).__doc__ or "").partition("\n")[0].replace("``", "")
-        print(f"{name:<16} {first_line}")
-
-
 def _summary(target: Path) -> str:
-    from balacoon_tk.voice.files import read_manifest
-    from balacoon_tk.voice.manifest import Manifest
+    from balacoon_tk.targets.choice import SEVERAL_THREADS
+    from balacoon_tk.voice.voice import read_manifest
 
+    # Read from what was written, so that the summary is of the voice and not of what was intended.
     manifest = read_manifest(target)
-    decoder = manifest.decoder
+    decoder, streaming = manifest.decoder, manifest.targets[SEVERAL_THREADS].streaming
     rows = [("voice", f"{manifest.name}, {manifest.license}"), ("written to", str(target))]
-    if isinstance(manifest, Manifest):
+    if manifest.text is not None:
         rows[0] = ("voice", f"{manifest.name}, {manifest.language}, {manifest.license}")
         rows.append(("speakers", str(len(manifest.speakers) or 1)))
     rows += [
         ("sample rate", f"{manifest.sample_rate} Hz"),
         ("receptive field", f"{decoder.left_context} + 1 + {decoder.lookahead} frames"),
     ]
-    if decoder.streaming is not None:
-        lag_ms = 1e3 * decoder.streaming.lag_samples / manifest.sample_rate
-        state = format_size(decoder.streaming.n_state_bytes)
-        rows.append(("exact streaming", f"lag {lag_ms:.0f} ms, state {state} a stream"))
-    else:
-        rows.append(("exact streaming", f"no: {decoder.not_streamable or 'not rewritten'}"))
+    exact = f"no: {decoder.not_streamable or 'not rewritten'}"
+    if streaming is not None:
+        lag_ms, state = 1e3 * streaming.lag_samples / manifest.sample_rate, streaming.n_state_bytes
+        exact = f"lag {lag_ms:.0f} ms, state {format_size(state)} a stream"
+    rows.append(("exact streaming", exact))
     rows += [("verified", f"{name}: {value:.1e}") for name, value in manifest.verified.items()]
     table = ["", f"{'':<16} {'size':>10} {'RTF':>8} {'largest difference':>20}"]
     table += [

@@ -14,43 +14,26 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from balacoon_tk._files import json_text
 from balacoon_tk.cli._audio_output import add_audio_output_argument, check_audio_output, hand_over
-from balacoon_tk.cli._common import (
-    STANDARD_STREAM,
-    UsageError,
-    add_chunk_argument,
-    positive_int,
-    write_text,
-)
+from balacoon_tk.cli._common import STANDARD_STREAM, UsageError, add_options, write_report
 
 if TYPE_CHECKING:
     from balacoon_tk._typing import FloatArray
     from balacoon_tk.audio import AudioChunk
-    from balacoon_tk.metrics import TraceRecorder
-    from balacoon_tk.voice.vocoder import Vocoder
-
-NAME = "resynthesize"
-HELP = "say a recording again with a vocoder"
+    from balacoon_tk.metrics import StreamTrace
+    from balacoon_tk.voice.voice import Voice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recording, the vocoder and where the audio goes."""
-    parser.add_argument(
-        "recording", metavar="WAV", help="WAV file, 16 bits, one channel, of the vocoder's rate; '-' is stdin"
-    )
-    parser.add_argument(
-        "-v", "--voice", metavar="VOCODER", required=True, help="exported vocoder: folder or .addon file"
-    )
+    recording = "WAV file, 16 bits, one channel, of the vocoder's rate; '-' is stdin"
+    parser.add_argument("recording", metavar="WAV", help=recording)
+    vocoder = "exported vocoder: folder or .addon file"
+    parser.add_argument("-v", "--voice", metavar="VOCODER", required=True, help=vocoder)
     add_audio_output_argument(parser)
-    parser.add_argument(
-        "--strategy", metavar="NAME", help="full, overlap or stateful (default: the best for the vocoder)"
-    )
-    add_chunk_argument(parser)
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="threads for one run of a graph")
-    parser.add_argument(
-        "--json", action="store_true", help="print what it cost and how near it came, as JSON"
-    )
+    add_options(parser, "strategy", "chunk-frames", "threads")
+    report = "print what it cost and how near it came, as JSON"
+    parser.add_argument("--json", action="store_true", help=report)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -60,44 +43,43 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError("--json takes stdout: give a file for the audio with -o FILE")
     from balacoon_tk.audio import read_wav
     from balacoon_tk.metrics import TraceRecorder
-    from balacoon_tk.voice.vocoder import load_vocoder
+    from balacoon_tk.voice.voice import load_vocoder
 
     from_stdin = args.recording == STANDARD_STREAM
+    # A pipe can't be gone back in, which reading a WAV file does.
     samples, sample_rate = read_wav(io.BytesIO(sys.stdin.buffer.read()) if from_stdin else args.recording)
     vocoder = load_vocoder(args.voice, n_threads=args.threads)
+    # Chosen here rather than in the stream, so that the report can name it.
     strategy = vocoder.renderer.choose_strategy(args.strategy)
     recorder = TraceRecorder(sample_rate=sample_rate)
     kept: list[FloatArray] = []
-    chunks = vocoder.resynthesize(
-        samples, sample_rate=sample_rate, strategy=strategy, chunk_frames=args.chunk_frames
-    )
-    hand_over(_keep(chunks, recorder, kept), args.output, sample_rate)
+
+    def chunks() -> Iterator[AudioChunk]:
+        for chunk in vocoder.resynthesize(
+            samples, sample_rate=sample_rate, strategy=strategy, chunk_frames=args.chunk_frames
+        ):
+            recorder.add(chunk.samples)
+            kept.append(chunk.samples)
+            yield chunk
+
+    hand_over(chunks(), args.output, sample_rate)
     if args.json:
-        report = _report(vocoder, samples, kept, recorder)
-        write_text(STANDARD_STREAM, json_text({"recording": args.recording, "strategy": strategy, **report}))
-
-
-def _keep(
-    chunks: Iterator[AudioChunk], recorder: TraceRecorder, kept: list[FloatArray]
-) -> Iterator[AudioChunk]:
-    for chunk in chunks:
-        recorder.add(chunk.samples)
-        kept.append(chunk.samples)
-        yield chunk
+        report = _report(vocoder, samples, kept, recorder.finish())
+        write_report({"recording": args.recording, "strategy": strategy, **report}, "", as_json=True)
 
 
 def _report(
-    vocoder: Vocoder, samples: FloatArray, kept: list[FloatArray], recorder: TraceRecorder
+    vocoder: Voice, samples: FloatArray, kept: list[FloatArray], trace: StreamTrace
 ) -> dict[str, object]:
     """Return the cost, and the mean difference of the two mel spectrograms."""
     import numpy as np
 
     from balacoon_tk.metrics import audio_s, rtf, ttfa_s
 
-    trace = recorder.finish()
     rate = vocoder.manifest.sample_rate
     before = vocoder.mel_spectrogram(samples, sample_rate=rate)
     after = vocoder.mel_spectrogram(np.concatenate(kept), sample_rate=rate)
+    # A vocoder gives whole frames, so the two may differ in length by the last one.
     n_frames = min(before.shape[1], after.shape[1])
     return {
         "voice": vocoder.manifest.name,

@@ -1,4 +1,4 @@
-"""Speak a text: to a WAV file, as raw PCM on stdout, or through the loudspeakers.
+"""Speak a text to a WAV file, a pipe or the loudspeakers.
 
 Audio is written while it is made, so that the first sound doesn't wait for the last word:
 
@@ -12,56 +12,27 @@ from __future__ import annotations
 import argparse
 
 from balacoon_tk.cli._audio_output import add_audio_output_argument, check_audio_output, hand_over
-from balacoon_tk.cli._common import (
-    add_chunk_argument,
-    add_text_arguments,
-    add_voice_arguments,
-    open_tts,
-    read_text,
-)
-
-NAME = "synthesize"
-HELP = "speak a text to a WAV file, a pipe or the loudspeakers"
+from balacoon_tk.cli._common import add_options, chosen, open_tts, read_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to say, how, and where to."""
-    add_text_arguments(parser)
-    add_voice_arguments(parser)
+    add_options(parser, "text", "file", "voice", "frontend", "threads", "speaker")
     add_audio_output_argument(parser)
-    parser.add_argument(
-        "--speed", type=float, default=1.0, metavar="X", help="2 is twice as fast (default: 1)"
-    )
-    parser.add_argument(
-        "--volume", type=float, default=1.0, metavar="X", help="factor on the samples (default: 1)"
-    )
-    parser.add_argument(
-        "--noise-scale", type=float, metavar="X", help="how much the sound varies (default: the voice's own)"
-    )
-    parser.add_argument(
-        "--noise-w", type=float, metavar="X", help="how much the rhythm varies (default: the voice's own)"
-    )
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same audio")
-    parser.add_argument(
-        "--strategy", metavar="NAME", help="full, overlap or stateful (default: the best for the voice)"
-    )
-    add_chunk_argument(parser)
+    add = parser.add_argument
+    add("--speed", type=float, default=1.0, metavar="X", help="2 is twice as fast (default: 1)")
+    add("--volume", type=float, default=1.0, metavar="X", help="factor on the samples (default: 1)")
+    add("--noise-scale", type=float, metavar="X", help="how much the sound varies (default: the voice's own)")
+    add("--noise-w", type=float, metavar="X", help="how much the rhythm varies (default: the voice's own)")
+    add("--seed", type=int, metavar="N", help="the same seed gives the same audio")
+    add_options(parser, "strategy", "chunk-frames")
 
 
 def run(args: argparse.Namespace) -> None:
     """Speak."""
+    # Before the text: who gave no place for the audio would type a text on stdin in vain.
     check_audio_output(args)
     text = read_text(args)
     tts = open_tts(args)
-    chunks = tts.stream(
-        text,
-        strategy=args.strategy,
-        seed=args.seed,
-        speaker=args.speaker,
-        speed=args.speed,
-        volume=args.volume,
-        noise_scale=args.noise_scale,
-        noise_w=args.noise_w,
-        chunk_frames=args.chunk_frames,
-    )
-    hand_over(chunks, args.output, tts.get_sampling_rate())
+    settings = ("speaker", "speed", "volume", "noise_scale", "noise_w", "seed", "strategy", "chunk_frames")
+    hand_over(tts.stream(text, **chosen(args, *settings)), args.output, tts.get_sampling_rate())

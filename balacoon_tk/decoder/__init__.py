@@ -13,8 +13,6 @@ strategy      what a push does                      cost of an utterance
 None of them knows what runs the decoder: that is an `Engine`, the seam of `balacoon_tk.runtime.engine`.
 """
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 from balacoon_tk.decoder.full import FullDecoder

@@ -24,8 +24,6 @@ At the sentence's ends there is nothing to be context, and nothing is trimmed: t
 as it does when it decodes the whole.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,15 +38,12 @@ class Push:
     """The frames [start, stop) handed to a decoder in one call."""
 
     start: int
-    """First frame."""
     stop: int
-    """One past the last frame."""
-    last: bool
-    """Whether the sentence ends here."""
+    last: bool  # whether the sentence ends here
 
     @property
     def n_frames(self) -> int:
-        """Return how many frames are handed over."""
+        """How many frames are handed over."""
         return self.stop - self.start
 
 
@@ -57,69 +52,45 @@ class Window:
     """The frames [start, stop) to decode, of which [keep_start, keep_stop) are kept; maybe none."""
 
     start: int
-    """First frame to decode."""
     stop: int
-    """One past the last frame to decode."""
     keep_start: int
-    """First frame whose samples are kept."""
     keep_stop: int
-    """One past the last frame whose samples are kept."""
 
     @property
     def n_frames(self) -> int:
-        """Return how many frames are decoded."""
+        """How many frames are decoded."""
         return self.stop - self.start
 
     @property
     def n_kept(self) -> int:
-        """Return how many frames are kept; if 0, nothing needs to be decoded."""
+        """How many frames are kept; if 0, nothing needs to be decoded."""
         return self.keep_stop - self.keep_start
 
 
 def push_schedule(n_frames: int, chunk_frames: int | Sequence[int], *, lag_frames: int = 0) -> Iterator[Push]:
-    """Cut a sentence into pushes that each give one chunk of audio.
+    """Cut a sentence into pushes that each give one chunk of audio, without gaps; none without frames.
 
-    The first push carries ``lag_frames`` more than its chunk, so that a whole chunk comes out of it. The
-    last one takes what is left, and gives that and the lag. Where these would be a sliver, less than a
-    quarter of the chunk before, that chunk takes them along: a push is at most that much later
-    than asked for, and the last audio is never a blip with the full cost of a push.
+    The last number of a sequence repeats: ``(16, 32, 64)`` is early with the first sound and then works with
+    larger chunks. `lag_frames` is the lookahead of an overlap decoder, or the lag of a stateful one, rounded
+    up. Numbers out of range raise `ParameterError` at the call.
 
-    Parameters
-    ----------
-    n_frames : int
-        Length of the sentence, >= 0; without frames there are no pushes.
-    chunk_frames : int or sequence of int
-        Frames of audio that each push shall give, >= 1. In a sequence the last number repeats:
-        ``(16, 32, 64)`` is early with the first sound and then works with larger chunks.
-    lag_frames : int
-        How far the decoder's output trails its input, >= 0: the lookahead of an overlap decoder, the lag
-        of a stateful one, rounded up.
-
-    Yields
-    ------
-    Push
-        In order, without gaps, never empty; ``last`` is True for exactly the final one.
-
-    Raises
-    ------
-    ParameterError
-        At the call, if a number is out of range or there is no chunk size.
+    Where what is left for the last push and the lag would be a sliver, less than a quarter of the chunk
+    before, that chunk takes them along: a push is at most that much later than asked for, and the last audio
+    is never a blip with the full cost of a push.
 
     Examples
     --------
     >>> [(push.start, push.stop, push.last) for push in push_schedule(13, 4, lag_frames=2)]
     [(0, 6, False), (6, 10, False), (10, 13, True)]
     """
-    _check("n_frames", n_frames, at_least=0)
-    _check("lag_frames", lag_frames, at_least=0)
+    check_at_least(0, n_frames=n_frames, lag_frames=lag_frames)
     if not isinstance(chunk_frames, Sequence):
-        _check("chunk_frames", chunk_frames, at_least=1)
+        check_at_least(1, chunk_frames=chunk_frames)
         return _pushes(n_frames, (chunk_frames,), lag_frames)
     sizes = tuple(chunk_frames)
     if not sizes:
         raise ParameterError(f"chunk_frames={chunk_frames!r} must have at least one number")
-    for i, size in enumerate(sizes):
-        _check(f"chunk_frames[{i}]", size, at_least=1)
+    check_at_least(1, **{f"chunk_frames[{i}]": size for i, size in enumerate(sizes)})
     return _pushes(n_frames, sizes, lag_frames)
 
 
@@ -139,30 +110,10 @@ def overlap_window(n_before: int, n_after: int, last: bool, *, left_context: int
     """Say what to decode when a push has made the frames [0, n_before) into [0, n_after).
 
     A frame is ready when its lookahead is there, or the sentence's end is. All that has become ready is
-    kept, so that the kept frames of all pushes tile the sentence, whatever the pushes' sizes.
-
-    Parameters
-    ----------
-    n_before, n_after : int
-        Frames pushed before and with this push, 0 <= n_before <= n_after.
-    last : bool
-        Whether the sentence ends here.
-    left_context, lookahead : int
-        Frames that the decoder needs before and after each one, >= 0.
-
-    Returns
-    -------
-    Window
-        ``start`` and ``stop`` are inside [0, n_after]. With nothing ready all four are equal.
-
-    Raises
-    ------
-    ParameterError
-        If a number is negative, or `n_after` less than `n_before`.
+    kept, so that the kept frames of all pushes tile the sentence, whatever the pushes' sizes. With nothing
+    ready all four numbers are equal.
     """
-    _check("n_before", n_before, at_least=0)
-    _check("left_context", left_context, at_least=0)
-    _check("lookahead", lookahead, at_least=0)
+    check_at_least(0, n_before=n_before, left_context=left_context, lookahead=lookahead)
     if n_after < n_before:
         raise ParameterError(f"n_after={n_after} must be >= n_before={n_before}")
     keep_start = max(0, n_before - lookahead)
@@ -175,24 +126,7 @@ def overlap_window(n_before: int, n_after: int, last: bool, *, left_context: int
 def overlap_windows(
     n_frames: int, chunk_frames: int | Sequence[int], *, left_context: int, lookahead: int
 ) -> Iterator[Window]:
-    """Plan the windows of a sentence whose frames are all there: every push's window.
-
-    Parameters
-    ----------
-    n_frames, chunk_frames : int
-        As in `push_schedule`.
-    left_context, lookahead : int
-        As in `overlap_window`.
-
-    Yields
-    ------
-    Window
-        In order, never empty; the kept frames tile [0, n_frames).
-
-    Raises
-    ------
-    ParameterError
-        If a number is out of range.
+    """Plan the windows of a sentence whose frames are all there: that of each push of `push_schedule`.
 
     Examples
     --------
@@ -200,8 +134,7 @@ def overlap_windows(
     ...  for w in overlap_windows(13, 4, left_context=3, lookahead=2)]
     [(0, 0, 4, 6), (1, 4, 8, 10), (5, 8, 13, 13)]
     """
-    _check("left_context", left_context, at_least=0)
-    _check("lookahead", lookahead, at_least=0)
+    check_at_least(0, left_context=left_context, lookahead=lookahead)
     pushes = push_schedule(n_frames, chunk_frames, lag_frames=lookahead)
     return (
         overlap_window(push.start, push.stop, push.last, left_context=left_context, lookahead=lookahead)
@@ -209,6 +142,8 @@ def overlap_windows(
     )
 
 
-def _check(name: str, count: int, *, at_least: int) -> None:
-    if operator.index(count) < at_least:
-        raise ParameterError(f"{name}={count} must be >= {at_least}")
+def check_at_least(least: int, **counts: int) -> None:
+    """Refuse a number that is too small, by its name, and what is no integer."""
+    for name, count in counts.items():
+        if operator.index(count) < least:
+            raise ParameterError(f"{name}={count} must be >= {least}")

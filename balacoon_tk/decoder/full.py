@@ -1,12 +1,10 @@
 """The reference of every comparison: the whole utterance in one call."""
 
-from __future__ import annotations
-
-from balacoon_tk.decoder.stream import CheckedPushes
+from balacoon_tk.decoder.stream import Decoder
 from balacoon_tk.runtime.engine import Engine, Feeds, Samples
 
 
-class FullDecoder(CheckedPushes):
+class FullDecoder(Decoder):
     """Collect frames until the last push, then decode them in one run.
 
     Parameters
@@ -14,13 +12,9 @@ class FullDecoder(CheckedPushes):
     engine : Engine
     hop_length : int
         Samples per frame.
-
-    Notes
-    -----
-    `lag_samples` is 0: what is decoded is complete. That nothing comes before the last push is
-    what the other strategies are for.
     """
 
+    # What is decoded is complete. That nothing comes before the last push is what the others are for.
     lag_samples = 0
 
     def __init__(self, engine: Engine, *, hop_length: int) -> None:
@@ -29,7 +23,7 @@ class FullDecoder(CheckedPushes):
         self._pushes: list[Feeds] = []
 
     def take(self, feeds: Feeds, last: bool = False) -> Samples:
-        """Do what `push` does with frames that are checked; see `Decoder`."""
+        """Do what `push` does with frames that are checked."""
         self._check_open()
         pushes = [*self._pushes, feeds]
         if not last:
@@ -42,6 +36,6 @@ class FullDecoder(CheckedPushes):
         return self._contract.shaped(outputs)
 
     def reset(self) -> None:
-        """Forget all frames."""
+        """Forget the stream."""
         self._pushes = []
         self._done = False

@@ -1,18 +1,16 @@
 """Overlap streaming: every chunk is decoded with its context, and the context is trimmed off."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.decoder.chunking import overlap_window
+from balacoon_tk.decoder.chunking import check_at_least, overlap_window
 from balacoon_tk.decoder.overlap_trim import trim
-from balacoon_tk.decoder.stream import CheckedPushes
+from balacoon_tk.decoder.stream import Decoder
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.engine import Engine, Feeds, Samples
 
 
-class OverlapDecoder(CheckedPushes):
+class OverlapDecoder(Decoder):
     """Decode new frames together with the frames around them that their samples depend on.
 
     Exact up to floating point if the context covers the decoder's receptive field; the frames of
@@ -30,14 +28,13 @@ class OverlapDecoder(CheckedPushes):
 
     def __init__(self, engine: Engine, *, left_context: int, lookahead: int, hop_length: int) -> None:
         super().__init__(engine)
+        # One hop length and one lookahead stand for one output.
         if len(self._contract.outputs) != 1:
             raise ParameterError(
                 f"overlap needs a decoder with one output, not {', '.join(self._contract.outputs)}"
             )
-        for name, value in (("left_context", left_context), ("lookahead", lookahead)):
-            if value < 0:
-                raise ParameterError(f"{name}={value} must be >= 0")
-        self.hop_length = hop_length
+        check_at_least(0, left_context=left_context, lookahead=lookahead)
+        self.hop_length: int = hop_length
         self.left_context = left_context
         self.lookahead = lookahead
         self.lag_samples = lookahead * hop_length
@@ -46,7 +43,7 @@ class OverlapDecoder(CheckedPushes):
         self._n_frames = 0
 
     def take(self, feeds: Feeds, last: bool = False) -> Samples:
-        """Decode what has become complete and return its samples; see `Decoder`."""
+        """Do what `push` does with frames that are checked."""
         self._check_open()
         contract = self._contract
         held = contract.join([*self._held, feeds])
@@ -59,6 +56,7 @@ class OverlapDecoder(CheckedPushes):
             first_held = n_after - n_held
             part = contract.cut(held, window.start - first_held, window.stop - first_held)
             decoded = self._engine.whole(part)[self._output]
+            # Time is the last axis; whatever stands before it, the kernel sees rows.
             rows = decoded.reshape(-1, decoded.shape[-1])
             kept = [trim(row, window, hop_length=self.hop_length) for row in rows]
             samples: AnyArray = np.stack(kept).reshape(*decoded.shape[:-1], -1)
@@ -71,7 +69,7 @@ class OverlapDecoder(CheckedPushes):
         return samples
 
     def reset(self) -> None:
-        """Forget all frames."""
+        """Forget the stream."""
         self._held = []
         self._n_frames = 0
         self._done = False

@@ -5,8 +5,6 @@ too little a fade would hide the seam while the samples stay wrong. `balacoon_tk
 the drawing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -23,35 +21,13 @@ _DTYPES = (np.dtype(np.float32), np.dtype(np.int16))
 
 
 def trim(
-    decoded: NDArray[_Sample],
-    window: Window,
-    *,
-    hop_length: int,
-    out: NDArray[_Sample] | None = None,
+    decoded: NDArray[_Sample], window: Window, *, hop_length: int, out: NDArray[_Sample] | None = None
 ) -> NDArray[_Sample]:
     """Copy the kept samples out of a decoded window, so that the rest can be freed.
 
-    Parameters
-    ----------
-    decoded : ndarray of shape (window.n_frames * hop_length,), float32 or int16
-        What the decoder made of the window's frames.
-    window : Window
-        Which frames were decoded, and which are kept.
-    hop_length : int
-        Samples per frame, >= 1.
-    out : ndarray of shape (window.n_kept * hop_length,), optional
-        Where to write, of the same dtype and C-contiguous. A new array if None.
-
-    Returns
-    -------
-    ndarray of shape (window.n_kept * hop_length,)
-        `out` itself where it was given.
-
-    Raises
-    ------
-    ParameterError
-        If the decoder gave more or fewer samples than hop_length a frame, or an array has a wrong shape,
-        dtype or layout.
+    `decoded` has the ``window.n_frames * hop_length`` samples that the decoder made of the window, float32 or
+    int16; `out`, if given, has room for ``window.n_kept * hop_length`` of the same dtype, and is returned.
+    `ParameterError` says what doesn't fit.
     """
     _check_windows([window], hop_length)
     _check_samples("decoded", decoded, n_samples=window.n_frames * hop_length)
@@ -72,25 +48,8 @@ def join(
 ) -> NDArray[_Sample]:
     """Write the kept samples of every window into one array.
 
-    Parameters
-    ----------
-    decoded : sequence of ndarray of shape (window.n_frames * hop_length,), float32 or int16
-        One for each window, at least one, all of the same dtype.
-    windows : sequence of Window
-        Their kept frames follow each other without gap or overlap.
-    hop_length : int
-        Samples per frame, >= 1.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        ``n_samples = sum(window.n_kept) * hop_length``.
-
-    Raises
-    ------
-    ParameterError
-        If the windows do not follow each other, there is not one for each decoded array, or an array has
-        a wrong shape, dtype or layout.
+    There is a decoded array, as for `trim`, for each of one or more windows, all of one dtype; the windows'
+    kept frames follow each other without gap or overlap. `ParameterError` says what doesn't fit.
     """
     if not len(decoded) == len(windows) >= 1:
         raise ParameterError(f"len(decoded)={len(decoded)} must be len(windows)={len(windows)}, at least 1")
@@ -99,7 +58,7 @@ def join(
         _check_samples(f"decoded[{i}]", samples, n_samples=window.n_frames * hop_length)
         if samples.dtype != decoded[0].dtype:
             raise ParameterError(f"decoded[{i}]: {samples.dtype} must be {decoded[0].dtype} as in decoded[0]")
-    # Windows that keep nothing would put a pointer behind the end of an array.
+    # The kernel copies without looking: a window that keeps nothing may point behind the end of its array.
     pairs = [pair for pair in zip(decoded, windows, strict=True) if pair[1].n_kept]
     kept = np.array([(w.keep_start - w.start, w.keep_stop - w.start) for _, w in pairs], np.int64)
     joined = np.empty((windows[-1].keep_stop - windows[0].keep_start) * hop_length, decoded[0].dtype)

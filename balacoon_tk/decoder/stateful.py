@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.decoder.stream import CheckedPushes
+from balacoon_tk.decoder.stream import Decoder
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
 from balacoon_tk.runtime.engine import Engine, Feeds, Samples, State
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import GraphSource
 
+# The state before the newest step, the frames of that step, and how much it gave.
 _Before = tuple[State, Feeds, dict[str, int]]
-"""The state before the newest step, the frames of that step, and how much it gave."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
     """All that a stream knows, as plain arrays that can be pickled, stored and moved."""
 
-    fingerprint: str
-    """Says which decoder it belongs to."""
+    fingerprint: str  # says which decoder it belongs to
     tensors: Mapping[str, AnyArray]
-    waiting: Mapping[str, AnyArray] | None
-    """Frames that were pushed and are not decoded yet."""
-    before: tuple[Mapping[str, AnyArray], Mapping[str, AnyArray], Mapping[str, int]] | None
-    """State before the newest step, its frames, and how much it gave."""
+    waiting: Feeds | None  # frames that were pushed and are not decoded yet
+    # The state before the newest step, its frames, and how much it gave.
+    before: tuple[Mapping[str, AnyArray], Feeds, Mapping[str, int]] | None
     done: bool
 
 
-class StatefulDecoder(CheckedPushes):
+class StatefulDecoder(Decoder):
     """Push frames as they come and get the samples of the whole-utterance run as they become known.
 
     Parameters
@@ -53,13 +52,11 @@ class StatefulDecoder(CheckedPushes):
     ------
     ModelError
         If the decoder can only be run whole.
-
-    Notes
-    -----
-    A stream moves from state to state, and no state is ever written to: a push that fails leaves
-    the stream as it was, and a last push that brings too few frames to run on (none, often) runs
-    the newest frames again from the state before them.
     """
+
+    # A stream moves from state to state, and no state is ever written to: a push that fails leaves the stream
+    # as it was, and a last push that brings too few frames to run on (none, often) runs the newest frames
+    # again, with these behind them, from the state before.
 
     def __init__(self, model: Engine | GraphSource, options: RuntimeOptions | None = None) -> None:
         super().__init__(model if isinstance(model, Engine) else OrtEngine(model, options))
@@ -74,18 +71,22 @@ class StatefulDecoder(CheckedPushes):
         self._before: _Before | None = None
 
     def take(self, feeds: Feeds, last: bool = False) -> Samples:
-        """Do what `push` does with frames that are checked; see `Decoder`."""
+        """Do what `push` does with frames that are checked."""
         self._check_open()
         contract, before = self._contract, self._before
         if self._waiting is not None:
             feeds = contract.join([self._waiting, feeds])
         n_frames = contract.n_frames(feeds)
         needed = self._streaming.min_first_frames if before is None else self._streaming.min_push_frames
+        # A graph of convolutions can't be run on fewer steps than its kernels span: such frames wait.
         if n_frames < needed and not last:
             self._waiting = feeds
             return contract.shaped(contract.empty_outputs())
         if n_frames < needed and before is not None:
-            outputs = self._finish_again(before, feeds)
+            state, earlier, n_given = before
+            outputs = self._step(state, contract.join([earlier, feeds]), last=True)
+            # What the newest step has given is given away already.
+            outputs = {name: array[..., n_given[name] :] for name, array in outputs.items()}
         elif n_frames or before is not None:
             outputs = self._step(self._state, feeds, last=last)
         else:  # nothing was ever pushed
@@ -96,7 +97,7 @@ class StatefulDecoder(CheckedPushes):
         return contract.shaped(outputs)
 
     def reset(self) -> None:
-        """Forget the stream, so that the next push begins a new utterance."""
+        """Forget the stream."""
         self._end()
         self._waiting = None
         self._done = False
@@ -118,15 +119,13 @@ class StatefulDecoder(CheckedPushes):
     def restore(self, state: StreamState) -> None:
         """Go on from a snapshot.
 
-        Raises
-        ------
-        StreamStateError
-            If the snapshot is of another decoder, or damaged; the stream is left as it was.
+        `StreamStateError` says that it is of another decoder, or damaged; the stream is left as it was.
         """
         if not isinstance(state, StreamState):
             raise StreamStateError(f"a state must be a StreamState, not {type(state).__name__}")
         if state.fingerprint != self._streaming.fingerprint:
             raise StreamStateError("the state was taken from a stream over another graph")
+        # All is read before anything is taken over. A snapshot may come from a file, hence all these errors.
         try:
             newest = self._engine.load(state.tensors)
             waiting = None if state.waiting is None else self._contract.check(state.waiting)
@@ -141,20 +140,18 @@ class StatefulDecoder(CheckedPushes):
             raise StreamStateError(f"the state is damaged: done={state.done!r} must be a bool")
         self._state, self._before, self._waiting, self._done = newest, before, waiting, state.done
 
-    def _checked_counts(self, counts: Mapping[str, object]) -> dict[str, int]:
+    def _checked_counts(self, counts: Mapping[str, int]) -> dict[str, int]:
         outputs = self._contract.outputs
         if counts.keys() != outputs.keys():
             raise ParameterError(f"outputs {sorted(counts)} must be {sorted(outputs)}")
-        checked = {}
         for name, count in counts.items():
-            if not isinstance(count, int) or count < 0:
+            if operator.index(count) < 0:
                 raise ParameterError(f"{name}={count!r} must be an int >= 0")
-            checked[name] = count
-        return checked
+        return dict(counts)
 
     def _end(self) -> None:
-        """Let go of the stream's states, whose place other streams may have."""
         self._done = True
+        # Let go of the stream's states, whose place other streams may have.
         self._state, self._before = self._engine.start(), None
 
     def _step(self, state: State, feeds: Feeds, *, last: bool) -> dict[str, AnyArray]:
@@ -162,12 +159,6 @@ class StatefulDecoder(CheckedPushes):
         self._before = (state, feeds, {name: array.shape[-1] for name, array in outputs.items()})
         self._state = following
         return outputs
-
-    def _finish_again(self, before: _Before, feeds: Feeds) -> dict[str, AnyArray]:
-        """End the stream from the state before the newest step, and return only what is new."""
-        state, earlier, n_given = before
-        outputs = self._step(state, self._contract.join([earlier, feeds]), last=True)
-        return {name: array[..., n_given[name] :] for name, array in outputs.items()}
 
 
 def _copies(feeds: Feeds) -> dict[str, AnyArray]:

@@ -1,49 +1,18 @@
-"""What the three strategies have in common: the protocol of a decoder, and pushes that are checked."""
+"""What the three strategies have in common: their calls, and pushes that are checked."""
 
-from __future__ import annotations
-
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from balacoon_tk.errors import StreamStateError
 from balacoon_tk.runtime.engine import Engine, Feeds, Frames, Samples
 
 
-class Decoder(Protocol):
-    """One stream from frames to samples."""
+class Decoder(ABC):
+    """One stream from frames to samples: pushes until the last one, each checked by the engine's contract."""
 
-    @property
-    def hop_length(self) -> float:
-        """Samples per frame."""
-        ...
-
-    @property
-    def lag_samples(self) -> int:
-        """How far the output trails the input, until the last push."""
-        ...
-
-    def push(self, frames: Frames, last: bool = False) -> Samples:
-        """Take the next frames (any number, also none) and return the samples that are ready.
-
-        Over all pushes the samples are those of the whole utterance: ``n_frames * hop_length``.
-        """
-        ...
-
-    def take(self, feeds: Feeds, last: bool = False) -> Samples:
-        """Do what `push` does with frames as `DecoderContract.check` returns them, which nobody changes."""
-        ...
-
-    def reset(self) -> None:
-        """Forget the stream, so that the next push begins a new utterance."""
-        ...
-
-
-class CheckedPushes:
-    """Takes pushes until the last one, each checked against the contract of an engine's decoder.
-
-    Parameters
-    ----------
-    engine : Engine
-    """
+    hop_length: float
+    """Samples per frame."""
+    lag_samples: int
+    """How far the output trails the input, until the last push."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -76,9 +45,13 @@ class CheckedPushes:
         """
         return self.take(self._contract.check(frames), last)
 
+    @abstractmethod
     def take(self, feeds: Feeds, last: bool = False) -> Samples:
-        """Do what `push` does with frames that are checked; see `Decoder`."""
-        raise NotImplementedError
+        """Do what `push` does with frames as `DecoderContract.check` returns them, which nobody changes."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget the stream, so that the next push begins a new utterance."""
 
     def _check_open(self) -> None:
         if self._done:

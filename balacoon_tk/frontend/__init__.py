@@ -7,14 +7,14 @@ only: cleaning, splitting, punctuation and raw phonemes in ``[[ ]]`` are the sam
 
 from typing import TYPE_CHECKING
 
-from balacoon_tk._lazy import find_name as _find_name
+from balacoon_tk._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from balacoon_tk.frontend.assembly import Frontend, Sentence
     from balacoon_tk.frontend.characters import CharacterFrontend
     from balacoon_tk.frontend.espeak import EspeakFrontend
     from balacoon_tk.frontend.gruut import GruutFrontend
     from balacoon_tk.frontend.phoneme_map import EncodedSentence, PhonemeMap, UnknownPhonemeWarning
-    from balacoon_tk.frontend.protocol import Frontend, Sentence
     from balacoon_tk.frontend.registry import BACKENDS, create_frontend
     from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES
 
@@ -32,24 +32,15 @@ __all__ = [
     "create_frontend",
 ]
 
-_HOMES = {
-    "BACKENDS": "registry",
-    "MAX_SENTENCE_PHONEMES": "splitting",
-    "CharacterFrontend": "characters",
-    "EncodedSentence": "phoneme_map",
-    "EspeakFrontend": "espeak",
-    "Frontend": "protocol",
-    "GruutFrontend": "gruut",
-    "PhonemeMap": "phoneme_map",
-    "Sentence": "protocol",
-    "UnknownPhonemeWarning": "phoneme_map",
-    "create_frontend": "registry",
-}
-
-
-def __getattr__(name: str) -> object:
-    return _find_name(__name__, _HOMES, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "assembly": ("Frontend", "Sentence"),
+        "characters": ("CharacterFrontend",),
+        "espeak": ("EspeakFrontend",),
+        "gruut": ("GruutFrontend",),
+        "phoneme_map": ("EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"),
+        "registry": ("BACKENDS", "create_frontend"),
+        "splitting": ("MAX_SENTENCE_PHONEMES",),
+    },
+)

@@ -1,11 +1,20 @@
-"""Letters as phonemes, for voices that were trained on text itself."""
+"""Letters as phonemes, for voices that were trained on text itself.
+
+Two kinds of voices read letters: those of Piper, of which any letter in lower case is a symbol, decomposed;
+and those whose tokenizer, as that of MMS-TTS, keeps what it has a symbol for and drops all else. What is kept
+in a text is decided here, so that nothing is said of characters that a voice never met.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Collection, Iterator
 
-from balacoon_tk.frontend.assembly import assemble_sentences
-from balacoon_tk.frontend.protocol import Sentence
+from balacoon_tk.errors import MissingExtraError, ParameterError
+from balacoon_tk.frontend.assembly import Sentence, assemble_sentences
+from balacoon_tk.frontend.phoneme_map import BOS, EOS, IN_TEXT, PAD
+
+_COMMA_BELOW, _CEDILLA = "ț", "ţ"  # U+021B and U+0163: Romanian is often written with the latter
 
 
 class CharacterFrontend:
@@ -19,4 +28,51 @@ class CharacterFrontend:
 
     def phonemize(self, text: str) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
+        # Punctuation stays as it is written: in training it was part of the text, wide marks and all.
         return assemble_sentences(text, str.lower, prepare=str.strip)
+
+
+class KnownCharacterFrontend:
+    """Gives those characters of a text that a voice has symbols for, composed (NFC).
+
+    `lower_case` is for characters without a symbol of their own; `romanize` has uroman put what is not ASCII
+    into Latin letters.
+
+    Examples
+    --------
+    >>> [sentence.phonemes for sentence in KnownCharacterFrontend("aàç o").phonemize("Ça (oh) là!")]
+    [('ç', 'a', ' ', 'o', ' ', 'à')]
+    """
+
+    def __init__(self, symbols: Collection[str], *, lower_case: bool = True, romanize: bool = False) -> None:
+        self._symbols = frozenset(symbols) - {BOS, EOS, PAD}
+        if not self._symbols:
+            raise ParameterError("symbols must hold at least one character that a voice has an id for")
+        self._in_text = str.maketrans({c: wide for c, wide in IN_TEXT.items() if wide in self._symbols})
+        self._lower_case = lower_case
+        self._romanize = _romanizer() if romanize else None
+
+    def phonemize(self, text: str) -> Iterator[Sentence]:
+        """Give the sentences of a text lazily; see `Frontend.phonemize`."""
+        return assemble_sentences(text, self._to_phonemes, prepare=str.strip, form="NFC")
+
+    def _to_phonemes(self, text: str) -> str:
+        # The tokenizer's own order: letters are lowered, then romanized, then kept or dropped.
+        if self._lower_case:
+            text = "".join(c if c in self._symbols else c.lower() for c in text)
+        if _COMMA_BELOW not in self._symbols:
+            text = text.replace(_COMMA_BELOW, _CEDILLA)
+        if self._romanize is not None and not text.isascii():
+            text = self._romanize(text)
+        return "".join(c for c in text.translate(self._in_text) if c in self._symbols)
+
+
+@functools.cache
+def _romanizer() -> Callable[[str], str]:
+    """Load uroman's tables, once."""
+    try:
+        from uroman import Uroman
+    except ImportError as error:
+        raise MissingExtraError("a voice that was trained on romanized text", extra="uroman") from error
+    romanize: Callable[[str], str] = Uroman().romanize_string
+    return romanize

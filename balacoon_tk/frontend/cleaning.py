@@ -1,5 +1,7 @@
-"""Makes any text plain enough for a backend: no control characters, no emoji, one kind of space.
+"""Makes any text plain enough for a backend, and its punctuation what a voice trained on espeak-ng knows.
 
+A whole text is cleaned character by character (no control characters, no emoji, one kind of space) before it
+is split into sentences; punctuation is made plain in a sentence, whose beginning and end the rules must see.
 Nothing here knows a language. Numbers, dates and money are the backend's business.
 """
 
@@ -11,8 +13,8 @@ import unicodedata
 
 _LINE_BREAKS = dict.fromkeys("\n\r\v\x85\u2028", "\n") | dict.fromkeys("\f\u2029", "\n\n")
 _JOINERS = "\u200c\u200d"
-_KEYCAP = "\u20e3"
-_FILLERS = "\u115f\u1160\u3164\uffa0"  # invisible, though letters by category
+# Part of a keycap's picture, and fillers, which are letters by category.
+_INVISIBLE = "\u20e3\u115f\u1160\u3164\uffa0"
 
 # Pictures: arrows, boxes, dingbats and stars, then the planes of emoji. Below them, category So
 # holds characters that are read aloud, such as the degree sign.
@@ -27,21 +29,18 @@ _DISGUISES = (range(0xFB00, 0xFE00), range(0xFE70, 0xFF00), range(0xFF00, 0xFFF0
 
 
 def _replacement(character: str) -> str:
-    """Say what one character becomes."""
     category, codepoint = unicodedata.category(character), ord(character)
     if character in _LINE_BREAKS:
         return _LINE_BREAKS[character]
-    if category == "Zs" or character == "\t":
+    if category == "Zs" or character in "\t\ufffd":  # the latter is what a decoder put where it couldn't read
         return " "
     if character in _JOINERS:
         return character
-    if category[0] == "C" or character == _KEYCAP or character in _FILLERS:
-        return ""
-    if "VARIATION SELECTOR" in unicodedata.name(character, ""):
+    # Variation selectors choose between forms, as an emoji in colour; Mn by category, as accents are.
+    selects = "VARIATION SELECTOR" in unicodedata.name(character, "")
+    if category[0] == "C" or character in _INVISIBLE or selects:
         return ""
     if (category == "So" and codepoint in _PICTURES) or (category[0] == "S" and codepoint >= _EMOJI_START):
-        return " "
-    if character == "\ufffd":  # what a decoder put where it couldn't read
         return " "
     if character not in _WIDE_MARKS and any(codepoint in block for block in _DISGUISES):
         return unicodedata.normalize("NFKC", character)
@@ -88,6 +87,9 @@ def clean_text(text: str) -> str:
     >>> clean_text("Hi\u00a0there \U0001f600 !\x07")
     'Hi there!'
     """
+    # In this order: line breaks of two characters first, which one by one would be two; then characters; then
+    # NFC, for what was taken apart by a sign that is gone now; joiners, whose neighbours stand beside them
+    # only by then; and spaces last, since all the rest may leave some.
     if is_plain(text):
         return text
     if _NOT_ASCII.search(text):
@@ -105,3 +107,51 @@ def is_plain(text: str) -> bool:
 def has_speech(text: str) -> bool:
     """Say whether a text holds anything to speak: a letter or a digit of any script."""
     return _SPEECH.search(text) is not None
+
+
+# Marks that stand among the phonemes, as pauses and tunes of the voice.
+CLAUSE_MARKS = ".,!?;:"
+# Marks that end a sentence, whatever follows: no script uses them for an abbreviation.
+WIDE_FINAL_MARKS = "。।॥۔։።។။！‼？؟⁇⁈⁉፧"
+_WIDE_INNER_MARKS = "，、،፣；؛："
+_PLAIN = str.maketrans(
+    WIDE_FINAL_MARKS + _WIDE_INNER_MARKS + "“”„‟«»「」『』‘’‛ʼ（）",
+    "........" + "!!" + "??????" + ",,,,;;:" + '""""""""""' + "''''" + "()",
+)
+# Wide marks have no space after them, and their ASCII forms are marks only before one.
+_AFTER_WIDE = re.compile(rf"(?<=[{WIDE_FINAL_MARKS}{_WIDE_INNER_MARKS}])(?=\w)")
+
+# In this order: dashes and ellipses become marks first, so that the rules of marks that meet see them; what
+# begins a sentence goes after that, and white space last, since every rule may leave some.
+_PUNCTUATION_RULES = [
+    # Dashes between clauses; not the hyphen of a compound nor the dash of a range. espeak-ng reads a
+    # spaced dash as a semicolon, so that is what voices have heard.
+    (re.compile(r"\s*[—―]\s*|\s+(?:--+|–)\s+"), "; "),
+    # An ellipsis at the end is a full stop, elsewhere a pause.
+    (re.compile(r"\s*(?:\.{2,}|…)[\s.…]*(?=\W*$)"), "."),
+    (re.compile(r"\s*(?:\.{2,}|…)[\s.…]*"), ", "),
+    (re.compile(r"[!?]*\?[!?]+|!+\?"), "?"),
+    (re.compile(r"!{2,}"), "!"),
+    # Where two marks meet, the weak one goes: `Yes,...` and `wait, — no`. A dot before a digit is no mark.
+    (re.compile(r"[,;:]\s*(?=[,!?;:]|\.(?!\d))"), ""),
+    (re.compile(r"^(?:[\s,!?;:]|\.(?!\d))+"), ""),
+    (re.compile(r"\s+"), " "),
+]
+
+
+def plain_punctuation(sentence: str) -> str:
+    """Write the punctuation of a sentence in ASCII: wide marks, quotes, dashes and ellipses.
+
+    Examples
+    --------
+    >>> plain_punctuation("“Well… I — that is, we — said：no！？”")
+    '"Well, I; that is, we; said: no?"'
+    """
+    return sentence if is_plain(sentence) else _apply_punctuation_rules(sentence)
+
+
+def _apply_punctuation_rules(sentence: str) -> str:
+    sentence = _AFTER_WIDE.sub(" ", sentence).translate(_PLAIN)
+    for pattern, replacement in _PUNCTUATION_RULES:
+        sentence = pattern.sub(replacement, sentence)
+    return sentence.strip()

@@ -12,9 +12,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
 
-_N_REMEMBERED = 8192
-"""Words that were said before, of each rule: a megabyte or two."""
+_N_REMEMBERED = 8192  # words that were said before, of each rule: a megabyte or two
 
 _VOWELS = "aeiouæɐɑɔəɚɛɜɪʊʌᵻ"
 _STRESS = "ˈˌ"
@@ -68,12 +68,7 @@ _PAIRS = {
 
 
 def join_english(words: Sequence[tuple[str, str]]) -> str:
-    """Join the words between two pauses as espeak-ng says them.
-
-    Parameters
-    ----------
-    words : sequence of (str, str)
-        Each word as it is spelled, and its phonemes in gruut's lexicon.
+    """Join the words between two pauses, each with its phonemes in gruut's lexicon, as espeak-ng says them.
 
     Examples
     --------
@@ -81,22 +76,17 @@ def join_english(words: Sequence[tuple[str, str]]) -> str:
     'mˈɔːɹ ʌvðɪʲ ˈʌðɚ wˈʌn'
     """
     spoken = list(_say(words))
-    for index, word in enumerate(spoken):
-        following = spoken[index + 1] if index + 1 < len(spoken) else ""
-        linked = _STARTS_WITH_VOWEL.match(following) is not None and following not in _APART
-        spoken[index] = _end(word, linked)
-    return " ".join(spoken)
+    linked = (
+        _STARTS_WITH_VOWEL.match(following) is not None and following not in _APART
+        for following in [*spoken[1:], ""]
+    )
+    return " ".join(map(_end, spoken, linked))
 
 
 def is_said_weakly(text: str, *, inside: bool) -> bool:
     """Say whether `join_english` gives a word phonemes of its own, whatever those in the lexicon are.
 
-    Parameters
-    ----------
-    text : str
-        The word as it is spelled.
-    inside : bool
-        Whether another word precedes it, without a pause between.
+    `inside` is whether another word precedes it, without a pause between.
     """
     return _key(text) in (_WEAK_INSIDE if inside else _WEAK)
 
@@ -106,7 +96,9 @@ def _say(words: Sequence[tuple[str, str]]) -> Iterator[str]:
     index = 0
     keys = [_key(text) for text, _ in words]
     while index < len(words):
-        letters = _initialism(words, index)
+        # gruut gives an initialism as words of one letter each.
+        named = takewhile(lambda word: len(word[0]) == 1 and word[0].isupper(), islice(words, index, None))
+        letters = ["ˈeɪ" if letter == "A" else phonemes for letter, phonemes in named]
         pair = _PAIRS.get(" ".join(keys[index : index + 2]))
         if len(letters) > 1:
             # The last letter has the stress.
@@ -121,24 +113,12 @@ def _say(words: Sequence[tuple[str, str]]) -> Iterator[str]:
             index += 1
 
 
-def _initialism(words: Sequence[tuple[str, str]], start: int) -> list[str]:
-    """Name the letters of an initialism, which gruut gives as words of one letter each."""
-    letters = []
-    for index in range(start, len(words)):
-        text, phonemes = words[index]
-        if len(text) > 1 or not text.isupper():
-            break
-        letters.append("ˈeɪ" if text == "A" else phonemes)
-    return letters
-
-
 def _key(text: str) -> str:
     return text if text == "I" else text.lower()
 
 
 @functools.lru_cache(_N_REMEMBERED)
 def _end(word: str, linked: bool) -> str:
-    """Apply the rules for the end of a word."""
     for pattern, replacement in _LINKS if linked else _NO_LINKS:
         word = pattern.sub(replacement, word)
     return word
@@ -146,7 +126,6 @@ def _end(word: str, linked: bool) -> str:
 
 @functools.lru_cache(_N_REMEMBERED)
 def _respell(text: str, phonemes: str) -> str:
-    """Apply the rules inside a word."""
     for pattern, replacement in _SPELLINGS:
         phonemes = pattern.sub(replacement, phonemes)
     # Lexicon entries that were said before a k: the spelling tells whether the nasal is its own.

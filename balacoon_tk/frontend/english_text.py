@@ -65,6 +65,9 @@ def _decade(match: re.Match[str]) -> str:
     return f"{century} hundreds" if century[-1:] != "0" else f"{century[:1]} thousands"
 
 
+# In this order: abbreviations and units while their dots and digits stand beside them; then addresses and
+# odd numbers, whose signs would be read as symbols; then symbols; then words of digits and letters, among
+# which no unit is left by then.
 _RULES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (
         re.compile(rf"(?<![\w.])({_any_of(_BEFORE_NUMBER)})\s*(?=\d)", re.IGNORECASE),
@@ -109,14 +112,9 @@ _LONGEST_ABBREVIATION = max(map(len, _ABBREVIATIONS))
 
 
 def spell_out(text: str, lexicon: Container[str]) -> str:
-    """Write out units, symbols and abbreviations; numbers, dates and money are left to gruut.
+    """Write out units, symbols and abbreviations of a text in plain punctuation.
 
-    Parameters
-    ----------
-    text : str
-        A sentence or a part of one, in plain punctuation.
-    lexicon : container of str
-        Words that can be pronounced; one in capitals that is among them is no initialism.
+    Numbers, dates and money are left to gruut. A word in capitals that the lexicon has is no initialism.
 
     Examples
     --------
@@ -132,6 +130,7 @@ def spell_out(text: str, lexicon: Container[str]) -> str:
 def _apply_rules(text: str, lexicon: Container[str]) -> str:
     text = _FOREIGN_DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), text)
     text = _ACCENT.sub("", unicodedata.normalize("NFD", text.translate(_LETTERS)))
+    # gruut spells words in capitals letter by letter; a headline has no initialisms that could be told.
     if _ALL_CAPITALS.fullmatch(text) and " " in text.strip():
         text = text.lower()
     text = _CAPITALS.sub(lambda match: match[0].lower() if match[0].lower() in lexicon else match[0], text)

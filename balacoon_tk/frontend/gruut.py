@@ -10,23 +10,19 @@ from __future__ import annotations
 import functools
 import logging
 import re
-import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
-from balacoon_tk.frontend.assembly import assemble_sentences
-from balacoon_tk.frontend.cleaning import has_speech
+from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
+from balacoon_tk.frontend.cleaning import CLAUSE_MARKS, has_speech
 from balacoon_tk.frontend.english_joins import join_english
 from balacoon_tk.frontend.english_text import spell_out
-from balacoon_tk.frontend.gruut_lexicon import Lexicon
-from balacoon_tk.frontend.gruut_plain import PlainReader, SpokenWord
-from balacoon_tk.frontend.protocol import Sentence
-from balacoon_tk.frontend.punctuation import CLAUSE_MARKS
+from balacoon_tk.frontend.gruut_plain import Lexicon, PlainReader, SpokenWord
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -39,30 +35,15 @@ _N_GUESSES = 4096
 _DIGIT = re.compile(r"\d")
 _FINAL_MARK = re.compile(r"([.,!?;:])[\"')\]}\s]*$")
 
+
 # gruut holds dateparser below 1.2, which calls utcnow() when it is imported and for each date. Python 3.12
 # deprecates that; where warnings are errors, gruut would not import, and would leave out dates.
-_UTCNOW_IS_DEPRECATED = sys.version_info >= (3, 12)
-
-
 @contextmanager
 def _utcnow_allowed() -> Iterator[None]:
     """Silence that one warning of dateparser; under the lock, since filters belong to all threads."""
-    if not _UTCNOW_IS_DEPRECATED:
-        yield
-        return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*utcnow\(\) is deprecated", DeprecationWarning, "dateparser")
         yield
-
-
-class _Guesser:
-    """gruut's guesses at words that the lexicon lacks, kept: each takes a millisecond or two."""
-
-    def __init__(self, guess: Callable[[str], Iterable[str] | None]) -> None:
-        self._guess = functools.lru_cache(_N_GUESSES)(guess)
-
-    def __call__(self, word: str, role: str | None = None) -> list[str]:
-        return list(self._guess(word) or ())  # a copy, since gruut's French appends to it
 
 
 def _leaves(graph: Any, node: Any) -> list[Any]:
@@ -85,13 +66,13 @@ class _Processor:
     def __init__(self, language: str) -> None:
         from gruut import TextProcessor, text_processor, utils
         from gruut.lang import get_settings
-        from gruut.utils import find_lang_dir
 
         # gruut walks over its tree 16 times a sentence, by a general search that is most of its time.
+        # Both modules hold it by name; what it gives is the same, as a test compares.
         for module in (utils, text_processor):
             vars(module)["leaves"] = _leaves
         self.language = language
-        folder = find_lang_dir(language)
+        folder = utils.find_lang_dir(language)
         lexicon_path = Path(folder or "", _ALPHABET, "lexicon.db").resolve()
         if folder is None or not lexicon_path.is_file():
             raise ParameterError(
@@ -102,8 +83,11 @@ class _Processor:
         settings: Any = get_settings(
             language, lang_dir=folder, model_prefix=_ALPHABET, lookup_phonemes=self.lexicon
         )
+        # Languages without a model for unknown words leave these out. A guess takes a millisecond or two.
         if settings.guess_phonemes is not None:
-            settings.guess_phonemes = _Guesser(settings.guess_phonemes)
+            guess = self._guess = functools.lru_cache(_N_GUESSES)(settings.guess_phonemes)
+            # A copy, since gruut's French appends to it.
+            settings.guess_phonemes = lambda word, role=None: list(guess(word) or ())
         self._parse = TextProcessor(
             default_lang=language, model_prefix=_ALPHABET, settings={language: settings}
         )
@@ -143,8 +127,7 @@ def _resolve(language: str) -> str:
     if not gruut.is_language_supported(language):
         known = ", ".join(sorted(gruut.get_supported_languages()))
         raise ParameterError(f"language={language!r} must be one that gruut knows: {known}")
-    resolved: str = resolve_lang(language)
-    return resolved
+    return str(resolve_lang(language))
 
 
 class GruutFrontend:
@@ -176,37 +159,27 @@ class GruutFrontend:
         return assemble_sentences(text, self._to_phonemes)
 
     def _to_phonemes(self, text: str) -> str:
+        # Rules for texts are English ones; in other languages gruut's own reading stands.
         if self._is_english:
             text = spell_out(text, self._processor.lexicon)
         with _LOCK:
             words = self._processor.words(text)
-        spoken = _speak(words, is_english=self._is_english)
+        spoken = join_clauses(_clauses(words, is_english=self._is_english))
         # gruut takes the dot of `p.m.` or `plan B.` for a part of the word.
         mark = _FINAL_MARK.search(text)
         return spoken + mark[1] if mark and spoken[-1:] not in CLAUSE_MARKS else spoken
 
 
-def _speak(words: Iterable[SpokenWord], *, is_english: bool) -> str:
-    """Write gruut's words as espeak-ng writes them, clause by clause."""
-    spoken = ""
+def _clauses(words: Iterable[SpokenWord], *, is_english: bool) -> Iterator[tuple[str, str]]:
+    """Give the phonemes of each clause as espeak-ng writes them, and the mark that ends it."""
     clause: list[tuple[str, str]] = []
-    for word in words:
+    for word in (*words, SpokenWord("", "", is_break=True)):
         if word.is_break:
-            mark = word.text if word.text in CLAUSE_MARKS else ","
-            spoken = _add_clause(spoken, clause, mark, is_english=is_english)
+            joined = join_english(clause) if is_english else " ".join(phonemes for _, phonemes in clause)
+            # gruut also breaks at marks that no voice was trained on; the empty one ends the text.
+            yield joined, word.text if word.text in CLAUSE_MARKS else ","
             clause = []
         elif word.phonemes:
             clause.append((word.text, word.phonemes))
         elif has_speech(word.text):
             _LOGGER.warning("gruut can't pronounce %r, which is left out", word.text)
-    return _add_clause(spoken, clause, "", is_english=is_english)
-
-
-def _add_clause(spoken: str, clause: list[tuple[str, str]], mark: str, *, is_english: bool) -> str:
-    if not clause:
-        return spoken
-    if spoken:
-        # A full stop inside the sentence was an abbreviation's: the splitter knows better.
-        spoken = spoken.removesuffix(".") + " "
-    joined = join_english(clause) if is_english else " ".join(phonemes for _, phonemes in clause)
-    return spoken + joined + mark

@@ -1,4 +1,4 @@
-"""Reads plain English as gruut would, without the tree that gruut builds of every text.
+"""Plain English read as gruut would, by gruut's own lexicon and tagger, without the tree that it builds.
 
 gruut gives each word of a sentence to some twenty steps (replacements, quotes, breaks, abbreviations,
 dates, ...), up to five times over. A sentence of letters, apostrophes, hyphens and single marks is
@@ -10,23 +10,31 @@ changed by few of them, and those are done here, word by word, in gruut's order:
 4. where a word's phonemes depend on its part of speech, the whole sentence is tagged.
 
 Anything else is left to gruut: `PlainReader.words` says so by None. That both ways lead to the same
-phonemes is tested in ``tests/test_frontend_gruut_plain.py``, on sentences of all kinds.
+phonemes is tested in ``tests/test_frontend_gruut_plain.py``, on sentences of all kinds. Without this way
+the first sound of a sentence comes 3 to 5 % later.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import re
+import sqlite3
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from balacoon_tk.frontend.english_joins import is_said_weakly
-from balacoon_tk.frontend.gruut_lexicon import Lexicon
-from balacoon_tk.frontend.gruut_tags import Tagger
 
-_N_REMEMBERED = 8192
-"""Tokens that were read before: a few megabytes."""
+_Features = dict[bytes, float]
 
+_NEIGHBOURS = ((b"-1", -1), (b"-2", -2), (b"+1", 1), (b"+2", 2))  # in gruut's order
+
+_N_TOKENS = 8192  # that were read before: a few megabytes
+_N_TAGGED_WORDS = 4096  # whose features are kept: a kilobyte each
+
+_NON_WORD = re.compile(r"\W")
 _TOKEN = re.compile(
     r"""
     ["'(]*+
@@ -41,6 +49,97 @@ _LONE_HYPHEN = "-"  # no word to gruut, and no break either
 _ENDS_SENTENCE = frozenset(".!?")
 
 
+class Lexicon:
+    """gruut's pronunciations, all in memory."""
+
+    # gruut itself asks the database word by word; that has no index, so each question reads all of it, and
+    # those for marks and numbers are asked again every time. Its connection would also be tied to the thread
+    # that opened it.
+    def __init__(self, path: Path) -> None:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            # The last row of a word stays: that of no role before any other, then the first one listed.
+            rows = database.execute(
+                "SELECT word, role, phonemes FROM word_phonemes ORDER BY role = '', pron_order DESC"
+            ).fetchall()
+            self._plain: dict[str, str] = {word: phonemes for word, _, phonemes in rows}
+            self._by_role: dict[str, dict[str, str]] = {}
+            # 33 of 124 000 English words: `read`, `am`, `when` and the like.
+            for word, role, phonemes in rows:
+                if role:
+                    self._by_role.setdefault(word, {})[role] = phonemes
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._plain
+
+    def __call__(self, word: str, role: str | None = None, do_transforms: bool = True) -> list[str] | None:
+        """Look a word up as gruut does: as it stands, in lower case, without marks."""
+        spelling = self._spelling(word) if do_transforms else word
+        phonemes = self._plain.get(spelling)
+        if phonemes is None:
+            return None
+        return (self._by_role.get(spelling, {}).get(role, phonemes) if role else phonemes).split()
+
+    def roles(self, word: str) -> Collection[str]:
+        """Give the roles that a word has phonemes of its own for; few words have any."""
+        return self._by_role.get(self._spelling(word), ())
+
+    def _spelling(self, word: str) -> str:
+        """Find how the lexicon spells a word; the word itself where it has none."""
+        bare = _NON_WORD.sub("", word)
+        spellings = (word, word.lower(), bare, bare.lower())
+        return next((spelling for spelling in spellings if spelling in self._plain), word)
+
+
+class Tagger:
+    """gruut's tagger for words of letters, apostrophes and hyphens; the caller holds the lock."""
+
+    # gruut makes the features of a word five times, for itself and for its neighbours, as values that
+    # pycrfsuite then writes out as strings. Here they are made once, as the bytes that reach the model, and
+    # pycrfsuite puts the neighbour's place before them. They come in gruut's order, so that the model's sums
+    # are the same to the last bit. Features that are zero are left out: that a word is a punctuation mark, or
+    # a number.
+
+    def __init__(self, gruut_tagger: Any) -> None:
+        gruut_tagger([])  # loads the model, which the first sentence would wait for
+        self._tag = gruut_tagger.tagger.crf_tagger.tag
+        self._features = functools.lru_cache(_N_TAGGED_WORDS)(_features)
+
+    def __call__(self, words: Sequence[str]) -> list[str]:
+        """Give each word's tag."""
+        tags: list[str] = self._tag(self.items(words))
+        return tags
+
+    # Neighbours' features are nested: pycrfsuite itself makes `-1:word[:2]:th` of them.
+    def items(self, words: Sequence[str]) -> list[dict[bytes, float | _Features]]:
+        """Give each word's features, by the names that the model has for them."""
+        features = [self._features(word) for word in words]
+        last = len(words) - 1
+        items = []
+        for index, own in enumerate(features):
+            item: dict[bytes, float | _Features] = {**own}
+            if index == 0:
+                item[b"BOS"] = 1.0
+            if index == last:
+                item[b"EOS"] = 1.0
+            for name, neighbour in _NEIGHBOURS:
+                if 0 <= index + neighbour <= last:
+                    item[name] = features[index + neighbour]
+            items.append(item)
+        return items
+
+
+def _features(word: str) -> _Features:
+    return {
+        b"bias": 1.0,
+        b"word:" + base64.b64encode(word.encode()): 1.0,
+        b"len(word)": float(len(word)),
+        f"word[:2]:{word[:2]}".encode(): 1.0,
+        f"word[:3]:{word[:3]}".encode(): 1.0,
+        f"word[-2:]:{word[-2:]}".encode(): 1.0,
+        f"word[-3:]:{word[-3:]}".encode(): 1.0,
+    }
+
+
 class SpokenWord(NamedTuple):
     """What is said of one word, or a break between words."""
 
@@ -52,14 +151,7 @@ class SpokenWord(NamedTuple):
 
 
 class PlainReader:
-    """gruut's English for sentences that are plain; the caller holds the lock.
-
-    Parameters
-    ----------
-    lexicon : Lexicon
-    settings : gruut.TextProcessorSettings
-        gruut's own, for English.
-    """
+    """gruut's English, by its own `settings`, for sentences that are plain; the caller holds the lock."""
 
     def __init__(self, lexicon: Lexicon, settings: Any) -> None:
         self._lexicon = lexicon
@@ -70,18 +162,13 @@ class PlainReader:
         # One expression of all; names of groups can't occur twice, and only whether it matches counts.
         patterns = [re.sub(r"\(\?P<\w+>", "(?:", pattern.pattern) for pattern in settings.abbreviations]
         self._is_abbreviation = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)).match
-        self._read = functools.lru_cache(_N_REMEMBERED)(self._read_token)
+        self._read = functools.lru_cache(_N_TOKENS)(self._read_token)
 
     def words(self, text: str) -> Sequence[SpokenWord] | None:
-        """Read a text, or give None if gruut might do with it what is not done here.
-
-        Parameters
-        ----------
-        text : str
-            A sentence or a part of one, in plain punctuation.
-        """
+        """Read a text in plain punctuation, or give None if gruut might do with it what is not done here."""
         words: list[SpokenWord] = []
         for token in text.split():
+            # One token that is not plain, and gruut reads the sentence: its steps look across tokens.
             read = self._read(token)
             if read is None:
                 return None
@@ -96,6 +183,7 @@ class PlainReader:
 
     def _untagged(self, words: list[SpokenWord]) -> Iterator[tuple[int, int]]:
         """Give from where to where gruut would tag, if that decides how a word there is said."""
+        # Tagging is the slowest step here, so it is left out where it would change nothing that is said.
         start, decides = 0, False
         for index, word in enumerate(words):
             if word.roles:
@@ -110,6 +198,7 @@ class PlainReader:
             yield start, len(words)
 
     def _read_token(self, token: str) -> tuple[SpokenWord, ...] | None:
+        # None is remembered as well: what is not plain today won't be tomorrow.
         if token in self._lexicon:
             return (self._spoken(token),)
         if token == _LONE_HYPHEN:

@@ -14,23 +14,19 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from types import MappingProxyType
 
 import numpy as np
 
 from balacoon_tk._typing import IntArray
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend.punctuation import CLAUSE_MARKS
+from balacoon_tk.frontend.cleaning import CLAUSE_MARKS
 
-BOS = "^"
-"""Begins a sentence."""
-EOS = "$"
-"""Ends a sentence."""
-PAD = "_"
-"""Follows every symbol but the last."""
+# Begins a sentence, ends it, and follows every symbol but the last.
+BOS, EOS, PAD = "^", "$", "_"
+# What stands for these characters where a voice was trained to say them: their wide forms.
 IN_TEXT: Mapping[str, str] = MappingProxyType({BOS: "\uff3e", EOS: "\uff04", PAD: "\uff3f"})
-"""What stands for these characters where a voice was trained to say them: their wide forms."""
-
 
 _NOT_SPOKEN = frozenset([BOS, PAD, EOS, " ", *CLAUSE_MARKS])
 
@@ -79,12 +75,14 @@ class PhonemeMap:
     def __init__(self, phoneme_ids: Mapping[str, Sequence[int]]) -> None:
         if not phoneme_ids:
             raise ParameterError("phoneme_ids={} must hold at least one symbol")
-        ids: dict[str, tuple[int, ...]] = {
-            symbol: _checked_ids(symbol, values) for symbol, values in phoneme_ids.items()
-        }
-        self._bos, pad, self._eos = (ids.pop(symbol, ()) for symbol in (BOS, PAD, EOS))
+        ids = {symbol: _checked_ids(symbol, values) for symbol, values in phoneme_ids.items()}
+        bos, pad, eos = (ids.pop(symbol, ()) for symbol in (BOS, PAD, EOS))
         self._ids = ids
-        self._padded = {symbol: (*own, *pad) for symbol, own in (ids | {BOS: self._bos}).items()}
+        self._begin, self._end = [BOS] * bool(bos), [EOS] * bool(eos)
+        # Joined once, since a sentence asks for a hundred of them before its first sound. Only `EOS` has no
+        # pad: without one the last phoneme is followed by the end, and padded like the others.
+        self._padded = {symbol: (*own, *pad) for symbol, own in (ids | {BOS: bos}).items()} | {EOS: eos}
+        # Each unknown phoneme is named once for a map, whichever thread meets it first.
         self._lock = threading.Lock()
         self._named: set[str] = set()
 
@@ -103,19 +101,11 @@ class PhonemeMap:
         symbols = [phoneme for phoneme in phonemes if phoneme in self._ids]
         if len(symbols) < len(phonemes):
             self._warn(phonemes)
-        if self._bos:
-            symbols.insert(0, BOS)
-        ids: list[int] = []
-        starts = []
-        for symbol in symbols:
-            starts.append(len(ids))
-            ids += self._padded[symbol]
-        if self._eos:  # without one the last phoneme is followed by the end, and padded as well
-            symbols.append(EOS)
-            starts.append(len(ids))
-            ids += self._eos
+        symbols = self._begin + symbols + self._end
+        ids = [self._padded[symbol] for symbol in symbols]
+        *starts, _ = accumulate(map(len, ids), initial=0)
         return EncodedSentence(
-            phoneme_ids=np.array(ids, dtype=np.int64),
+            phoneme_ids=np.array([*chain(*ids)], dtype=np.int64),
             phonemes=tuple(symbols),
             id_starts=np.array(starts, dtype=np.int64),
             last=last,
@@ -139,6 +129,7 @@ def _checked_ids(symbol: object, ids: object) -> tuple[int, ...]:
         raise ParameterError(f"phoneme_ids: the symbol {symbol!r} must be a text of at least one character")
     if isinstance(ids, str) or not isinstance(ids, Sequence) or not ids:
         raise ParameterError(f"phoneme_ids[{symbol!r}]={ids!r} must be a list of at least one id")
+    # A voice's own map was checked when it was read; this one may come from a caller's code.
     for index, value in enumerate(ids):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ParameterError(f"phoneme_ids[{symbol!r}][{index}]={value!r} must be an integer >= 0")

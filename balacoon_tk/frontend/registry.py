@@ -4,72 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
+from balacoon_tk.frontend.assembly import Frontend
+from balacoon_tk.frontend.characters import CharacterFrontend, KnownCharacterFrontend
 
-if TYPE_CHECKING:
-    from balacoon_tk.frontend.protocol import Frontend
+Maker = Callable[[str, Collection[str]], Frontend]
+"""Makes a frontend from the name of an espeak-ng voice, or from the symbols that a voice has ids for."""
 
 
-def _auto(language: str) -> Frontend:
+def _auto(language: str, symbols: Collection[str]) -> Frontend:
     """Take espeak-ng where it is installed, since voices learnt from it, and gruut otherwise."""
     try:
-        return _espeak(language)
+        return _espeak(language, symbols)
     except MissingExtraError as missing:
         try:
-            return _gruut(language)
+            return _gruut(language, symbols)
         except ParameterError as error:
+            # espeak-ng may well have the language: what to install helps more than what gruut lacks.
             raise MissingExtraError(f"speaking language={language!r}", extra=missing.extra) from error
 
 
-def _espeak(language: str) -> Frontend:
+# Each backend is imported when it is asked for: gruut takes most of a second, and espeak-ng may not be there.
+def _espeak(language: str, _: Collection[str]) -> Frontend:
     from balacoon_tk.frontend.espeak import EspeakFrontend
 
     return EspeakFrontend(language)
 
 
-def _gruut(language: str) -> Frontend:
+def _gruut(language: str, _: Collection[str]) -> Frontend:
     from balacoon_tk.frontend.gruut import GruutFrontend
 
     # espeak-ng's names may end in a variant, as in `en-gb-x-rp` and `en-us+f3`.
     return GruutFrontend(language.split("+")[0].split("-x-")[0])
 
 
-def _text(_: str, __: Collection[str]) -> Frontend:
-    from balacoon_tk.frontend.characters import CharacterFrontend
-
-    return CharacterFrontend()
-
-
-def _known(symbols: Collection[str], *, lower_case: bool = True, romanize: bool = False) -> Frontend:
-    from balacoon_tk.frontend.known_characters import KnownCharacterFrontend
-
-    return KnownCharacterFrontend(symbols, lower_case=lower_case, romanize=romanize)
-
-
-Maker = Callable[[str, Collection[str]], "Frontend"]
-"""Makes a frontend from the name of an espeak-ng voice, or from the symbols that a voice has ids for."""
-
-
-def _both(make: Maker) -> Mapping[str, Maker]:
-    """Return the backends of a phoneme type that there is one way to get."""
-    return MappingProxyType({"auto": make, "text": make})
-
-
+_OF_LETTERS: dict[str, Maker] = {
+    "text": lambda _, __: CharacterFrontend(),
+    "characters": lambda _, symbols: KnownCharacterFrontend(symbols),
+    "exact characters": lambda _, symbols: KnownCharacterFrontend(symbols, lower_case=False),
+    "uroman": lambda _, symbols: KnownCharacterFrontend(symbols, romanize=True),
+}
 BACKENDS: Mapping[str, Mapping[str, Maker]] = MappingProxyType(
     {
-        "espeak": MappingProxyType(
-            {
-                "auto": lambda language, _: _auto(language),
-                "espeak": lambda language, _: _espeak(language),
-                "gruut": lambda language, _: _gruut(language),
-            }
-        ),
-        "text": _both(_text),
-        "characters": _both(lambda _, symbols: _known(symbols)),
-        "exact characters": _both(lambda _, symbols: _known(symbols, lower_case=False)),
-        "uroman": _both(lambda _, symbols: _known(symbols, romanize=True)),
+        "espeak": MappingProxyType({"auto": _auto, "espeak": _espeak, "gruut": _gruut}),
+        # One backend each, under both names, so that a caller's "auto" or "text" fits any voice of letters.
+        **{kind: MappingProxyType({"auto": make, "text": make}) for kind, make in _OF_LETTERS.items()},
     }
 )
 """For each phoneme type the backends that give it."""

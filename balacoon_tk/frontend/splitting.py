@@ -25,8 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from balacoon_tk.frontend.cleaning import has_speech
-from balacoon_tk.frontend.punctuation import WIDE_FINAL_MARKS
+from balacoon_tk.frontend.cleaning import WIDE_FINAL_MARKS, has_speech
 
 MAX_SENTENCE_PHONEMES = 600
 """No sentence is longer, in characters and in phonemes: about half a minute of speech.
@@ -34,8 +33,8 @@ MAX_SENTENCE_PHONEMES = 600
 The encoder's attention grows with the square of a sentence's length.
 """
 
+# A line of so many characters was probably broken by an editor, not by its writer.
 WRAPPED_LINE = 60
-"""A line of so many characters was probably broken by an editor, not by its writer."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -71,7 +70,6 @@ _LINE = re.compile(r"[^\n]+")
 _BULLET = re.compile(r"\s*(?:[-–—*•·‣▪◦>]\s+|#+\s+)*")
 _CLAUSE_END = re.compile(rf"[,;:](?=\s)|[，、،፣；؛：—―{WIDE_FINAL_MARKS}]|\s[–-](?=\s)|[.!?…](?=\s)")
 _SPACE = re.compile(r"\s")
-_LEAST_SHARE = 2  # a clause may be shorter than an even part by this factor, no more
 
 
 def split_sentences(text: str) -> Iterator[str]:
@@ -92,6 +90,7 @@ def shorten(sentence: str, limit: int = MAX_SENTENCE_PHONEMES) -> Iterator[str]:
     """Cut a sentence into parts of at most `limit` characters, as even as clauses and words allow."""
     rest = sentence.strip()
     while len(rest) > limit:
+        # As many parts as it needs and as even as it can be; cutting at the limit would leave a stub.
         n_parts = -(-len(rest) // limit)
         cut = _cut(rest[: limit + 1], len(rest) // n_parts)
         part, rest = rest[:cut].rstrip(), rest[cut:].lstrip()
@@ -103,7 +102,8 @@ def shorten(sentence: str, limit: int = MAX_SENTENCE_PHONEMES) -> Iterator[str]:
 
 def _cut(window: str, target: int) -> int:
     """Choose where to cut a window one longer than allowed: the good place nearest to `target`."""
-    for pattern, least in ((_CLAUSE_END, target // _LEAST_SHARE), (_SPACE, 1)):
+    # A clause may be half as long as an even part, no shorter.
+    for pattern, least in ((_CLAUSE_END, target // 2), (_SPACE, 1)):
         places = [match.end() for match in pattern.finditer(window[:-1]) if match.end() >= least]
         if places:
             return min(places, key=lambda place: abs(place - target))
@@ -119,8 +119,9 @@ def _paragraphs(text: str) -> Iterator[str]:
     for match in _LINE.finditer(text):
         bullet = _BULLET.match(match[0])
         line = match[0][bullet.end() :] if bullet else match[0]
-        wrapped = match.start() - end == 1 and not (bullet and bullet[0].strip()) and _wrapped(previous, line)
-        if paragraph and not wrapped:
+        unfinished = len(previous) >= WRAPPED_LINE and not _ENDED_LINE.search(previous)
+        adjoins = match.start() - end == 1 and not (bullet and bullet[0].strip())
+        if paragraph and not (adjoins and (line[:1].islower() or unfinished)):
             yield paragraph
             paragraph = ""
         paragraph += f" {line}" if paragraph else line
@@ -129,19 +130,13 @@ def _paragraphs(text: str) -> Iterator[str]:
         yield paragraph
 
 
-def _wrapped(line: str, following: str) -> bool:
-    if following[:1].islower():
-        return True
-    return len(line) >= WRAPPED_LINE and not _ENDED_LINE.search(line)
-
-
 def _sentences(paragraph: str) -> Iterator[str]:
+    # Chats and transcripts are often all in lower case: there a small letter doesn't go on with a sentence.
     has_capitals = paragraph != paragraph.lower()
     start = 0
     for match in _MARKS.finditer(paragraph):
-        if match.end() < len(paragraph) and _ends_sentence(
-            paragraph, start, match, has_capitals=has_capitals
-        ):
+        inside = match.end() < len(paragraph)
+        if inside and _ends_sentence(paragraph, start, match, has_capitals=has_capitals):
             yield paragraph[start : match.end()].strip()
             start = match.end()
     yield paragraph[start:].strip()
@@ -171,16 +166,12 @@ def _is_abbreviation(paragraph: str, start: int, dot: int, following: str) -> bo
     found = _WORD_BEFORE.search(paragraph[max(start, dot - _LOOK_BACK) : dot])
     if not found:
         return False
-    word = found[0]
-    key = word.lower()
-    if key in _TITLES:
-        return True
-    if key in _BEFORE_NUMBERS and following[:1].isdigit():
+    word, key = found[0], found[0].lower()
+    if key in _TITLES or (key in _BEFORE_NUMBERS and following[:1].isdigit()):
         return True
     if key in _ENDING or following.lower() in _STARTERS:
         return False
     if word == "I":  # a pronoun, unless a name begins with it
         return not paragraph[start : dot - 1].strip()
-    return (len(word) == 1 and word.isalpha() and word.isascii()) or (
-        key in _ABBREVIATIONS or _DOTTED.fullmatch(word) is not None
-    )
+    is_initial = len(word) == 1 and word.isalpha() and word.isascii()
+    return is_initial or key in _ABBREVIATIONS or _DOTTED.fullmatch(word) is not None

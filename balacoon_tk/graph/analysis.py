@@ -1,4 +1,18 @@
-"""One forward pass over a graph: time in every tensor, and what every node does with it."""
+"""One forward pass over a graph: time in every tensor, and what every node does with it.
+
+Time enters with the inputs and is followed from node to node. A node belongs to one of four kinds:
+
+1. Timeless: nothing that it reads depends on the utterance. It must be the same in every run, so what draws
+   noise, or varies in shape all the same, is refused.
+2. Measuring: it reads the length of a tensor with time, or computes with such a length, and gives a few
+   numbers (`sized_by`). Lengths of two tensors in one node are refused: in a push they are known to
+   different extents, so no arithmetic with both is right.
+3. With time: its rule (`balacoon_tk.graph.rules`) says what it does with it, or refuses.
+4. Made to a length (``ConstantOfShape``, ``Expand``): a tensor with time though no input has any.
+
+Nothing is guessed. What the rules say is held against the shapes that the probe has seen, so a rule that is
+wrong about a node refuses the graph, and doesn't rewrite it into something else.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +26,7 @@ import onnx_ir as ir
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.lengths import RANDOM, read_lengths
+from balacoon_tk.graph.match import is_standard, name_of
 from balacoon_tk.graph.probe import Probe
 from balacoon_tk.graph.rules import Effect, NodeContext, find_rule
 from balacoon_tk.graph.time_inputs import TimeInputs
@@ -27,12 +42,11 @@ class Analysis:
 
     model: ir.Model
     inputs: TimeInputs
+    # Every tensor that has time, by name, and every node, in the order of the graph.
     timelines: Mapping[str, Timeline]
-    """Every tensor that has time, by name."""
     effects: Mapping[ir.Node, Effect]
-    """Every node that has time, in the order of the graph."""
+    # Every small tensor that is computed from the length of a tensor with time, and that tensor.
     sized_by: Mapping[str, str]
-    """Every small tensor that is computed from the length of a tensor with time, and that tensor."""
 
     @property
     def n_frames(self) -> tuple[int, ...]:
@@ -46,83 +60,66 @@ class Analysis:
 
 
 def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
-    """Follow time through a graph.
-
-    Raises
-    ------
-    NotStreamableError
-        If a node has no bounded view of time, or isn't known.
-    ModelError
-        If an output of the graph has no time axis.
-    """
-    timelines = input_timelines(inputs)
+    """Follow time through a graph; errors are those of `balacoon_tk.graph.prepare.analyse_model`."""
+    probe, steps = inputs.probe, inputs.steps_per_frame
+    timelines = {
+        name: Timeline(axis, Fraction(steps[name]), tuple(n * steps[name] for n in probe.n_frames))
+        for name, axis in inputs.axes.items()
+    }
     effects: dict[ir.Node, Effect] = {}
     sized_by: dict[str, str] = {}
     opset = model.graph.opset_imports.get("", 0)
-    lengths = {str(value.name): column for value, column in read_lengths(model.graph, inputs.probe).items()}
+    lengths = {str(value.name): column for value, column in read_lengths(model.graph, probe).items()}
     for node in model.graph:
         _check_branches(node, timelines, sized_by)
         sources = time_names(node, timelines)
-        sizes = [str(v.name) for v in node.inputs if v is not None and v.name in sized_by]
-        roots = list(dict.fromkeys(sized_by[name] for name in sizes))
+        sizes = (v.name for v in node.inputs if v is not None and v.name in sized_by)
+        roots = list(dict.fromkeys(sized_by[str(name)] for name in sizes))
         names = [value.name for value in node.outputs if value.name]
-        standard = node.domain in ("", "ai.onnx")
         if not sources and not roots:
-            _check_timeless(node, inputs.probe)
+            _check_timeless(node, probe)
             continue
-        if standard and node.op_type in ("Shape", "Size") and sources:
+        # Both give numbers, not steps, so they end the tensor's time and begin a length.
+        if sources and is_standard(node) and node.op_type in ("Shape", "Size"):
             sized_by |= dict.fromkeys(names, sources[0])
             continue
+        # In a push each length is known to another extent.
         if len(roots) > 1:
             raise NotStreamableError(
                 node, f"it computes with the lengths of {' and '.join(map(repr, roots))}"
             )
-        if not sources and not (standard and node.op_type in _SHAPE_MAKERS):
-            if not all(_is_small(name, inputs.probe) for name in names):
+        if not sources and not (is_standard(node) and node.op_type in _SHAPE_MAKERS):
+            if any(name not in probe.values or probe.varies(name) for name in names):
                 raise NotStreamableError(node, "it computes with the number of frames")
             sized_by |= dict.fromkeys(names, roots[0])
             continue
-        context = NodeContext(node, opset, inputs.probe, timelines, sized_by, lengths)
         if sources and roots:
+            # In a push it would meet the length of a piece, which is not that of the utterance.
             raise NotStreamableError(node, "one of its inputs is computed from the number of frames")
-        effect = find_rule(node)(context)
+        effect = find_rule(node)(NodeContext(node, opset, probe, timelines, sized_by, lengths))
         start = join([timelines[name] for name in sources or roots])
-        if effect.kind == "recurrent":
+        if effect.recurrent:
+            # Begun in the middle it never comes right: there is no end to how far back it looks.
             start = replace(start, left=inf)
         _check_rates(node, [timelines[name] for name in sources])
         effects[node] = effect
-        for value in node.outputs:
-            if value.name:
-                timelines[value.name] = start.through(
-                    effect.local, axis=effect.axis, n_frames=inputs.probe.n_frames
-                )
-                _check_shape(node, value.name, timelines[value.name], inputs.probe)
+        made = start.through(effect.local, axis=effect.axis, n_frames=probe.n_frames)
+        for name in names:
+            timelines[name] = made
+            _check_shape(node, name, made, probe)
     for value in model.graph.outputs:
         if value.name not in timelines:
             raise ModelError(f"output {value.name!r} has no time axis, so there is nothing to stream")
     return Analysis(model, inputs, timelines, effects, sized_by)
 
 
-def input_timelines(inputs: TimeInputs) -> dict[str, Timeline]:
-    """Return the timelines of a graph's inputs."""
-    return {
-        name: Timeline(
-            axis=axis,
-            rate=Fraction(inputs.steps_per_frame[name]),
-            lengths=tuple(n * inputs.steps_per_frame[name] for n in inputs.probe.n_frames),
-        )
-        for name, axis in inputs.axes.items()
-    }
-
-
 def time_names(node: ir.Node, timelines: Mapping[str, Timeline]) -> list[str]:
     """Return the names of a node's inputs that have time, each once, in order."""
-    names = [value.name for value in node.inputs if value is not None and value.name in timelines]
-    return list(dict.fromkeys(name for name in names if name is not None))
+    return list(dict.fromkeys(name for value in node.inputs if (name := name_of(value)) in timelines))
 
 
 def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: Mapping[str, str]) -> None:
-    """Refuse a node whose branches read time from outside: that can't be seen in its inputs."""
+    # What branches read from outside can't be seen in a node's inputs, so no rule would know of it.
     inputs = set(node.inputs)
     for value in read_by(node):
         if value not in inputs and (value.name in timelines or value.name in sized_by):
@@ -130,7 +127,7 @@ def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: 
 
 
 def _check_timeless(node: ir.Node, probe: Probe) -> None:
-    """Refuse a node that has no input with time, and yet isn't the same whatever the utterance."""
+    # It is written once, and must be the same whatever the utterance.
     if node.op_type in RANDOM:
         raise NotStreamableError(node, "it draws its own noise, other in each run: make the noise an input")
     for value in node.outputs:
@@ -138,17 +135,15 @@ def _check_timeless(node: ir.Node, probe: Probe) -> None:
             raise NotStreamableError(node, "its output varies in shape, but none of its inputs has time")
 
 
-def _is_small(name: str, probe: Probe) -> bool:
-    return name in probe.values and not probe.varies(name)
-
-
 def _check_rates(node: ir.Node, sources: Sequence[Timeline]) -> None:
+    # Lengths as well: at one rate they still differ where one was cut.
     if any(source.rate != sources[0].rate or source.lengths != sources[0].lengths for source in sources):
         found = ", ".join(f"{float(source.rate):g}" for source in sources)
         raise NotStreamableError(node, f"its inputs differ in length or rate ({found} steps a frame)")
 
 
 def _check_shape(node: ir.Node, name: str, timeline: Timeline, probe: Probe) -> None:
+    # The rule's arithmetic against what a run gave: a wrong axis or a step too many shows here.
     for shape, length in zip(probe.shapes[name], timeline.lengths, strict=True):
         if timeline.axis >= len(shape) or shape[timeline.axis] != length:
             raise NotStreamableError(

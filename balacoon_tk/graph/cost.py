@@ -37,44 +37,24 @@ class NodeCost:
     multiply_adds: int
 
 
+# Which input of a counted operator is its weight.
 WEIGHT_INPUT: Final = {
-    "Conv": 1,
-    "ConvInteger": 1,
-    "ConvTranspose": 1,
-    "Gemm": 1,
-    "MatMul": 1,
-    "MatMulInteger": 1,
-    "QLinearConv": 3,
-    "QLinearMatMul": 3,
+    **dict.fromkeys(("Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger"), 1),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), 3),
 }
-"""Which input of a counted operator is its weight."""
 
 
 def count_multiply_adds(model: onnx.ModelProto, feeds: Mapping[str, AnyArray]) -> tuple[NodeCost, ...]:
-    """Run a graph once and count the multiply-adds of each node.
+    """Run a graph once and count the multiply-adds of each counted node, in the order of the graph.
 
-    Parameters
-    ----------
-    model : ModelProto
-        The graph; it isn't changed.
-    feeds : mapping of str to ndarray
-        An array for each input.
-
-    Returns
-    -------
-    tuple of NodeCost
-        In the order of the graph; nodes that aren't counted are left out.
-
-    Raises
-    ------
-    ModelError
-        If the graph can't be loaded, or fails on `feeds`.
+    A ModelError says that the graph can't be loaded, or fails on `feeds`, an array for each input.
     """
     nodes = [node for node in model.graph.node if node.op_type in WEIGHT_INPUT]
     shapes: dict[str, tuple[int, ...]] = {t.name: tuple(t.dims) for t in model.graph.initializer}
     shapes |= {name: array.shape for name, array in feeds.items()}
     wanted = {name for node in nodes for name in _operands(node)} - shapes.keys()
     if wanted:
+        # A copy: the graph isn't changed.
         exposed = onnx.ModelProto()
         exposed.CopyFrom(model)
         present = {output.name for output in exposed.graph.output}
@@ -96,14 +76,7 @@ def multiply_adds(
 ) -> int:
     """Return the multiply-adds of one node from the shapes of its operands, 0 if it isn't counted.
 
-    Parameters
-    ----------
-    op_type : str
-        The operator.
-    x, weight, y : sequence of int
-        Shapes of input, weight and output.
-    transposed : bool
-        Whether a Gemm transposes its input.
+    `transposed` says whether a Gemm transposes its input.
     """
     if op_type not in WEIGHT_INPUT:
         return 0
@@ -115,15 +88,12 @@ def multiply_adds(
 
 
 def count_parameters(model: onnx.ModelProto) -> int:
-    """Return the number of weights: elements of floating-point initializers and of int8 ones.
-
-    Integers of 32 and 64 bits are shapes and indices, and don't count.
-    """
+    """Return the number of weights: elements of floating-point initializers and of int8 ones."""
+    # Integers of 32 and 64 bits are shapes and indices.
     tensor = onnx.TensorProto
     kinds = {tensor.FLOAT, tensor.FLOAT16, tensor.BFLOAT16, tensor.DOUBLE, tensor.INT8, tensor.UINT8}
     return sum(math.prod(t.dims) for t in model.graph.initializer if t.data_type in kinds)
 
 
 def _operands(node: onnx.NodeProto) -> tuple[str, str, str]:
-    """Return the names of input, weight and output."""
     return node.input[0], node.input[WEIGHT_INPUT[node.op_type]], node.output[0]

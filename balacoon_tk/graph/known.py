@@ -14,37 +14,39 @@ the second degree; a count of more than an area doesn't occur).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from balacoon_tk._typing import AnyArray
-from balacoon_tk.graph.counts import compute_counts, holds_counts, shape_counts
+from balacoon_tk.graph.counts import Counts, compute_counts, holds_counts, shape_counts
+from balacoon_tk.graph.match import is_standard
 
 Shapes = Mapping[str, Sequence[tuple[int, ...]]]
 """The shape of every tensor, by name, at each of several lengths."""
 
 _MAX_COUNTS = 64  # elements; shapes, bounds and lengths are far smaller
-_Counts = tuple[AnyArray, ...]
 
 
 @dataclass(slots=True)
 class Known:
     """What is known of the values of a graph."""
 
+    # Those of a run at three lengths or more: two wouldn't tell a line from anything else.
     shapes: Shapes
     uniform: dict[ir.Value, np.generic] = field(default_factory=dict)
-    counts: dict[ir.Value, _Counts] = field(default_factory=dict)
+    counts: dict[ir.Value, Counts] = field(default_factory=dict)
     ramps: dict[ir.Value, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def _n_lengths(self) -> int:
+        return len(next(iter(self.shapes.values()), ()))
 
     def shapes_of(self, value: ir.Value) -> Sequence[tuple[int, ...]] | None:
         """Return the shape of a value at each of the lengths, None if it wasn't seen."""
         if value.const_value is not None:
-            n_lengths = len(next(iter(self.shapes.values()), ()))
-            return [tuple(value.const_value.shape.numpy())] * n_lengths
+            return [tuple(value.const_value.shape.numpy())] * self._n_lengths
         return self.shapes.get(value.name or "")
 
     def same_shape(self, a: ir.Value, b: ir.Value) -> bool:
@@ -54,7 +56,7 @@ class Known:
 
     def learn(self, node: ir.Node) -> None:
         """Add what is known of a node's outputs, given what is known of its inputs."""
-        if node.domain not in ("", "ai.onnx") or not node.outputs:
+        if not is_standard(node) or not node.outputs:
             return
         counts, ramp, uniform = _counts(node, self), _ramp(node, self), _uniform(node, self)
         first = node.outputs[0]
@@ -67,39 +69,32 @@ class Known:
         if uniform is not None:
             self.uniform.update(dict.fromkeys(node.outputs, uniform))
 
-    def learn_constant(self, value: ir.Value) -> None:
-        """Add what is known of an initializer."""
-        if value.const_value is None or value.const_value.dtype == ir.DataType.STRING:
-            return
-        array = value.const_value.numpy()
-        if array.size <= _MAX_COUNTS and array.dtype.kind in "iufb":
-            n_lengths = len(next(iter(self.shapes.values()), ()))
-            self.counts[value] = (array,) * n_lengths
-        number = _single((array,))
-        if number is not None:
-            self.uniform[value] = number
+    def learn_constants(self, graph: ir.Graph) -> None:
+        """Add what is known of a graph's initializers."""
+        for value in graph.initializers.values():
+            # One that is an input as well may be given another value in a run.
+            if value.is_graph_input() or value.const_value is None:
+                continue
+            if value.const_value.dtype == ir.DataType.STRING:
+                continue
+            array = value.const_value.numpy()
+            if array.size <= _MAX_COUNTS and array.dtype.kind in "iufb":
+                self.counts[value] = (array,) * self._n_lengths
+            number = _single((array,))
+            if number is not None:
+                self.uniform[value] = number
 
 
 def read_known(graph: ir.Graph, shapes: Shapes) -> Known:
-    """Find what is known of every value of a graph.
-
-    Parameters
-    ----------
-    graph : ir.Graph
-        Sorted topologically, its constants lifted to initializers.
-    shapes : mapping of str to sequence of tuple
-        Shapes that the graph's tensors had when it was run at three or more lengths.
-    """
+    """Find what is known of every value of a graph, sorted, with its constants lifted to initializers."""
     known = Known(shapes)
-    for value in graph.initializers.values():
-        if not value.is_graph_input():
-            known.learn_constant(value)
+    known.learn_constants(graph)
     for node in graph:
         known.learn(node)
     return known
 
 
-def _single(arrays: _Counts) -> np.generic | None:
+def _single(arrays: Counts) -> np.generic | None:
     """Return the number that all elements of all arrays are equal to, if there is one."""
     if not arrays or any(array.size == 0 for array in arrays):
         return None
@@ -110,40 +105,20 @@ def _single(arrays: _Counts) -> np.generic | None:
     return first if all((array == first).all() for array in arrays) else None
 
 
-# --- uniform ---------------------------------------------------------------------------------
-
-_SPREAD = frozenset(
-    {
-        *("Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice"),
-        *("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
-    }
-)
-"""Their outputs hold nothing but elements of the first input."""
-
-_ONE: dict[str, Callable[[Any], Any]] = {
-    "Abs": np.abs,
-    "Ceil": np.ceil,
-    "Exp": np.exp,
-    "Floor": np.floor,
-    "Neg": np.negative,
-    "Not": np.logical_not,
-    "Sqrt": np.sqrt,
+# fmt: off
+# Their outputs hold nothing but elements of the first input.
+_SPREAD = frozenset({
+    "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose",
+    "Unsqueeze",
+})
+_OF_NUMBERS: dict[str, np.ufunc] = {
+    "Abs": np.abs, "Ceil": np.ceil, "Exp": np.exp, "Floor": np.floor, "Neg": np.negative, "Sqrt": np.sqrt,
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Max": np.maximum, "Min": np.minimum,
+    "Equal": np.equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal,
+    "Less": np.less, "LessOrEqual": np.less_equal,
+    "And": np.logical_and, "Or": np.logical_or, "Not": np.logical_not,
 }
-
-_TWO: dict[str, Callable[[Any, Any], Any]] = {
-    "Add": np.add,
-    "And": np.logical_and,
-    "Equal": np.equal,
-    "Greater": np.greater,
-    "GreaterOrEqual": np.greater_equal,
-    "Less": np.less,
-    "LessOrEqual": np.less_equal,
-    "Max": np.maximum,
-    "Min": np.minimum,
-    "Mul": np.multiply,
-    "Or": np.logical_or,
-    "Sub": np.subtract,
-}
+# fmt: on
 
 
 def _uniform(node: ir.Node, known: Known) -> np.generic | None:
@@ -153,45 +128,36 @@ def _uniform(node: ir.Node, known: Known) -> np.generic | None:
         value = node.attributes.get("value")
         return np.float32(0) if value is None else _single((value.as_tensor().numpy(),))
     if op_type == "Where":
-        return _uniform_where(numbers)
+        condition, yes, no = numbers
+        if condition is not None:
+            return yes if condition else no
+        return yes if yes is not None and no is not None and yes == no else None
     if op_type == "Concat":
         return numbers[0] if all(n is not None and n == numbers[0] for n in numbers) else None
-    first = numbers[0] if numbers else None
-    if first is not None:
+    if numbers and numbers[0] is not None:
         if op_type in _SPREAD:
-            return first
+            return numbers[0]
         if op_type == "Cast":
-            return _cast(first, node)
-        if op_type in _ONE:
-            return _number(_ONE[op_type], first)
-        if op_type in _TWO and len(numbers) == 2 and numbers[1] is not None:
-            return _number(_TWO[op_type], first, numbers[1])
+            return _cast(numbers[0], node)
+        function = _OF_NUMBERS.get(op_type)
+        # Max and Min may have any number of inputs.
+        if function is not None and function.nin == len(numbers) and None not in numbers:
+            with np.errstate(all="ignore"):
+                result = function(*numbers)
+            return result if isinstance(result, np.generic) and np.isfinite(result) else None
     return _compare_ramp(node, known)
-
-
-def _uniform_where(numbers: Sequence[np.generic | None]) -> np.generic | None:
-    condition, yes, no = numbers
-    if condition is not None:
-        return yes if condition else no
-    return yes if yes is not None and no is not None and yes == no else None
-
-
-def _number(function: Callable[..., Any], *arguments: np.generic) -> np.generic | None:
-    with np.errstate(all="ignore"):
-        result = function(*arguments)
-    return result if isinstance(result, np.generic) and np.isfinite(result) else None
 
 
 def _cast(number: np.generic, node: ir.Node) -> np.generic | None:
     try:
         dtype = ir.DataType(node.attributes["to"].as_int()).numpy()
     except (KeyError, TypeError, ValueError):
-        return None
+        return None  # a type that NumPy doesn't have
     return np.asarray(number).astype(dtype).reshape(-1)[0]  # type: ignore[no-any-return]
 
 
 def _compare_ramp(node: ir.Node, known: Known) -> np.generic | None:
-    """Compare a ramp to its own limit."""
+    # A ramp to its own limit, which it stays below at every length; to another one it may cross over.
     if node.op_type not in ("Less", "Greater", "LessOrEqual", "GreaterOrEqual"):
         return None
     a, b = node.inputs[0], node.inputs[1]
@@ -209,9 +175,6 @@ def _compare_ramp(node: ir.Node, known: Known) -> np.generic | None:
     return {below: np.True_, not_below: np.False_}.get(node.op_type)
 
 
-# --- ramps -----------------------------------------------------------------------------------
-
-
 def _ramp(node: ir.Node, known: Known) -> tuple[float, ...] | None:
     if node.op_type == "Range":
         start, limit, step = (known.counts.get(v) if v is not None else None for v in node.inputs)
@@ -226,10 +189,7 @@ def _ramp(node: ir.Node, known: Known) -> tuple[float, ...] | None:
     return None
 
 
-# --- counts ----------------------------------------------------------------------------------
-
-
-def _counts(node: ir.Node, known: Known) -> _Counts | None:
+def _counts(node: ir.Node, known: Known) -> Counts | None:
     first = node.inputs[0] if node.inputs else None
     if node.op_type in ("Shape", "Size") and first is not None:
         shapes = known.shapes_of(first)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
+from balacoon_tk.graph.match import name_of
 from balacoon_tk.graph.prepare import analyse_model
 
 
@@ -29,38 +30,17 @@ def decoder_layers(
 ) -> tuple[Layer, ...]:
     """Return the layers of a decoder that widen its view of the frames, in the order of the graph.
 
-    Pointwise operators are left out. The last layers see the decoder's whole receptive field.
-
-    Parameters
-    ----------
-    model : ModelProto
-        The decoder as it was trained; not one that `make_streaming` has rewritten.
-    time_inputs : dict of str to int, optional
-        The time axis of each input that has one, where it can't be found from the graph.
-
-    Raises
-    ------
-    NotStreamableError
-        If a node has no bounded view of time, or isn't known.
-    ModelError
-        If the graph can't be run, or has no time axis.
+    Pointwise operators are left out. The last layers see the decoder's whole receptive field. The decoder is
+    as it was trained, not one that `make_streaming` has rewritten; errors are those of `analyse_model`.
     """
     analysis = analyse_model(model, time_inputs=time_inputs)
     layers = []
     for node, effect in analysis.effects.items():
-        local = effect.local
-        widens = local.span > 0 or local.up > 1 or local.down > 1
-        if not (widens or effect.kind == "recurrent") or not node.outputs[0].name:
+        local, output = effect.local, name_of(node.outputs[0])
+        if not (local.span > 0 or local.up > 1 or local.down > 1 or effect.recurrent) or not output:
             continue
-        timeline = analysis.timelines[node.outputs[0].name]
-        rate = float(timeline.rate)
-        layers.append(
-            Layer(
-                name=node.name or node.outputs[0].name,
-                op_type=node.op_type,
-                rate=rate,
-                left_frames=timeline.left / rate,
-                right_frames=max(0.0, float(timeline.lag)) / rate,
-            )
-        )
+        timeline = analysis.timelines[output]
+        # Padding at the start can make steps known before their time; they look at nothing after.
+        rate, right = float(timeline.rate), max(0.0, float(timeline.lag))
+        layers.append(Layer(node.name or output, node.op_type, rate, timeline.left / rate, right / rate))
     return tuple(layers)

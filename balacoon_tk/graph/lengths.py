@@ -13,50 +13,30 @@ And one is taken away: ``Max`` and ``Clip`` keep a length only if it is as large
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.graph.counts import Counts, is_fixed
 from balacoon_tk.graph.known import Known
+from balacoon_tk.graph.match import is_standard
 from balacoon_tk.graph.probe import Probe
 from balacoon_tk.graph.walk import branches
 
+# Operators that give something else in every run.
 RANDOM = frozenset(
-    {
-        *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"),
-        "RandomUniformLike",
-    }
+    ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 )
-"""Operators that give something else in every run."""
-
-_Column = tuple[AnyArray, ...]
 
 
-def is_fixed(column: Sequence[AnyArray]) -> bool:
-    """Whether a value is the same at all of the lengths."""
-    return all(np.array_equal(array, column[0]) for array in column)
-
-
-def read_lengths(graph: ir.Graph, probe: Probe) -> dict[ir.Value, tuple[AnyArray, ...]]:
-    """Return every small tensor that depends on the inputs by their lengths only, at each length.
-
-    Parameters
-    ----------
-    graph : ir.Graph
-        Sorted topologically, its constants lifted to initializers.
-    probe : Probe
-        What was seen of it.
-    """
+def read_lengths(graph: ir.Graph, probe: Probe) -> dict[ir.Value, Counts]:
+    """Return every small tensor that depends on the inputs by their lengths only, at each length."""
     known = Known(probe.shapes)
-    for value in graph.initializers.values():
-        if not value.is_graph_input():
-            known.learn_constant(value)
+    known.learn_constants(graph)
     for node in graph:
         known.learn(node)
         first = node.outputs[0] if node.outputs else None
-        if first is None or node.domain not in ("", "ai.onnx"):
+        if first is None or not is_standard(node):
             continue
         if node.op_type in ("Clip", "Max") and first in known.counts:
             if not _is_large_at_once(node, known, probe):
@@ -67,7 +47,10 @@ def read_lengths(graph: ir.Graph, probe: Probe) -> dict[ir.Value, tuple[AnyArray
             if node.op_type == "Equal":
                 _learn_equal(node, known, probe)  # case 2
             elif node.op_type == "Where":
-                _learn_where(node, known)  # case 3
+                condition, yes, no = (None if v is None else known.counts.get(v) for v in node.inputs)
+                if condition and is_fixed(condition) and yes and no:  # case 3
+                    chosen = (np.where(condition[0], x, y) for x, y in zip(yes, no, strict=True))
+                    known.counts[first] = tuple(chosen)
     return known.counts
 
 
@@ -75,11 +58,11 @@ def _learn_fixed(node: ir.Node, known: Known, probe: Probe) -> None:
     if node.op_type in RANDOM or any(branches(node)):
         return
     for value in node.inputs:
-        if value is None or value.const_value is not None:
-            continue
-        column = known.counts.get(value)
-        if column is None or not is_fixed(column):
-            return
+        # A constant too large to be counted is no less fixed.
+        if value is not None and value.const_value is None:
+            column = known.counts.get(value)
+            if column is None or not is_fixed(column):
+                return
     for value in node.outputs:
         seen = probe.values.get(value.name or "")
         if seen is not None:
@@ -88,13 +71,11 @@ def _learn_fixed(node: ir.Node, known: Known, probe: Probe) -> None:
 
 def _learn_equal(node: ir.Node, known: Known, probe: Probe) -> None:
     a, b = (None if value is None else known.counts.get(value) for value in node.inputs)
-    if a is None or b is None:
-        return
-    if not is_fixed(b):
+    if b is not None and not is_fixed(b):
         a, b = b, a
-    if not is_fixed(b):
+    if a is None or b is None or not is_fixed(b):
         return
-    at_one_frame = _extrapolate(a, probe, 1)
+    at_one_frame = _at_one_frame(a, probe)
     seen = tuple(np.equal(x, b[0]) for x in a)
     if is_fixed(seen) and at_one_frame is not None:
         varying = np.any([x != a[0] for x in a], axis=0)
@@ -103,26 +84,18 @@ def _learn_equal(node: ir.Node, known: Known, probe: Probe) -> None:
             known.counts[node.outputs[0]] = seen
 
 
-def _learn_where(node: ir.Node, known: Known) -> None:
-    condition, yes, no = (None if value is None else known.counts.get(value) for value in node.inputs)
-    if condition is not None and is_fixed(condition) and yes is not None and no is not None:
-        known.counts[node.outputs[0]] = tuple(
-            np.where(condition[0], x, y) for x, y in zip(yes, no, strict=True)
-        )
-
-
 def _is_large_at_once(node: ir.Node, known: Known, probe: Probe) -> bool:
-    """Whether a bound from below does nothing even for a single frame."""
+    # A bound from below that does nothing even for a single frame never does: lengths grow.
     first = node.inputs[0]
     column = None if first is None else known.counts.get(first)
     if column is None or is_fixed(column):
         return column is not None
-    at_one_frame = _extrapolate(column, probe, 1)
+    at_one_frame = _at_one_frame(column, probe)
     return at_one_frame is not None and bool(np.all(at_one_frame >= 1))
 
 
-def _extrapolate(column: _Column, probe: Probe, n_frames: int) -> AnyArray | None:
-    """Return a value at another number of frames, if it lies on a line that doesn't fall; else None."""
+def _at_one_frame(column: Counts, probe: Probe) -> AnyArray | None:
+    """Return a value for a single frame, if it lies on a line that doesn't fall; else None."""
     n = probe.n_frames
     if any(array.shape != column[0].shape for array in column):
         return None
@@ -130,5 +103,5 @@ def _extrapolate(column: _Column, probe: Probe, n_frames: int) -> AnyArray | Non
     on_line = all(np.allclose(column[0] + slope * (m - n[0]), x) for m, x in zip(n, column, strict=True))
     if not on_line or np.any(slope < 0):
         return None
-    result: AnyArray = column[0] + slope * (n_frames - n[0])
+    result: AnyArray = column[0] + slope * (1 - n[0])
     return result

@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import (
-    InlinePass,
-    LiftConstantsToInitializersPass,
-    RemoveUnusedNodesPass,
-)
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.analysis import Analysis, analyse
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
-from balacoon_tk.graph.simplify.fold_masks import fold_uniform
+from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
 from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 
 
 def prepare(
     model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
 ) -> tuple[ir.Model, TimeInputs]:
-    """Return a cleaned copy of a model, and its inputs.
+    """Return a copy with constants lifted, computed shapes fixed, masks made from shapes folded; its inputs.
 
-    Constants are lifted, computed shapes fixed, masks of ones and zeros made from shapes folded away.
-
-    Raises
-    ------
-    ModelError
-        If the graph is of an opset before 10, can't be run, or has no time axis.
+    A ModelError says that it is of an opset before 10, can't be run, or has no time axis.
     """
+    # Through the protocol buffer, so that the passes change nothing of the original.
     copy = ir.from_proto(model if isinstance(model, onnx.ModelProto) else ir.to_proto(model))
     opset = copy.graph.opset_imports.get("", 0)
     if opset < 10:
         raise ModelError(f"the graph is of opset {opset}: 10 or newer is needed, export it again")
-    for cleanup in (InlinePass(), LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)):
-        cleanup(copy)
+    lift_constants(copy)
     # Not onnx_ir's own pass: of an output that is there twice it makes one name.
     for node in list(copy.graph):
         source = node.inputs[0] if node.op_type == "Identity" else None
@@ -44,7 +35,7 @@ def prepare(
     RemoveUnusedNodesPass()(copy)
     inputs = find_time_inputs(copy, time_inputs)
     FixShapesPass(inputs.probe)(copy)
-    fold_uniform(copy, inputs.probe.shapes)
+    fold_masks(copy, inputs.probe.shapes)
     return copy, inputs
 
 
@@ -53,12 +44,8 @@ def analyse_model(
 ) -> Analysis:
     """Prepare a copy of a model and follow time through it.
 
-    Raises
-    ------
-    NotStreamableError
-        If a node has no bounded view of time, or isn't known.
-    ModelError
-        If the graph can't be run, or has no time axis.
+    A NotStreamableError names a node that has no bounded view of time, or isn't known; a ModelError says
+    that the graph can't be run, or that it or one of its outputs has no time axis.
     """
     prepared, inputs = prepare(model, time_inputs=time_inputs)
     try:

@@ -7,8 +7,9 @@ operators do with time is then decided by rules; the probe only tells which numb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -16,14 +17,17 @@ import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.match import name_of
 from balacoon_tk.runtime.session import Session
 
-_MAX_VALUE_SIZE = 64
-"""Tensors up to this size are kept with their values: shapes, paddings, slice bounds, scales."""
+_T = TypeVar("_T")
+_Lengths = TypeVar("_Lengths")
 
+_MAX_VALUE_SIZE = 64  # elements; shapes, paddings, slice bounds and scales are kept with their values
+
+# Numbers of frames to try: the first set also sees odd lengths; later ones suit graphs that fold time by a
+# factor or need many frames.
 _LENGTHS = ((41, 48, 72), (48, 72, 120), (240, 360, 480), (720, 1440, 2160))
-"""Numbers of frames to try: the first set also sees odd lengths; later ones suit graphs that fold
-time by a factor or need many frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,14 @@ class Probe:
         """Whether the shape of a tensor depends on the number of frames."""
         return len(set(self.shapes[name])) > 1
 
+    def shape_of(self, value: ir.Value | None, k: int = 0) -> tuple[int, ...]:
+        """Return the shape of a tensor at one of the lengths; an empty one if it is left out."""
+        # A constant isn't made by a node, so the runs haven't shown it.
+        if value is not None and value.const_value is not None:
+            return value.const_value.numpy().shape
+        seen = self.shapes.get(name_of(value))
+        return () if seen is None else seen[k]
+
 
 def probe(
     model: ir.Model,
@@ -47,40 +59,49 @@ def probe(
     *,
     lengths: Sequence[Sequence[int]] = _LENGTHS,
 ) -> Probe:
-    """Run a graph at several lengths and record every tensor.
+    """Run a graph at the first set of lengths that it runs at, and record every tensor.
 
-    Parameters
-    ----------
-    model : ir.Model
-        The graph; it is not changed.
-    time_axes : mapping of str to int
-        The time axis of every input that has one.
-    steps_per_frame : mapping of str to int
-        How many steps each of these inputs has for one frame.
-
-    Raises
-    ------
-    ModelError
-        If the graph runs at none of the sets of lengths.
+    The inputs with time are given with the axis it is on, and with their steps for one frame.
     """
     proto = ir.to_proto(model)
     outputs = {value.name for value in proto.graph.output}
     names = [name for node in proto.graph.node for name in node.output if name and name not in outputs]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    # Unoptimized: what the optimizer folds or fuses would have no shape to see.
     session = Session(proto, optimize=False)
     inputs = graph_inputs(model)
+
+    def look(n_frames: Sequence[int]) -> Probe:
+        shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+        values: dict[str, tuple[AnyArray, ...]] = {}
+        dtypes: dict[str, np.dtype[np.generic]] = {}
+        for k, n in enumerate(n_frames):
+            feeds = make_feeds(inputs, time_axes, steps_per_frame, n)
+            arrays = session.run(feeds)
+            # A tensor that is small at the first length is kept at all of them.
+            for name in values if k else [name for name, array in arrays.items() if _is_small(array)]:
+                values[name] = (*values.get(name, ()), arrays[name].copy())
+            for name, array in (arrays | feeds).items():
+                shapes[name] = (*shapes.get(name, ()), array.shape)
+                dtypes[name] = array.dtype
+            del arrays, array  # every tensor of the graph: gigabytes, for a large one
+        return Probe(tuple(n_frames), shapes, values, dtypes)
+
+    return at_first_that_runs(lengths, look)
+
+
+def _is_small(array: AnyArray) -> bool:
+    return array.dtype.kind in "iubf" and array.size <= _MAX_VALUE_SIZE
+
+
+def at_first_that_runs(candidates: Sequence[_Lengths], run: Callable[[_Lengths], _T]) -> _T:
+    """Run a graph at one length, or set of lengths, after the other, until it doesn't fail."""
     error: ModelError | None = None
-    for candidate in lengths:
+    for candidate in candidates:
         try:
-            runs: list[_Run] = []
-            for n_frames in candidate:
-                arrays = session.run(make_feeds(inputs, time_axes, steps_per_frame, n_frames))
-                runs.append(_Run.of(arrays, runs[0].values if runs else _small(arrays)))
-                del arrays  # every tensor of the graph: gigabytes, for a large one
+            return run(candidate)
         except ModelError as failed:
             error = failed
-            continue
-        return _record(runs, tuple(candidate), inputs, time_axes, steps_per_frame)
     raise ModelError(f"the graph runs at none of the lengths tried: {error}") from error
 
 
@@ -114,47 +135,6 @@ def make_feeds(
         if np.issubdtype(dtype, np.floating):
             feeds[name] = rng.standard_normal(shape).astype(dtype)
         else:
+            # Ids and flags: a number that every table has, whatever it is looked up in.
             feeds[name] = np.zeros(shape, dtype)
     return feeds
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What is kept of one run."""
-
-    shapes: Mapping[str, tuple[int, ...]]
-    dtypes: Mapping[str, np.dtype[np.generic]]
-    values: Mapping[str, AnyArray]
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, AnyArray], kept: Iterable[str]) -> _Run:
-        """Take the shapes, and copies of the arrays that are kept."""
-        return cls(
-            {name: array.shape for name, array in arrays.items()},
-            {name: array.dtype for name, array in arrays.items()},
-            {name: arrays[name].copy() for name in kept},
-        )
-
-
-def _small(arrays: Mapping[str, AnyArray]) -> list[str]:
-    """Return the names of the tensors that are kept with their values."""
-    return [
-        name for name, array in arrays.items() if array.dtype.kind in "iubf" and array.size <= _MAX_VALUE_SIZE
-    ]
-
-
-def _record(
-    runs: Sequence[_Run],
-    n_frames: tuple[int, ...],
-    inputs: Mapping[str, ir.Value],
-    time_axes: Mapping[str, int],
-    steps_per_frame: Mapping[str, int],
-) -> Probe:
-    shapes = {name: tuple(run.shapes[name] for run in runs) for name in runs[0].shapes}
-    values = {name: tuple(run.values[name] for run in runs) for name in runs[0].values}
-    dtypes = dict(runs[0].dtypes)
-    for n in n_frames:
-        for name, array in make_feeds(inputs, time_axes, steps_per_frame, n).items():
-            shapes[name] = (*shapes.get(name, ()), array.shape)
-            dtypes[name] = array.dtype
-    return Probe(n_frames, shapes, values, dtypes)

@@ -9,7 +9,6 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.prepare import analyse_model
 
 
@@ -41,22 +40,13 @@ def receptive_field(
 ) -> ReceptiveField:
     """Compute the receptive field of a decoder from its graph.
 
-    Raises
-    ------
-    NotStreamableError
-        If a node has no bounded view of time.
-    ModelError
-        If samples are not a whole multiple of the frames, a recurrence looks back to the start, or
-        frames are taken several at a time.
+    A NotStreamableError names a node that has no bounded view of time; a ModelError says that samples are
+    not a whole multiple of the frames, a recurrence looks back to the start, or frames are taken several at
+    a time.
     """
-    return receptive_field_of(analyse_model(model, time_inputs=time_inputs))
-
-
-def receptive_field_of(analysis: Analysis) -> ReceptiveField:
-    """Return the receptive field of a graph that has been analysed."""
+    analysis = analyse_model(model, time_inputs=time_inputs)
     output = analysis.timelines[analysis.outputs[0]]
-    hop_length = output.rate
-    if hop_length.denominator != 1 or output.short(analysis.n_frames) != 0:
+    if output.rate.denominator != 1 or output.short(analysis.n_frames) != 0:
         raise ModelError(
             f"{analysis.outputs[0]!r} has lengths {output.lengths} for {analysis.n_frames} frames: "
             "not a whole number of samples for each frame"
@@ -67,7 +57,7 @@ def receptive_field_of(analysis: Analysis) -> ReceptiveField:
         )
     if output.left == inf:
         raise ModelError("a recurrence looks back to the utterance's start: no context is enough")
-    hop = int(hop_length)
+    hop = int(output.rate)
     return ReceptiveField(
         left_context=ceil(output.left / hop),
         lookahead=ceil(output.lag / hop),

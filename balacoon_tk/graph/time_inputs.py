@@ -1,15 +1,25 @@
-"""Which inputs of a graph have a time axis, and how many steps each has for one frame."""
+"""Which inputs of a graph have a time axis, and how many steps each has for one frame.
+
+Where tensors that come from different inputs meet in one node, they must have the same length. So the
+graph is run up to the first such node, the lengths that arrive there give the ratio of the rates, and
+on it goes to the next.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, lcm
 
+import onnx
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.graph.probe import Probe, graph_inputs, probe
-from balacoon_tk.graph.rates import find_rates
+from balacoon_tk.graph.probe import Probe, at_first_that_runs, graph_inputs, make_feeds, probe
+from balacoon_tk.runtime.session import Session
+
+_LENGTHS = (48, 240, 1200)  # steps to try; graphs that fold time take only multiples
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +34,14 @@ class TimeInputs:
 def find_time_inputs(model: ir.Model, time_inputs: Mapping[str, int] | None = None) -> TimeInputs:
     """Find the time axis of each input, the ratio of their rates, and probe the graph.
 
-    Parameters
-    ----------
-    model : ir.Model
-    time_inputs : mapping of str to int, optional
-        The time axis of every input that has one, where it can't be told from the graph. Without
-        it the time axis is the only dynamic axis of an input, leaving aside one whose name says
-        "batch", or else a first one beside others (the batch, which is taken to be 1).
-
-    Raises
-    ------
-    ParameterError
-        If `time_inputs` names an input or an axis that isn't there.
-    ModelError
-        If no input has a time axis, one has several candidates, or the graph can't be run.
+    Where `time_inputs` doesn't give the axes, the time axis is the only dynamic axis of an input, leaving
+    aside one whose name says "batch", or else a first one beside others (the batch, which is taken to
+    be 1). A ParameterError says what is wrong with `time_inputs`, a ModelError why the graph leaves the
+    axes open or can't be run.
     """
     inputs = graph_inputs(model)
     axes = _given(inputs, time_inputs) if time_inputs is not None else _found(inputs)
-    steps = dict.fromkeys(axes, 1) if len(axes) == 1 else find_rates(model, axes)
+    steps = dict.fromkeys(axes, 1) if len(axes) == 1 else _find_rates(model, axes)
     return TimeInputs(axes, steps, probe(model, axes, steps))
 
 
@@ -50,30 +50,36 @@ def _given(inputs: Mapping[str, ir.Value], time_inputs: Mapping[str, int]) -> di
     for name, axis in time_inputs.items():
         if name not in inputs:
             raise ParameterError(f"time_inputs names {name!r}: the graph's inputs are {', '.join(inputs)}")
-        shape = inputs[name].shape
-        rank = len(shape) if shape is not None else 0
-        if not -rank <= axis < rank:
-            raise ParameterError(f"time_inputs[{name!r}]={axis} must be an axis of a tensor of rank {rank}")
-        axes[name] = axis % rank
-        if shape is not None and isinstance(shape[axes[name]], int):
+        dims = list(inputs[name].shape or ())
+        if not -len(dims) <= axis < len(dims):
             raise ParameterError(
-                f"time_inputs[{name!r}]={axis} has the fixed length {shape[axis]}: export with a dynamic axis"
+                f"time_inputs[{name!r}]={axis} must be an axis of a tensor of rank {len(dims)}"
             )
+        if isinstance(dims[axis], int):
+            raise ParameterError(
+                f"time_inputs[{name!r}]={axis} has the fixed length {dims[axis]}: export with a dynamic axis"
+            )
+        axes[name] = axis % len(dims)
     if not axes:
         raise ParameterError("time_inputs={} must name at least one input")
     return axes
 
 
 def _found(inputs: Mapping[str, ir.Value]) -> dict[str, int]:
+    dynamic_axes = {
+        name: [axis for axis, n in enumerate(value.shape or ()) if not isinstance(n, int)]
+        for name, value in inputs.items()
+    }
+    names = {name: [str(n) for n in value.shape or ()] for name, value in inputs.items()}
+    # A dynamic first axis that is the only one is the batch if another input has it for its first of several.
+    batches = {names[name][0] for name, dynamic in dynamic_axes.items() if len(dynamic) > 1}
     axes: dict[str, int] = {}
-    for name, value in inputs.items():
-        dims = list(value.shape) if value.shape is not None else []
-        dynamic = [axis for axis, n in enumerate(dims) if not isinstance(n, int)]
-        named = [axis for axis in dynamic if "batch" in str(dims[axis]).lower()]
+    for name, dynamic in dynamic_axes.items():
+        named = [axis for axis in dynamic if "batch" in names[name][axis].lower()]
         if named or (len(dynamic) > 1 and dynamic[0] == 0):
             dynamic.remove((named or dynamic)[0])
-        elif dynamic == [0] and _is_batch_only(dims, inputs):
-            dynamic = []
+        elif dynamic == [0] and names[name][0] in batches:
+            continue
         if len(dynamic) > 1:
             raise ModelError(
                 f"input {name!r} has several axes that could be time ({', '.join(map(str, dynamic))}): "
@@ -88,11 +94,80 @@ def _found(inputs: Mapping[str, ir.Value]) -> dict[str, int]:
     return axes
 
 
-def _is_batch_only(dims: Sequence[object], inputs: Mapping[str, ir.Value]) -> bool:
-    """Whether a dynamic first axis is the batch: another input has the same name for its first of several."""
-    batches = {
-        str(value.shape[0])
-        for value in inputs.values()
-        if value.shape is not None and sum(not isinstance(n, int) for n in value.shape) > 1
-    }
-    return str(dims[0]) in batches
+def _find_rates(model: ir.Model, axes: Mapping[str, int]) -> dict[str, int]:
+    """Return the steps of each input with time for one frame; inputs that never meet get the same."""
+    rates = {name: Fraction(1) for name in axes}
+    # The inputs whose rates are known relative to each other. All members share one set, so that whoever
+    # joins one of them joins all.
+    group = {name: {name} for name in axes}
+    proto = ir.to_proto(model)
+    sources = {name: frozenset([name]) for name in axes}
+    for k, node in enumerate(proto.graph.node):
+        read = {name: sources[name] for name in node.input if name in sources}
+        every = frozenset().union(*read.values())
+        sources |= dict.fromkeys(node.output, every)
+        if not every or _is_one_group(every, group):
+            continue
+        slopes = _slopes(model, proto, k, list(read), axes, rates)
+        # A tensor that already mixes groups says nothing of either.
+        known = [
+            (slope, group[next(iter(read[name]))])
+            for name, slope in slopes.items()
+            if _is_one_group(read[name], group)
+        ]
+        for slope, other in known[1:]:
+            first_slope, first = known[0]
+            if other is first:
+                continue
+            for member in other:
+                rates[member] *= first_slope / slope
+                group[member] = first
+            first |= other
+    # A frame is to be no longer than it must, so that pushes may be as small.
+    steps, _ = _whole(rates)
+    common = gcd(*steps.values())
+    return {name: n // common for name, n in steps.items()}
+
+
+def _is_one_group(names: frozenset[str], group: Mapping[str, set[str]]) -> bool:
+    return names <= group[next(iter(names))]
+
+
+def _whole(rates: Mapping[str, Fraction]) -> tuple[dict[str, int], int]:
+    """Return rates as whole numbers, and what they were multiplied by."""
+    scale = lcm(*(rate.denominator for rate in rates.values()))
+    return {name: int(rate * scale) for name, rate in rates.items()}, scale
+
+
+def _slopes(
+    model: ir.Model,
+    proto: onnx.ModelProto,
+    n_nodes: int,
+    names: Sequence[str],
+    axes: Mapping[str, int],
+    rates: Mapping[str, Fraction],
+) -> dict[str, Fraction]:
+    """Run the first nodes at two lengths; return how fast those tensors grow that have one axis that does."""
+    part = onnx.ModelProto()
+    part.CopyFrom(proto)
+    del part.graph.node[n_nodes:]
+    del part.graph.output[:]
+    inputs = graph_inputs(model)
+    made = [name for name in names if name not in inputs]
+    # A graph needs an output, also where nothing comes before the node.
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made or names[:1])
+    session = Session(part, optimize=False)
+    steps, scale = _whole(rates)
+
+    def grow(n: int) -> dict[str, Fraction]:
+        feeds = [make_feeds(inputs, axes, steps, n_frames) for n_frames in (n, 2 * n)]
+        short, long = (each | session.run(each) for each in feeds)
+        slopes = {}
+        for name in names:
+            pairs = zip(short[name].shape, long[name].shape, strict=False)
+            growth = [after - before for before, after in pairs if after != before]
+            if len(growth) == 1 and short[name].ndim == long[name].ndim:
+                slopes[name] = Fraction(growth[0], n * scale)
+        return slopes
+
+    return at_first_that_runs(_LENGTHS, grow)

@@ -34,23 +34,33 @@ class Local:
 
     up: int = 1
     down: int = 1
+    # Steps between the first and the last that one window sees, at the faster rate.
     span: int = 0
-    """Steps between the first and the last that one window sees, at the faster rate."""
+    # Steps that the operator makes up at either end (negative: takes away).
     pad_left: int = 0
     pad_right: int = 0
-    """Steps that the operator makes up at either end (negative: takes away)."""
     output_padding: int = 0
-    valid: bool = False
-    """Whether the operator can also be run without its own padding, on a window that it is given."""
+    # Steps from either end that the operator's padding looks at (reflection).
     reach: int = 0
-    """Steps from either end that the operator's padding looks at (reflection)."""
+    # Whether `up` is that of a transposed convolution, whose padding crops, also where `up` is 1.
     transposed: bool = False
-    """Whether `up` is that of a transposed convolution, whose padding crops."""
 
     @property
     def pointwise(self) -> bool:
         """Whether every step of the output depends on the same step of the input only."""
         return self == POINTWISE
+
+    @property
+    def goes_up(self) -> bool:
+        """Whether the operator makes a window of each step, and not a step of each window."""
+        return self.up > 1 or self.transposed
+
+    def length(self, n_steps: int) -> int:
+        """Return how many steps the operator makes of a whole tensor."""
+        if self.goes_up:
+            full = (n_steps - 1) * self.up + self.span + 1 + self.output_padding
+            return full - self.pad_left - self.pad_right
+        return (n_steps + self.pad_left + self.pad_right - self.span - 1) // self.down + 1
 
 
 POINTWISE = Local()
@@ -61,16 +71,14 @@ class Timeline:
     """Time in one tensor."""
 
     axis: int
-    rate: Fraction
-    """Steps per frame."""
-    lengths: tuple[int, ...]
-    """Steps at each of the probe's lengths."""
+    rate: Fraction  # steps per frame
+    lengths: tuple[int, ...]  # at each of the probe's lengths
+    # How many steps the known part trails ``rate * n_frames``, while the utterance goes on.
     lag: Fraction = Fraction(0)
-    """How many steps the known part trails ``rate * n_frames``, while the utterance goes on."""
+    # Steps at a piece's start that are wrong; infinite behind a recurrence.
     left: float = 0
-    """Steps at a piece's start that are wrong; infinite behind a recurrence."""
+    # Whether the tensor lies behind a reduction of the rate, so that its lag depends on the phase.
     phased: bool = False
-    """Whether the tensor lies behind a reduction of the rate, so that its lag depends on the phase."""
 
     def short(self, n_frames: Sequence[int]) -> Fraction:
         """Return by how many steps the whole tensor is shorter than ``rate * n_frames``."""
@@ -82,11 +90,12 @@ class Timeline:
 
     def through(self, local: Local, *, axis: int | None = None, n_frames: Sequence[int]) -> Timeline:
         """Return the timeline of an operator's output."""
-        out_axis = self.axis if axis is None else axis
+        axis = self.axis if axis is None else axis
         if local.pointwise:
-            return replace(self, axis=out_axis)
-        lengths = tuple(_length(n, local) for n in self.lengths)
-        if local.up > 1 or local.transposed:
+            return replace(self, axis=axis)
+        # Down in rate the lag may fall between two steps; it is a fraction then, that of the best phase.
+        lengths = tuple(map(local.length, self.lengths))
+        if local.goes_up:
             rate = self.rate * local.up
             lag = self.lag * local.up + local.pad_left
             left = max(0.0, self.left * local.up - local.up + local.span + 1 - local.pad_left)
@@ -95,14 +104,7 @@ class Timeline:
             lag = (self.lag + local.span - local.pad_left) / local.down
             left = max(0.0, (self.left + local.pad_left) / local.down)
             left = left if left == inf else float(ceil(left))
-        out = Timeline(
-            axis=out_axis,
-            rate=rate,
-            lengths=lengths,
-            lag=lag,
-            left=left,
-            phased=self.phased or local.down > 1,
-        )
+        out = Timeline(axis, rate, lengths, lag, left, phased=self.phased or local.down > 1)
         # What has not ended can't be known to be complete beyond where it would end now.
         return replace(out, lag=max(lag, out.short(n_frames)))
 
@@ -116,10 +118,3 @@ def join(timelines: Sequence[Timeline]) -> Timeline:
         left=max(item.left for item in timelines),
         phased=any(item.phased for item in timelines),
     )
-
-
-def _length(n_steps: int, local: Local) -> int:
-    if local.up > 1 or local.transposed:
-        full = (n_steps - 1) * local.up + local.span + 1 + local.output_padding
-        return full - local.pad_left - local.pad_right
-    return (n_steps + local.pad_left + local.pad_right - local.span - 1) // local.down + 1

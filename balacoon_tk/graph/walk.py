@@ -23,8 +23,6 @@ def branches(node: ir.Node) -> Iterator[ir.Graph]:
 def read_by(node: ir.Node) -> list[ir.Value]:
     """Return the values that a node reads: its inputs, and what its branches take from outside."""
     values = [value for value in node.inputs if value is not None]
-    if node.op_type not in _WITH_GRAPHS:
-        return values
     for graph in branches(node):
         own = {*graph.inputs, *graph.initializers.values()}
         for inner in graph:

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 from balacoon_tk.errors import ParameterError
@@ -15,40 +14,38 @@ from balacoon_tk.errors import ParameterError
 JOURNAL_FILE = "measured.jsonl"
 _FORMAT = 1
 
-Key = tuple[str, int]
-"""Voice and number of the sentence."""
-
 
 class Journal:
     """Results by voice and sentence, on disk where a folder is given.
 
     A line is written and flushed to the disk when a sentence is done. Whatever ends the process, at
     most its last line is cut, and that is dropped when the file is opened again. The first line holds
-    the settings: results of other settings are never mixed in.
+    the settings, all that results depend on: results of other settings are never mixed in.
 
-    Parameters
-    ----------
-    folder : path, optional
-        Made if it isn't there; its parent must be. None keeps results in memory alone.
-    settings : mapping
-        What the results depend on, as JSON has it.
-
-    Raises
-    ------
-    ParameterError
-        If the folder can't be made, holds results of other settings or damaged ones, or another
-        process is writing to it.
+    The folder is made if it isn't there, but not its parent; None keeps results in memory alone. A
+    `ParameterError` says that it can't be made, is damaged or of other settings, or in use.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, settings: Mapping[str, object]) -> None:
-        self._results: dict[Key, dict[str, Any]] = {}
+        self._results: dict[tuple[str, int], dict[str, Any]] = {}
         self._file: IO[bytes] | None = None
         if folder is None:
             return
-        self._path = _made(Path(folder)) / JOURNAL_FILE
+        folder = Path(folder)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise ParameterError(
+                f"{folder}: can't be made, because there is no folder {folder.parent}"
+            ) from None
+        except FileExistsError:
+            raise ParameterError(f"{folder}: must be a folder, and is a file") from None
+        self._path = folder / JOURNAL_FILE
+        # Never truncated by opening it: until the lock is had, the file may be another process's.
         self._file = self._path.open("a+b")
         try:
             _lock(self._file, self._path)
+            # As they come back from a file: tuples are lists there, and would differ from themselves.
             self._read(json.loads(json.dumps(settings)))
         except BaseException:
             self._file.close()
@@ -66,9 +63,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
 
@@ -77,6 +72,7 @@ class Journal:
             # NaN and infinity stay what they are here; reports, which other programs read, say null.
             self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             self._file.flush()
+            # Flushed is not kept: a machine that goes down would take the last minutes with it.
             os.fsync(self._file.fileno())
 
     def _read(self, settings: Mapping[str, object]) -> None:
@@ -85,6 +81,7 @@ class Journal:
         data = self._file.read()
         n_whole = data.rfind(b"\n") + 1
         if n_whole < len(data):
+            # The process ended within this line, so nobody was told that the sentence is done.
             self._file.truncate(n_whole)
         lines = data[:n_whole].splitlines()
         if not lines:
@@ -93,6 +90,7 @@ class Journal:
         head = self._record(lines[0], 1)
         if head.get("format") != _FORMAT or not isinstance(head.get("settings"), dict):
             raise ParameterError(f"{self._path}: not a journal of this version; give another folder")
+        # One name is enough for a person to see what differs; the first one by alphabet is always the same.
         for name in sorted({*settings, *head["settings"]}):
             before, now = head["settings"].get(name), settings.get(name)
             if before != now:
@@ -110,21 +108,11 @@ class Journal:
     def _record(self, line: bytes, number: int) -> dict[str, Any]:
         try:
             record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("no object")
         except ValueError as error:
             raise ParameterError(f"{self._path}: line {number} is damaged: {error}") from error
-        if not isinstance(record, dict):
-            raise ParameterError(f"{self._path}: line {number} is damaged: no object")
         return record
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(exist_ok=True)
-    except FileNotFoundError:
-        raise ParameterError(f"{folder}: can't be made, because there is no folder {folder.parent}") from None
-    except FileExistsError:
-        raise ParameterError(f"{folder}: must be a folder, and is a file") from None
-    return folder
 
 
 def _lock(file: IO[bytes], path: Path) -> None:

@@ -58,60 +58,51 @@ class PairedBootstrap:
     def __init__(
         self, n_sentences: int, *, n_resamples: int = 2000, confidence: float = 0.95, seed: int = 0
     ) -> None:
-        if n_sentences < 1:
-            raise ParameterError(f"n_sentences={n_sentences} must be >= 1")
-        if n_resamples < 1:
-            raise ParameterError(f"n_resamples={n_resamples} must be >= 1")
+        for name, number in (("n_sentences", n_sentences), ("n_resamples", n_resamples)):
+            if number < 1:
+                raise ParameterError(f"{name}={number} must be >= 1")
         if not 0.0 < confidence < 1.0:
             raise ParameterError(f"confidence={confidence} must be in (0, 1)")
         self._shares = ((1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0)
+        # Drawn once and not for each figure: that all are made of the same sentences is what pairs them.
         self._drawn = np.random.default_rng(seed).integers(0, n_sentences, (n_resamples, n_sentences))
 
     def ratio(self, values: Sequence[float], weights: Sequence[float] | None = None) -> Estimate:
         """Estimate ``sum(values) / sum(weights)``: a mean without weights.
 
-        Parameters
-        ----------
-        values : sequence of float
-            One for each sentence; NaN where nothing was measured, which leaves the sentence out.
-        weights : sequence of float, optional
-            Such as the words of each sentence, with its errors as the values.
+        Both are of shape (n_sentences,), such as errors and words; a NaN leaves its sentence out.
         """
-        x, w = self._checked(values, weights)
-        known = _known(x, w)
+        x, w, known = self._checked(values, weights)
         return self._estimate(self._ratios(x, w, known), known)
 
     def difference(self, ratio: Weighted, baseline: Weighted) -> Estimate:
-        """Estimate how much larger a ratio is than a baseline, in pairs.
+        """Estimate how much larger a ratio is than a baseline, both the values and weights of `ratio`.
 
-        Sentences of which either is NaN are left out of both.
-
-        Parameters
-        ----------
-        ratio, baseline : tuple of values and weights
-            What `ratio` takes; weights of None are ones.
+        In pairs: sentences of which either is NaN are left out of both.
         """
-        x, w = self._checked(*ratio)
-        y, v = self._checked(*baseline)
-        known = _known(x, w) & _known(y, v)
+        x, w, x_known = self._checked(*ratio)
+        y, v, y_known = self._checked(*baseline)
+        known = x_known & y_known
         with np.errstate(invalid="ignore"):  # inf - inf says nothing, and NaN says so
             return self._estimate(self._ratios(x, w, known) - self._ratios(y, v, known), known)
 
     def _checked(
         self, values: Sequence[float], weights: Sequence[float] | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         n_sentences = self._drawn.shape[1]
         x = np.asarray(values, np.float64)
         w = np.ones(n_sentences) if weights is None else np.asarray(weights, np.float64)
         for name, array in (("values", x), ("weights", w)):
             if array.shape != (n_sentences,):
                 raise ParameterError(f"{name} of shape {array.shape} must have shape ({n_sentences},)")
-        return x, w
+        # What was not measured is NaN, and must leave numerator and denominator alike.
+        return x, w, ~(np.isnan(x) | np.isnan(w))
 
     def _ratios(
         self, x: NDArray[np.float64], w: NDArray[np.float64], known: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
         """Return the ratio over all sentences and then over those of each draw."""
+        # What is left out must count neither above nor below the line, in any draw.
         x, w = np.where(known, x, 0.0), np.where(known, w, 0.0)
         sums = np.concatenate([[x.sum()], x[self._drawn].sum(axis=1)])
         counts = np.concatenate([[w.sum()], w[self._drawn].sum(axis=1)])
@@ -121,12 +112,9 @@ class PairedBootstrap:
 
     def _estimate(self, ratios: NDArray[np.float64], known: NDArray[np.bool_]) -> Estimate:
         draws = ratios[1:][~np.isnan(ratios[1:])]  # a draw may hold none of the sentences that are known
+        # A figure that nothing is known of has no interval either, whatever the draws gave.
         if not draws.size or np.isnan(ratios[0]):
             return Estimate(float("nan"), float("nan"), float("nan"), int(known.sum()))
         # A percentile that is one of the draws needs no arithmetic between infinite ones.
         low, high = np.quantile(draws, self._shares, method="inverted_cdf")
         return Estimate(float(ratios[0]), float(low), float(high), int(known.sum()))
-
-
-def _known(x: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return ~(np.isnan(x) | np.isnan(w))

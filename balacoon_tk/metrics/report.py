@@ -7,18 +7,21 @@ import importlib.util
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balacoon_tk._files import json_text, write_whole
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.metrics.bootstrap import Estimate, PairedBootstrap
-from balacoon_tk.metrics.catalogue import METRICS, Metric
-from balacoon_tk.metrics.latency import REFERENCE
+from balacoon_tk.metrics.bootstrap import Estimate, PairedBootstrap, Weighted
+from balacoon_tk.metrics.registry import Metric, all_metrics
+from balacoon_tk.metrics.trace import REFERENCE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# For each field a number a sentence.
+_Columns = dict[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +40,11 @@ class SummaryRow:
 
     def to_dict(self) -> dict[str, object]:
         """Return the row as one flat record."""
-        found = {
-            name: value for name, value in asdict(self).items() if name not in ("estimate", "difference")
-        }
-        found |= asdict(self.estimate)
-        nothing = Estimate(math.nan, math.nan, math.nan, 0)
-        difference = asdict(self.difference or nothing)
-        return found | {
-            "difference": difference["value"],
-            "difference_low": difference["low"],
-            "difference_high": difference["high"],
-        }
+        row = asdict(self)
+        difference = row.pop("difference") or dict.fromkeys(("value", "low", "high"), math.nan)
+        row |= row.pop("estimate")
+        ends = {f"difference_{end}": difference[end] for end in ("low", "high")}
+        return row | {"difference": difference["value"], **ends}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +71,7 @@ class Report:
         confidence: float = 0.95,
         n_resamples: int = 2000,
     ) -> Report:
-        """Summarise records; those of one sentence have the same number in ``sentence``.
-
-        Raises
-        ------
-        ParameterError
-            If there are none.
-        """
+        """Summarise records; those of one sentence have the same number in ``sentence``."""
         if not records:
             raise ParameterError("records must hold at least one record")
         n_sentences = 1 + max(record["sentence"] for record in records)
@@ -89,25 +80,22 @@ class Report:
         first = next(iter(columns))[0]
         rows = []
         for (voice, strategy), fields in columns.items():
+            # A stream is held against the same voice whole, and a further voice against the first one, both
+            # whole: in each pair one thing is different.
             baseline = (voice, REFERENCE) if strategy != REFERENCE else (first, REFERENCE)
-            for metric in METRICS:
-                measured = _parts(metric, fields)
+            others = columns.get(baseline, {}) if baseline != (voice, strategy) else {}
+            for metric in all_metrics():
+                measured, compared = _parts(metric, fields), _parts(metric, others)
                 if measured is None:
                     continue
-                compared = None
-                if baseline != (voice, strategy) and baseline in columns:
-                    compared = _parts(metric, columns[baseline])
-                rows.append(
-                    SummaryRow(
-                        voice,
-                        strategy,
-                        metric.name,
-                        metric.unit,
-                        estimate=bootstrap.ratio(*measured),
-                        baseline="" if compared is None else "/".join(baseline),
-                        difference=None if compared is None else bootstrap.difference(measured, compared),
-                    )
+                row = SummaryRow(
+                    voice, strategy, metric.name, metric.unit, bootstrap.ratio(*measured), "", None
                 )
+                # A figure without a counterpart, such as the difference to the reference, has no baseline.
+                if compared is not None:
+                    difference = bootstrap.difference(measured, compared)
+                    row = replace(row, baseline="/".join(baseline), difference=difference)
+                rows.append(row)
         return cls(dict(settings), tuple(records), tuple(rows), confidence)
 
     def rows(self) -> list[dict[str, object]]:
@@ -134,15 +122,11 @@ class Report:
         for row in self.summary:
             if (row.metric, row.strategy, row.voice) == (metric, strategy, voice):
                 return row
-        known = {
-            "metric": [row.metric for row in self.summary],
-            "strategy": [row.strategy for row in self.summary],
-            "voice": [row.voice for row in self.summary],
-        }
+        # The widest first: of a voice that isn't there no metric is missing.
         for name, value in (("voice", voice), ("strategy", strategy), ("metric", metric)):
-            if value not in known[name]:
-                names = ", ".join(dict.fromkeys(known[name]))
-                raise ParameterError(f"{name}={value!r} must be one of {names}")
+            known = dict.fromkeys(getattr(row, name) for row in self.summary)
+            if value not in known:
+                raise ParameterError(f"{name}={value!r} must be one of {', '.join(known)}")
         raise ParameterError(f"metric={metric!r} was not measured for {voice}/{strategy}")
 
     def to_dict(self) -> dict[str, object]:
@@ -163,12 +147,8 @@ class Report:
         voices = dict.fromkeys(row.voice for row in self.summary)
         n_sentences = len({record["sentence"] for record in self.records})
         n_taken = sum(bool(record.get("verdict_of")) for record in self.records)
-        text = [
-            "# Evaluation",
-            "",
-            f"{n_sentences} sentences, {', '.join(voices)}. "
-            f"In brackets: {100 * self.confidence:g} % confidence intervals (paired bootstrap, by sentence).",
-        ]
+        interval = f"{100 * self.confidence:g} % confidence intervals (paired bootstrap, by sentence)"
+        text = ["# Evaluation", "", f"{n_sentences} sentences, {', '.join(voices)}. In brackets: {interval}."]
         if n_taken:
             text += [
                 "",
@@ -178,98 +158,67 @@ class Report:
         for voice in voices:
             rows = [row for row in self.summary if row.voice == voice]
             text += ["", f"## {voice}", "", *_markdown(rows, difference=False)]
-            differing = [row for row in rows if row.difference is not None]
-            if differing:
+            if differing := [row for row in rows if row.difference is not None]:
                 baselines = dict.fromkeys(row.baseline for row in differing)
                 text += ["", f"Difference to {' and '.join(baselines)}:", ""]
                 text += _markdown(differing, difference=True)
         return "\n".join(text) + "\n"
 
     def figure(self) -> Figure:
-        """Draw each metric with its intervals, a panel each, but for those that say the same of all.
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is not installed.
-        """
-        from balacoon_tk.plots import intervals_figure
+        """Draw each metric with its intervals, a panel each, but for those that say the same of all."""
+        from balacoon_tk.plots.pages import intervals_figure
 
         several = len({row.voice for row in self.summary}) > 1
-
-        def series(row: SummaryRow) -> str:
-            return f"{row.voice}/{row.strategy}" if several else row.strategy
-
-        names = list(dict.fromkeys(series(row) for row in self.summary))
-        panels: dict[str, dict[str, Estimate]] = {}
-        for metric in METRICS:
-            title = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
+        names = {
+            (row.voice, row.strategy): f"{row.voice}/{row.strategy}" if several else row.strategy
+            for row in self.summary
+        }
+        panels = {}
+        for metric in all_metrics():
             found = {
-                series(row): row.estimate
+                (row.voice, row.strategy): (row.estimate.value, row.estimate.low, row.estimate.high)
                 for row in self.summary
                 if row.metric == metric.name and math.isfinite(row.estimate.value)
             }
-            if len({(estimate.value, estimate.low, estimate.high) for estimate in found.values()}) > 1:
-                panels[title] = found
-        return intervals_figure(
-            names,
-            {
-                title: [
-                    (found[name].value, found[name].low, found[name].high)
-                    if name in found
-                    else (math.nan, math.nan, math.nan)
-                    for name in names
-                ]
-                for title, found in panels.items()
-            },
-        )
+            # What is the same of all needs no picture: no space is left to what differs otherwise.
+            if len(set(found.values())) > 1:
+                panels[metric.title] = [found.get(key, (math.nan,) * 3) for key in names]
+        return intervals_figure(list(names.values()), panels)
 
     def save(self, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Write ``report.md``, ``report.json`` and, where matplotlib is installed, ``report.png``.
 
-        Each is there whole or not at all.
-
-        Returns
-        -------
-        tuple of Path
-            The files.
-
-        Raises
-        ------
-        ParameterError
-            If there is no such folder.
+        Each is there whole or not at all. Returns the files; a `ParameterError` if there is no such folder.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise ParameterError(f"{folder}: no such folder")
-        paths = [folder / "report.md", folder / "report.json"]
+        # What needs nothing comes first: a picture that fails leaves the figures in place.
+        paths = (folder / "report.md", folder / "report.json", folder / "report.png")
         write_whole(paths[0], self.to_markdown())
         write_whole(paths[1], self.to_json())
-        if importlib.util.find_spec("matplotlib") is not None:
-            from balacoon_tk.plots import save_figure
+        if importlib.util.find_spec("matplotlib") is None:
+            return paths[:2]
+        from balacoon_tk.plots import save_figure
 
-            paths.append(folder / "report.png")
-            save_figure(self.figure(), paths[-1])
-        return tuple(paths)
+        save_figure(self.figure(), paths[2])
+        return paths
 
 
-def _columns(
-    records: Sequence[Mapping[str, Any]], n_sentences: int
-) -> dict[tuple[str, str], dict[str, list[float]]]:
+def _columns(records: Sequence[Mapping[str, Any]], n_sentences: int) -> dict[tuple[str, str], _Columns]:
     """Return for each voice and strategy each field that is a number, NaN where it is None or missing."""
-    columns: dict[tuple[str, str], dict[str, list[float]]] = {}
+    columns: dict[tuple[str, str], _Columns] = {}
     for record in records:
         fields = columns.setdefault((record["voice"], record["strategy"]), {})
         for name, value in record.items():
+            # Texts and lists are for whoever looks a sentence up, and nothing to make a mean of.
             if (value is None or isinstance(value, (int, float))) and name != "sentence":
                 column = fields.setdefault(name, [math.nan] * n_sentences)
                 column[record["sentence"]] = math.nan if value is None else float(value)
     return columns
 
 
-def _parts(
-    metric: Metric, fields: Mapping[str, list[float]]
-) -> tuple[list[float], list[float] | None] | None:
+def _parts(metric: Metric, fields: _Columns) -> Weighted | None:
     """Return what is summed and what it is divided by, if anything; None where nothing was measured."""
     if metric.ratio is None:
         return (fields[metric.name], None) if metric.name in fields else None
@@ -280,25 +229,23 @@ def _parts(
 def _markdown(rows: Sequence[SummaryRow], *, difference: bool) -> list[str]:
     strategies = list(dict.fromkeys(row.strategy for row in rows))
     lines = [f"| metric | {' | '.join(strategies)} |", f"|---|{'---:|' * len(strategies)}"]
-    for metric in METRICS:
-        cells = {row.strategy: row for row in rows if row.metric == metric.name}
-        if not cells:
-            continue
-        label = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
-        texts = []
-        for strategy in strategies:
-            row = cells.get(strategy)
-            estimate = None if row is None else row.difference if difference else row.estimate
-            texts.append(_cell(estimate, metric.digits, signed=difference))
-        lines.append(f"| {label} | {' | '.join(texts)} |")
+    for metric in all_metrics():
+        cells = {
+            row.strategy: _cell(row.difference if difference else row.estimate, metric.digits, difference)
+            for row in rows
+            if row.metric == metric.name
+        }
+        if cells:
+            lines.append(f"| {metric.title} | {' | '.join(cells.get(each, '') for each in strategies)} |")
     return lines
 
 
-def _cell(estimate: Estimate | None, digits: int, *, signed: bool) -> str:
+def _cell(estimate: Estimate | None, digits: int, signed: bool) -> str:
     if estimate is None or math.isnan(estimate.value):
         return ""
     form = f"{'+' if signed else ''}.{digits}f"
     value, low, high = (format(x, form) for x in (estimate.value, estimate.low, estimate.high))
+    # An interval narrower than the digits that are shown would only look like a mistake.
     return value if value == low == high else f"{value} [{low}, {high}]"
 
 

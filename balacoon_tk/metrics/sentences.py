@@ -9,8 +9,6 @@ from pathlib import Path
 
 from balacoon_tk.errors import ParameterError
 
-_COMMENT = "#"
-
 
 def plain_sentences() -> tuple[str, ...]:
     """Return 100 plain English sentences, from one word to forty, short ones first.
@@ -35,11 +33,12 @@ def hard_sentences() -> dict[str, tuple[str, ...]]:
     >>> hard_sentences()["tongue twisters"][0]
     'Six slick snails slid slowly seaward.'
     """
+    # A kind stands in brackets above its sentences.
     kinds: dict[str, list[str]] = {}
     for line in _packaged("hard_sentences.txt").splitlines():
         if line.startswith("["):
             kinds[line.strip("[]")] = sentences = []
-        elif line and not line.startswith(_COMMENT):
+        elif line and not line.startswith("#"):
             sentences.append(line)
     return {kind: tuple(found) for kind, found in kinds.items()}
 
@@ -58,6 +57,7 @@ def read_sentences(path: str | os.PathLike[str]) -> tuple[str, ...]:
 def decode_sentences(data: bytes, name: str) -> tuple[str, ...]:
     """Return the sentences of a file's bytes; `name` is what the error of `read_sentences` says."""
     try:
+        # Some editors begin a file with a mark of its encoding, which would be spoken.
         sentences = _lines(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ParameterError(
@@ -69,13 +69,8 @@ def decode_sentences(data: bytes, name: str) -> tuple[str, ...]:
 
 
 def check_sentences(sentences: Sequence[object]) -> tuple[str, ...]:
-    """Return the sentences as a tuple.
-
-    Raises
-    ------
-    ParameterError
-        If there is none, one holds nothing, or there is a lone str, whose letters would be spoken.
-    """
+    """Return the sentences as a tuple; none, one that holds nothing and a lone str are refused."""
+    # A str is a sequence of str too, whose letters would be spoken: its type alone would let it pass.
     if isinstance(sentences, str):
         raise ParameterError(f"sentences={sentences[:60]!r} must be a sequence of str, not one str")
     found: list[str] = []
@@ -90,8 +85,9 @@ def check_sentences(sentences: Sequence[object]) -> tuple[str, ...]:
 
 def _lines(text: str) -> tuple[str, ...]:
     lines = (line.strip() for line in text.splitlines())
-    return tuple(line for line in lines if line and not line.startswith(_COMMENT))
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def _packaged(name: str) -> str:
+    # By the loader and not by a path: the package may be imported from an archive.
     return (importlib.resources.files("balacoon_tk.metrics") / "data" / name).read_text(encoding="utf-8")

@@ -8,34 +8,25 @@ same to all of them; every point runs once before, uncounted, to warm up.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from balacoon_tk._typing import FloatArray
-from balacoon_tk.decoder import Decoder, open_decoder
-from balacoon_tk.decoder.chunking import overlap_windows, push_schedule
+from balacoon_tk.decoder.chunking import overlap_windows
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.metrics import (
-    REFERENCE,
-    StreamTrace,
-    TraceRecorder,
-    audio_s,
-    continuity,
-    record_stream,
-    rtf,
-    ttfa_s,
-    underrun_s,
-)
-from balacoon_tk.stages.random import noise_stream
+from balacoon_tk.metrics.latency import audio_s, continuity, rtf, ttfa_s, underrun_s
+from balacoon_tk.metrics.runs import first_sentence, in_turn, nothing_to_say, speak
+from balacoon_tk.metrics.trace import REFERENCE, StreamTrace
+from balacoon_tk.stages.sentence import own_settings, prepare_sentence
 from balacoon_tk.stages.upsampler import Upsampler
 
 if TYPE_CHECKING:
     from balacoon_tk.tts import TTS
-
-_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,89 +74,38 @@ class LengthPoint:
 def sentence_frames(tts: TTS, text: str, *, seed: int = 0, speaker: str | int | None = None) -> Upsampler:
     """Return the frames of a text's first sentence, as `TTS.stream` decodes them.
 
-    Raises
-    ------
-    ParameterError
-        If there is nothing to say in the text.
+    A text with nothing to say and a voice of several speakers are a `ParameterError`.
     """
-    voice, prosody = tts.voice, tts.voice.manifest.prosody
-    sentence = next(tts.frontend.phonemize(text), None)
-    if sentence is None:
-        raise ParameterError(f"text={text[:60]!r} must hold something that can be spoken")
-    encoding = voice.encoder.encode(
-        tts.phoneme_map.encode(sentence.phonemes).phoneme_ids,
-        length_scale=prosody.length_scale,
-        noise_w=prosody.noise_w,
-        speaker_id=voice.speaker_id(speaker),
-        seed=seed,
-        stream=noise_stream(0, "durations"),
-    )
-    if encoding.speaker_embedding is not None and "speaker_embedding" in voice.decoder.contract.inputs:
-        raise ParameterError(f"{voice.manifest.name} has several speakers: its frames aren't all its input")
-    return Upsampler(
-        encoding.encodings,
-        encoding.durations,
-        log_scales=encoding.log_scales,
-        noise_scale=prosody.noise_scale,
-        seed=seed,
-        stream=noise_stream(0, "frames"),
-        gaussian_delta=voice.manifest.gaussian_delta,
-    )
+    settings = own_settings(tts.voice, seed=seed, speaker=speaker)
+    prepared = prepare_sentence(tts.voice, first_sentence(tts, text), settings, index=0)
+    if prepared.speaker_embedding is not None:
+        name = tts.voice.manifest.name
+        raise ParameterError(f"{name} has several speakers: its frames aren't all that its decoder reads")
+    return prepared.upsampler
 
 
 def sweep_overlap(
-    tts: TTS,
-    text: str,
-    *,
-    context_frames: Sequence[int],
-    chunk_frames: int = 32,
-    seed: int = 0,
+    tts: TTS, text: str, *, context_frames: Sequence[int], chunk_frames: int = 32, seed: int = 0
 ) -> tuple[OverlapPoint, ...]:
-    """Decode a text's first sentence by overlap with contexts of several sizes.
+    """Decode a text's first sentence by overlap with contexts of several sizes, a point for each.
 
-    Parameters
-    ----------
-    tts : TTS
-        With a voice of one speaker.
-    text : str
-        What to say.
-    context_frames : sequence of int
-        Frames before and after each chunk, >= 0; more than the decoder's receptive field asks for on
-        a side is cut down to that.
-    chunk_frames : int
-        Frames that each window keeps.
-    seed : int
-        Seed of all of them.
-
-    Returns
-    -------
-    tuple of OverlapPoint
-        One for each size, in the order given.
-
-    Raises
-    ------
-    ParameterError
-        If there is nothing to say, or a number is out of range.
-
-    Notes
-    -----
-    ``work_ratio = sum(window.n_frames) / n_frames``: it counts, and measures no time.
+    The voice has one speaker. A context is the frames before and after each chunk of `chunk_frames`, >= 0;
+    more than the decoder's receptive field asks for on a side is cut down to that. ``work_ratio`` is
+    ``sum(window.n_frames) / n_frames``: it counts, and measures no time. A `ParameterError` if there is
+    nothing to say or a number is out of range.
     """
     frames = sentence_frames(tts, text, seed=seed)
-    hop_length, decoder = tts.voice.manifest.hop_length, tts.voice.manifest.decoder
-    whole = np.concatenate(
-        list(_decode(tts.voice.open_decoder(tts.voice.choose_strategy(REFERENCE)), frames, chunk_frames, 0))
-    )
+    renderer = tts.voice.renderer
+    whole = np.concatenate(list(renderer.render(frames, REFERENCE, (frames.n_frames,))))
     points = []
     for context in context_frames:
-        sides = {
-            "left_context": min(context, decoder.left_context),
-            "lookahead": min(context, decoder.lookahead),
-        }
-        stream = open_decoder("overlap", tts.voice.decoder, **sides, hop_length=hop_length)
-        chunks = [chunk for chunk in _decode(stream, frames, chunk_frames, sides["lookahead"]) if chunk.size]
+        # More than the receptive field asks for would give the same samples for more work.
+        left, right = min(context, renderer.left_context), min(context, renderer.lookahead)
+        narrowed = replace(renderer, left_context=left, lookahead=right)
+        chunks = list(narrowed.render(frames, "overlap", (chunk_frames,)))
         samples = np.concatenate(chunks)
-        windows = overlap_windows(frames.n_frames, chunk_frames, **sides)
+        # Counted and not timed: how much is decoded twice is a number of the plan, on any machine.
+        windows = overlap_windows(frames.n_frames, chunk_frames, left_context=left, lookahead=right)
         points.append(
             OverlapPoint(
                 context_frames=context,
@@ -187,49 +127,27 @@ def sweep_chunks(
     n_rounds: int = 3,
     seed: int = 0,
 ) -> tuple[ChunkPoint, ...]:
-    """Stream texts in chunks of several sizes, by each strategy.
+    """Stream texts in chunks of several sizes: for each strategy, a point for each size in frames.
 
-    Parameters
-    ----------
-    tts : TTS
-        Speaks.
-    texts : sequence of str
-        What to say, an utterance each.
-    chunk_frames : sequence of int
-        Sizes of a chunk; all chunks of an utterance have the same.
-    strategies : sequence of str
-        Which to run.
-    n_rounds : int
-        How often each is timed, >= 1.
-    seed : int
-        Seed of all of them.
-
-    Returns
-    -------
-    tuple of ChunkPoint
-        For each strategy, one for each size.
-
-    Raises
-    ------
-    ParameterError
-        If there is no text, or `n_rounds` is less than 1.
+    Each text is an utterance, whose chunks all have one size; each is timed `n_rounds` times. A
+    `ParameterError` if there is no text, or nothing to say in one, or `n_rounds` is less than 1.
     """
     keys = [(strategy, size) for strategy in strategies for size in chunk_frames]
-    traces = _in_turn(
-        keys,
-        lambda key: [_trace(tts, text, key[0], key[1], seed) for text in texts],
-        n_rounds=n_rounds,
-    )
+    runs = [partial(_trace, tts, text, strategy, size, seed) for strategy, size in keys for text in texts]
+    by_run = in_turn(runs, n_rounds=n_rounds)
+    # A point is made of all texts: their runs lie side by side.
+    traces = [list(chain(*by_run[k : k + len(texts)])) for k in range(0, len(runs), len(texts) or 1)]
     frame_s = tts.voice.manifest.hop_length / tts.get_sampling_rate()
     return tuple(
         ChunkPoint(
             strategy=strategy,
             chunk_frames=size,
             chunk_s=size * frame_s,
-            ttfa_s=statistics.median(ttfa_s(trace) for trace in found),
-            rtf=statistics.median(rtf(trace) for trace in found),
+            ttfa_s=statistics.median(map(ttfa_s, found)),
+            rtf=statistics.median(map(rtf, found)),
             continuity=continuity(found),
-            prebuffer_s=max(underrun_s(trace) for trace in found),
+            # Of the worst, since a prebuffer is set before anybody knows which text comes.
+            prebuffer_s=max(map(underrun_s, found)),
         )
         for (strategy, size), found in zip(keys, traces, strict=True)
     )
@@ -244,21 +162,20 @@ def sweep_lengths(
     n_rounds: int = 3,
     seed: int = 0,
 ) -> tuple[LengthPoint, ...]:
-    """Time texts of several lengths by each strategy; the parameters are those of `sweep_chunks`.
+    """Time texts of several lengths: for each strategy, a point for each text, the shortest audio first.
 
-    Returns
-    -------
-    tuple of LengthPoint
-        For each strategy, one for each text, the shortest audio first.
+    The parameters are those of `sweep_chunks`.
     """
+    # The order is kept for the legend of whoever draws this.
     chosen = tts.strategies if strategies is None else strategies
     keys = [(strategy, text) for strategy in chosen for text in texts]
-    traces = _in_turn(keys, lambda key: [_trace(tts, key[1], key[0], chunk_frames, seed)], n_rounds=n_rounds)
+    runs = [partial(_trace, tts, text, strategy, chunk_frames, seed) for strategy, text in keys]
+    traces = in_turn(runs, n_rounds=n_rounds)
     points = [
         LengthPoint(
             strategy=strategy,
             audio_s=audio_s(found[0]),
-            ttfa_s=statistics.median(ttfa_s(trace) for trace in found),
+            ttfa_s=statistics.median(map(ttfa_s, found)),
             total_s=statistics.median(trace.total_s for trace in found),
         )
         for (strategy, _), found in zip(keys, traces, strict=True)
@@ -266,34 +183,10 @@ def sweep_lengths(
     return tuple(sorted(points, key=lambda point: (chosen.index(point.strategy), point.audio_s)))
 
 
-def _decode(decoder: Decoder, frames: Upsampler, chunk_frames: int, lag_frames: int) -> Iterator[FloatArray]:
-    for push in push_schedule(frames.n_frames, chunk_frames, lag_frames=lag_frames):
-        samples = decoder.push(frames.window(push.start, push.stop)[np.newaxis], push.last)
-        yield cast(FloatArray, samples).reshape(-1)  # a voice's decoder has one output
-
-
 def _trace(
     tts: TTS, text: str, strategy: str, chunk_frames: int | Sequence[int] | None, seed: int
 ) -> StreamTrace:
-    recorder = TraceRecorder(sample_rate=tts.get_sampling_rate())
-    trace, _ = record_stream(
-        recorder, tts.stream(text, strategy=strategy, seed=seed, chunk_frames=chunk_frames)
-    )
+    trace, _ = speak(tts, text, strategy=strategy, seed=seed, chunk_frames=chunk_frames)
     if not trace.n_samples:
-        raise ParameterError(f"text={text[:60]!r} must hold something that can be spoken")
+        raise nothing_to_say("text", text)
     return trace
-
-
-def _in_turn(
-    keys: Sequence[_Key], run: Callable[[_Key], list[StreamTrace]], *, n_rounds: int
-) -> list[list[StreamTrace]]:
-    """Run every key once to warm up and then once a round; return the traces of each."""
-    if n_rounds < 1:
-        raise ParameterError(f"n_rounds={n_rounds} must be >= 1")
-    found: list[list[StreamTrace]] = [[] for _ in keys]
-    for i_round in range(1 + n_rounds):
-        for traces, key in zip(found, keys, strict=True):
-            new = run(key)
-            if i_round:
-                traces += new
-    return found

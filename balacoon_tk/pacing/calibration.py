@@ -6,6 +6,7 @@ ONNX Runtime that it was measured with: all of them are part of its file's name,
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -14,17 +15,14 @@ import platform
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from balacoon_tk._files import json_text, write_whole
+from balacoon_tk._files import cache_folder, json_text, write_whole
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.pacing.costs import CostModel
 from balacoon_tk.runtime.session import runtime_version
 from balacoon_tk.voice.voice import Voice
 
-_FORMAT_VERSION = 2
-_KEY_DIGITS = 16
-_CPU_INFO = Path("/proc/cpuinfo")
+_FORMAT_VERSION = 3
 
 
 class CalibrationWarning(UserWarning):
@@ -35,8 +33,10 @@ class CalibrationWarning(UserWarning):
 class CalibrationKey:
     """What a calibration was measured with."""
 
-    encoder_sha256: str
-    decoder_sha256: str
+    voice: str
+    """Fingerprint of its plain graphs and weights."""
+    compiled: int
+    """Version of the passes that compiled them."""
     n_threads: int | None
     """None is ONNX Runtime's own choice."""
     cpu: str
@@ -50,19 +50,14 @@ class CalibrationKey:
     def of(cls, voice: Voice) -> CalibrationKey:
         """Return the key of a voice on this machine."""
         return cls(
-            encoder_sha256=voice.manifest.encoder.sha256,
-            decoder_sha256=voice.manifest.decoder.sha256,
+            voice=voice.manifest.fingerprint,
+            compiled=voice.target.version,
             n_threads=voice.n_threads,
             cpu=_cpu_name(),
+            # Of the machine and not of this process: what others use the rest for, the safety factor covers.
             n_cpus=os.cpu_count(),
             onnxruntime=runtime_version(),
         )
-
-    @property
-    def digest(self) -> str:
-        """What stands for the key in a file's name."""
-        text = json.dumps([_FORMAT_VERSION, asdict(self)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +71,23 @@ class Calibration:
     """Name of the frontend's class."""
     costs: CostModel
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return what stands in the file."""
-        return {
-            "format_version": _FORMAT_VERSION,
-            "voice": self.voice,
-            "key": asdict(self.key),
-            "frontend": self.frontend,
-            "costs": self.costs.to_dict(),
-        }
+        return {"format_version": _FORMAT_VERSION, **asdict(self)}
 
 
 def calibration_file(voice: Voice) -> Path:
     """Return where the calibration of a voice on this machine is kept, whether there is one or not."""
-    from balacoon_tk.voice.default import cache_folder
-
-    return cache_folder() / "calibrations" / f"{voice.manifest.name}-{CalibrationKey.of(voice).digest}.json"
+    # The version is part of the name, so that a file of an older one is found by nobody.
+    key = json.dumps([_FORMAT_VERSION, asdict(CalibrationKey.of(voice))], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return cache_folder() / "calibrations" / f"{voice.manifest.name}-{digest}.json"
 
 
 def load_calibration(voice: Voice) -> Calibration | None:
     """Return the calibration of a voice on this machine, or None if there is none to be trusted.
 
-    Warns
-    -----
-    CalibrationWarning
-        If there is a file, and it is damaged or says that it is of something else.
+    A file that is damaged or says that it is of something else is a `CalibrationWarning`.
     """
     path, key = calibration_file(voice), CalibrationKey.of(voice)
     try:
@@ -110,23 +97,20 @@ def load_calibration(voice: Voice) -> Calibration | None:
         return Calibration(key, str(data["voice"]), str(data["frontend"]), CostModel.from_dict(data["costs"]))
     except FileNotFoundError:
         return None
+    # Nothing here is worth a voice that can't speak: RecursionError is what a file of brackets alone raises.
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         warnings.warn(
             f"{path}: the calibration is ignored: {error}; `balacoon-tk calibrate` makes it anew",
             CalibrationWarning,
+            # Whoever made the TTS.
             stacklevel=3,
         )
         return None
 
 
 def save_calibration(calibration: Calibration, voice: Voice) -> Path:
-    """Keep a calibration for the next `TTS`, and return its file.
-
-    Raises
-    ------
-    ParameterError
-        If it is not of this voice and this machine.
-    """
+    """Keep a calibration for the next `TTS`, and return its file; only one of this voice on this machine."""
+    # It would be found under the name of this machine, and believed.
     if calibration.key != CalibrationKey.of(voice):
         raise ParameterError(f"calibration of {calibration.voice!r} must be of this voice and this machine")
     path = calibration_file(voice)
@@ -138,9 +122,10 @@ def save_calibration(calibration: Calibration, voice: Voice) -> Path:
 @functools.cache
 def _cpu_name() -> str:
     """Return what the processor is called; the plain architecture where the system doesn't say."""
-    try:
-        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    # `platform.processor` is empty on most Linux systems. All processors of a machine are taken for the same.
+    with contextlib.suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -6,7 +6,7 @@ import math
 import statistics
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -15,13 +15,7 @@ from balacoon_tk.errors import ParameterError
 
 @dataclass(frozen=True, slots=True)
 class CostCurve:
-    """Seconds against a count: straight between the points that were measured, and never falling.
-
-    Raises
-    ------
-    ParameterError
-        If there are no points, counts don't rise from 1, or seconds fall or aren't positive and finite.
-    """
+    """Seconds against a count: straight between the points that were measured, and never falling."""
 
     counts: tuple[int, ...]
     """Frames or phonemes, rising."""
@@ -36,10 +30,8 @@ class CostCurve:
             )
         if self.counts[0] < 1 or any(a >= b for a, b in pairwise(self.counts)):
             raise ParameterError(f"counts={self.counts} must rise, from >= 1")
-        if (
-            any(a > b for a, b in pairwise(self.seconds))
-            or not 0 < self.seconds[0] <= self.seconds[-1] < math.inf
-        ):
+        # Asked this way round, NaN, which is in no order with anything, is refused as well.
+        if not all(0 < a <= b < math.inf for a, b in pairwise((self.seconds[0], *self.seconds))):
             raise ParameterError(f"seconds={self.seconds} must be positive and finite, and not fall")
 
     def __call__(self, count: int) -> float:
@@ -48,8 +40,10 @@ class CostCurve:
         Fewer than was measured take as long as the least that was; more go on as the last two points do.
         """
         counts, seconds = self.counts, self.seconds
+        # Most of a short push is what any push costs.
         if count <= counts[0]:
             return seconds[0]
+        # One point is taken for a line through nothing: too much for large counts, where safe is better.
         if len(counts) == 1:
             return seconds[0] * count / counts[0]
         right = min(bisect_right(counts, count), len(counts) - 1)
@@ -58,20 +52,14 @@ class CostCurve:
 
     @classmethod
     def fit(cls, measured: Mapping[int, Sequence[float]]) -> CostCurve:
-        """Return the curve through the medians, as near to them as one that never falls can be.
+        """Return the curve through the medians of runs, as near to them as one that never falls can be.
 
-        Parameters
-        ----------
-        measured : dict of int to sequence of float
-            For each count what its runs took, in seconds; a busy machine makes some of them far too long.
-
-        References
-        ----------
         Pool adjacent violators: Barlow et al., "Statistical inference under order restrictions", 1972.
         """
         pools: list[tuple[float, int]] = []  # mean and number of medians that have become one step
         for count in sorted(measured):
             pools.append((statistics.median(measured[count]), 1))
+            # More frames never take less time: where medians say so, noise does, and both become their mean.
             while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
                 (low, n_low), (high, n_high) = pools[-2:]
                 pools[-2:] = [((low * n_low + high * n_high) / (n_low + n_high), n_low + n_high)]
@@ -103,21 +91,12 @@ class CostModel:
 
     def prepare_s(self, n_ids: int) -> float:
         """Return what a sentence takes before its first push, in seconds."""
+        # A sum, since a sentence has no ids to encode before all of its text has been read.
         return self.frontend(n_ids) + self.encoder(n_ids)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` reads, for JSON."""
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CostModel:
-        """Make a model of what `to_dict` gave.
-
-        Raises
-        ------
-        ParameterError
-            If a field is missing or can't be.
-        """
+        """Make a model of what `asdict` gave, or raise a `ParameterError` if a field can't be."""
         try:
             onset = float(data["onset_frames"])
             if not math.isfinite(onset):
@@ -131,6 +110,7 @@ class CostModel:
                 frontend=_curve(data["frontend"]),
                 onset_frames=onset,
             )
+        # Says already what is wrong; it is a ValueError as well, and would be wrapped below.
         except ParameterError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:

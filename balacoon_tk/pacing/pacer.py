@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
+from functools import lru_cache, partial
 
 from balacoon_tk.decoder import Strategy
 from balacoon_tk.pacing.costs import CostModel
@@ -13,42 +13,27 @@ from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.voice.voice import Voice
 
 _FIRST_CHUNKS = (4, 8)  # frames, between which most texts begin; each takes milliseconds to solve
-_MAX_EDGE_CASES = 256  # lengths of sentences of which a machine too slow for any length remembers its chunks
 
 
-_Spoken = tuple[int, tuple[int, ...], float | None]
-"""Frames of a sentence, its chunks, and what was buffered before it; None in the first one."""
-
-
-class Plan:
-    """What a calibration says of one strategy; shared by all streams.
-
-    Parameters
-    ----------
-    costs : CostModel
-        Of the voice on this machine.
-    pace : Pace
-        Of the strategy.
-
-    Attributes
-    ----------
-    chunk_frames : tuple of int or None
-        For a text of any length that sounds from its first frame on; None if the machine is too slow.
-    """
+class PacingPlan:
+    """What a calibration says of one strategy; shared by all streams."""
 
     def __init__(self, costs: CostModel, pace: Pace) -> None:
         self.costs = costs
         self.pace = pace
+        # For a text of any length that sounds from its first frame on; None if the machine is too slow.
         self.chunk_frames = solve_schedule(pace)
         solved = (solve_schedule(pace, first_frames=first) for first in _FIRST_CHUNKS)
         self._longer = [chunks for chunks in solved if chunks is not None]
-        self._solve = functools.lru_cache(_MAX_EDGE_CASES)(self._solve_length)
+        # Where the machine is too slow for any length each has its own chunks. Texts repeat the lengths of
+        # their sentences, and a schedule takes milliseconds to solve.
+        self._solve = lru_cache(256)(partial(solve_schedule, pace))
 
     def begin(self, n_frames: int, lead_frames: int) -> tuple[int, ...]:
         """Return the chunks of a text's first sentence; the first one holds the first audible sample."""
         first = self.pace.first_chunk(max(0.0, lead_frames + self.costs.onset_frames))
         if self.chunk_frames is None:
-            return self._solve(n_frames, first)
+            return self._solve(n_frames, first_frames=first) or (n_frames,)
         # What goes on after a first chunk goes on after a longer one.
         chunks = max([self.chunk_frames, *(other for other in self._longer if other[0] <= first)])
         return chunks if first <= chunks[0] else (first, *(chunks[1:] or chunks))
@@ -56,49 +41,39 @@ class Plan:
     def go_on(self, n_frames: int, buffer_s: float) -> tuple[int, ...]:
         """Return the chunks of a later sentence: the largest that the audio still to be played allows."""
         chunks = self.begin(n_frames, 0)
-        later = (chunks[i:] for i in reversed(range(len(chunks))))
-        fits = (
-            sizes for sizes in later if self.pace.play(n_frames, sizes, buffer_s=buffer_s).shortest_s >= 0
-        )
-        return next(fits, chunks)
-
-    def _solve_length(self, n_frames: int, first: int) -> tuple[int, ...]:
-        return solve_schedule(self.pace, n_frames, first_frames=first) or (n_frames,)
+        # From the steady size backwards: what begins largest is the least work.
+        for i in reversed(range(len(chunks))):
+            if self.pace.play(n_frames, chunks[i:], buffer_s=buffer_s).shortest_s >= 0:
+                return chunks[i:]
+        # Where nothing fits playback waits in any case, and waits least for a small chunk.
+        return chunks
 
 
-def make_plan(voice: Voice, strategy: Strategy, costs: CostModel, *, safety_factor: float) -> Plan | None:
+def plan_pacing(
+    voice: Voice, strategy: Strategy, costs: CostModel, *, safety_factor: float
+) -> PacingPlan | None:
     """Return the plan of a strategy, or None if its pushes were not measured."""
+    # `full` has no pushes to plan, and nothing was measured of what the voice couldn't do.
     if strategy not in costs.pushes:
         return None
-    decoder = voice.open_decoder(strategy)
-    pace = Pace(
-        costs.pushes[strategy],
-        voice.manifest.hop_length,
-        voice.manifest.sample_rate,
-        decoder.lag_samples,
-        safety_factor,
-    )
-    return Plan(costs, pace)
+    hop_length, rate = voice.manifest.hop_length, voice.manifest.sample_rate
+    lag_samples = voice.open_decoder(strategy).lag_samples
+    return PacingPlan(costs, Pace(costs.pushes[strategy], hop_length, rate, lag_samples, safety_factor))
 
 
 class Pacer:
     """The chunk sizes of one stream; remembers how much audio its playback has left.
 
-    Times are those of the plan and not of a clock, so that equal texts are always cut in the same way.
-
-    Parameters
-    ----------
-    chunk_frames : sequence of int, optional
-        What the caller asked for, which holds in every sentence.
-    plan : Plan, optional
-        What is known of the machine.
+    Times are those of the plan and not of a clock, so that equal texts are always cut in the same way. What
+    the caller asked for, if anything, holds in every sentence.
     """
 
-    def __init__(self, chunk_frames: Sequence[int] | None, plan: Plan | None) -> None:
+    def __init__(self, chunk_frames: Sequence[int] | None, plan: PacingPlan | None) -> None:
         self._fixed = chunk_frames
         self._plan = plan
         self._begins = True
-        self._before: _Spoken | None = None
+        # Frames of a sentence, its chunks, and what was buffered before it; None in the first one.
+        self._before: tuple[int, tuple[int, ...], float | None] | None = None
 
     def chunk_frames(self, sentence: PreparedSentence) -> Sequence[int]:
         """Return the chunks of the next sentence."""

@@ -17,6 +17,7 @@ so that the best way to each place is all that has to be remembered.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,12 +28,12 @@ from balacoon_tk.decoder.chunking import SLIVERS_PER_CHUNK, push_schedule
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.pacing.costs import PushCosts
 
+# Every cost may be this much higher than measured before playback waits: another program takes a core, or
+# the processor slows down.
 SAFETY_FACTOR = 2.0
-"""Every cost may be this much higher than measured before playback waits: another program takes a core, or
-the processor slows down."""
 
+# Audio in a chunk of the steady size, at most: a stream that is stopped made no more than this in vain.
 MAX_CHUNK_S = 0.75
-"""Audio in a chunk of the steady size, at most: a stream that is stopped made no more than this in vain."""
 
 _GOOD_ENOUGH = 1.01  # a smaller chunk that costs no more than this for each frame is preferred
 _MARGINS = (2.0, 1.5, 1.0)  # factors on the safety factor, after the first chunk
@@ -83,50 +84,33 @@ class Pace:
 
     def first_chunk(self, silent_frames: float) -> int:
         """Return the least frames of a first chunk that holds the sample after so many silent frames."""
+        # The lag is rounded up to frames, and what that adds is heard too.
         added = self.lag_frames - self.lag_samples / self.hop_length
         return max(1, math.floor(silent_frames - added) + 1)
-
-    def first_s(self, n_pushed: int) -> float:
-        """Return what the first push of so many frames may take, in seconds."""
-        return self.safety_factor * self.costs.first(n_pushed)
 
     def later_s(self, n_pushed: int) -> float:
         """Return what a later push of so many frames may take, in seconds."""
         return self.safety_factor * self.costs.later(n_pushed)
 
     def play(self, n_frames: int, chunk_frames: Sequence[int], *, buffer_s: float | None = None) -> Playback:
-        """Play a sentence that is cut in this way.
-
-        Parameters
-        ----------
-        n_frames : int
-            Length of the sentence.
-        chunk_frames : sequence of int
-            As for `push_schedule`.
-        buffer_s : float, optional
-            What is buffered of the sentences before; None if playback begins with this one.
-        """
+        """Play a sentence cut as `push_schedule` does; no buffer if playback begins with this one."""
         shortest_s, ready_s = math.inf, 0.0
         for push in push_schedule(n_frames, chunk_frames, lag_frames=self.lag_frames):
             given_s = n_frames * self.frame_s if push.last else self.audio_s(push.stop)
             if buffer_s is None:
                 buffer_s = 0.0
             else:
-                buffer_s -= self.first_s(push.n_frames) if push.start == 0 else self.later_s(push.n_frames)
+                cost = self.costs.first if push.start == 0 else self.costs.later
+                buffer_s -= self.safety_factor * cost(push.n_frames)
                 shortest_s = min(shortest_s, buffer_s)
+            # A player that ran dry begins anew with what has come: there is no debt.
             buffer_s = max(buffer_s, 0.0) + (given_s - ready_s)
             ready_s = given_s
         return Playback(shortest_s, 0.0 if buffer_s is None else max(buffer_s, 0.0))
 
 
 def check_safety_factor(safety_factor: float) -> None:
-    """Refuse a factor that is no margin.
-
-    Raises
-    ------
-    ParameterError
-        If it is not finite, or less than 1.
-    """
+    """Refuse a factor that is no margin."""
     if not 1.0 <= safety_factor < math.inf:
         raise ParameterError(f"safety_factor={safety_factor} must be >= 1 and finite")
 
@@ -139,11 +123,7 @@ def steady_chunk(pace: Pace, *, max_chunk_s: float = MAX_CHUNK_S) -> int:
 
 
 def solve_schedule(
-    pace: Pace,
-    n_frames: int | None = None,
-    *,
-    first_frames: int = 1,
-    max_chunk_s: float = MAX_CHUNK_S,
+    pace: Pace, n_frames: int | None = None, *, first_frames: int = 1, max_chunk_s: float = MAX_CHUNK_S
 ) -> tuple[int, ...] | None:
     """Return the chunks with the earliest first audible sample after which playback never waits.
 
@@ -152,47 +132,24 @@ def solve_schedule(
     twice the safety factor, where the first chunk leaves room for that: smaller chunks once a text are little
     work, and a gap is heard. Of all that is left it is the one with the least work.
 
-    Parameters
-    ----------
-    pace : Pace
-    n_frames : int, optional
-        Length of the sentence; None is a text of any length.
-    first_frames : int
-        Frames of the first chunk, at least.
-    max_chunk_s : float
-        Longest chunk that counts as responsive, in seconds.
-
-    Returns
-    -------
-    tuple of int or None
-        Frames of audio in each chunk, the last number repeats: as `push_schedule` takes them. None if
-        there is no such schedule, because the machine is too slow for a text that never ends.
-
-    Raises
-    ------
-    ParameterError
-        If a number is out of range.
+    The sentence is of any length if `n_frames` is None. The result is as `push_schedule` takes it, the last
+    number repeats; None if there is none, because the machine is too slow for a text that never ends.
     """
-    if n_frames is not None and n_frames < 1:
-        raise ParameterError(f"n_frames={n_frames} must be >= 1")
-    if first_frames < 1:
-        raise ParameterError(f"first_frames={first_frames} must be >= 1")
+    for name, value in (("n_frames", n_frames), ("first_frames", first_frames)):
+        if value is not None and value < 1:
+            raise ParameterError(f"{name}={value} must be >= 1")
     steady = steady_chunk(pace, max_chunk_s=max_chunk_s)
-    least = first_frames
-    most = max(least, _HORIZON_FRAMES if n_frames is None else n_frames)
+    most = max(first_frames, _HORIZON_FRAMES if n_frames is None else n_frames)
     # More in the first chunk never makes what follows harder: find one that is enough, then the least.
-    enough, chunks = least, _grow(pace, least, n_frames, steady)
+    least = enough = first_frames
+    chunks = _grow(pace, enough, n_frames, steady)
     while chunks is None and enough < most:
         least, enough = enough + 1, min(2 * enough, most)
         chunks = _grow(pace, enough, n_frames, steady)
     if chunks is None:
         return None
-    while least < enough:
-        middle = (least + enough) // 2
-        if _grow(pace, middle, n_frames, steady) is None:
-            least = middle + 1
-        else:
-            enough = middle
+    tried = range(least, enough)
+    least += bisect_left(tried, True, key=lambda size: _grow(pace, size, n_frames, steady) is not None)
     safer = (replace(pace, safety_factor=more * pace.safety_factor) for more in _MARGINS)
     return next(filter(None, (_grow(each, least, n_frames, steady) for each in safer)))
 
@@ -206,14 +163,18 @@ def _grow(pace: Pace, first: int, n_frames: int | None, steady: int) -> tuple[in
         return (first,)
     sizes = range(1, steady + 1)
     gain_s = np.array([size * pace.frame_s - pace.later_s(size) for size in sizes])
-    # Where the end isn't known it may come at any push, which then takes along what is no push of its own.
-    along = [0 if n_frames is not None else _sliver(size, lag) for size in sizes]
-    take_s = np.array([pace.later_s(size + more) for size, more in zip(sizes, along, strict=True)])
+    pushed = list(sizes)
+    if n_frames is None:
+        # The end may come at any push, which then takes along the most frames that are no push of their own.
+        pushed = [size + max(0, -(-size // SLIVERS_PER_CHUNK) - 1 - lag) for size in sizes]
+    take_s = np.array([pace.later_s(size) for size in pushed])
     end = first + _HORIZON_FRAMES if n_frames is None else n_frames - lag
     buffer_s = np.full(end + steady + 1, -np.inf)
     came_by = np.zeros(end + steady + 1, np.int64)
+    # The first push may take as long as it likes: playback hasn't begun.
     buffer_s[first] = pace.audio_s(first + lag)
     best: tuple[float, int, int] | None = None
+    # Places beyond this can't be reached; going on would only copy minus infinity.
     furthest = first
     for place in range(first, end):
         if place > furthest:
@@ -229,7 +190,11 @@ def _grow(pace: Pace, first: int, n_frames: int | None, steady: int) -> tuple[in
                 break
         if found is not None and (best is None or found[0] > best[0]):
             best = found
-        _extend(buffer_s, came_by, place, has_s + gain_s[:n_sizes])
+        # Chunks of 1, 2, … frames lead to the next places: noted where they leave more than is known.
+        reached_s, stretch = has_s + gain_s[:n_sizes], slice(place + 1, place + 1 + n_sizes)
+        better = reached_s > buffer_s[stretch]
+        buffer_s[stretch][better] = reached_s[better]
+        came_by[stretch][better] = 1 + np.flatnonzero(better)
         furthest = max(furthest, place + n_sizes)
     if best is None:
         return None
@@ -239,38 +204,22 @@ def _grow(pace: Pace, first: int, n_frames: int | None, steady: int) -> tuple[in
     return tuple(chunks)
 
 
-def _extend(
-    buffer_s: NDArray[np.float64], came_by: NDArray[np.int64], place: int, reached_s: NDArray[np.float64]
-) -> None:
-    """Note the chunks of 1, 2, … frames from here, wherever they leave more than was known."""
-    stretch = slice(place + 1, place + 1 + len(reached_s))
-    better = reached_s > buffer_s[stretch]
-    buffer_s[stretch][better] = reached_s[better]
-    came_by[stretch][better] = 1 + np.flatnonzero(better)
-
-
 def _try_the_end(
     pace: Pace, place: int, n_frames: int, n_sizes: int, has_s: float
 ) -> tuple[int, tuple[float, int, int] | None]:
     """Return how many of the sizes leave something to push, and the end, less its work, if the rest is."""
     lag = pace.lag_frames
-    ending = [size for size in range(1, n_sizes + 1) if _ends(place + lag + size, size, n_frames, lag)]
-    if not ending:
+    sizes = range(1, n_sizes + 1)
+    ending = next((size for size in sizes if _ends(place + lag + size, size, n_frames, lag)), None)
+    if ending is None:
         return n_sizes, None
     left_s = has_s - pace.later_s(n_frames - lag - place)
-    if left_s < 0.0:
-        return ending[0] - 1, None
-    return ending[0] - 1, (left_s - place * pace.frame_s, place, ending[0])
+    return ending - 1, (left_s - place * pace.frame_s, place, ending) if left_s >= 0.0 else None
 
 
 def _ends(stop: int, size: int, n_frames: int, lag: int) -> bool:
     """Say whether `push_schedule` makes this the last push."""
     return stop >= n_frames or SLIVERS_PER_CHUNK * (n_frames - stop + lag) < size
-
-
-def _sliver(size: int, lag: int) -> int:
-    """Return the most frames that `push_schedule` adds to a chunk because they are too few for a push."""
-    return max(0, -(-size // SLIVERS_PER_CHUNK) - 1 - lag)
 
 
 def _way(came_by: NDArray[np.int64], first: int, place: int) -> list[int]:

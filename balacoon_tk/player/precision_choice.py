@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ import ipywidgets as widgets
 from balacoon_tk.errors import BalacoonError, ParameterError
 from balacoon_tk.runtime.background import Background
 from balacoon_tk.tts import TTS
-from balacoon_tk.voice.precisions import PRECISIONS, find_precisions, make_precision
+from balacoon_tk.voice.precisions import PRECISIONS, find_precisions
 
 VoicePath: TypeAlias = str | os.PathLike[str]
 
@@ -21,30 +21,26 @@ VoicePath: TypeAlias = str | os.PathLike[str]
 class PrecisionChoice(widgets.VBox):  # type: ignore[misc]  # ipywidgets is untyped
     """Buttons for the precisions, and one that makes what isn't there.
 
-    Parameters
-    ----------
-    tts : TTS
-        The voice as it is.
-    voices : mapping of str to path, optional
-        Folders or .addon files of the same voice in other precisions, under the names to be shown; those
-        in the user's cache are found without it.
-
-    Attributes
-    ----------
-    buttons : ToggleButtons
-        Its ``value`` is the chosen precision.
-    making : Background or None
-        What the button has begun last.
+    Nothing here can make a voice, since speaking needs no exporter: whoever wants the button brings one. The
+    arguments are those of `Playground`. Without `make_precision` there is no button, and the message says how
+    to make a precision on the command line.
     """
 
-    def __init__(self, tts: TTS, *, voices: Mapping[str, VoicePath] | None = None) -> None:
+    def __init__(
+        self,
+        tts: TTS,
+        *,
+        voices: Mapping[str, VoicePath] | None = None,
+        make_precision: Callable[..., object] | None = None,
+    ) -> None:
+        self._make_precision = make_precision
         self.own: str = tts.voice.manifest.decoder.precision
         self._opened: dict[str, TTS] = {self.own: tts}
         self._given = {name: Path(path) for name, path in (voices or {}).items()}
         self.making: Background[None] | None = None
-        names = [self.own, *PRECISIONS, *self._given]
-        if self.own != PRECISIONS[0]:  # nothing else can be made of it
-            names = [self.own, *self._given]
+        # Nothing else can be made of a voice that has lost precision already.
+        known = PRECISIONS if self.own == PRECISIONS[0] else ()
+        names = [self.own, *known, *self._given]
         self.buttons = widgets.ToggleButtons(
             options=list(dict.fromkeys(names)), description="precision", style={"button_width": "6rem"}
         )
@@ -68,26 +64,18 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
         return self.value in self._places()
 
     def get_tts(self) -> TTS:
-        """Return the voice in the chosen precision; it is loaded the first time.
-
-        Raises
-        ------
-        ParameterError
-            If it isn't there, or is no version of the same voice; the message says how to make it.
-        VoiceError
-            If it can't be loaded.
-        """
+        """Return the voice in the chosen precision, loaded the first time, or say how to make it."""
         place = self._places().get(self.value)
         if place is None:
             raise ParameterError(self._how_to_make())
+        # By its place too, which may have become another since: a folder is made anew while one listens.
         known = self._opened.get(self.value)
         if known is None or known.voice.path != place:
             first = self._opened[self.own]
+            # The frontend is shared: it takes longer to load than a graph, and must read the same phonemes.
             known = TTS(place, frontend=first.frontend, n_threads=first.voice.n_threads)
-            if (known.get_sampling_rate(), known.get_speakers()) != (
-                first.get_sampling_rate(),
-                first.get_speakers(),
-            ):
+            kinds = [(tts.get_sampling_rate(), tts.get_speakers()) for tts in (first, known)]
+            if kinds[0] != kinds[1]:
                 raise ParameterError(f"{place}: must have the sample rate and the speakers of {self.own}")
             self._opened[self.value] = known
         return known
@@ -100,23 +88,26 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
 
     def show(self) -> None:
         """Say whether what is chosen is there, and how to make it."""
-        self.make_button.layout.display = "none" if self.is_there else ""
-        if self.is_there:
-            self._say("")
-        elif not self.make_button.disabled:  # else how far it is stands there
-            self._say(self._how_to_make())
+        is_there = self.is_there
+        self.make_button.layout.display = "none" if is_there or self._make_precision is None else ""
+        # While the button is at work, how far it is stands there.
+        if is_there or not self.make_button.disabled:
+            self._say("" if is_there else self._how_to_make())
 
     def _make(self, precision: str) -> None:
         voice = self._opened[self.own].voice
+        assert self._make_precision is not None  # there is no button without it
 
         def report(what: str, share: float) -> None:
             self._say(f"{100 * share:.0f} %: {what}")
 
         try:
-            make_precision(voice, precision, progress=report)
+            self._make_precision(voice, precision, progress=report)
+        # In a thread nobody would see it: it is said beside the button.
         except (BalacoonError, OSError) as error:
             self._say(str(error))
         else:
+            # What was open may have been replaced on the disk.
             self._opened = {self.own: self._opened[self.own]}
             self.show()
         finally:
@@ -124,6 +115,7 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
 
     def _places(self) -> dict[str, Path]:
         """Return what is there now: somebody may have made or removed one."""
+        # A folder that was given wins over one in the cache: somebody has chosen it.
         found = find_precisions(self._opened[self.own].voice) | self._given
         return {name: found[name] for name in self.buttons.options if name in found}
 
@@ -132,8 +124,9 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
         takes = "half a minute; needs the extra export"
         if self.value == "int8":
             takes = "a few minutes; needs the extras export and eval"
+        press = "" if self._make_precision is None else f"press Make it ({takes}), or "
         return (
-            f"{self.value} isn't there yet: press Make it ({takes}), or run balacoon-tk quantize {voice} "
+            f"{self.value} isn't there yet: {press}run balacoon-tk quantize {voice} "
             f"-o FOLDER --precision {self.value} and give voices={{'{self.value}': 'FOLDER'}}"
         )
 

@@ -32,6 +32,7 @@ class ProgressBar(widgets.HBox):  # type: ignore[misc]  # ipywidgets is untyped
         More often than ten times a second is ignored, the end excepted.
         """
         now_s = time.monotonic()
+        # Each update is a message to the page, and a search reports more often than anybody reads.
         if share >= 1.0 or now_s - self._shown_s >= _REFRESH_S:
             self._shown_s = now_s
             self._bar.value = share

@@ -1,23 +1,130 @@
-"""The player as a notebook sees it; what happens in the page stands in player.js."""
+"""The player as a notebook sees it; what happens in the page stands in player.js.
+
+::
+
+    Player.play -> Synthesis, in a thread -> messages -> the page's buffer -> sound
+    Player.stop, or the page's own button -> Synthesis.stop
+"""
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
 
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.errors import ParameterError, StreamStateError
-from balacoon_tk.metrics import StreamTrace
-from balacoon_tk.player.synthesis import Message, Synthesis
+from balacoon_tk.metrics import AUDIBLE_DBFS, StreamTrace, TraceRecorder
 
+# Made before it is heard: more would be work in vain for whoever stops, and memory in the page.
 _MAX_AHEAD_S = 30.0
 _FOLDER = Path(__file__).parent
+
+# What goes to the page: a record that JSON can hold, and binary buffers beside it.
+Message = tuple[dict[str, object], list[bytes]]
+
+# What a trace calls audible, so that the page's first sound is the TTFA of the trace.
+_AUDIBLE = 10.0 ** (AUDIBLE_DBFS / 20.0)
+
+
+class Synthesis:
+    """Take chunk after chunk from a stream in a thread, and hand each over as a message.
+
+    The messages are ``start``, a ``chunk`` with its samples as int16 for each chunk, and ``end``; each
+    carries the number of its stream, by which the page knows what is out of date.
+
+    The stream must do nothing before it is asked for its first chunk: the clock starts with `start`. It
+    waits when `max_ahead_s` seconds of audio have been made ahead of playback. Messages are sent from the
+    thread.
+    """
+
+    def __init__(
+        self,
+        stream: Iterable[AudioChunk],
+        *,
+        number: int,
+        sample_rate: int,
+        send: Callable[[Message], None],
+        max_ahead_s: float,
+    ) -> None:
+        self._stream = stream
+        self.number = number
+        self._sample_rate = sample_rate
+        self._send = send
+        self._max_ahead_s = max_ahead_s
+        self._stopped = threading.Event()
+        # A notebook that is closed must not wait for the end of a long text: hence a daemon.
+        self._thread = threading.Thread(target=self._run, name=f"synthesis-{number}", daemon=True)
+        self.trace: StreamTrace | None = None
+        self.error: Exception | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._recorder = TraceRecorder(sample_rate=self._sample_rate)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Make no further chunk; the one that is being made is dropped. Returns at once."""
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped.is_set()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until the stream is over, and return whether it is."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        self._send(({"kind": "start", "stream": self.number, "sample_rate": self._sample_rate}, []))
+        chunks = iter(self._stream)
+        try:
+            self._pass_on(chunks)
+        except Exception as error:  # it is shown in the page, and raised where somebody waits
+            self.error = error
+        finally:
+            # In this thread, which is the one that ran it: a generator may be closed by no other meanwhile.
+            getattr(chunks, "close", lambda: None)()
+            self.trace = self._recorder.finish()
+        if not self.stopped:
+            text = None if self.error is None else str(self.error) or type(self.error).__name__
+            self._send(({"kind": "end", "stream": self.number, "error": text}, []))
+
+    def _pass_on(self, chunks: Iterator[AudioChunk]) -> None:
+        begun_s, made_s, first_s = time.perf_counter(), 0.0, None
+        for index, chunk in enumerate(chunks):
+            if self.stopped:
+                return
+            if chunk.sample_rate != self._sample_rate:
+                raise ParameterError(
+                    f"a chunk of {chunk.sample_rate} Hz must have the player's {self._sample_rate} Hz"
+                )
+            self._recorder.add(chunk.samples)
+            now_s = time.perf_counter()
+            # Playback begins with the first chunk, so what is ahead is counted from there.
+            first_s = first_s or now_s
+            head = {
+                "kind": "chunk",
+                "stream": self.number,
+                "index": index,
+                "ready_ms": 1e3 * (now_s - begun_s),
+                "audible": bool(np.max(np.abs(chunk.samples), initial=0.0) >= _AUDIBLE),
+            }
+            # Little endian whatever this machine is, since that is what the page reads.
+            self._send((head, [chunk.pcm16.astype("<i2").tobytes()]))
+            made_s += chunk.duration_s
+            ahead_s = made_s - (time.perf_counter() - first_s)
+            # Waits for the stop and not for the clock: it ends at once when somebody presses the button.
+            self._stopped.wait(max(0.0, ahead_s - self._max_ahead_s))
 
 
 class Player(anywidget.AnyWidget):
@@ -73,24 +180,19 @@ class Player(anywidget.AnyWidget):
     def play(self, stream: Iterable[AudioChunk]) -> None:
         """Begin to make a stream, in a thread, and to play it; what was playing stops. Returns at once.
 
-        Parameters
-        ----------
-        stream : iterable of AudioChunk
-            As `TTS.stream` gives it. The clock starts now, so nobody may have taken a chunk of it.
+        The clock starts now, so nobody may have taken a chunk of it.
         """
+        # Two streams at once would be heard one through the other.
         self.stop()
-        synthesis = Synthesis(
-            stream,
-            number=next(self._numbers),
-            sample_rate=self.sample_rate,
-            send=self._post,
-            max_ahead_s=_MAX_AHEAD_S,
+        number = next(self._numbers)
+        self._synthesis = Synthesis(
+            stream, number=number, sample_rate=self.sample_rate, send=self._post, max_ahead_s=_MAX_AHEAD_S
         )
         with self._lock:
             if self._backlog is not None:
+                # Of a stream that nobody has heard nothing is sent any more.
                 self._backlog.clear()
-        self._synthesis = synthesis
-        synthesis.start()
+        self._synthesis.start()
 
     def stop(self) -> None:
         """Stop the sound and the synthesis; nothing happens if there is none."""
@@ -101,12 +203,7 @@ class Player(anywidget.AnyWidget):
     def wait(self, timeout_s: float | None = None) -> StreamTrace:
         """Wait until the newest stream has been made (it may still sound), and return its trace.
 
-        Raises
-        ------
-        StreamStateError
-            If nothing was played yet, or the time is over before the stream.
-        Exception
-            What the stream raised, if it failed.
+        A `StreamStateError` if nothing was played yet or the time is over; else the stream's own error.
         """
         synthesis = self._synthesis
         if synthesis is None:
@@ -134,6 +231,7 @@ class Player(anywidget.AnyWidget):
         """Take a message from the page."""
         if content.get("kind") == "ready":
             with self._lock:
+                # Under the lock, or a chunk that comes now would overtake those that wait.
                 waiting, self._backlog = self._backlog or [], None
                 for message in waiting:
                     self.send(*message)

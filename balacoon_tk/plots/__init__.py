@@ -12,25 +12,14 @@ from balacoon_tk.plots.audio import (
     draw_spectral_difference,
     draw_spectrogram,
     draw_waveform,
-    mel_db,
-    spectrogram_db,
 )
-from balacoon_tk.plots.comparison import comparison_figure
 from balacoon_tk.plots.figure import check_figure_path, new_figure, save_figure
-from balacoon_tk.plots.intervals import intervals_figure
-from balacoon_tk.plots.quantization import (
-    FrontierPoint,
-    PartLoss,
-    draw_frontier,
-    draw_sensitivity,
-    pareto_front,
-)
-from balacoon_tk.plots.speed import draw_growth, draw_spreads, draw_streams
+from balacoon_tk.plots.pages import comparison_figure
+from balacoon_tk.plots.quantization import PartLoss, draw_sensitivity
 from balacoon_tk.plots.streaming import draw_overlap_error, draw_plan, draw_pushes, draw_receptive_field
 from balacoon_tk.plots.timing import draw_chunk_sweep, draw_cost, draw_timeline
 
 __all__ = [
-    "FrontierPoint",
     "PartLoss",
     "check_figure_path",
     "comparison_figure",
@@ -38,8 +27,6 @@ __all__ = [
     "draw_cost",
     "draw_difference",
     "draw_frames",
-    "draw_frontier",
-    "draw_growth",
     "draw_mel",
     "draw_overlap_error",
     "draw_plan",
@@ -48,14 +35,8 @@ __all__ = [
     "draw_sensitivity",
     "draw_spectral_difference",
     "draw_spectrogram",
-    "draw_spreads",
-    "draw_streams",
     "draw_timeline",
     "draw_waveform",
-    "intervals_figure",
-    "mel_db",
     "new_figure",
-    "pareto_front",
     "save_figure",
-    "spectrogram_db",
 ]

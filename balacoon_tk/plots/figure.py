@@ -1,9 +1,9 @@
 """What all figures share: colours, sizes, files.
 
-matplotlib is imported when a figure is drawn, and only its object interface is used: no window opens
-and no global state changes. Strategies have the colours of Okabe and Ito's palette ("Color Universal
-Design", 2008), which colour-blind readers tell apart, and differ in line style and marker for print
-without colour.
+matplotlib is imported when a figure is made, which raises a `MissingExtraError` where it isn't installed, and
+only its object interface is used: no window opens and no global state changes. Strategies have the colours of
+Okabe and Ito's palette ("Color Universal Design", 2008), which colour-blind readers tell apart, and differ in
+line style and marker for print without colour.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ import math
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.decoder import STRATEGIES
 from balacoon_tk.errors import MissingExtraError, ParameterError
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator
+    from matplotlib.legend import Legend
 
 Style = tuple[str, str, str]
 """Colour, line style, marker."""
@@ -42,7 +44,6 @@ STYLES: tuple[Style, ...] = (  # the first ones are those of the strategies, in 
 )
 BORDER = "#56B4E9"
 PCM16_STEP = 1.0 / 32768.0
-_DPI = 120
 
 
 def styles_of(names: Collection[str]) -> dict[str, Style]:
@@ -50,6 +51,7 @@ def styles_of(names: Collection[str]) -> dict[str, Style]:
 
     Other names get those of the strategies where no strategy is among them and all others are taken.
     """
+    # Kept for them even where others are drawn alone: a reader compares figures by their colours.
     own: dict[str, Style] = dict(zip(STRATEGIES, STYLES, strict=False))
     found = {name: own[name] for name in names if name in own}
     ordered = (*STYLES[len(own) :], *STYLES[: len(own)])
@@ -65,11 +67,85 @@ def zero_at(bottom: float) -> Callable[[float, float], str]:
     return lambda value, _: "0" if value <= bottom else f"$10^{{{round(math.log10(value))}}}$"
 
 
-def log_locator() -> LogLocator:
-    """Return what puts ticks at 1, 2 and 5 of each decade."""
+def label_log(axis: Axis) -> None:
+    """Put plain numbers at 1, 2 and 5 of each decade of a log scale, which matplotlib writes as powers."""
     from matplotlib.ticker import LogLocator
 
-    return LogLocator(subs=(1.0, 2.0, 5.0))
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter("")
+
+
+def draw_curve(
+    axes: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    style: Style,
+    label: str | None = None,
+    *,
+    hollow: bool = False,
+    steps: bool = False,
+) -> None:
+    """Draw points with lines or steps between them; hollow ones are thinner, for another curve of a style."""
+    colour, line, marker = style
+    axes.plot(
+        x,
+        y,
+        color=colour,
+        linestyle=line,
+        marker=marker,
+        # Steps are many, and marks on them would touch.
+        markersize=3.5 if steps else 4.5,
+        drawstyle="steps-post" if steps else "default",
+        markerfacecolor="white" if hollow else colour,
+        linewidth=0.7 if hollow else 1.3,
+        label=label,
+    )
+
+
+def note(
+    axes: Axes,
+    text: str,
+    place: tuple[float, float],
+    offset: tuple[float, float],
+    *,
+    ha: str = "left",
+    va: str = "baseline",
+    coords: str | tuple[str, str] = "data",
+) -> None:
+    """Write a short text beside a place, so many points away from it; `coords` are those of the place."""
+    # Above the curves, which would else run through it.
+    axes.annotate(
+        text, place, offset, coords, "offset points", ha=ha, va=va, fontsize="small", color=INK, zorder=4
+    )
+
+
+def draw_limit(axes: Axes, value: float, text: str, *, ha: str = "right") -> None:
+    """Draw a dashed line across, with its name at one end."""
+    axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    x, offset = (1.0, (-4, 3)) if ha == "right" else (0.0, (4, 3))
+    note(axes, text, (x, value), offset, ha=ha, coords=("axes fraction", "data"))
+
+
+def draw_legend(
+    axes: Axes,
+    loc: Literal["best", "lower left", "upper left", "upper right"] = "upper left",
+    *,
+    handles: Sequence[Artist] | None = None,
+    ncols: int = 1,
+    title: str | None = None,
+) -> Legend:
+    """Name what is drawn, in small print without a frame; of the labelled curves if there are no handles."""
+    return axes.legend(
+        handles=handles or axes.get_legend_handles_labels()[0],
+        loc=loc,
+        ncols=ncols,
+        title=title,
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
+        alignment="left",
+    )
 
 
 def plain(axes: Axes) -> None:
@@ -80,30 +156,17 @@ def plain(axes: Axes) -> None:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, sizes in inches.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
-    """
+    """Return an empty figure, sizes in inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("drawing a figure", extra="plots") from error
+    # The object and not pyplot: no window, no state, and as many threads as one likes.
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def check_figure_path(path: str | os.PathLike[str]) -> str:
-    """Return the format that a file's name ends with, before anything has been drawn.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
-    ParameterError
-        If the name ends in nothing that matplotlib can write.
-    """
+    """Return the format that a file's name ends with, or raise a `ParameterError` before all is drawn."""
     suffix = Path(path).suffix.lstrip(".").lower()
     formats = new_figure(1.0, 1.0).canvas.get_supported_filetypes()
     if suffix not in formats:
@@ -112,15 +175,10 @@ def check_figure_path(path: str | os.PathLike[str]) -> str:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure, in the format that the file's name ends with; never half of it.
-
-    Raises
-    ------
-    ParameterError
-        If the name ends in nothing that matplotlib can write.
-    """
+    """Write a figure in the format that its name ends with (`check_figure_path`), whole or not at all."""
     path = Path(path)
     suffix = check_figure_path(path)
+    # Beside it and renamed, since a rename within a folder is whole or not at all.
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     # Without the program's version in it, the same figure is the same file.
     metadata = {"Software": None} if suffix == "png" else None
@@ -128,7 +186,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         with warnings.catch_warnings():
             # A text in another script shows as boxes in the title; that is no reason to say so twice.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-            figure.savefig(part, format=suffix, dpi=_DPI, metadata=metadata)
+            figure.savefig(part, format=suffix, dpi=120, metadata=metadata)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -142,6 +200,7 @@ def envelope(
     starts = np.arange(0, samples.size, length)
     if starts.size == 0:
         return samples, samples, np.zeros(0)
+    # Extremes and no means: a click of one sample has to be seen.
     low = np.minimum.reduceat(samples, starts)
     high = np.maximum.reduceat(samples, starts)
     return low, high, (starts + 0.5 * length) / sample_rate

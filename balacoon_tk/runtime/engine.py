@@ -12,8 +12,6 @@ A stream's state is opaque: only the engine that made it looks into it. So a sta
 bound to a graph, rings in memory of the engine's own, or arrays, and nobody else has to change.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -24,11 +22,9 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.session import TensorSpec
 
+# What a push takes and gives: an array with time on its last axis, or one per input or output by name.
 Frames = AnyArray | Mapping[str, AnyArray]
-"""What a push takes: an array with time on its last axis, or one per input by name."""
-
 Samples = AnyArray | dict[str, AnyArray]
-"""What a push gives: an array with time on its last axis, or one per output by name."""
 
 Feeds: TypeAlias = Mapping[str, AnyArray]
 """Inputs by name, as `DecoderContract.check` returns them."""
@@ -50,10 +46,8 @@ class TimeOutput:
     """An output of a stateful graph, time on its last axis."""
 
     name: str
-    hop_length: float
-    """Steps per frame; below 1 for a graph that goes down in rate."""
-    lag: int
-    """Largest number of steps by which the output trails the input."""
+    hop_length: float  # steps per frame; below 1 for a graph that goes down in rate
+    lag: int  # largest number of steps by which the output trails the input
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,38 +56,23 @@ class StreamingContract:
 
     inputs: tuple[TimeInput, ...]
     outputs: tuple[TimeOutput, ...]
-    fingerprint: str
-    """Says which decoder a stream's saved state belongs to."""
-    min_first_frames: int
-    """Frames that the first push needs, unless it is the last one too."""
-    min_push_frames: int
-    """Frames that any later push needs."""
+    fingerprint: str  # says which decoder a stream's saved state belongs to
+    min_first_frames: int  # that the first push needs, unless it is the last one too
+    min_push_frames: int  # that any later push needs
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderContract:
     """What a decoder takes and gives, whatever runs it."""
 
-    label: str
-    """What messages call it: a file, as a rule."""
+    label: str  # what messages call it: a file, as a rule
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
-    time_inputs: tuple[str, ...]
-    """The inputs that bring new steps with every push, time on the last axis."""
-    streaming: StreamingContract | None
-    """None if it can only be run whole."""
+    time_inputs: tuple[str, ...]  # those that bring new steps with every push, time on the last axis
+    streaming: StreamingContract | None  # None if it can only be run whole
 
     def check(self, frames: Frames) -> dict[str, AnyArray]:
-        """Check the shapes and dtypes of one push and return copies by input name.
-
-        Copies, because frames may have to wait while the caller fills the same buffer again.
-
-        Raises
-        ------
-        ParameterError
-            If an input is missing, unknown, of a wrong dtype or shape, not finite, or not as long
-            as the others.
-        """
+        """Check the shapes and dtypes of one push and return copies by input name."""
         if isinstance(frames, Mapping):
             feeds = dict(frames)
         elif len(self.inputs) == 1:
@@ -111,9 +90,12 @@ class DecoderContract:
                 raise ParameterError(
                     f"{item.name} has {n_steps} steps: must be {n_frames} frames of {item.steps_per_frame}"
                 )
+        # Copies, because frames may have to wait while the caller fills the same buffer again. What is looked
+        # at is the copy: NaN that came in between would spread through the stream's state and stay there.
         copies = {name: np.array(array, order="C") for name, array in feeds.items()}
         for name, array in copies.items():
-            _check_finite(name, array)
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ParameterError(f"{name} holds NaN or infinity")
         return copies
 
     def n_frames(self, feeds: Feeds) -> int:
@@ -158,7 +140,7 @@ class DecoderContract:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Runs one decoder, for any number of streams and threads at once.
+    """Runs one decoder, for any number of streams and threads at once; `ModelError` says that it fails.
 
     No call changes a state that it is given, so that a step which fails leaves its stream as it was. A state
     can be stepped from until two further steps have been taken behind it: the newest state of a stream and
@@ -171,35 +153,18 @@ class Engine(Protocol):
         ...
 
     def whole(self, feeds: Feeds) -> dict[str, AnyArray]:
-        """Decode a whole utterance, or a window as if it were one.
-
-        Raises
-        ------
-        ModelError
-            If the decoder fails.
-        """
+        """Decode a whole utterance, or a window as if it were one."""
         ...
 
     def start(self) -> State:
-        """Return the state of a stream before its first push.
-
-        Raises
-        ------
-        ModelError
-            If the decoder can only be run whole.
-        """
+        """Return the state of a stream before its first push; `ModelError` if there are no streams."""
         ...
 
     def step(self, state: State, feeds: Feeds, *, last: bool) -> tuple[dict[str, AnyArray], State]:
         """Decode the next frames; return the outputs that have become known, and the state behind them.
 
         At least as many frames as the contract asks for, unless it is the stream's only step. Behind the
-        last step there is no state worth having: it may be any.
-
-        Raises
-        ------
-        ModelError
-            If the decoder fails, or the state is too old.
+        last step there is no state worth having: it may be any. A state that is too old is an error.
         """
         ...
 
@@ -208,13 +173,7 @@ class Engine(Protocol):
         ...
 
     def load(self, arrays: Mapping[str, AnyArray]) -> State:
-        """Return the state that `save` gave these arrays for.
-
-        Raises
-        ------
-        ParameterError
-            If they can't be a state of this decoder.
-        """
+        """Return the state that `save` gave these arrays for; `ParameterError` if they can't be one."""
         ...
 
 
@@ -229,9 +188,3 @@ def _check_array(name: str, array: AnyArray, spec: TensorSpec) -> None:
     if not fits:
         shape = ", ".join("n" if not isinstance(n, int) else str(n) for n in spec.shape)
         raise ParameterError(f"{name} has shape {array.shape}: must be ({shape})")
-
-
-def _check_finite(name: str, array: AnyArray) -> None:
-    """Refuse what would spread through a stream's state."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ParameterError(f"{name} holds NaN or infinity")

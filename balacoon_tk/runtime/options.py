@@ -1,27 +1,17 @@
 """How graphs are run: threads, execution providers, device. One record goes all the way down."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from balacoon_tk.errors import ParameterError
 
-_CPU_PROVIDERS = ("CPUExecutionProvider",)
-
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """How the graphs of a voice are run.
-
-    Raises
-    ------
-    ParameterError
-        If there are no threads, no providers, or no device.
-    """
+    """How the graphs of a voice are run; `ParameterError` without threads, providers or device."""
 
     n_threads: int | None = None
     """Threads that one run of a graph may use; the runtime's own choice (all physical cores) if None."""
-    providers: tuple[str, ...] = _CPU_PROVIDERS
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """ONNX Runtime's execution providers, in the order in which they are asked."""
     device: str = "cpu"
     """Where runs take place. Streams on one device share its scheduler."""
@@ -37,13 +27,7 @@ class RuntimeOptions:
 
 
 def choose_options(n_threads: int | None, options: RuntimeOptions | None) -> RuntimeOptions:
-    """Return the options that were given, in full or by the number of threads alone.
-
-    Raises
-    ------
-    ParameterError
-        If both were given.
-    """
+    """Return the options that were given, in full or by the number of threads alone."""
     if options is None:
         return RuntimeOptions(n_threads=n_threads)
     if n_threads is not None:

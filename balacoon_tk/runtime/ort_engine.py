@@ -1,8 +1,11 @@
-"""A decoder graph in ONNX Runtime, plain or stateful: the engine that a voice has by default."""
+"""A decoder graph in ONNX Runtime, plain or stateful: the engine that a voice has by default.
 
-from __future__ import annotations
+A step is run in one of two ways, with the same samples. In a ring (`balacoon_tk.runtime.state_ring`) the
+state stays where the last run has left it. Outside, tensors are made anew: for a stream's first steps, for
+graphs whose states change their shapes, and whenever a run in a ring has failed.
+"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +15,7 @@ from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
 from balacoon_tk.runtime.engine import DecoderContract, Feeds
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import GraphSource, Session, Tensor, TensorSpec, to_tensor
-from balacoon_tk.runtime.state_ring import RingLease, StateRings
+from balacoon_tk.runtime.state_ring import RingGraph, RingLease, StateRings
 from balacoon_tk.runtime.stateful_graph import StateSpec, StreamingSpec
 
 
@@ -22,31 +25,13 @@ class _State:
 
     tensors: Mapping[str, Tensor]
     lease: RingLease | None = None
-    number: int = 0
-    """Which of the ring's states it is, counted from the stream's first."""
+    number: int = 0  # which of the ring's states it is, counted from the stream's first
 
 
 class OrtEngine:
     """A decoder graph and its session: plain, or stateful if `make_streaming` has rewritten it.
 
-    Parameters
-    ----------
-    model : path, bytes or ModelProto
-        The graph.
-    options : RuntimeOptions, optional
-        Threads, execution providers and device.
-
-    Attributes
-    ----------
-    contract : DecoderContract
-    session : Session
-    streaming : StreamingSpec or None
-        The states of a stateful graph.
-
-    Raises
-    ------
-    ModelError
-        If it can't be loaded, or no input has a time axis.
+    `streaming` are the states of a stateful graph, None for a plain one. See `Engine` for the methods.
     """
 
     def __init__(self, model: GraphSource, options: RuntimeOptions | None = None) -> None:
@@ -55,35 +40,34 @@ class OrtEngine:
         self.streaming = None if text is None else StreamingSpec.from_json(text)
         self.contract = _read_contract(self.session, self.streaming)
         states = () if self.streaming is None else self.streaming.states
+        self._states = {state.input: state for state in states}
         outputs = tuple(self.contract.outputs)
         self._next_names = [*outputs, *(state.output for state in states)]
-        self._next_keys = [*outputs, *(state.input for state in states)]
+        self._next_keys = [*outputs, *self._states]
         self._last = {flag: to_tensor(np.array([flag], dtype=np.int64)) for flag in (False, True)}
         first = {state.input: to_tensor(np.full(state.shape, state.fill, state.dtype)) for state in states}
         self._first = _State(first)
         self._output_steps = self._find_output_steps()
-        self.rings = StateRings(
-            self.session,
-            first,
-            {state.input: state.output for state in states},
-            {} if self.streaming is None else {self.streaming.last_input: self._last[False]},
-            usable=bool(states) and len(self._output_steps) == len(outputs),
-        )
+        constant = {} if self.streaming is None else {self.streaming.last_input: self._last[False]}
+        following = {state.input: state.output for state in states}
+        # A ring's outputs are bound before the run, so that all their shapes must be known then.
+        usable = bool(states) and len(self._output_steps) == len(outputs)
+        self.rings = StateRings(RingGraph(self.session, first, following, constant), usable=usable)
 
     def whole(self, feeds: Feeds) -> dict[str, AnyArray]:
-        """Decode a whole utterance, or a window as if it were one; see `Engine`."""
+        """Decode a whole utterance, or a window as if it were one."""
         if self.streaming is None:
             return self.session.run(feeds, list(self.contract.outputs))
         return self._outputs(self._run(feeds, self._first.tensors, last=True))
 
     def start(self) -> _State:
         """Return the state before the first push, which all streams share."""
-        if self.streaming is None:
-            raise ModelError(f"{self.session.label}: not a stateful graph; make_streaming makes one")
+        self._stateful()
         return self._first
 
     def step(self, state: _State, feeds: Feeds, *, last: bool) -> tuple[dict[str, AnyArray], _State]:
-        """Decode the next frames; see `Engine`."""
+        """Decode the next frames."""
+        # A ring writes over what lies two states back: going on from there would give other samples.
         if state.lease is not None and not state.lease.ring.holds(state.number):
             raise StreamStateError("the state is too old: its stream has gone two steps further")
         if last:
@@ -96,28 +80,31 @@ class OrtEngine:
         return {name: np.array(tensor.numpy()) for name, tensor in state.tensors.items()}
 
     def load(self, arrays: Mapping[str, AnyArray]) -> _State:
-        """Return the state of some arrays, if they can be one of this graph; see `Engine`."""
-        specs = {spec.input: spec for spec in (() if self.streaming is None else self.streaming.states)}
-        if arrays.keys() != specs.keys():
-            raise ParameterError(f"states {sorted(arrays)} must be {sorted(specs)}")
-        return _State({name: to_tensor(_checked_state(arrays[name], specs[name])) for name in specs})
+        """Return the state of some arrays, if they can be one of this graph."""
+        if arrays.keys() != self._states.keys():
+            raise ParameterError(f"states {sorted(arrays)} must be {sorted(self._states)}")
+        return _State(
+            {name: to_tensor(_checked_state(arrays[name], spec)) for name, spec in self._states.items()}
+        )
 
-    def _run(self, feeds: Feeds, state: Mapping[str, Tensor], *, last: bool) -> dict[str, Tensor]:
-        """Run a stateful graph once; the new state comes under the names of the inputs, if not the last."""
+    def _stateful(self) -> StreamingSpec:
         if self.streaming is None:
             raise ModelError(f"{self.session.label}: not a stateful graph; make_streaming makes one")
+        return self.streaming
+
+    def _run(self, feeds: Feeds, state: Mapping[str, Tensor], *, last: bool) -> dict[str, Tensor]:
+        # The new state comes under the names of the inputs; behind a last step nobody asks for it.
+        flag = {self._stateful().last_input: self._last[last]}
         given = {name: to_tensor(array) for name, array in feeds.items()}
         n_wanted = len(self.contract.outputs) if last else len(self._next_names)
-        tensors = self.session.run_tensors(
-            {**given, **state, self.streaming.last_input: self._last[last]}, self._next_names[:n_wanted]
-        )
+        tensors = self.session.run_tensors({**given, **state, **flag}, self._next_names[:n_wanted])
         return dict(zip(self._next_keys[:n_wanted], tensors, strict=True))
 
     def _outputs(self, tensors: Mapping[str, Tensor]) -> dict[str, AnyArray]:
         return {name: tensors[name].numpy() for name in self.contract.outputs}
 
     def _step_in_ring(self, state: _State, feeds: Feeds) -> tuple[dict[str, AnyArray], _State] | None:
-        """Run with the state where it lies; None if it lies in no ring, or that doesn't work."""
+        # None if the state lies in no ring, another step has left it behind, or the run fails.
         first = state is self._first
         lease = self.rings.borrow_for_first() if first else state.lease
         if lease is None or lease.ring.number != state.number:
@@ -125,12 +112,13 @@ class OrtEngine:
         try:
             outputs = lease.ring.run(feeds, self._output_shapes(self.contract.n_frames(feeds), first=first))
         except ModelError:  # what is wrong with the frames, a run elsewhere says as well
+            # First pushes may fail where later ones work: these have shapes of their own.
             self.rings.give_up(first_only=first)
             return None
         return outputs, _State(lease.ring.tensors, lease, lease.ring.number)
 
     def _step_outside(self, state: _State, feeds: Feeds) -> tuple[dict[str, AnyArray], _State]:
-        """Run with tensors that are made anew, and move into a ring once they have the shapes of one."""
+        # Moves into a ring as soon as a state has the shapes of one: later steps are run there.
         tensors = self._run(feeds, state.tensors, last=False)
         after = {name: tensors[name] for name in state.tensors}
         self.rings.learn(state.tensors, after)
@@ -140,7 +128,7 @@ class OrtEngine:
         return self._outputs(tensors), _State(after)
 
     def _find_output_steps(self) -> list[tuple[str, tuple[int, ...], int, int]]:
-        """Return name, other axes, steps per frame and lag of each output where all of these are fixed."""
+        # Name, other axes, steps per frame and lag of each output where all of these are fixed.
         found = []
         for item in () if self.streaming is None else self.streaming.outputs:
             shape = self.session.outputs[item.name].shape
@@ -150,9 +138,9 @@ class OrtEngine:
         return found
 
     def _output_shapes(self, n_frames: int, *, first: bool) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of what a run in a ring gives."""
+        # A stream owes its lag from the first push on, and after that gives as much as it takes.
         return {
-            name: (*outer, n_frames * hop_length - lag if first else n_frames * hop_length)
+            name: (*outer, n_frames * hop_length - (lag if first else 0))
             for name, outer, hop_length, lag in self._output_steps
         }
 
@@ -162,18 +150,18 @@ def _read_contract(session: Session, streaming: StreamingSpec | None) -> Decoder
         inputs, outputs = session.inputs, session.outputs
         time_inputs = _find_time_inputs(inputs)
     else:
+        # States and the flag of the last push are the engine's affair.
         hidden = {streaming.last_input, *(state.input for state in streaming.states)}
         inputs = {name: spec for name, spec in session.inputs.items() if name not in hidden}
         outputs = {item.name: session.outputs[item.name] for item in streaming.outputs}
         time_inputs = tuple(item.name for item in streaming.inputs)
     if not time_inputs:
         raise ModelError(f"{session.label}: no input has a time axis (a dynamic last axis)")
-    contract = None if streaming is None else streaming.contract
-    return DecoderContract(session.label, inputs, outputs, time_inputs, contract)
+    return DecoderContract(session.label, inputs, outputs, time_inputs, streaming)
 
 
 def _find_time_inputs(inputs: Mapping[str, TensorSpec]) -> tuple[str, ...]:
-    """Return the inputs whose last axis is dynamic, unless that is the batch axis."""
+    # Time is a dynamic last axis; a batch can be one too, where it is the only axis of a tensor.
     batches = {spec.shape[0] for spec in inputs.values() if len(spec.shape) > 1} - {None}
     found = []
     for name, spec in inputs.items():
@@ -187,13 +175,9 @@ def _checked_state(array: object, spec: StateSpec) -> AnyArray:
     """Return a copy of a saved tensor, if it can be one of a state."""
     if not isinstance(array, np.ndarray) or array.dtype != spec.dtype:
         raise ParameterError(f"{spec.input} must be an array of {spec.dtype}")
-    longest = [spec.max_length if k == spec.axis else n for k, n in enumerate(spec.shape)]
-    if not _fits(array.shape, longest, spec.axis):
-        raise ParameterError(f"{spec.input} has shape {array.shape}: must be {longest}, or shorter")
+    wanted = spec.longest
+    if array.ndim == len(wanted):  # one axis may be shorter: a stream begins with less than it may hold
+        wanted[spec.axis] = min(spec.max_length, array.shape[spec.axis])
+    if list(array.shape) != wanted:
+        raise ParameterError(f"{spec.input} has shape {array.shape}: must be {spec.longest}, or shorter")
     return array.copy()
-
-
-def _fits(shape: Sequence[int], longest: Sequence[int], axis: int) -> bool:
-    return len(shape) == len(longest) and all(
-        n == most or (k == axis and n < most) for k, (n, most) in enumerate(zip(shape, longest, strict=True))
-    )

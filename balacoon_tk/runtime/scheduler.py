@@ -25,32 +25,18 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from balacoon_tk.errors import ParameterError
 
+# A stream that plays goes before a first sound if it has less audio left than this: enough for the work of
+# others that has begun, an encoder's or a steady chunk's, and then its own.
 URGENT_S = 0.25
-"""A stream that plays goes before a first sound if it has less audio left than this, in seconds: enough for
-the work of others that has begun, an encoder's or a steady chunk's, and then its own."""
 
 _Ticket = tuple[float, int, "Slot"]
 
 
 class Scheduler:
-    """Processors that are given to one run after another.
-
-    Parameters
-    ----------
-    n_processors : int
-        Threads that may be at work at the same time.
-    clock : callable
-        Gives the time in seconds.
-
-    Raises
-    ------
-    ParameterError
-        If there is no processor.
-    """
+    """Processors that are given to one run after another; `clock` gives the time in seconds."""
 
     def __init__(self, n_processors: int, *, clock: Callable[[], float] = time.perf_counter) -> None:
         if n_processors < 1:
@@ -59,24 +45,20 @@ class Scheduler:
         self.clock = clock
         self._lock = threading.Lock()
         self._n_free = n_processors
+        # Among equal times the one that has asked first goes first; slots themselves have no order.
         self._numbers = itertools.count()
         self._playing: list[_Ticket] = []  # heaps: when the audio ends, or when the stream came
         self._silent: list[_Ticket] = []
 
     def join(self, n_threads: int | None = None) -> ScheduledStream:
-        """Return a new stream among those that are scheduled.
-
-        Parameters
-        ----------
-        n_threads : int, optional
-            Threads of one run; all processors if None, or if it is more than there are.
-        """
+        """Return a new stream, whose runs take so many processors; all if None, or if there are no more."""
         n_wanted = self.n_processors if n_threads is None else min(n_threads, self.n_processors)
         return ScheduledStream(self, n_wanted)
 
     def _take(self, slot: Slot) -> None:
         stream = slot.stream
         with self._lock:
+            # A stream alone takes this way: no heap, and no lock of a slot.
             if self._n_free >= stream.n_threads and not (self._playing or self._silent):
                 self._n_free -= stream.n_threads
                 return
@@ -101,9 +83,10 @@ class Scheduler:
                 self._grant()
 
     def _grant(self) -> None:
-        """Let those go for whom there are processors; the caller holds the lock."""
+        # Called with the lock held: a slot that is free must not be given twice.
         while heap := self._next():
             slot = heap[0][2]
+            # Nobody who needs less goes before: a run of many threads would wait for ever.
             if slot.stream.n_threads > self._n_free:
                 return
             heapq.heappop(heap)
@@ -111,13 +94,13 @@ class Scheduler:
             slot.granted.release()
 
     def _next(self) -> list[_Ticket]:
-        """Return the heap whose first is next; an empty one if nobody waits."""
+        # The heap whose first is next by the order above; an empty one if nobody waits.
         if self._silent and not (self._playing and self._playing[0][0] - self.clock() < URGENT_S):
             return self._silent
         return self._playing
 
     def _forget(self, slot: Slot) -> bool:
-        """Say whether a slot was still waited for; then it no longer is."""
+        # False if the slot has come meanwhile: then its processors must be given back.
         for heap in (self._playing, self._silent):
             for ticket in heap:
                 if ticket[2] is slot:
@@ -128,22 +111,12 @@ class Scheduler:
 
 
 class ScheduledStream:
-    """One stream among those that are scheduled.
-
-    Attributes
-    ----------
-    n_threads : int
-        Processors that each of its slots takes.
-    came_s : float
-        When it came, by the clock of its scheduler.
-    ends_s : float or None
-        When the audio that was handed over has been played; None before the first.
-    """
+    """One stream among those that are scheduled; times are by the clock of its scheduler."""
 
     def __init__(self, scheduler: Scheduler, n_threads: int) -> None:
         self.n_threads = n_threads
         self.came_s = scheduler.clock()
-        self.ends_s: float | None = None
+        self.ends_s: float | None = None  # when what was handed over has been played; None before the first
         self._scheduler = scheduler
 
     def slot(self) -> Slot:
@@ -170,24 +143,17 @@ class Slot:
     def __enter__(self) -> None:
         self._scheduler._take(self)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._scheduler._give_back(self.stream)
 
 
 @functools.cache
 def scheduler_of(device: str) -> Scheduler:
-    """Return the scheduler that all streams of this process on one device share.
-
-    A processor has as many slots as this process may use of its cores. Another device runs one graph at a
-    time: what would run beside it would only share its units with it.
-    """
+    """Return the scheduler that all streams of this process on one device share."""
+    # Another device runs one graph at a time: what would run beside it would only share its units with it.
     if device != "cpu":
         return Scheduler(1)
+    # A container or a batch system may give this process fewer cores than there are.
     if hasattr(os, "sched_getaffinity"):
         return Scheduler(len(os.sched_getaffinity(0)))
     return Scheduler(os.cpu_count() or 1)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.options import RuntimeOptions
 
 if TYPE_CHECKING:
+    import onnx
     from onnxruntime import OrtValue
 
 _DTYPES = {
@@ -35,21 +36,20 @@ _DTYPES = {
 }
 
 
-class SerializableModel(Protocol):
-    """What an `onnx.ModelProto` offers, said without importing onnx."""
-
-    def SerializeToString(self) -> bytes:
-        """Return the model as bytes."""
-        ...
-
-
-Tensor: TypeAlias = "OrtValue"
-"""A tensor that ONNX Runtime holds."""
-
+Tensor: TypeAlias = "OrtValue"  # a tensor that ONNX Runtime holds
 _Place: TypeAlias = "tuple[AnyArray, OrtValue]"  # the same memory
 _MAX_PLACES = 6  # shapes of one input or output that a binding keeps: first pushes differ by a few frames
 
-GraphSource = str | os.PathLike[str] | bytes | SerializableModel
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedGraph:
+    """A graph in memory whose weights lie in files that are in memory as well."""
+
+    graph: bytes
+    files: Mapping[str, bytes]  # contents by the names that the graph knows them by
+
+
+GraphSource: TypeAlias = "str | os.PathLike[str] | bytes | PackedGraph | onnx.ModelProto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +58,14 @@ class TensorSpec:
 
     name: str
     dtype: np.dtype[np.generic]
-    shape: tuple[int | str | None, ...]
-    """A number, the name of a dynamic axis, or None for a dynamic axis without a name."""
+    shape: tuple[int | str | None, ...]  # a dynamic axis is its name, or None if it has none
 
 
 class Session:
     """One ONNX graph in ONNX Runtime; safe to run from many threads at once.
 
-    Parameters
-    ----------
-    model : path, bytes or ModelProto
-        The graph. A path may name a file with external weights beside it.
-    options : RuntimeOptions, optional
-        Threads and execution providers.
-    optimize : bool
-        Whether ONNX Runtime may rewrite the graph; without it every tensor can be looked at.
-
-    Raises
-    ------
-    ModelError
-        If ONNX Runtime can't read the graph.
+    A path may name a file with external weights beside it. Without `optimize` ONNX Runtime leaves the graph
+    as it is, so that every tensor can be looked at. All that it refuses or fails in raises `ModelError`.
     """
 
     def __init__(
@@ -102,48 +90,25 @@ class Session:
             settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if options.n_threads is not None:
             settings.intra_op_num_threads = options.n_threads
-        if isinstance(model, bytes):
-            source: str | bytes = model
-            self.label = f"<{len(model)} bytes>"
-        elif isinstance(model, (str, os.PathLike)):
-            path = Path(model)
-            if not path.is_file():
-                raise ModelError(f"{path}: no such file")
-            source = self.label = str(path)
-        else:
-            source = model.SerializeToString()
-            self.label = "<model>"
+        self.label = _label(model)
         try:
-            self._session = onnxruntime.InferenceSession(source, settings, providers=list(options.providers))
-        except Exception as error:  # onnxruntime raises a dozen unrelated types here
+            self._session = _load(model, settings, list(options.providers))
+        except Exception as error:  # onnxruntime raises a dozen unrelated types, here and below
             raise ModelError(f"{self.label}: ONNX Runtime can't load it: {error}") from error
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, feeds: Mapping[str, AnyArray], outputs: Sequence[str] | None = None) -> dict[str, AnyArray]:
-        """Run once on arrays and return the outputs by name (all of them if `outputs` is None).
-
-        Raises
-        ------
-        ModelError
-            If ONNX Runtime refuses the inputs or fails in the graph.
-        """
+        """Run once on arrays and return the outputs by name (all of them if `outputs` is None)."""
         names = list(self.outputs) if outputs is None else list(outputs)
         try:
-            values = self._session.run(names, dict(feeds))
+            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
         except Exception as error:
             raise ModelError(f"{self.label}: the run failed: {error}") from error
-        return dict(zip(names, values, strict=True))
 
     def run_tensors(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
-        """Run once on tensors that ONNX Runtime holds already; nothing passes through Python.
-
-        Raises
-        ------
-        ModelError
-            If ONNX Runtime refuses the inputs or fails in the graph.
-        """
+        """Run once on tensors that ONNX Runtime holds already; nothing passes through Python."""
         try:
             values: list[Tensor] = self._session.run_with_ort_values(list(outputs), dict(feeds))
         except Exception as error:
@@ -157,16 +122,7 @@ class Binding:
     What a run is given or gives through Python costs tens of microseconds a tensor, since between two runs of
     a graph the processor's caches hold nothing of Python. What is bound costs nothing.
 
-    Parameters
-    ----------
-    session : Session
-    inputs, outputs : mapping of str to Tensor
-        What every run reads and writes; all that `run` doesn't name.
-
-    Raises
-    ------
-    ModelError
-        If ONNX Runtime refuses a tensor.
+    `inputs` and `outputs` are what every run reads and writes: all that `run` doesn't name.
     """
 
     def __init__(self, session: Session, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
@@ -187,13 +143,7 @@ class Binding:
     def run(
         self, feeds: Mapping[str, AnyArray], shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, AnyArray]:
-        """Run once on copies of arrays, and return copies of the outputs that have the shapes given.
-
-        Raises
-        ------
-        ModelError
-            If something doesn't fit, or the run fails.
-        """
+        """Run once on copies of arrays, and return copies of the outputs that have the shapes given."""
         outputs: dict[str, AnyArray] = {}
         try:
             for name, array in feeds.items():
@@ -204,6 +154,7 @@ class Binding:
             self._session.run_with_iobinding(self._io)
         except Exception as error:
             raise ModelError(f"{self._label}: the run failed: {error}") from error
+        # Copies, since the next run writes to the same places.
         return {name: array.copy() for name, array in outputs.items()}
 
     def _place(
@@ -213,11 +164,14 @@ class Binding:
         dtype: np.dtype[np.generic],
         bind: Callable[[str, Tensor], None],
     ) -> AnyArray:
-        """Return an array of this shape, bound to an input or output; it may be interrupted anywhere."""
+        """Return an array of this shape, bound to an input or output."""
         places = self._places.setdefault(name, {})
         if self._bound.get(name) != shape:
-            self._bound.pop(name, None)  # what is bound may go, and no run comes before the next is
+            # It may be interrupted anywhere, so that what is noted as bound must be bound at every moment.
+            # What is bound may go before, since no run comes in between.
+            self._bound.pop(name, None)
             if shape not in places:
+                # The oldest goes: a stream comes back to the shapes that it has used last.
                 if len(places) == _MAX_PLACES:
                     del places[next(iter(places))]
                 array = np.empty(shape, dtype)
@@ -225,6 +179,37 @@ class Binding:
             bind(name, places[shape][1])
             self._bound[name] = shape
         return places[shape][0]
+
+
+def _label(model: GraphSource) -> str:
+    # What messages call a graph; a path is looked for first, since ONNX Runtime says less of it.
+    if isinstance(model, (str, os.PathLike)):
+        if not Path(model).is_file():
+            raise ModelError(f"{Path(model)}: no such file")
+        return str(Path(model))
+    data = model.graph if isinstance(model, PackedGraph) else model
+    return f"<{len(data)} bytes>" if isinstance(data, bytes) else "<model>"
+
+
+def _load(model: GraphSource, settings: Any, providers: list[str]) -> Any:
+    from onnxruntime import InferenceSession
+
+    if not isinstance(model, PackedGraph):
+        if isinstance(model, os.PathLike):
+            model = str(Path(model))
+        source = model if isinstance(model, (str, bytes)) else model.SerializeToString()
+        return InferenceSession(source, settings, providers=providers)
+    names, contents = list(model.files), list(model.files.values())
+    if hasattr(settings, "add_external_initializers_from_files_in_memory"):
+        settings.add_external_initializers_from_files_in_memory(names, contents, list(map(len, contents)))
+        return InferenceSession(model.graph, settings, providers=providers)
+    # Older ones read such files from a folder alone.
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in model.files.items():
+            (Path(folder) / name).write_bytes(content)
+        path = Path(folder) / "graph.onnx"
+        path.write_bytes(model.graph)
+        return InferenceSession(str(path), settings, providers=providers)
 
 
 def runtime_version() -> str:
@@ -249,17 +234,12 @@ def empty_tensor(shape: Sequence[int], dtype: np.dtype[np.generic]) -> Tensor:
 
 
 def fold_constants(model: bytes) -> bytes:
-    """Return a graph with all that doesn't depend on its inputs computed, in standard operators alone.
-
-    Raises
-    ------
-    ModelError
-        If ONNX Runtime can't read the graph.
-    """
+    """Return a graph with all that doesn't depend on its inputs computed, in standard operators alone."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # The next level writes operators of ONNX Runtime's own, which no other runtime reads.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
@@ -273,7 +253,8 @@ def fold_constants(model: bytes) -> bytes:
 
 @functools.cache
 def _sums_bytes_exactly() -> bool:
-    """Return whether the processor has instructions for sums of bytes' products, where the system says."""
+    # Whether the processor has instructions for sums of products of bytes. Where the system doesn't say,
+    # there are none, which costs time and no sample.
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -9,10 +9,9 @@ Three sets, because the state before the newest must stay as it is: a push that 
 there, and so is a last push that brings too few frames.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.runtime.session import Binding, Session, Tensor, empty_tensor
@@ -21,47 +20,28 @@ _N_SETS = 3
 _MAX_IDLE_RINGS = 32  # streams that have ended; each holds three times a stream's state
 
 
+class RingGraph(NamedTuple):
+    """What all rings of a graph have in common; its mappings are by the names of the inputs."""
+
+    session: Session
+    first: Mapping[str, Tensor]  # the state before the first push, which is only read
+    outputs: Mapping[str, str]  # the outputs that give the next state
+    constant: Mapping[str, Tensor]  # what every run reads
+
+
 class StateRing:
-    """Sets of state tensors around which one stream goes; for one thread at a time.
+    """Sets of state tensors around which one stream goes; for one thread at a time."""
 
-    Parameters
-    ----------
-    session : Session
-        Of a stateful graph.
-    first : mapping of str to Tensor
-        The state before the first push, by the names of the inputs. It is only read.
-    outputs : mapping of str to str
-        The output that gives the next state, by the names of the inputs.
-    shapes : mapping of str to tuple of int
-        The shapes of every state but the first.
-    constant : mapping of str to Tensor
-        Inputs that are the same in every run.
-
-    Attributes
-    ----------
-    number : int
-        How many states came before the one that the ring is at.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        first: Mapping[str, Tensor],
-        outputs: Mapping[str, str],
-        shapes: Mapping[str, tuple[int, ...]],
-        constant: Mapping[str, Tensor],
-    ) -> None:
-        self._session = session
-        self._outputs = outputs
-        self._constant = constant
-        dtypes = {name: session.inputs[name].dtype for name in first}
-        self._sets = [
-            {name: empty_tensor(shapes[name], dtypes[name]) for name in first} for _ in range(_N_SETS)
-        ]
-        self._first = first
+    def __init__(self, graph: RingGraph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._graph = graph
         self._shapes = shapes
+        specs = graph.session.inputs
+        self._sets = [
+            {name: empty_tensor(shape, specs[name].dtype) for name, shape in shapes.items()}
+            for _ in range(_N_SETS)
+        ]
         self._bindings: dict[int, Binding] = {}
-        self.number = 0
+        self.number = 0  # how many states came before the one that the ring is at
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
@@ -72,16 +52,14 @@ class StateRing:
         """Whether a state is still there: the newest, and the one before it."""
         return self.number - number <= 1
 
-    def restart(self) -> None:
-        """Go back to the state before the first push."""
-        self.number = 0
-
     def enter(self, state: Mapping[str, Tensor]) -> bool:
         """Go on from a copy of a state that another run gave; False if its shapes are not the ring's."""
+        # A graph whose states change their shapes may leave them alone for a few pushes.
         if any(tuple(tensor.shape()) != self._shapes[name] for name, tensor in state.items()):
             return False
         for name, tensor in state.items():
             self._sets[1 % _N_SETS][name].update_inplace(tensor.numpy())
+        # As if the first step had been run here.
         self.number = 1
         return True
 
@@ -90,24 +68,23 @@ class StateRing:
     ) -> dict[str, AnyArray]:
         """Run once, go on to the state that it gives, and return the outputs, whose shapes are known.
 
-        Raises
-        ------
-        ModelError
-            If the run fails or something doesn't fit; then this state and the one before it are as they were.
+        If the run fails or something doesn't fit, this state and the one before it are as they were.
         """
         # The first state is bound apart; every other set has one place in the ring.
         key = -1 if self.number == 0 else self.number % _N_SETS
         binding = self._bindings.get(key)
         if binding is None:
-            written = {self._outputs[name]: tensor for name, tensor in self._at(self.number + 1).items()}
-            binding = Binding(self._session, {**self.tensors, **self._constant}, written)
+            graph = self._graph
+            written = {graph.outputs[name]: tensor for name, tensor in self._at(self.number + 1).items()}
+            binding = Binding(graph.session, {**self.tensors, **graph.constant}, written)
             self._bindings[key] = binding
+        # Only if it succeeds is there a next state; the set that it was to be written to was free.
         outputs = binding.run(feeds, shapes)
         self.number += 1
         return outputs
 
     def _at(self, number: int) -> Mapping[str, Tensor]:
-        return self._first if number == 0 else self._sets[number % _N_SETS]
+        return self._graph.first if number == 0 else self._sets[number % _N_SETS]
 
 
 class RingLease:
@@ -119,8 +96,9 @@ class RingLease:
         self.ring = ring
         self._idle = idle
 
+    # A stream that is left in the middle is told of by nobody else.
     def __del__(self) -> None:
-        self.ring.restart()
+        self.ring.number = 0
         self._idle.append(self.ring)
 
 
@@ -128,28 +106,13 @@ class StateRings:
     """The rings of one graph, which later streams use again.
 
     Whether a graph's states keep their shapes from push to push, a stream shows; until one has, and for
-    graphs of which one has shown that they don't, there is no ring.
-
-    Parameters
-    ----------
-    session, first, outputs, constant
-        As for `StateRing`.
-    usable : bool
-        Whether the graph may have rings at all.
+    graphs of which one has shown that they don't, there is no ring. Nor is there one that isn't `usable`.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        first: Mapping[str, Tensor],
-        outputs: Mapping[str, str],
-        constant: Mapping[str, Tensor],
-        *,
-        usable: bool,
-    ) -> None:
-        self._given = session, first, outputs, constant
+    def __init__(self, graph: RingGraph, *, usable: bool) -> None:
+        self._graph = graph
         self._usable = usable
-        self._begins = True
+        self._begins = True  # whether first pushes work; they have a lag, which others don't
         self._shapes: dict[str, tuple[int, ...]] | None = None
         self._idle: deque[StateRing] = deque(maxlen=_MAX_IDLE_RINGS)
 
@@ -157,6 +120,7 @@ class StateRings:
         """Note the shapes of the state once a run has left them as they were."""
         if not self._usable or self._shapes is not None:
             return
+        # Equal shapes before and after a step: what the state will have in all later ones.
         shapes = {name: tuple(tensor.shape()) for name, tensor in after.items()}
         if all(tuple(tensor.shape()) == shapes[name] for name, tensor in before.items()):
             self._shapes = shapes
@@ -165,11 +129,10 @@ class StateRings:
         """Return a place for the state of one stream; None if there is none for this graph, or not yet."""
         if self._shapes is None:
             return None
-        try:
+        try:  # streams borrow from many threads, and `pop` alone is safe without a lock
             ring = self._idle.pop()
         except IndexError:
-            session, first, outputs, constant = self._given
-            ring = StateRing(session, first, outputs, self._shapes, constant)
+            ring = StateRing(self._graph, self._shapes)
         return RingLease(ring, self._idle)
 
     def borrow_for_first(self) -> RingLease | None:
@@ -181,5 +144,6 @@ class StateRings:
         if first_only:
             self._begins = False
         else:
+            # For good: a graph that has failed once would fail in the next stream, after the same work.
             self._shapes, self._usable = None, False
             self._idle.clear()

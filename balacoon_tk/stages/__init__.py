@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from balacoon_tk._lazy import find_name as _find_name
+from balacoon_tk._lazy import lazy_names
 
 if TYPE_CHECKING:
     from balacoon_tk.stages.encoder import Encoder, Encoding
@@ -21,20 +21,13 @@ __all__ = [
     "noise_stream",
 ]
 
-_HOMES = {
-    "DEFAULT_CHUNK_FRAMES": "settings",
-    "Encoder": "encoder",
-    "Encoding": "encoder",
-    "MelInfo": "mel",
-    "Upsampler": "upsampler",
-    "mel_spectrogram": "mel",
-    "noise_stream": "random",
-}
-
-
-def __getattr__(name: str) -> object:
-    return _find_name(__name__, _HOMES, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "encoder": ("Encoder", "Encoding"),
+        "mel": ("MelInfo", "mel_spectrogram"),
+        "random": ("noise_stream",),
+        "settings": ("DEFAULT_CHUNK_FRAMES",),
+        "upsampler": ("Upsampler",),
+    },
+)

@@ -1,4 +1,7 @@
-"""Counter-based normal noise: the kernel behind `balacoon_tk.stages.random`; `_random.pxd` has the arithmetic."""
+"""Counter-based normal noise: the kernel behind `balacoon_tk.stages.random`.
+
+The arithmetic is in `_random.pxd`, so that the upsampler's kernel has it inlined in its own loops.
+"""
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -6,6 +9,7 @@ from libc.string cimport memcpy, memset
 
 def philox4x32(const uint32_t[:, ::1] counters, uint64_t key, uint32_t[:, ::1] out):
     """Encrypt each row of four words; `fill_normal` draws from the same function."""
+    # For tests against published answers: one row at a time, in each of the lanes in turn.
     cdef uint32_t x[4 * LANES]
     cdef Py_ssize_t i, w
     memset(x, 0, sizeof(x))
@@ -35,6 +39,7 @@ def fill_normal(float[:, ::1] out, uint64_t start, uint64_t seed, uint32_t strea
                 if block == n_blocks:
                     block = 0
                     position += 1
+            # The last group draws more than there is room for: a counter costs nothing but its turn.
             draw(x, seed, normals)
             i = group * LANES
             memcpy(&out[0, 0] + 4 * i, normals, min(<Py_ssize_t>LANES, n - i) * 4 * sizeof(float))

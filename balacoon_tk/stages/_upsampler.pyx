@@ -9,8 +9,10 @@ from balacoon_tk.stages._random cimport draw_channels
 # Phonemes lie row by row and frames column by column, so the expansion is also a transposition. A tile
 # is filled along channels (vector code) and emptied along frames (whole cache lines); it stays in L1, and
 # so does the noise, which is drawn where it is used: an array of it would have to be fetched from afar.
+# Nothing here knows where a window begins but by the number of its first frame, and no value depends on the
+# frame before it: so any window has the bits of the whole.
 cdef enum:
-    TILE_FRAMES = 16
+    TILE_FRAMES = 16  # floats of a cache line
     TILE_CHANNELS = 64  # what `draw_channels` draws at once
 
 
@@ -42,9 +44,14 @@ cdef inline void transpose(
     const float* tile, float* out, Py_ssize_t out_pitch, Py_ssize_t n_channels, Py_ssize_t n_frames
 ) noexcept nogil:
     cdef Py_ssize_t c, f
-    for c in range(n_channels):
-        for f in range(n_frames):
-            out[c * out_pitch + f] = tile[f * TILE_CHANNELS + c]
+    if n_frames == TILE_FRAMES:  # a constant, so that the compiler unrolls the inner loop
+        for c in range(n_channels):
+            for f in range(TILE_FRAMES):
+                out[c * out_pitch + f] = tile[f * TILE_CHANNELS + c]
+    else:
+        for c in range(n_channels):
+            for f in range(n_frames):
+                out[c * out_pitch + f] = tile[f * TILE_CHANNELS + c]
 
 
 cdef inline Py_ssize_t phoneme_at(const int64_t[::1] phoneme_starts, Py_ssize_t frame) noexcept nogil:
@@ -74,11 +81,13 @@ def expand(
     To each is added noise of the seed's stream times `scales` times `factor`; with None for `scales` the
     encodings are copied.
     """
+    # 4 kB of tile, 256 bytes of noise, and as much of the phoneme's two rows: the first cache holds all.
     cdef float tile[TILE_FRAMES * TILE_CHANNELS]
     cdef float noise[TILE_CHANNELS]
     cdef Py_ssize_t c, f, i, phoneme, channel_tile, frame_tile, n_channels, n_frames, first
     cdef bint noisy = scales is not None
     with nogil:
+        # Channels outside, frames inside: the frames of a phoneme come one after the other, so its rows stay.
         first = phoneme_at(phoneme_starts, start)
         for channel_tile in range((out.shape[0] + TILE_CHANNELS - 1) // TILE_CHANNELS):
             c = channel_tile * TILE_CHANNELS
@@ -88,6 +97,7 @@ def expand(
                 f = frame_tile * TILE_FRAMES
                 n_frames = min(<Py_ssize_t>TILE_FRAMES, out.shape[1] - f)
                 for i in range(n_frames):
+                    # On from the last frame's phoneme: looking for each anew would cost more than copying.
                     while phoneme_starts[phoneme + 1] <= start + f + i:
                         phoneme += 1
                     if noisy:
@@ -96,10 +106,7 @@ def expand(
                                   &tile[i * TILE_CHANNELS], n_channels)
                     else:
                         memcpy(&tile[i * TILE_CHANNELS], &encodings[phoneme, c], n_channels * sizeof(float))
-                if n_frames == TILE_FRAMES:  # a constant, so that the compiler unrolls the inner loop
-                    transpose(tile, &out[c, f], out.shape[1], n_channels, TILE_FRAMES)
-                else:
-                    transpose(tile, &out[c, f], out.shape[1], n_channels, n_frames)
+                transpose(tile, &out[c, f], out.shape[1], n_channels, n_frames)
 
 
 cdef inline double energy(double frame, double centre, double delta) noexcept nogil:
@@ -140,7 +147,10 @@ def expand_gaussian(
                     while (phoneme + 1 < n_phonemes
                            and fabs(frame - centres[phoneme + 1]) <= fabs(frame - centres[phoneme])):
                         phoneme += 1
+                    # Taken off before exp, which would else be 0 for all phonemes at the ends of a long one,
+                    # where every centre is far away.
                     least = energy(frame, centres[phoneme], delta)
+                    # Energies rise on both sides of the nearest centre, so the first that is too large ends.
                     first, last = phoneme, phoneme
                     while first > 0 and energy(frame, centres[first - 1], delta) - least <= cutoff:
                         first -= 1
@@ -155,7 +165,4 @@ def expand_gaussian(
                     for k in range(first, last + 1):
                         weight = <float>(weights[k] / total)
                         add_weighted(&encodings[k, c], weight, &tile[i * TILE_CHANNELS], n_channels)
-                if n_frames == TILE_FRAMES:
-                    transpose(tile, &out[c, f], out.shape[1], n_channels, TILE_FRAMES)
-                else:
-                    transpose(tile, &out[c, f], out.shape[1], n_channels, n_frames)
+                transpose(tile, &out[c, f], out.shape[1], n_channels, n_frames)

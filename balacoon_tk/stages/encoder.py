@@ -18,7 +18,7 @@ from balacoon_tk.voice.contract import ENCODER_INPUTS, ENCODER_OUTPUTS, check_te
 MAX_PHONEME_FRAMES = 10_000
 """More frames than this for one phoneme (about two minutes) are a broken duration, not a slow voice."""
 
-_DURATION_NOISE_CHANNELS = 2
+_DURATION_NOISE_CHANNELS = 2  # the duration predictor's flow is over pairs (VITS, appendix B)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +76,9 @@ class Encoder:
         self.has_speakers = "speaker_id" in inputs
         self.has_speaker_embedding = "speaker_embedding" in outputs
         self.has_log_scales = "log_scales" in outputs
+        # A deterministic duration predictor takes none.
         self._has_noise = "duration_noise" in inputs
+        # Named at every run: a graph may have outputs beside these, which would be computed for nobody.
         self._output_names = [name for name in ENCODER_OUTPUTS if name in outputs]
 
     def encode(
@@ -117,23 +119,20 @@ class Encoder:
         """
         self._check(phoneme_ids, speaker_id)
         n_phonemes = len(phoneme_ids)
-        feeds: dict[str, AnyArray] = {
-            "phoneme_ids": phoneme_ids[None],
-            "length_scale": np.array([length_scale], np.float32),
-        }
+        feeds: dict[str, AnyArray] = {"phoneme_ids": phoneme_ids[None]}
+        feeds["length_scale"] = np.array([length_scale], np.float32)
         if self._has_noise:
+            # By position, as the frames' noise is: a seed gives the same rhythm, whatever was said before.
             noise = frame_noise(0, n_phonemes, n_channels=_DURATION_NOISE_CHANNELS, seed=seed, stream=stream)
             feeds["duration_noise"] = np.multiply(noise.T, np.float32(noise_w), order="C")[None]
         if speaker_id is not None:
             feeds["speaker_id"] = np.array([speaker_id], np.int64)
         outputs = self._session.run(feeds, self._output_names)
-        log_scales = outputs.get("log_scales")
-        encoding = Encoding(
-            encodings=outputs["encodings"][0],
-            durations=outputs["durations"][0],
-            log_scales=None if log_scales is None else log_scales[0],
-            speaker_embedding=outputs.get("speaker_embedding"),
-        )
+        # Of a batch of one; the embedding keeps its axis, as the decoder takes it.
+        rows = {
+            name: outputs[name][0] for name in ("encodings", "durations", "log_scales") if name in outputs
+        }
+        encoding = Encoding(**rows, speaker_embedding=outputs.get("speaker_embedding"))
         _check_encoding(encoding, n_phonemes)
         return encoding
 
@@ -142,6 +141,7 @@ class Encoder:
             raise ParameterError(
                 f"phoneme_ids of shape {phoneme_ids.shape}, {phoneme_ids.dtype} must be 1-D int64, not empty"
             )
+        # One kernel looks at all; only where it found something is the place looked for, to be named.
         if sum_within(np.ascontiguousarray(phoneme_ids), self._n_symbols - 1) < 0:
             position = int(((phoneme_ids < 0) | (phoneme_ids >= self._n_symbols)).argmax())
             raise ParameterError(
@@ -153,6 +153,8 @@ class Encoder:
 
 
 def _check_encoding(encoding: Encoding, n_phonemes: int) -> None:
+    """Raise an error for what would allocate without bounds, or be heard as noise."""
+    # A graph from anywhere is run here: what it gives is looked at like an argument.
     durations, encodings, log_scales = encoding.durations, encoding.encodings, encoding.log_scales
     if durations.shape != (n_phonemes,):
         raise ModelError(f"durations of shape {durations.shape} must be ({n_phonemes},): one per phoneme")

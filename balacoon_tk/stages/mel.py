@@ -55,13 +55,7 @@ class MelInfo:
 
     @classmethod
     def read(cls, mel: JsonFields) -> Self:
-        """Read a record of voice.json.
-
-        Raises
-        ------
-        VoiceError
-            If a field is missing, of a wrong type or out of its range; the message names it.
-        """
+        """Read a record of voice.json; a `VoiceError` names the field that is wrong."""
         n_fft, f_min = mel.integer("n_fft", minimum=2), mel.number("f_min")
         found = cls(
             n_fft=n_fft,
@@ -77,6 +71,7 @@ class MelInfo:
             floor=mel.positive("floor"),
             padding=cast(MelPadding, mel.choice("padding", get_args(MelPadding))),
         )
+        # A hop above n_fft would leave samples that no frame sees.
         for name, length in (("win_length", found.win_length), ("hop_length", found.hop_length)):
             if length > n_fft:
                 raise mel.error(name, f"must be <= n_fft={n_fft}")
@@ -109,13 +104,15 @@ def mel_spectrogram(samples: FloatArray, mel: MelInfo, *, sample_rate: int) -> F
         raise ParameterError(f"samples of shape {samples.shape}, {samples.dtype} must be 1-D floats")
     if not np.isfinite(samples).all():
         raise ParameterError("samples hold NaN or infinity")
-    margin = (mel.n_fft - mel.hop_length) // 2 if mel.padding == "same" else mel.n_fft // 2
+    margin = frame_margin(mel.n_fft, mel.hop_length, mel.padding)
     if len(samples) <= margin:
         raise ParameterError(f"{len(samples)} samples must be more than {margin}, half of what a frame sees")
+    # float64, as librosa computes; the model gets float32 of the result.
     padded = np.pad(samples.astype(np.float64), margin, mode="reflect")
+    # A view: the overlapping frames are copied a block at a time, when they are windowed.
     frames = np.lib.stride_tricks.sliding_window_view(padded, mel.n_fft)[:: mel.hop_length]
-    window = _window(mel)
-    filters = _filters(mel, sample_rate).T
+    window = centred_hann(mel.win_length, mel.n_fft)
+    filters = mel_filters(mel, sample_rate).T
     logarithm = np.log if mel.log == "ln" else np.log10
     out = np.empty((mel.n_mels, len(frames)), np.float32)
     for start in range(0, len(frames), _BLOCK_FRAMES):
@@ -125,24 +122,32 @@ def mel_spectrogram(samples: FloatArray, mel: MelInfo, *, sample_rate: int) -> F
     return out
 
 
-def _window(mel: MelInfo) -> NDArray[np.float64]:
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(mel.win_length) / mel.win_length)
-    left = (mel.n_fft - mel.win_length) // 2
-    return np.pad(hann, (left, mel.n_fft - mel.win_length - left))
+def centred_hann(win_length: int, n_fft: int) -> NDArray[np.float64]:
+    """Return a periodic Hann window of `win_length` samples in the middle of `n_fft`."""
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
+    left = (n_fft - win_length) // 2
+    return np.pad(hann, (left, n_fft - win_length - left))
 
 
-def _filters(mel: MelInfo, sample_rate: int) -> NDArray[np.float64]:
+def frame_margin(n_fft: int, hop_length: int, padding: MelPadding) -> int:
+    """Return how many samples the first frame reaches out before the first sample."""
+    return (n_fft - hop_length) // 2 if padding == "same" else n_fft // 2
+
+
+def mel_filters(mel: MelInfo, sample_rate: int) -> NDArray[np.float64]:
     """Return the triangles (n_mels, n_fft // 2 + 1), equally wide on the mel scale."""
     bins = np.linspace(0, sample_rate / 2, mel.n_fft // 2 + 1)
-    limits = _to_mels(np.array([mel.f_min, mel.f_max]), mel.scale)
+    limits = to_mels(np.array([mel.f_min, mel.f_max]), mel.scale)
     edges = _to_hz(np.linspace(limits[0], limits[1], mel.n_mels + 2), mel.scale)
+    # Each triangle rises from the edge before its own to its own, and falls to the one after.
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
     triangles: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
     return triangles * (2 / (edges[2:] - edges[:-2])[:, None]) if mel.unit_area else triangles
 
 
-def _to_mels(frequency: NDArray[np.float64], scale: MelScale) -> NDArray[np.float64]:
+def to_mels(frequency: NDArray[np.float64], scale: MelScale) -> NDArray[np.float64]:
+    """Return frequencies in Hz on a scale of mels; see the head of this file."""
     if scale == "htk":
         return 2595 * np.log10(1 + frequency / 700)
     return np.where(

@@ -1,13 +1,16 @@
-"""One sentence before its decoder: encoded, and ready to give any of its frames."""
+"""One sentence before its decoder: encoded, ready to give any of its frames, its phonemes in time."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
-from balacoon_tk._typing import FloatArray
+from balacoon_tk._typing import FloatArray, IntArray
+from balacoon_tk.audio import PhonemeSpan
 from balacoon_tk.frontend.phoneme_map import EncodedSentence
+from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.stages.random import noise_stream
-from balacoon_tk.stages.settings import Settings
+from balacoon_tk.stages.settings import Prosody, Settings
 from balacoon_tk.stages.upsampler import Upsampler
 from balacoon_tk.voice.voice import Voice
 
@@ -20,7 +23,7 @@ class PreparedSentence:
     upsampler: Upsampler
     """Gives the frames."""
     speaker_embedding: FloatArray | None
-    """As the encoder gave it."""
+    """As the encoder gave it; None where the decoder reads none, so that frames are all its input."""
 
     @property
     def lead_frames(self) -> int:
@@ -29,41 +32,80 @@ class PreparedSentence:
         return 0 if first is None else int(self.upsampler.phoneme_starts[self.encoded.id_starts[first]])
 
 
-def prepare_sentence(
-    voice: Voice, encoded: EncodedSentence, settings: Settings, *, index: int
-) -> PreparedSentence:
-    """Encode a sentence, and set its frames up.
-
-    Parameters
-    ----------
-    voice : Voice
-    encoded : EncodedSentence
-        Its ids.
-    settings : Settings
-        Speaker, prosody and seed.
-    index : int
-        Number of the sentence in its text, which chooses its noise.
-
-    Raises
-    ------
-    ModelError
-        If the encoder fails, or gives durations or encodings that can't be.
-    """
-    encoding = voice.encoder.encode(
-        encoded.phoneme_ids,
-        length_scale=settings.prosody.length_scale,
-        noise_w=settings.prosody.noise_w,
-        speaker_id=settings.speaker_id,
-        seed=settings.seed,
-        stream=noise_stream(index, "durations"),
+def own_settings(voice: Voice, *, seed: int = 0, speaker: str | int | None = None) -> Settings:
+    """Return the settings of a stream for which nothing but these two is set."""
+    return Settings(
+        strategy=voice.strategies[-1],
+        seed=seed,
+        speaker_id=voice.speaker_id(speaker),
+        prosody=Prosody.choose(voice.manifest.prosody),
     )
+
+
+def prepare_sentence(
+    voice: Voice, encoded: EncodedSentence, settings: Settings, *, index: int, encoder: Encoder | None = None
+) -> PreparedSentence:
+    """Encode a sentence, and set its frames up; its `index` in the text chooses its noise.
+
+    Another `encoder` makes the encodings instead of the voice's own, which still says how long they last.
+    """
+    own, *others = [
+        reader.encode(
+            encoded.phoneme_ids,
+            length_scale=settings.prosody.length_scale,
+            noise_w=settings.prosody.noise_w,
+            speaker_id=settings.speaker_id,
+            seed=settings.seed,
+            stream=noise_stream(index, "durations"),
+        )
+        for reader in (voice.encoder, encoder)
+        if reader is not None
+    ]
+    # One duration that is off by a frame shifts all that follows: frames would no more be comparable.
+    encoding = others[0] if others else own
     upsampler = Upsampler(
         encoding.encodings,
-        encoding.durations,
+        own.durations,
         log_scales=encoding.log_scales,
         noise_scale=settings.prosody.noise_scale,
         seed=settings.seed,
         stream=noise_stream(index, "frames"),
         gaussian_delta=voice.manifest.gaussian_delta,
     )
-    return PreparedSentence(encoded, upsampler, encoding.speaker_embedding)
+    embedding = encoding.speaker_embedding if "speaker_embedding" in voice.decoder.contract.inputs else None
+    return PreparedSentence(encoded, upsampler, embedding)
+
+
+class Timeline:
+    """The phonemes of one sentence in time, which begins at `start_sample` of its utterance.
+
+    They tile the sentence: each one ends where the next begins, and the silence around the sentence
+    belongs to the symbols that begin and end it. `phoneme_starts` is that of an `Upsampler`.
+    """
+
+    def __init__(
+        self,
+        encoded: EncodedSentence,
+        phoneme_starts: IntArray,
+        *,
+        hop_length: int,
+        sample_rate: int,
+        start_sample: int,
+    ) -> None:
+        # Lists, since there are few: between two runs of a graph arrays take ten times as long.
+        frames: list[int] = phoneme_starts.tolist()
+        bounds = [start_sample + frames[first] * hop_length for first in encoded.id_starts.tolist()]
+        end = start_sample + frames[-1] * hop_length
+        self._phonemes = encoded.phonemes
+        self._bounds_s = [bound / sample_rate for bound in (*bounds, end)]
+        # A last phoneme of no length begins where the sentence ends, and no chunk holds that sample.
+        self._begins = [min(bound, end - 1) for bound in bounds]
+
+    def spans(self, start_sample: int, stop_sample: int) -> tuple[PhonemeSpan, ...]:
+        """Return the phonemes that begin in the samples [start_sample, stop_sample) of the utterance.
+
+        Where these ranges tile the sentence, every phoneme comes out once.
+        """
+        first, end = bisect_left(self._begins, start_sample), bisect_left(self._begins, stop_sample)
+        bounds_s = self._bounds_s[first : end + 1]
+        return tuple(map(PhonemeSpan, self._phonemes[first:end], bounds_s, bounds_s[1:]))

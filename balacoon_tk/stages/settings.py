@@ -23,6 +23,7 @@ where a push takes up to 17 ms and 2.1 ms for each frame: half the speed of one 
 frames are three quarters of a second, where the work of each push no longer matters.
 """
 
+# Beyond these limits nothing is said that anybody understands, and a slip (150 for 1.5) is more likely.
 _SPEEDS = (0.1, 10.0)
 _VOLUMES = (0.0, 10.0)
 _NOISES = (0.0, 10.0)  # in trained standard deviations; far below this limit speech has become noise
@@ -51,30 +52,13 @@ class Prosody:
         noise_scale: float | None = None,
         noise_w: float | None = None,
     ) -> Self:
-        """Take what the caller gave, and the voice's own settings where that is None.
-
-        Parameters
-        ----------
-        defaults : ProsodyDefaults
-            The voice's own settings.
-        speed : float
-            1 is the voice's own, 2 twice as fast; in [0.1, 10].
-        volume : float
-            Factor on the samples, in [0, 10]; what leaves [-1, 1] saturates when it becomes int16.
-        noise_scale, noise_w : float, optional
-            In [0, 10]; 0 gives the most likely reading.
-
-        Raises
-        ------
-        ParameterError
-            If one is no number or out of its range.
-        """
+        """Take what the caller gave, and the voice's own settings where that is None."""
+        noise_scale = defaults.noise_scale if noise_scale is None else noise_scale
+        noise_w = defaults.noise_w if noise_w is None else noise_w
         return cls(
             length_scale=defaults.length_scale / _within("speed", speed, _SPEEDS),
-            noise_scale=_within(
-                "noise_scale", defaults.noise_scale if noise_scale is None else noise_scale, _NOISES
-            ),
-            noise_w=_within("noise_w", defaults.noise_w if noise_w is None else noise_w, _NOISES),
+            noise_scale=_within("noise_scale", noise_scale, _NOISES),
+            noise_w=_within("noise_w", noise_w, _NOISES),
             volume=_within("volume", volume, _VOLUMES),
         )
 
@@ -90,14 +74,9 @@ class Settings:
 
 
 def choose_seed(seed: int | None) -> int:
-    """Return the seed that was given, or a new one.
-
-    Raises
-    ------
-    ParameterError
-        If it is no integer in [0, 2**64).
-    """
+    """Return the seed that was given, or a new one."""
     if seed is None:
+        # A number that can be kept and given again, rather than a generator's hidden state.
         return int.from_bytes(os.urandom(8), "little")
     number = _integer("seed", seed)
     check_stream(seed=number, stream=0)
@@ -105,13 +84,7 @@ def choose_seed(seed: int | None) -> int:
 
 
 def choose_chunk_frames(chunk_frames: int | Sequence[int] | None) -> tuple[int, ...] | None:
-    """Return the chunk sizes that were given; None leaves them to the stream.
-
-    Raises
-    ------
-    ParameterError
-        If one is no integer >= 1, or there is none.
-    """
+    """Return the chunk sizes that were given; None leaves them to the stream."""
     if chunk_frames is None:
         return None
     sizes = chunk_frames if isinstance(chunk_frames, Sequence) else (chunk_frames,)
@@ -123,6 +96,7 @@ def choose_chunk_frames(chunk_frames: int | Sequence[int] | None) -> tuple[int, 
 
 def _within(name: str, value: float, limits: tuple[float, float]) -> float:
     low, high = limits
+    # NumPy's numbers are taken; texts, which `float` reads, are not, nor True for 1. NaN fails to compare.
     try:
         number = math.nan if isinstance(value, (str, bool)) else float(value)
     except (TypeError, ValueError, OverflowError):

@@ -94,11 +94,11 @@ class Upsampler:
         self.n_phonemes, self.n_channels = self._encodings.shape
         self.phoneme_starts, self.n_frames = _phoneme_starts(durations, n_phonemes=self.n_phonemes)
         check_stream(seed=seed, stream=stream)
-        self._seed = seed
-        self._stream = stream
+        self._seed, self._stream = seed, stream
         if not 0 <= noise_scale < math.inf:
             raise ParameterError(f"noise_scale={noise_scale} must be finite and >= 0")
         self._noise_scale = noise_scale
+        # The exponential once for a phoneme, not for each of its frames.
         self._scales = None if log_scales is None else self._deviations(log_scales, noise_scale)
         self._delta = gaussian_delta
         if gaussian_delta is not None:
@@ -106,7 +106,7 @@ class Upsampler:
                 raise ParameterError(f"gaussian_delta={gaussian_delta} must be finite and > 0")
             if log_scales is not None:
                 raise ParameterError("log_scales must be None with gaussian_delta: its frames are not drawn")
-            durations = np.diff(self.phoneme_starts)
+            durations = np.diff(self.phoneme_starts)  # what was given may be of a narrow type, and overflow
             self._centres = self.phoneme_starts[:-1] + durations / 2
             # Beyond this a weight is less than the tolerance's share of one phoneme, the largest being 1.
             self._cutoff = math.log(max(1, self.n_phonemes) / GAUSSIAN_TOLERANCE)
@@ -142,25 +142,15 @@ class Upsampler:
         else:
             _check_out(out, shape)
         if start == stop:
-            return out
-        if self._delta is not None:
+            return out  # the kernels take nothing empty
+        if self._delta is None:
+            drawn = (self._scales, self._noise_scale, self._seed, self._stream)
+            _upsampler.expand(self._encodings, *drawn, self.phoneme_starts, start, out)
+        else:
             # The last phoneme whose middle is before `start`, or the first one.
             nearest = max(0, bisect_left(self._centres, start) - 1)
-            weights = np.empty(self.n_phonemes)
-            _upsampler.expand_gaussian(
-                self._encodings, self._centres, self._delta, self._cutoff, nearest, start, weights, out
-            )
-            return out
-        _upsampler.expand(
-            self._encodings,
-            self._scales,
-            self._noise_scale,
-            self._seed,
-            self._stream,
-            self.phoneme_starts,
-            start,
-            out,
-        )
+            mixing = (self._centres, self._delta, self._cutoff, nearest)
+            _upsampler.expand_gaussian(self._encodings, *mixing, start, np.empty(self.n_phonemes), out)
         return out
 
     def _deviations(self, log_scales: FloatArray, noise_scale: float) -> FloatArray | None:
@@ -171,7 +161,7 @@ class Upsampler:
                 f"log_scales.shape={log_scales.shape} must be encodings.shape={self._encodings.shape}"
             )
         if noise_scale == 0:
-            return None
+            return None  # copies are exact, where adding 0 times noise would turn -0.0 to 0.0
         with np.errstate(over="ignore"):  # looked at in the next lines, with a better message
             scales: FloatArray = np.exp(log_scales)
             product = scales if noise_scale <= 1 else scales * np.float32(noise_scale)
@@ -185,6 +175,7 @@ def _checked_matrix(name: str, matrix: object) -> FloatArray:
         raise ParameterError(f"{name}: {_kind(matrix)} must be a float32 array")
     if matrix.ndim != 2 or matrix.shape[1] == 0:
         raise ParameterError(f"{name}.shape={matrix.shape} must be (n_phonemes, n_channels), n_channels >= 1")
+    # Kernels read rows, which an encoder that ends in a Transpose doesn't give.
     matrix = np.ascontiguousarray(matrix)
     _check_finite(name, matrix)
     return matrix
@@ -205,14 +196,13 @@ def _phoneme_starts(durations: object, *, n_phonemes: int) -> tuple[IntArray, in
     numbers = durations.astype(np.int64, order="C", copy=False)  # what doesn't fit becomes negative
     n_frames = sum_within(numbers, MAX_FRAMES)
     if n_frames < 0:
-        wrong = (durations < 0) | (durations > MAX_FRAMES)
-        i = int(wrong.argmax())
+        i = int(((durations < 0) | (durations > MAX_FRAMES)).argmax())
         raise ParameterError(f"durations[{i}]={durations[i]} must be in [0, MAX_FRAMES={MAX_FRAMES}]")
     if n_frames > MAX_FRAMES:
         raise ParameterError(f"sum(durations)={n_frames} must be <= MAX_FRAMES={MAX_FRAMES}")
     starts = np.empty(n_phonemes + 1, np.int64)
     _upsampler.add_up(numbers, starts)
-    starts.flags.writeable = False
+    starts.flags.writeable = False  # it is handed out, and kernels trust it
     return starts, n_frames
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.targets.ort_format import Platform, make_ort_form
-from balacoon_tk.targets.source import DeployedForm, Source, read_source
+from balacoon_tk.targets.source import read_source
 from balacoon_tk.targets.tensorrt.form import make_tensorrt_form
 from balacoon_tk.targets.triton.form import make_triton_form
+from balacoon_tk.voice.finish import Progress, ignore_progress
 from balacoon_tk.voice.install import ADDON_SUFFIX, check_target, install
 
 Form = Literal["ort", "tensorrt", "triton"]
-"""``ort``: ONNX Runtime's own format, for small builds of it; ``tensorrt``: graphs of fixed shapes;
-``triton``: a model repository whose server carries the decoder's states."""
-
-Progress = Callable[[str, float], None]
 
 _READ, _MADE = 0.2, 0.95
 
@@ -58,7 +55,8 @@ def deploy_voice(
     out : path
         The folder that is made.
     form : {"ort", "tensorrt", "triton"}
-        ONNX Runtime's own format, graphs of fixed shapes for TensorRT, or a model repository for Triton.
+        ONNX Runtime's own format, for small builds of it; graphs of fixed shapes for TensorRT; or a model
+        repository for Triton, whose server carries the decoder's states.
     platform : {"arm", "amd64"}
         For ``ort``: ``arm`` runs everywhere, ``amd64`` on machines with vectors as wide as this one's.
     chunk_frames : int
@@ -84,38 +82,28 @@ def deploy_voice(
     ModelError
         If the voice can't have this form, or says something else in it.
     """
-    target, report = Path(out), progress or _silent
-    if form not in get_args(Form):
-        raise ParameterError(f"form={form!r} must be one of {', '.join(get_args(Form))}")
-    if platform not in get_args(Platform):
-        raise ParameterError(f"platform={platform!r} must be one of {', '.join(get_args(Platform))}")
+    target, report = Path(out), progress or ignore_progress
+    for name, given, known in (("form", form, get_args(Form)), ("platform", platform, get_args(Platform))):
+        if given not in known:
+            raise ParameterError(f"{name}={given!r} must be one of {', '.join(known)}")
     numbers: dict[str, object] = {"chunk_frames": chunk_frames, "max_phonemes": max_phonemes}
     for name, number in numbers.items():
         if not isinstance(number, int) or number < 1:
             raise ParameterError(f"{name}={number!r} must be an int >= 1")
     if target.suffix == ADDON_SUFFIX:
         raise ParameterError(f"out={str(target)!r} must be a folder: other runtimes read no {ADDON_SUFFIX}")
+    # Now, and not after the minutes that the rest takes.
     check_target(target, overwrite=overwrite)
     report("reading the voice", 0.0)
     source = read_source(Path(voice))
     report(f"making {form}", _READ)
-    made = _make(source, form, platform, chunk_frames, max_phonemes)
+    if form == "ort":
+        made = make_ort_form(source, platform=platform)
+    elif form == "triton":
+        made = make_triton_form(source)
+    else:
+        made = make_tensorrt_form(source, chunk_frames=chunk_frames, max_phonemes=max_phonemes)
     report("writing", _MADE)
     install(made.files, target, overwrite=overwrite)
     report("done", 1.0)
-    n_bytes = sum(len(data) for data in made.files.values())
-    return Deployed(target, form, n_bytes, made.verified, made.not_run_on)
-
-
-def _make(
-    source: Source, form: Form, platform: Platform, chunk_frames: int, max_phonemes: int
-) -> DeployedForm:
-    if form == "ort":
-        return make_ort_form(source, platform=platform)
-    if form == "triton":
-        return make_triton_form(source)
-    return make_tensorrt_form(source, chunk_frames=chunk_frames, max_phonemes=max_phonemes)
-
-
-def _silent(stage: str, share: float) -> None:
-    """Report to nobody."""
+    return Deployed(target, form, sum(map(len, made.files.values())), made.verified, made.not_run_on)

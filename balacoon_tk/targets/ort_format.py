@@ -15,23 +15,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
+import onnx
 
-from balacoon_tk._typing import FloatArray
-from balacoon_tk.decoder import StatefulDecoder
+from balacoon_tk.decoder.renderer import decode_in_chunks
 from balacoon_tk.errors import ModelError
-from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import runtime_version
 from balacoon_tk.stages.encoder import Encoder
-from balacoon_tk.targets.source import DeployedForm, Source, Utterance, compare_encoder, compare_samples
+from balacoon_tk.targets.choice import ONE_THREAD, SEVERAL_THREADS, VERSION
+from balacoon_tk.targets.source import DeployedForm, Source
 from balacoon_tk.voice.files import MANIFEST_FILE
+from balacoon_tk.voice.manifest import CompiledGraph, FileInfo
 
 Platform = Literal["arm", "amd64"]
-"""``amd64`` keeps convolutions in blocks of as many channels as this machine's vectors hold numbers, for
-machines of its kind alone; ``arm`` has no blocks, and runs everywhere."""
 
-_OPERATORS_FILE = "required_operators.config"
 _CHUNK_FRAMES = 16
 
 _README = """\
@@ -52,6 +49,7 @@ is told to leave them out.
 The samples, whole and in chunks of {chunk} frames, were compared with those of the voice this was made of,
 in ONNX Runtime {runtime}: the largest difference is {difference:.1e}.
 """
+# amd64 keeps convolutions in blocks of as many channels as this machine's vectors hold numbers.
 _LAYOUTS: Mapping[Platform, str] = {
     "arm": "Convolutions are in the plain layout, which runs on every processor.",
     "amd64": "Convolutions are in blocks for processors with vectors as wide as those of the machine that\n"
@@ -60,37 +58,34 @@ _LAYOUTS: Mapping[Platform, str] = {
 
 
 def make_ort_form(source: Source, *, platform: Platform) -> DeployedForm:
-    """Write a voice's graphs in ONNX Runtime's own format and run them beside the voice.
-
-    Raises
-    ------
-    ModelError
-        If the converter fails, or the graphs say something else than the voice's.
-    """
-    voice, tolerance = source.voice, source.max_abs_diff
+    """Write a voice's graphs in ONNX Runtime's own format, and run them beside the voice."""
+    voice, manifest, target = source.voice, source.voice.manifest, source.voice.target
     files = _convert({"encoder": source.encoder, "decoder": source.decoder}, platform)
-    n_symbols = 1 + max(max(ids) for ids in voice.manifest.frontend.phoneme_ids.values())
-    encoder = Encoder(
-        files["encoder.ort"], n_symbols=n_symbols, options=RuntimeOptions(n_threads=voice.n_threads)
-    )
-    graph = OrtEngine(files["decoder.ort"], RuntimeOptions(n_threads=voice.n_threads))
+    encoder = Encoder(files["encoder.ort"], n_symbols=manifest.frontend.n_symbols, options=voice.options)
+    engine = OrtEngine(files["decoder.ort"], voice.options)
     verified = {
-        "encodings": compare_encoder(encoder, source.utterances, tolerance=tolerance),
-        "samples_whole": compare_samples(
-            lambda utterance: graph.whole(graph.contract.check(utterance.feeds))["samples"].reshape(-1),
-            source.utterances,
-            tolerance=tolerance,
+        "encodings": source.compare_encoder(encoder),
+        "samples_whole": source.compare_samples(
+            lambda utterance: engine.whole(engine.contract.check(utterance.feeds))["samples"].reshape(-1)
         ),
     }
-    if graph.streaming is not None:
-        verified["samples_streamed"] = compare_samples(
-            lambda utterance: _stream(graph, utterance), source.utterances, tolerance=tolerance
+    if engine.streaming is not None:
+        verified["samples_streamed"] = source.compare_samples(
+            lambda utterance: decode_in_chunks(engine, utterance.feeds, chunk_frames=_CHUNK_FRAMES)
         )
+    encoding, decoding = (
+        CompiledGraph(file, hashlib.sha256(files[file]).hexdigest(), info.passes if info else ())
+        for file, info in (("encoder.ort", target.encoder), ("decoder.ort", target.decoder))
+    )
+    target = replace(target, version=VERSION, encoder=encoding, decoder=decoding)
+    # There is no plain graph in it: small builds of the runtime read their own format alone.
     manifest = replace(
-        voice.manifest,
-        encoder=replace(voice.manifest.encoder, file="encoder.ort", sha256=_sha256(files["encoder.ort"])),
-        decoder=replace(voice.manifest.decoder, file="decoder.ort", sha256=_sha256(files["decoder.ort"])),
-        verified={**voice.manifest.verified, **{f"ort_{name}": value for name, value in verified.items()}},
+        manifest,
+        text=replace(manifest.speech, encoder=FileInfo(encoding.file, encoding.sha256)),
+        decoder=replace(manifest.decoder, file=decoding.file, sha256=decoding.sha256),
+        weights=None,
+        targets={SEVERAL_THREADS: target, ONE_THREAD: target},
+        verified={**manifest.verified, **{f"ort_{name}": value for name, value in verified.items()}},
     )
     readme = _README.format(
         name=manifest.name,
@@ -103,25 +98,13 @@ def make_ort_form(source: Source, *, platform: Platform) -> DeployedForm:
     return DeployedForm(files | texts, verified, not_run_on=None)
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _stream(graph: OrtEngine, utterance: Utterance) -> FloatArray:
-    decoder, n_frames = StatefulDecoder(graph), utterance.n_frames
-    pieces = []
-    for start in range(0, n_frames, _CHUNK_FRAMES):
-        stop = start + _CHUNK_FRAMES
-        pieces.append(np.asarray(decoder.push(utterance.part(start, stop), last=stop >= n_frames)))
-    return np.concatenate([piece.reshape(-1) for piece in pieces])
-
-
-def _convert(models: Mapping[str, bytes], platform: Platform) -> dict[str, bytes]:
+def _convert(models: Mapping[str, onnx.ModelProto], platform: Platform) -> dict[str, bytes]:
     """Return the graphs and the list of their operators, by file name."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for stem, data in models.items():
-            (folder / f"{stem}.onnx").write_bytes(data)
+        for stem, model in models.items():
+            (folder / f"{stem}.onnx").write_bytes(model.SerializeToString())
+        # Fixed: all is optimized now, because small builds can't do it when they load a graph.
         options = ["--optimization_style", "Fixed", "--enable_type_reduction", "--target_platform", platform]
         done = subprocess.run(
             [sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", *options, name],
@@ -136,4 +119,4 @@ def _convert(models: Mapping[str, bytes], platform: Platform) -> dict[str, bytes
         operators = (folder / "required_operators_and_types.config").read_text(encoding="utf-8")
     # The comments name the folder.
     lines = [line for line in operators.splitlines() if line and not line.startswith("#")]
-    return files | {_OPERATORS_FILE: "".join(f"{line}\n" for line in lines).encode()}
+    return files | {"required_operators.config": "".join(f"{line}\n" for line in lines).encode()}

@@ -5,28 +5,31 @@ The names are imported when they are asked for: reading a manifest needs no ONNX
 
 from typing import TYPE_CHECKING
 
-from balacoon_tk._lazy import find_name as _find_name
+from balacoon_tk._lazy import lazy_names
 
 if TYPE_CHECKING:
     from balacoon_tk.voice.files import MANIFEST_FILE
-    from balacoon_tk.voice.vocoder import Vocoder, load_vocoder
-    from balacoon_tk.voice.voice import Voice, load_voice, read_manifest
+    from balacoon_tk.voice.manifest import FrontendInfo, ProsodyDefaults
+    from balacoon_tk.voice.precisions import precision_folder
+    from balacoon_tk.voice.voice import Voice, load_vocoder, load_voice, read_manifest
 
-__all__ = ["MANIFEST_FILE", "Vocoder", "Voice", "load_vocoder", "load_voice", "read_manifest"]
+__all__ = [
+    "MANIFEST_FILE",
+    "FrontendInfo",
+    "ProsodyDefaults",
+    "Voice",
+    "load_vocoder",
+    "load_voice",
+    "precision_folder",
+    "read_manifest",
+]
 
-_HOMES = {
-    "MANIFEST_FILE": "files",
-    "Vocoder": "vocoder",
-    "Voice": "voice",
-    "load_vocoder": "vocoder",
-    "load_voice": "voice",
-    "read_manifest": "voice",
-}
-
-
-def __getattr__(name: str) -> object:
-    return _find_name(__name__, _HOMES, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "files": ("MANIFEST_FILE",),
+        "manifest": ("FrontendInfo", "ProsodyDefaults"),
+        "precisions": ("precision_folder",),
+        "voice": ("Voice", "load_vocoder", "load_voice", "read_manifest"),
+    },
+)

@@ -1,4 +1,9 @@
-"""What the graphs of a voice must be: their inputs and outputs, and how they fit each other."""
+"""What the graphs of a voice must be: their inputs and outputs, and how they fit each other.
+
+Two looks at each graph. `check_encoder` and `check_decoder` compare what a graph declares with the manifest;
+`check_encoder_run` and `check_decoder_run` run it once, on as little as there is, which shows what it doesn't
+declare. All raise `ModelError`; whoever loads a voice adds the file's name.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +16,10 @@ from balacoon_tk.errors import ModelError
 
 if TYPE_CHECKING:
     from balacoon_tk._typing import AnyArray, FloatArray
-    from balacoon_tk.runtime.ort_engine import OrtEngine
+    from balacoon_tk.runtime.engine import Engine
     from balacoon_tk.runtime.session import TensorSpec
     from balacoon_tk.stages.encoder import Encoder, Encoding
-    from balacoon_tk.voice.manifest import Manifest
-    from balacoon_tk.voice.vocoder_manifest import VocoderManifest
+    from balacoon_tk.voice.manifest import Manifest, StreamingInfo
 
 Contract = Mapping[str, tuple[type[np.generic], int]]
 """Name of a tensor to its dtype and rank."""
@@ -40,19 +44,9 @@ _PROBE_FRAMES = 3
 
 
 def check_tensors(
-    kind: str,
-    specs: Mapping[str, TensorSpec],
-    contract: Contract,
-    *,
-    required: tuple[str, ...],
+    kind: str, specs: Mapping[str, TensorSpec], contract: Contract, *, required: tuple[str, ...]
 ) -> None:
-    """Check the inputs or outputs of a graph against a contract of dtypes and ranks.
-
-    Raises
-    ------
-    ModelError
-        If one is missing, unknown, or of a wrong dtype or rank.
-    """
+    """Check the inputs or outputs of a graph: none unknown, none that is required missing."""
     for name in required:
         if name not in specs:
             raise ModelError(f"{kind} {name!r} is missing; there are {', '.join(specs) or 'none'}")
@@ -68,14 +62,7 @@ def check_tensors(
 
 
 def check_encoder(encoder: Encoder, manifest: Manifest) -> None:
-    """Check that an encoder is the one its manifest speaks of.
-
-    Raises
-    ------
-    ModelError
-        If it has other channels, wants a speaker where the manifest has none, or samples where that says
-        Gaussian upsampling.
-    """
+    """Check that an encoder is the one its manifest speaks of."""
     if encoder.n_channels not in (None, manifest.n_channels):
         raise ModelError(
             f"encodings of {encoder.n_channels} channels must have n_channels={manifest.n_channels}"
@@ -83,51 +70,37 @@ def check_encoder(encoder: Encoder, manifest: Manifest) -> None:
     if encoder.has_speakers != bool(manifest.speakers):
         has = "has an" if encoder.has_speakers else "has no"
         raise ModelError(f"the graph {has} input speaker_id, and speakers has {len(manifest.speakers)} names")
+    # In Gaussian upsampling a frame is a mix of phonemes, and no one of them has its scale.
     if encoder.has_log_scales and manifest.gaussian_delta is not None:
         raise ModelError(f"output 'log_scales' can't go with gaussian_delta={manifest.gaussian_delta:g}")
 
 
 def check_decoder(
-    graph: OrtEngine, manifest: Manifest | VocoderManifest, *, has_speaker_embedding: bool
+    engine: Engine, manifest: Manifest, promised: StreamingInfo | None, *, has_speaker_embedding: bool
 ) -> None:
-    """Check that a decoder is the one its manifest speaks of, and that the encoder has what it needs.
-
-    Raises
-    ------
-    ModelError
-        If its inputs, outputs, channels or its streaming are others.
-    """
-    check_tensors("input", graph.contract.inputs, DECODER_INPUTS, required=("frames",))
-    check_tensors("output", graph.contract.outputs, DECODER_OUTPUTS, required=("samples",))
-    channels = graph.contract.inputs["frames"].shape[1]
+    """Check that a decoder is the one its manifest speaks of, and that the encoder has what it needs."""
+    contract = engine.contract
+    check_tensors("input", contract.inputs, DECODER_INPUTS, required=("frames",))
+    check_tensors("output", contract.outputs, DECODER_OUTPUTS, required=("samples",))
+    channels = contract.inputs["frames"].shape[1]
     if isinstance(channels, int) and channels != manifest.n_channels:
         raise ModelError(f"frames of {channels} channels must have n_channels={manifest.n_channels}")
-    if "speaker_embedding" in graph.contract.inputs and not has_speaker_embedding:
+    if "speaker_embedding" in contract.inputs and not has_speaker_embedding:
         raise ModelError("input 'speaker_embedding' must be an output of the encoder")
-    promised = manifest.decoder.streaming
-    if (graph.contract.streaming is None) != (promised is None):
-        graph_is = "not stateful" if graph.contract.streaming is None else "stateful"
-        raise ModelError(f"the graph is {graph_is}, and decoder.streaming says otherwise")
-    if graph.contract.streaming is not None and promised is not None:
-        lag = graph.contract.streaming.outputs[0].lag
+    if (contract.streaming is None) != (promised is None):
+        graph_is = "not stateful" if contract.streaming is None else "stateful"
+        raise ModelError(f"the graph is {graph_is}, and streaming says otherwise")
+    if contract.streaming is not None and promised is not None:
+        lag = contract.streaming.outputs[0].lag
         if lag != promised.lag_samples:
-            raise ModelError(
-                f"a lag of {lag} samples must be decoder.streaming.lag_samples={promised.lag_samples}"
-            )
+            raise ModelError(f"a lag of {lag} samples must be streaming.lag_samples={promised.lag_samples}")
 
 
-def check_encoder_run(encoder: Encoder, manifest: Manifest, *, n_symbols: int) -> Encoding:
-    """Run an encoder once, on the highest ids there are: it shows what its inputs don't say.
-
-    It also warms it up, so that the first sentence isn't slower than the second.
-
-    Raises
-    ------
-    ModelError
-        If it fails, or gives another number of channels than the manifest says.
-    """
+def check_encoder_run(encoder: Encoder, manifest: Manifest) -> Encoding:
+    """Run an encoder once, which also warms it up: the first sentence must not be slower than the second."""
+    # The highest ids there are: a table of embeddings that is too short fails here, not in some sentence.
     encoding = encoder.encode(
-        np.full(_PROBE_PHONEMES, n_symbols - 1, np.int64),
+        np.full(_PROBE_PHONEMES, manifest.frontend.n_symbols - 1, np.int64),
         speaker_id=len(manifest.speakers) - 1 if manifest.speakers else None,
     )
     n_channels = encoding.encodings.shape[1]
@@ -136,23 +109,12 @@ def check_encoder_run(encoder: Encoder, manifest: Manifest, *, n_symbols: int) -
     return encoding
 
 
-def check_decoder_run(
-    graph: OrtEngine,
-    manifest: Manifest | VocoderManifest,
-    *,
-    speaker_embedding: FloatArray | None = None,
-) -> None:
-    """Run a decoder once, which also warms it up.
-
-    Raises
-    ------
-    ModelError, ParameterError
-        If it fails, or gives another number of samples than the manifest says.
-    """
+def check_decoder_run(engine: Engine, manifest: Manifest, speaker_embedding: FloatArray | None) -> None:
+    """Run a decoder once, which also warms it up; inputs that don't fit it raise `ParameterError`."""
     feeds: dict[str, AnyArray] = {"frames": np.zeros((1, manifest.n_channels, _PROBE_FRAMES), np.float32)}
-    if "speaker_embedding" in graph.contract.inputs and speaker_embedding is not None:
+    if "speaker_embedding" in engine.contract.inputs and speaker_embedding is not None:
         feeds["speaker_embedding"] = speaker_embedding
-    samples = graph.whole(graph.contract.check(feeds))["samples"]
+    samples = engine.whole(engine.contract.check(feeds))["samples"]
     n_wanted = _PROBE_FRAMES * manifest.hop_length
     if samples.size != n_wanted:
         raise ModelError(

@@ -1,60 +1,49 @@
 """The voice that speaks where none is given: exported once, from a package, into the user's cache."""
 
-from __future__ import annotations
-
 import hashlib
+import importlib.util
 import os
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from balacoon_tk.errors import MissingExtraError, ParameterError
+from balacoon_tk._files import cache_folder
+from balacoon_tk.errors import MissingExtraError, VoiceError
+from balacoon_tk.targets.choice import VERSION
 from balacoon_tk.voice.manifest import FORMAT_VERSION
-
-CACHE_VARIABLE = "BALACOON_TK_CACHE"
-"""Environment variable that names another cache folder."""
 
 _KEY_DIGITS = 16
 _KEY_BYTES = 2**20
 
 
-def cache_folder() -> Path:
-    """Return the folder for what can be made again; it may not exist yet."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    import platformdirs
-
-    return platformdirs.user_cache_path("balacoon_tk", appauthor=False)
-
-
 def default_voice_folder() -> Path:
-    """Return the folder of the default voice; the first time, export it there and say so on stderr.
-
-    Another version of the trained voice, of the manifest or of this package gets a folder of its own.
-
-    Raises
-    ------
-    MissingExtraError
-        If the package with the trained voice isn't installed.
-    """
+    """Return the folder of the default voice; the first time, export it there and say so on stderr."""
     source = _trained_voice()
-    key = f"{_digest(source)}-{FORMAT_VERSION}-{version('balacoon_tk')}"
+    # Another version of the trained voice, of the manifest or of this package gets a folder of its own.
+    key = f"{_digest(source)}-{FORMAT_VERSION}-{VERSION}-{version('balacoon_tk')}"
     folder = cache_folder() / "voices" / f"{source.stem}-{key}"
     if not folder.is_dir():  # an export puts its folder in place when it is complete, and not before
-        from balacoon_tk.export import export_voice
-
         print(f"balacoon_tk: exporting the default voice, once, to {folder}", file=sys.stderr, flush=True)
-        try:
-            export_voice(source, folder)
-        except ParameterError:
-            if not folder.is_dir():
-                raise  # else another process has put the same voice there meanwhile
+        _export(source, folder)
     return folder
 
 
+def _export(source: Path, folder: Path) -> None:
+    # A command of its own: what an export takes in memory ends with it.
+    for module in ("onnx", "onnx_ir"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError("exporting the default voice", extra="voice")
+    command = [sys.executable, "-P", "-m", "balacoon_tk", "export", str(source), "-o", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Another process may have put the same voice there meanwhile.
+    if done.returncode and not folder.is_dir():
+        said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        raise VoiceError(f"the default voice can't be exported: {said}")
+
+
 def _digest(path: Path) -> str:
-    """Tell one training from another by a file's length, beginning and end: all of it would take 70 ms."""
+    # Length, beginning and end tell one training from another: all of the file would take 70 ms.
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(_KEY_BYTES))
         length = file.seek(0, os.SEEK_END)

@@ -3,32 +3,37 @@
 Reading a graph's nodes needs the ``export`` extra; running a voice doesn't.
 """
 
-from __future__ import annotations
-
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import BalacoonError, MissingExtraError, ModelError
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session, TensorSpec
-from balacoon_tk.voice.manifest import Manifest
+from balacoon_tk.runtime.stateful_graph import StreamingSpec
+from balacoon_tk.targets.choice import choose_target, find_compiled
+from balacoon_tk.voice.files import VoiceFiles
+from balacoon_tk.voice.manifest import Manifest, TargetInfo
+from balacoon_tk.voice.voice import load_voice
 
-if TYPE_CHECKING:
+try:
     import onnx
+    import onnx_ir as ir
+except ImportError as _error:
+    raise MissingExtraError("inspecting a graph", extra="export") from _error
 
-    from balacoon_tk.runtime.ort_engine import OrtEngine
-    from balacoon_tk.runtime.stateful_graph import StreamingSpec
-    from balacoon_tk.voice.vocoder_manifest import VocoderManifest
+from balacoon_tk.graph.cost import count_multiply_adds, count_parameters
+from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.probe import make_feeds
+from balacoon_tk.graph.receptive_field import receptive_field
+from balacoon_tk.graph.time_inputs import find_time_inputs
 
-_ENCODER_PHONEMES = 100
-"""Length at which an encoder's cost is given: attention grows with the square of it."""
+_ENCODER_PHONEMES = 100  # length at which an encoder's cost is given: attention grows with the square of it
 _DECODER_FRAMES = (64, 128)
 
 
@@ -36,8 +41,7 @@ _DECODER_FRAMES = (64, 128)
 class Cost:
     """Multiply-adds of one step, by operator."""
 
-    step: str
-    """What a step is: a phoneme or a frame."""
+    step: str  # what a step is: a phoneme or a frame
     by_op_type: Mapping[str, float]
 
     @property
@@ -51,11 +55,8 @@ class FieldInfo:
     """How far around a frame its samples look, and how many there are."""
 
     left_context: int
-    """Frames before."""
     lookahead: int
-    """Frames after."""
     hop_length: int
-    """Samples per frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +68,11 @@ class GraphInfo:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     n_parameters: int
-    op_counts: Mapping[str, int]
-    """Nodes by operator, the most frequent first."""
-    cost: Cost | None
-    """None if the graph gives nothing for inputs that are made up from their shapes."""
-    field: FieldInfo | None = None
-    """None if the graph has no bounded receptive field, or no time axis."""
-    no_field: str | None = None
-    """The reason, if it has none."""
-    streaming: StreamingSpec | None = None
-    """What exact streaming needs, if the graph was rewritten for it."""
+    op_counts: Mapping[str, int]  # nodes by operator, the most frequent first
+    cost: Cost | None  # None if the graph gives nothing for inputs that are made up from their shapes
+    field: FieldInfo | None  # None if the graph has no bounded receptive field, or no time axis
+    no_field: str | None  # the reason, if it has none
+    streaming: StreamingSpec | None  # if the graph was rewritten for exact streaming
 
     @property
     def n_nodes(self) -> int:
@@ -89,9 +85,10 @@ class VoiceInfo:
     """What one voice is."""
 
     path: Path
-    manifest: Manifest | VocoderManifest
-    encoder: GraphInfo | None
-    """None for a vocoder."""
+    manifest: Manifest
+    target: str  # name of the target that runs it here
+    compiled: TargetInfo
+    encoder: GraphInfo | None  # as it was compiled; None for a vocoder
     decoder: GraphInfo
 
     @property
@@ -103,57 +100,48 @@ class VoiceInfo:
 
 
 def inspect_voice(path: str | os.PathLike[str]) -> VoiceInfo:
-    """Load a voice, which checks all of it, and say what it is.
-
-    Raises
-    ------
-    VoiceError
-        If it can't be loaded.
-    MissingExtraError
-        If onnx is not installed.
-    """
-    from balacoon_tk.voice.files import read_manifest
-    from balacoon_tk.voice.vocoder import load_vocoder
-    from balacoon_tk.voice.voice import load_voice
-
-    path = Path(path)
-    manifest = read_manifest(path)
-    voice = load_voice(path) if isinstance(manifest, Manifest) else load_vocoder(path)
+    """Load a voice, which checks all of it, and say what it is; needs the package onnx."""
+    voice = load_voice(path)
+    compiled, manifest = find_compiled(VoiceFiles(voice.path), voice.options), voice.manifest
+    info, engine = compiled.info, voice.decoder
     encoder = None
-    if isinstance(manifest, Manifest):
-        encoder = _encoder_info(_member(path, manifest.encoder.file), manifest)
-    return VoiceInfo(
-        path=path,
-        manifest=manifest,
-        encoder=encoder,
-        decoder=_decoder_info(_member(path, manifest.decoder.file), voice.decoder, manifest),
+    if info.encoder is not None:
+        model = compiled.files.model(info.encoder)
+        session = Session(model)
+        encoder = _graph_info(
+            info.encoder.file, model.ByteSize(), session, model, _encoder_cost(session, model)
+        )
+    model = compiled.files.model(info.decoder)
+    # The manifest knows the receptive field of the plain decoder; a stateful one has none of its own.
+    field = FieldInfo(manifest.decoder.left_context, manifest.decoder.lookahead, manifest.hop_length)
+    decoder = _graph_info(
+        info.decoder.file,
+        model.ByteSize(),
+        engine.session,
+        model,
+        _cost_per_step(model, lambda n: _decoder_feeds(engine, n), _DECODER_FRAMES),
+        field=field,
+        streaming=engine.streaming,
     )
+    return VoiceInfo(voice.path, manifest, choose_target(voice.options), info, encoder, decoder)
 
 
 def inspect_graph(path: str | os.PathLike[str]) -> GraphInfo:
-    """Say what any ONNX graph is.
-
-    Raises
-    ------
-    ModelError
-        If the file isn't an ONNX graph that ONNX Runtime can load.
-    MissingExtraError
-        If onnx is not installed.
-    """
+    """Say what any ONNX graph is that ONNX Runtime can load; needs the package onnx."""
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     session = Session(path)
-    model = _parse(path.read_bytes(), str(path))
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except Exception as error:  # protobuf's own type has no public name
+        raise ModelError(f"{path}: not an ONNX file: {error}") from error
     field, no_field = _receptive_field(model)
-    return _graph_info(
-        path.name, path.stat().st_size, session, model, _general_cost(model), field=field, no_field=no_field
-    )
+    size, cost = path.stat().st_size, _general_cost(model)
+    return _graph_info(path.name, size, session, model, cost, field=field, no_field=no_field)
 
 
-def _encoder_info(file: tuple[str, bytes], manifest: Manifest) -> GraphInfo:
-    name, data = file
-    model, session = _parse(data, name), Session(data)
+def _encoder_cost(session: Session, model: onnx.ModelProto) -> Cost:
     n = _ENCODER_PHONEMES
     made_up: dict[str, AnyArray] = {
         "phoneme_ids": np.zeros((1, n), np.int64),
@@ -162,40 +150,26 @@ def _encoder_info(file: tuple[str, bytes], manifest: Manifest) -> GraphInfo:
         "speaker_id": np.zeros(1, np.int64),
     }
     counts = _count(model, {key: made_up[key] for key in session.inputs})
-    cost = Cost(f"phoneme, of {n}", {op: value / n for op, value in counts.items()})
-    return _graph_info(name, len(data), session, model, cost)
+    return Cost(f"phoneme, of {n}", {op: value / n for op, value in counts.items()})
 
 
-def _decoder_info(
-    file: tuple[str, bytes], graph: OrtEngine, manifest: Manifest | VocoderManifest
-) -> GraphInfo:
-    name, data = file
-    model = _parse(data, name)
-    cost = _cost_per_step(model, lambda n: _decoder_feeds(graph, n), _DECODER_FRAMES)
-    field = FieldInfo(manifest.decoder.left_context, manifest.decoder.lookahead, manifest.hop_length)
-    return _graph_info(name, len(data), graph.session, model, cost, field=field, streaming=graph.streaming)
-
-
-def _decoder_feeds(graph: OrtEngine, n_frames: int) -> dict[str, AnyArray]:
-    """Make up one push that is the whole utterance."""
+def _decoder_feeds(engine: OrtEngine, n_frames: int) -> dict[str, AnyArray]:
+    # One push that is the whole utterance: its cost has nothing of a stream's beginning and end in it.
     feeds: dict[str, AnyArray] = {}
-    for name, spec in graph.contract.inputs.items():
+    for name, spec in engine.contract.inputs.items():
         shape = [axis if isinstance(axis, int) else 1 for axis in spec.shape]
-        if name in graph.contract.time_inputs:
+        if name in engine.contract.time_inputs:
             shape[-1] = n_frames
         feeds[name] = np.zeros(shape, spec.dtype)
-    if graph.streaming is not None:
-        for state in graph.streaming.states:
+    if engine.streaming is not None:
+        for state in engine.streaming.states:
             feeds[state.input] = np.full(state.shape, state.fill, state.dtype)
-        feeds[graph.streaming.last_input] = np.ones(1, np.int64)
+        feeds[engine.streaming.last_input] = np.ones(1, np.int64)
     return feeds
 
 
 def _receptive_field(model: onnx.ModelProto) -> tuple[FieldInfo | None, str | None]:
     """Return the receptive field, or the reason why there is none."""
-    from balacoon_tk.graph.errors import NotStreamableError
-    from balacoon_tk.graph.receptive_field import receptive_field
-
     try:
         found = receptive_field(model)
     except NotStreamableError as error:
@@ -206,18 +180,11 @@ def _receptive_field(model: onnx.ModelProto) -> tuple[FieldInfo | None, str | No
 
 
 def _general_cost(model: onnx.ModelProto) -> Cost | None:
-    """Count a graph of which nothing is known; None where more frames don't give more output.
-
-    Made-up inputs may mean nothing to a graph (lengths of 0, say); what it then computes says nothing.
-    """
-    import onnx_ir as ir
-
-    from balacoon_tk.graph.probe import make_feeds
-    from balacoon_tk.graph.time_inputs import find_time_inputs
-
+    # None where more frames don't give more output: a cost per frame would mean nothing.
     try:
         ir_model = ir.from_proto(model)
         found = find_time_inputs(ir_model)
+        # Made-up inputs may mean nothing to a graph (lengths of 0, say); what it then computes says nothing.
         shapes = (found.probe.shapes[output.name] for output in model.graph.output)
         if not any(first[1:] != other[1:] for first, *others in shapes for other in others):
             return None
@@ -234,14 +201,12 @@ def _general_cost(model: onnx.ModelProto) -> Cost | None:
 def _cost_per_step(
     model: onnx.ModelProto, feeds: Callable[[int], Mapping[str, AnyArray]], lengths: tuple[int, int]
 ) -> Cost:
-    """Count at two lengths and take the slope, which leaves out what an utterance costs only once."""
+    # The slope between two lengths leaves out what an utterance costs only once.
     short, long = (_count(model, feeds(n)) for n in lengths)
     return Cost("frame", {op: (long[op] - short[op]) / (lengths[1] - lengths[0]) for op in long})
 
 
 def _count(model: onnx.ModelProto, feeds: Mapping[str, AnyArray]) -> Counter[str]:
-    from balacoon_tk.graph.cost import count_multiply_adds
-
     counts: Counter[str] = Counter()
     for node in count_multiply_adds(model, feeds):
         counts[node.op_type] += node.multiply_adds
@@ -259,35 +224,9 @@ def _graph_info(
     no_field: str | None = None,
     streaming: StreamingSpec | None = None,
 ) -> GraphInfo:
-    from balacoon_tk.graph.cost import count_parameters
-
+    inputs, outputs = tuple(session.inputs.values()), tuple(session.outputs.values())
+    op_counts = dict(Counter(node.op_type for node in model.graph.node).most_common())
+    n_parameters = count_parameters(model)
     return GraphInfo(
-        file=file,
-        n_bytes=n_bytes,
-        inputs=tuple(session.inputs.values()),
-        outputs=tuple(session.outputs.values()),
-        n_parameters=count_parameters(model),
-        op_counts=dict(Counter(node.op_type for node in model.graph.node).most_common()),
-        cost=cost,
-        field=field,
-        no_field=no_field,
-        streaming=streaming,
+        file, n_bytes, inputs, outputs, n_parameters, op_counts, cost, field, no_field, streaming
     )
-
-
-def _parse(data: bytes, name: str) -> onnx.ModelProto:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError("inspecting a graph", extra="export") from error
-    try:
-        return onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's own type has no public name
-        raise ModelError(f"{name}: not an ONNX file: {error}") from error
-
-
-def _member(path: Path, name: str) -> tuple[str, bytes]:
-    if path.is_dir():
-        return name, (path / name).read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        return name, archive.read(name)

@@ -10,8 +10,6 @@ Whoever loads a voice sees the old one or the new one. Where the second of two e
 late, it finds the first one's voice; no lock is held, so none can be left behind.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -21,26 +19,22 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from balacoon_tk.errors import ParameterError
-from balacoon_tk.voice.files import MANIFEST_FILE
+from balacoon_tk.errors import ParameterError, VoiceError
+from balacoon_tk.voice.files import MANIFEST_FILE, VoiceFiles
 
 ADDON_SUFFIX = ".addon"
 
 _N_ATTEMPTS = 100  # renames; each that fails means that another exporter has just succeeded
 _ZIP_MODE = 0o644 << 16
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same voice gives the same file
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that there is
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Check that a voice may be put at a path; an empty folder may be there.
-
-    Raises
-    ------
-    ParameterError
-        If something is there that must not, or can't, be replaced.
-    """
+    """Check that a voice may be put at a path, where an empty folder may be, or a voice to be replaced."""
     is_addon = target.suffix == ADDON_SUFFIX
+    # Before an export begins, since it takes minutes.
     nearest = next(folder for folder in target.absolute().parents if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ParameterError(f"out={str(target)!r}: {nearest} must be a folder that can be written to")
@@ -60,34 +54,17 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 
 def install(files: Mapping[str, bytes], target: Path, *, overwrite: bool) -> Path:
-    """Write a voice's files and put them in place at once.
+    """Write a voice's files, by name and with the manifest among them, and put them in place at once.
 
-    Parameters
-    ----------
-    files : mapping of str to bytes
-        Contents by file name, the manifest among them.
-    target : Path
-        A folder, or a file ending in ``.addon``.
-    overwrite : bool
-        Whether a voice that is there is replaced. Without it a voice of the same source that
-        another process has put there meanwhile is taken for the result.
-
-    Returns
-    -------
-    Path
-        The target.
-
-    Raises
-    ------
-    ParameterError
-        If the target was taken meanwhile by something else.
-    OSError
-        If the files can't be written. Nothing is left behind then, and what was there remains.
+    Without `overwrite` a voice of the same source that another process has put there meanwhile is taken for
+    the result; anything else there raises `ParameterError`. After an `OSError` nothing is left behind, and
+    what was there remains.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with _beside(target, "tmp") as temporary:
         if target.suffix == ADDON_SUFFIX:
             _write_addon(temporary, files)
+            # A file is replaced in one step, so that one look before is enough.
             if overwrite or not _is_taken(target, files):
                 temporary.replace(target)
         else:
@@ -104,24 +81,19 @@ def _beside(target: Path, kind: str) -> Iterator[Path]:
     try:
         yield path
     finally:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir()  # with the user's own umask, which tempfile would not follow
     for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)  # names of extra files may have folders
         with (folder / name).open("xb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            _flush(file)
     _sync(folder)
 
 
@@ -129,11 +101,17 @@ def _write_addon(path: Path, files: Mapping[str, bytes]) -> None:
     with path.open("xb") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, data in files.items():
+                # Of one time and mode, so that the checksum of the file says whether two voices are the same.
                 entry = zipfile.ZipInfo(name, _ZIP_TIME)
                 entry.external_attr = _ZIP_MODE
                 archive.writestr(entry, data)
-        file.flush()
-        os.fsync(file.fileno())
+        _flush(file)
+
+
+def _flush(file: IO[bytes]) -> None:
+    # A rename may reach the disk before the content does, and a power cut would leave an empty voice.
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _swap_folder(folder: Path, target: Path, files: Mapping[str, bytes], *, overwrite: bool) -> None:
@@ -158,12 +136,13 @@ def _swap_folder(folder: Path, target: Path, files: Mapping[str, bytes], *, over
 
 
 def _replace(folder: Path, target: Path) -> None:
-    """Move aside what is at the target, if anything is, and put a folder there."""
+    # Not every system renames a folder onto one that has something in it: what is there is moved aside first.
     with _beside(target, "old") as old:
         try:
             with suppress(FileNotFoundError):
                 target.rename(old)
             folder.rename(target)
+        # Also where the user interrupts: a folder without a voice would be worse than the old one.
         except BaseException:
             if not target.exists():
                 with suppress(OSError):
@@ -172,35 +151,25 @@ def _replace(folder: Path, target: Path) -> None:
 
 
 def _is_taken(target: Path, files: Mapping[str, bytes]) -> bool:
-    """Whether another process has put the same voice there meanwhile.
-
-    Raises
-    ------
-    ParameterError
-        If something else is there.
-    """
+    """Whether another process has put the same voice there meanwhile; refuse anything else that is there."""
     if not target.exists():
         return False
-    with suppress(OSError, KeyError, ValueError, AttributeError, zipfile.BadZipFile):
-        if target.is_dir():
-            text = (target / MANIFEST_FILE).read_bytes()
-        else:
-            with zipfile.ZipFile(target) as archive:
-                text = archive.read(MANIFEST_FILE)
-        there, ours = (_without_measurements(data) for data in (text, files[MANIFEST_FILE]))
-        if there == ours:
+    # Whatever can't be read as a voice is something else.
+    with suppress(VoiceError, OSError, KeyError, ValueError, AttributeError):
+        there = VoiceFiles(target).member(MANIFEST_FILE)
+        if _without_measurements(there) == _without_measurements(files[MANIFEST_FILE]):
             return True
     raise ParameterError(f"out={str(target)!r} was taken by something else during the export")
 
 
 def _without_measurements(manifest: bytes) -> dict[str, object]:
-    """Return what two exports of the same source must have in common."""
+    # What two exports of one source have in common; times and sizes of a run differ.
     data = json.loads(manifest)
     return {name: value for name, value in data.items() if name not in ("verified", "stages")}
 
 
 def _sync(folder: Path) -> None:
-    """Have the names in a folder written to the disk, where the system can do that."""
+    # A file system writes names in a folder apart from the files; some systems can not be asked to.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,27 +1,26 @@
-"""Reading JSON field by field, with errors that name the field by its path in the file."""
+"""Reading JSON field by field, with errors that name the field by its path in the file.
+
+A reader refuses a field that is missing; what may be left out is asked for by `JsonFields.is_null` first, or
+has a reader that says so. Nothing is converted: a number that stands in quotes is a text.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
 
 from balacoon_tk.errors import VoiceError
+
+_Value = TypeVar("_Value")
 
 _INTEGER_END = 2**31  # above any rate, length or vocabulary, and no product of two overflows int64
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class JsonFields:
-    """Reads one JSON object field by field and knows the path of each for its errors.
-
-    Parameters
-    ----------
-    data : object
-        What `json.loads` made.
-    path : str
-        Where it stands in the file, ending in a dot; empty for the file itself.
-    """
+    """One JSON object as `json.loads` made it; `path`, ending in a dot, says where it stands in the file."""
 
     def __init__(self, data: object, path: str) -> None:
         if not isinstance(data, dict):
@@ -31,22 +30,30 @@ class JsonFields:
 
     def error(self, name: str, rule: str) -> VoiceError:
         """Return the error that names a field, its value and a rule that it breaks."""
-        return VoiceError(f"{self._path}{name}={self._get(name)!r} {rule}")
+        return VoiceError(f"{self._path}{name}={self.value(name)!r} {rule}")
 
+    def entry_error(self, name: str, key: str | int, rule: str) -> VoiceError:
+        """Return the error that names an entry of a field that is an object or a list."""
+        return VoiceError(f"{self._path}{name}[{key!r}]={self._data[name][key]!r} {rule}")
+
+    # In JSON a field that is null and one that is not there are the same to most who write it.
     def is_null(self, name: str) -> bool:
         """Say whether a field is missing or null."""
         return self._data.get(name) is None
 
+    def value(self, name: str) -> Any:
+        """Return what stands in a field, whatever it is."""
+        if name not in self._data:
+            raise VoiceError(f"{self._path}{name} is missing")
+        return self._data[name]
+
     def record(self, name: str) -> JsonFields:
         """Read an object."""
-        return JsonFields(self._get(name), f"{self._path}{name}.")
+        return JsonFields(self.value(name), f"{self._path}{name}.")
 
     def text(self, name: str) -> str:
         """Read a text."""
-        value = self._get(name)
-        if not isinstance(value, str):
-            raise self._wrong(name, "text")
-        return value
+        return self._typed(name, str, "text")
 
     def optional_text(self, name: str) -> str | None:
         """Read a text, or None where the field is missing or null."""
@@ -56,58 +63,55 @@ class JsonFields:
         """Read a text that must be one of a few."""
         value = self.text(name)
         if value not in known:
-            raise VoiceError(f"{self._path}{name}={value!r} must be one of {', '.join(known)}")
+            raise self.error(name, f"must be one of {', '.join(known)}")
         return value
 
     def flag(self, name: str) -> bool:
         """Read true or false."""
-        value = self._get(name)
-        if not isinstance(value, bool):
-            raise self._wrong(name, "true or false")
-        return value
+        return self._typed(name, bool, "true or false")
 
     def file_name(self, name: str) -> str:
-        """Read the name of a file beside voice.json; a path could lead out of the voice."""
+        """Read the name of a file beside voice.json."""
         value = self.text(name)
+        # A path could lead out of the voice, to whatever the user may read.
         if not value or value.startswith(".") or any(c in value for c in "/\\:\0"):
-            raise VoiceError(f"{self._path}{name}={value!r} must be a plain file name")
+            raise self.error(name, "must be a plain file name")
         return value
 
     def sha256(self, name: str) -> str:
         """Read a checksum."""
         value = self.text(name)
+        # In lower case, as hashlib writes them: they are compared as texts.
         if not _SHA256.fullmatch(value):
-            raise VoiceError(f"{self._path}{name}={value!r} must be 64 hexadecimal digits")
+            raise self.error(name, "must be 64 hexadecimal digits")
         return value
 
     def distinct_texts(self, name: str) -> tuple[str, ...]:
         """Read a list of texts of which no two are equal."""
-        value = self._get(name)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self._wrong(name, "a list of texts")
-        seen: set[str] = set()
+        value = self._typed(name, list, "a list of texts", _is_text)
+        # Of two speakers of one name nobody could ask for the second.
         for position, item in enumerate(value):
-            if item in seen:
-                raise VoiceError(f"{self._path}{name}[{position}]={item!r} must not be there twice")
-            seen.add(item)
+            if item in value[:position]:
+                raise self.entry_error(name, position, "must not be there twice")
         return tuple(value)
 
     def integer(self, name: str, *, minimum: int) -> int:
         """Read an integer of at least `minimum`."""
-        value = self._get(name)
-        if not isinstance(value, int) or isinstance(value, bool):
+        value = self.value(name)
+        if type(value) is not int:  # to Python true and false are integers
             raise self._wrong(name, "an integer")
         if not minimum <= value < _INTEGER_END:
-            raise VoiceError(f"{self._path}{name}={value} must be >= {minimum} and < {_INTEGER_END}")
+            raise self.error(name, f"must be >= {minimum} and < {_INTEGER_END}")
         return value
 
     def number(self, name: str) -> float:
         """Read a finite number of at least 0."""
-        value = self._get(name)
+        value = self.value(name)
         if not _is_number(value):
             raise self._wrong(name, "a number")
+        # Python's parser takes NaN and Infinity, which no field means.
         if not 0 <= value < math.inf:
-            raise VoiceError(f"{self._path}{name}={value} must be >= 0 and finite")
+            raise self.error(name, "must be >= 0 and finite")
         return float(value)
 
     def positive(self, name: str) -> float:
@@ -117,50 +121,57 @@ class JsonFields:
             raise VoiceError(f"{self._path}{name}={value} must be > 0")
         return value
 
-    def optional_positive(self, name: str) -> float | None:
-        """Read a finite number above 0, or None where the field is missing or null."""
-        return None if self.is_null(name) else self.positive(name)
-
     def records(self, name: str) -> tuple[JsonFields, ...]:
         """Read a list of objects; an empty one where the field is missing or null."""
-        value = [] if self.is_null(name) else self._get(name)
-        if not isinstance(value, list):
-            raise self._wrong(name, "a list of objects")
+        value = [] if self.is_null(name) else self._typed(name, list, "a list of objects")
         return tuple(JsonFields(item, f"{self._path}{name}[{k}].") for k, item in enumerate(value))
+
+    def record_mapping(self, name: str) -> dict[str, JsonFields]:
+        """Read an object of objects; an empty one where the field is missing or null."""
+        value = {} if self.is_null(name) else self._typed(name, dict, "an object of objects")
+        return {key: JsonFields(item, f"{self._path}{name}.{key}.") for key, item in value.items()}
 
     def text_mapping(self, name: str) -> dict[str, str]:
         """Read an object of texts."""
-        value = self._get(name)
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise self._wrong(name, "an object of texts")
-        return value
+        return self._typed(name, dict, "an object of texts", _is_text)
 
     def number_mapping(self, name: str) -> dict[str, float]:
         """Read an object of numbers."""
-        value = self._get(name)
-        if not isinstance(value, dict) or not all(map(_is_number, value.values())):
-            raise self._wrong(name, "an object of numbers")
+        value = self._typed(name, dict, "an object of numbers", _is_number)
         return {key: float(item) for key, item in value.items()}
+
+    def optional_mapping(self, name: str) -> dict[str, Any]:
+        """Read an object of anything; an empty one where the field is missing or null."""
+        return {} if self.is_null(name) else self._typed(name, dict, "an object")
 
     def id_lists(self, name: str) -> dict[str, tuple[int, ...]]:
         """Read an object whose values are lists of one or more ids."""
-        value = self._get(name)
+        value = self.value(name)
         if not isinstance(value, dict) or not value:
             raise self._wrong(name, "an object that is not empty")
         for symbol, ids in value.items():
             if not isinstance(ids, list) or not ids or not all(map(_is_id, ids)):
-                raise VoiceError(
-                    f"{self._path}{name}[{symbol!r}]={ids!r} must be a list of one or more ids >= 0"
-                )
+                raise self.entry_error(name, symbol, "must be a list of one or more ids >= 0")
+        # Tuples, since a record of a voice is never changed.
         return {symbol: tuple(ids) for symbol, ids in value.items()}
 
-    def _get(self, name: str) -> Any:
-        if name not in self._data:
-            raise VoiceError(f"{self._path}{name} is missing")
-        return self._data[name]
+    def _typed(
+        self, name: str, kind: type[_Value], wanted: str, fits: Callable[[object], bool] | None = None
+    ) -> _Value:
+        """Read a value of one type, whose items, if it has any, must all fit."""
+        value = self.value(name)
+        if isinstance(value, kind):
+            items: Iterable[object] = value.values() if isinstance(value, dict) else cast(list[object], value)
+            if fits is None or all(map(fits, items)):
+                return value
+        raise self._wrong(name, wanted)
 
     def _wrong(self, name: str, wanted: str) -> VoiceError:
         return VoiceError(f"{self._path}{name} must be {wanted}, not {_type_name(self._data[name])}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _is_number(value: object) -> bool:
@@ -169,7 +180,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _INTEGER_END
+    return type(value) is int and 0 <= value < _INTEGER_END
 
 
 def _type_name(value: object) -> str:

@@ -1,26 +1,30 @@
 """voice.json: what a voice says about itself, as frozen records that are checked once, when read.
 
 Every error names the field by its path in the file: ``decoder.left_context=-1 must be >= 0``.
+
+A voice holds the plain encoder and decoder, what was cut from the trained model, in standard operators.
+``targets`` says what was compiled of them, for which runtime, by which version of its passes. A vocoder is a
+voice whose ``encoder`` is null: frames in, samples out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Literal, cast, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from balacoon_tk.errors import VoiceError
+from balacoon_tk.stages.mel import MelInfo
 from balacoon_tk.voice.json_fields import JsonFields
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of voice.json that this package writes; it reads no other."""
-
-VOCODER = "vocoder"
-"""The kind of voice that has a decoder alone; see `balacoon_tk.voice.vocoder_manifest`."""
 
 PhonemeType = Literal["espeak", "text", "characters", "exact characters", "uroman"]
 Precision = Literal["fp32", "int8", "fp16"]
+
+_Record = TypeVar("_Record", bound="FileInfo | ProsodyDefaults | StreamingInfo | ExportStage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,16 @@ class FrontendInfo:
     phoneme_ids: Mapping[str, tuple[int, ...]]
     """The ids of every symbol; one symbol may have several."""
 
+    @property
+    def n_symbols(self) -> int:
+        """All ids are below this."""
+        return 1 + max(max(ids) for ids in self.phoneme_ids.values())
+
+    @property
+    def known_ids(self) -> list[int]:
+        """All ids, each once, in order."""
+        return sorted({number for ids in self.phoneme_ids.values() for number in ids})
+
 
 @dataclass(frozen=True, slots=True)
 class ProsodyDefaults:
@@ -50,59 +64,75 @@ class ProsodyDefaults:
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderInfo:
-    """The graph from phoneme ids to encodings and durations."""
+class FileInfo:
+    """A file of the voice, and how it is known."""
 
     file: str
     sha256: str
-    passes: tuple[str, ...] = ()
-    """What was done to the graph to make it faster, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderInfo(FileInfo):
+    """The plain graph from frames to samples."""
+
+    left_context: int  # frames before a frame that its samples depend on
+    lookahead: int  # frames after it
+    not_streamable: str | None = None  # the reason, if it can't be streamed exactly
+    # int8 rounds inputs and weights of the convolutions to 8 bits, those that are sensitive excepted; fp16
+    # takes half the room, and computes in float32 unless it was made for GPUs.
+    precision: Precision = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGraph(FileInfo):
+    """A graph as a target runs it."""
+
+    passes: tuple[str, ...] = ()  # what was done to the plain graph to make it faster, in order
 
 
 @dataclass(frozen=True, slots=True)
 class StreamingInfo:
-    """What exact streaming of the decoder costs: the decoder's graph carries its own state."""
+    """What exact streaming costs: the compiled decoder carries its own state."""
 
-    lag_samples: int
-    """How far the output trails the input, in samples."""
-    n_state_bytes: int
-    """Largest size of one stream's state."""
-    max_abs_diff: float
-    """Largest difference of streamed to whole samples that was seen at export."""
+    lag_samples: int  # how far the output trails the input
+    n_state_bytes: int  # largest size of one stream's state
+    max_abs_diff: float  # largest difference seen to the plain decoder's samples; in int8 to the whole run's
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderInfo:
-    """The graph from frames to samples."""
+class TargetInfo:
+    """What was compiled for one target (see `balacoon_tk.targets`)."""
 
-    file: str
-    sha256: str
-    left_context: int
-    """Frames before a frame that its samples depend on."""
-    lookahead: int
-    """Frames after a frame that its samples depend on."""
-    streaming: StreamingInfo | None = None
-    """None if the decoder can't be streamed exactly."""
-    not_streamable: str | None = None
-    """The reason, if it can't."""
-    passes: tuple[str, ...] = ()
-    """What was done to the graph to make it faster, in order."""
-    precision: Precision = "fp32"
-    """What its weights are: ``int8`` computes with bytes, those that are sensitive excepted; ``fp16`` takes
-    half the room, and computes in float32 unless the passes say `to_half`."""
+    version: int  # of the target's passes; what another version has made is made anew
+    decoder: CompiledGraph
+    encoder: CompiledGraph | None = None  # None for a vocoder
+    streaming: StreamingInfo | None = None  # None if the decoder can't be streamed exactly
 
 
 @dataclass(frozen=True, slots=True)
 class ExportStage:
     """What a voice was at one point of its export, on one utterance and the machine that exported it."""
 
+    # source: as it came, in its own runtime; plain: in ONNX; voice: as it was compiled.
     name: str
-    """``source``: as it came, in its own runtime; ``cut``: in ONNX; ``voice``: after all passes."""
     n_bytes: int
-    rtf: float
-    """Seconds that the whole utterance took, over its own; a median, on a machine that may have been busy."""
-    max_abs_diff: float
-    """Largest difference of a sample to the source's, whole and streamed."""
+    rtf: (
+        float  # seconds that the utterance took, over its own; a median, of a machine that may have been busy
+    )
+    max_abs_diff: float  # largest difference of a sample to the source's, whole and streamed
+
+
+@dataclass(frozen=True, slots=True)
+class TextInfo:
+    """What a voice has that speaks text; a vocoder has none of it."""
+
+    language: str
+    frontend: FrontendInfo
+    prosody: ProsodyDefaults
+    encoder: FileInfo  # the plain graph from phoneme ids to encodings and durations
+    speakers: tuple[str, ...] = ()  # in the order of their ids; empty for a voice with one speaker
+    # Sharpness of Gaussian upsampling, per frame squared; None if each encoding is repeated.
+    gaussian_delta: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,88 +140,110 @@ class Manifest:
     """All of voice.json."""
 
     name: str
-    language: str
     license: str
-    sample_rate: int
-    """Hz"""
-    hop_length: int
-    """Samples per frame."""
-    n_channels: int
-    """Channels of a frame."""
-    frontend: FrontendInfo
-    prosody: ProsodyDefaults
-    encoder: EncoderInfo
+    sample_rate: int  # Hz
+    hop_length: int  # samples per frame
+    n_channels: int  # of a frame
     decoder: DecoderInfo
-    speakers: tuple[str, ...] = ()
-    """Names in the order of their ids; empty for a voice with one speaker."""
-    gaussian_delta: float | None = None
-    """Sharpness of Gaussian upsampling, per frame squared; None if each encoding is repeated."""
+    # What speaks text stands together here, so that one look tells what a voice is.
+    text: TextInfo | None = None  # None for a vocoder; its fields stand beside the others in the file
+    mel: MelInfo | None = None  # of a vocoder's frames; None if they are none, or nobody has said which
+    weights: FileInfo | None = None  # of all graphs, each once; None if the graphs hold their own
+    targets: Mapping[str, TargetInfo] = field(default_factory=dict)
+    # Where the weights come from: source file, its sha256, the exporter, the model card's words.
     provenance: Mapping[str, str] = field(default_factory=dict)
-    """Where the weights come from: source file, its sha256, the exporter, the model card's words."""
+    # Each check of the export, and the largest difference that it saw.
     verified: Mapping[str, float] = field(default_factory=dict)
-    """What was checked at export: the name of each check and the largest difference it saw."""
-    stages: tuple[ExportStage, ...] = ()
-    """What the export made of size, speed and samples, from the source on."""
+    stages: tuple[ExportStage, ...] = ()  # from the source on
     format_version: int = FORMAT_VERSION
+
+    @property
+    def speech(self) -> TextInfo:
+        """What a voice has that speaks text; a vocoder raises `VoiceError`, here and in what follows."""
+        if self.text is None:
+            raise VoiceError(
+                f"{self.name} is a vocoder: it has no frontend and speaks no text; "
+                "`balacoon-tk resynthesize` and `load_vocoder` take it"
+            )
+        return self.text
+
+    @property
+    def language(self) -> str:
+        """Language of the voice."""
+        return self.speech.language
+
+    @property
+    def frontend(self) -> FrontendInfo:
+        """How the voice was fed in training."""
+        return self.speech.frontend
+
+    @property
+    def prosody(self) -> ProsodyDefaults:
+        """The voice's own settings."""
+        return self.speech.prosody
+
+    @property
+    def encoder(self) -> FileInfo:
+        """The plain encoder."""
+        return self.speech.encoder
+
+    @property
+    def gaussian_delta(self) -> float | None:
+        """Sharpness of Gaussian upsampling."""
+        return self.speech.gaussian_delta
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names in the order of their ids; empty for a voice with one speaker, and for a vocoder."""
+        return () if self.text is None else self.text.speakers
+
+    @property
+    def fingerprint(self) -> str:
+        """The checksums of all that is computed with."""
+        # Voices of one architecture differ in their weights alone, which lie beside the graphs.
+        files = (None if self.text is None else self.text.encoder, self.decoder, self.weights)
+        return " ".join("-" if file is None else file.sha256 for file in files)
 
     def to_json(self) -> str:
         """Return the text of voice.json."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
+        # In the file a vocoder is a voice without an encoder, and not one without a `text`.
+        data = asdict(self)
+        text = data.pop("text") or {"encoder": None}
+        return json.dumps(data | text, ensure_ascii=False, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Read the text of voice.json.
-
-        Raises
-        ------
-        VoiceError
-            If the text isn't JSON, or a field is missing, of a wrong type or out of its range.
-        """
-        root = read_root(text)
-        if not root.is_null("kind"):
-            root.choice("kind", (VOCODER,))
-            raise VoiceError(
-                f"{root.text('name')} is a vocoder: it has no frontend and speaks no text; "
-                "`balacoon-tk resynthesize` and `load_vocoder` take it"
-            )
-        front, prosody = root.record("frontend"), root.record("prosody")
-        encoder, decoder = root.record("encoder"), root.record("decoder")
-        phoneme_type = front.text("phoneme_type")
-        if phoneme_type not in get_args(PhonemeType):
-            raise VoiceError(
-                f"frontend.phoneme_type={phoneme_type!r} must be one of {', '.join(get_args(PhonemeType))}"
-            )
-        return cls(
+        """Read the text of voice.json; `VoiceError` names what is no JSON, missing, or out of its range."""
+        root = _read_root(text)
+        manifest = cls(
             name=root.text("name"),
-            language=root.text("language"),
             license=root.text("license"),
             sample_rate=root.integer("sample_rate", minimum=1),
             hop_length=root.integer("hop_length", minimum=1),
             n_channels=root.integer("n_channels", minimum=1),
-            frontend=FrontendInfo(
-                phoneme_type=cast(PhonemeType, phoneme_type),
-                language=front.text("language"),
-                phoneme_ids=front.id_lists("phoneme_ids"),
-            ),
-            prosody=ProsodyDefaults(
-                noise_scale=prosody.number("noise_scale"),
-                length_scale=prosody.positive("length_scale"),
-                noise_w=prosody.number("noise_w"),
-            ),
-            encoder=EncoderInfo(
-                file=encoder.file_name("file"), sha256=encoder.sha256("sha256"), passes=_passes(encoder)
-            ),
-            decoder=read_decoder(decoder),
-            speakers=root.distinct_texts("speakers"),
-            gaussian_delta=root.optional_positive("gaussian_delta"),
+            decoder=_read(DecoderInfo, root.record("decoder")),
+            # Null says that there is none; a field that is missing was lost.
+            text=None if root.value("encoder") is None else _text(root),
+            mel=None if root.is_null("mel") else MelInfo.read(root.record("mel")),
+            weights=None if root.is_null("weights") else _read(FileInfo, root.record("weights")),
+            targets={name: _target(record) for name, record in root.record_mapping("targets").items()},
             provenance=root.text_mapping("provenance"),
             verified=root.number_mapping("verified"),
-            stages=read_stages(root),
+            stages=tuple(_read(ExportStage, record) for record in root.records("stages")),
         )
+        mel = manifest.mel
+        if mel is not None:
+            # What the vocoder's decoder reads is what a recording will be turned into.
+            for name, said, wanted in (
+                ("hop_length", mel.hop_length, manifest.hop_length),
+                ("n_mels", mel.n_mels, manifest.n_channels),
+            ):
+                if said != wanted:
+                    raise VoiceError(f"mel.{name}={said} must be {wanted}, as the decoder has it")
+        return manifest
 
 
-def read_root(text: str) -> JsonFields:
-    """Parse the text and check that it is of a version that is read."""
+def _read_root(text: str) -> JsonFields:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
@@ -199,57 +251,64 @@ def read_root(text: str) -> JsonFields:
     root = JsonFields(data, "")
     version = root.integer("format_version", minimum=1)
     if version != FORMAT_VERSION:
+        # Nothing of another version is checked yet, but where it came from may be known.
+        source = data.get("provenance")
+        trained = source.get("source_file") if isinstance(source, dict) else None
         raise VoiceError(
-            f"format_version={version}: this version reads {FORMAT_VERSION}; export the voice again"
+            f"format_version={version}: this version reads {FORMAT_VERSION}; export the voice again: "
+            f"balacoon-tk export {trained or 'MODEL'} -o FOLDER --overwrite"
         )
     return root
 
 
-def read_decoder(decoder: JsonFields) -> DecoderInfo:
-    """Read what the decoder is."""
-    return DecoderInfo(
-        file=decoder.file_name("file"),
-        sha256=decoder.sha256("sha256"),
-        left_context=decoder.integer("left_context", minimum=0),
-        lookahead=decoder.integer("lookahead", minimum=0),
-        streaming=_streaming(decoder),
-        not_streamable=decoder.optional_text("not_streamable"),
-        passes=_passes(decoder),
-        precision=_precision(decoder),
+# How a field is read: those of some names, and all others by what they are.
+_READERS: Mapping[str, Callable[[JsonFields, str], object]] = {
+    "file": JsonFields.file_name,
+    "sha256": JsonFields.sha256,
+    "length_scale": JsonFields.positive,
+    "int": lambda record, name: record.integer(name, minimum=0),
+    "float": JsonFields.number,
+    "str": JsonFields.text,
+    "str | None": JsonFields.optional_text,
+    "tuple[str, ...]": JsonFields.distinct_texts,
+    # Voices were exported before there were others.
+    "Precision": lambda record, name: (
+        "fp32" if record.is_null(name) else record.choice(name, get_args(Precision))
+    ),
+}
+
+
+def _read(kind: type[_Record], record: JsonFields) -> _Record:
+    # For records that hold no other records: a field is read by its name or by its type.
+    values: dict[str, Any] = {
+        each.name: _READERS[each.name if each.name in _READERS else str(each.type)](record, each.name)
+        for each in fields(kind)
+    }
+    return kind(**values)
+
+
+def _text(root: JsonFields) -> TextInfo:
+    # First, so that a vocoder that has lost its null is told of that.
+    encoder = _read(FileInfo, root.record("encoder"))
+    front = root.record("frontend")
+    return TextInfo(
+        language=root.text("language"),
+        frontend=FrontendInfo(
+            phoneme_type=cast(PhonemeType, front.choice("phoneme_type", get_args(PhonemeType))),
+            language=front.text("language"),
+            phoneme_ids=front.id_lists("phoneme_ids"),
+        ),
+        prosody=_read(ProsodyDefaults, root.record("prosody")),
+        encoder=encoder,
+        speakers=root.distinct_texts("speakers"),
+        gaussian_delta=None if root.is_null("gaussian_delta") else root.positive("gaussian_delta"),
     )
 
 
-def read_stages(root: JsonFields) -> tuple[ExportStage, ...]:
-    """Read the stages of the export; none where an older version made the voice."""
-    return tuple(
-        ExportStage(
-            name=stage.text("name"),
-            n_bytes=stage.integer("n_bytes", minimum=0),
-            rtf=stage.number("rtf"),
-            max_abs_diff=stage.number("max_abs_diff"),
-        )
-        for stage in root.records("stages")
-    )
-
-
-def _passes(graph: JsonFields) -> tuple[str, ...]:
-    """Return what was done to a graph; voices of earlier versions don't say."""
-    return () if graph.is_null("passes") else graph.distinct_texts("passes")
-
-
-def _precision(decoder: JsonFields) -> Precision:
-    precision = "fp32" if decoder.is_null("precision") else decoder.text("precision")
-    if precision not in get_args(Precision):
-        raise VoiceError(f"decoder.precision={precision!r} must be one of {', '.join(get_args(Precision))}")
-    return cast(Precision, precision)
-
-
-def _streaming(decoder: JsonFields) -> StreamingInfo | None:
-    if decoder.is_null("streaming"):
-        return None
-    streaming = decoder.record("streaming")
-    return StreamingInfo(
-        lag_samples=streaming.integer("lag_samples", minimum=0),
-        n_state_bytes=streaming.integer("n_state_bytes", minimum=0),
-        max_abs_diff=streaming.number("max_abs_diff"),
+def _target(record: JsonFields) -> TargetInfo:
+    return TargetInfo(
+        version=record.integer("version", minimum=1),
+        decoder=_read(CompiledGraph, record.record("decoder")),
+        encoder=None if record.is_null("encoder") else _read(CompiledGraph, record.record("encoder")),
+        streaming=None if record.is_null("streaming") else _read(StreamingInfo, record.record("streaming")),
     )

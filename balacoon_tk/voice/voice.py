@@ -1,25 +1,34 @@
-"""A voice: a folder or a single .addon file, with everything in it checked when it is loaded."""
+"""A voice: a folder or a single .addon file, with everything in it checked when it is loaded.
 
-from __future__ import annotations
+A vocoder is a voice without a frontend and an encoder, which makes sound of frames, or of a recording's own.
+Copy synthesis (`Voice.resynthesize`) takes the mel spectrogram of a recording and turns it back into samples:
+what is lost on the way is what the vocoder can't do, and no text model has a part in it.
+"""
 
 import operator
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from balacoon_tk._typing import AnyArray, FloatArray
+from balacoon_tk.audio import AudioChunk
 from balacoon_tk.decoder import Decoder, Strategy
-from balacoon_tk.decoder.renderer import Renderer
+from balacoon_tk.decoder.renderer import FrameArray, FrameSource, Renderer
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.runtime.background import Background
 from balacoon_tk.runtime.options import RuntimeOptions, choose_options
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.stages.encoder import Encoder
-from balacoon_tk.stages.upsampler import Upsampler
+from balacoon_tk.stages.mel import mel_spectrogram
+from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES, choose_chunk_frames
+from balacoon_tk.targets.choice import CompiledFiles, find_compiled
 from balacoon_tk.voice.contract import check_decoder, check_decoder_run, check_encoder, check_encoder_run
-from balacoon_tk.voice.files import check_place, read_graph, read_manifest_text
-from balacoon_tk.voice.manifest import Manifest
+from balacoon_tk.voice.files import VoiceFiles
+from balacoon_tk.voice.manifest import Manifest, TargetInfo
 
 _N_NAMED_SPEAKERS = 10  # an error names this many of the speakers there are
 
@@ -30,17 +39,18 @@ class Voice:
 
     path: Path
     manifest: Manifest
-    encoder: Encoder
+    target: TargetInfo  # what was compiled of it, and is run
+    text_encoder: Encoder | None  # None for a vocoder
     decoder: OrtEngine
-    options: RuntimeOptions = field(default_factory=RuntimeOptions)
-    """How its graphs are run."""
-    renderer: Renderer = field(init=False, repr=False)
-    """Its decoder, and the ways in which it can be run."""
+    renderer: Renderer  # the decoder, and the ways in which it can be run
+    options: RuntimeOptions  # how its graphs are run
 
-    def __post_init__(self) -> None:
-        """Put what every stream needs together once."""
-        info, hop_length = self.manifest.decoder, self.manifest.hop_length
-        object.__setattr__(self, "renderer", Renderer(self.manifest.name, info, self.decoder, hop_length))
+    @property
+    def encoder(self) -> Encoder:
+        """Its encoder; a vocoder raises `VoiceError`."""
+        if self.text_encoder is None:
+            raise VoiceError(f"{self.manifest.name} is a vocoder: it has no encoder")
+        return self.text_encoder
 
     @property
     def n_threads(self) -> int | None:
@@ -60,15 +70,8 @@ class Voice:
     def speaker_id(self, speaker: str | int | None) -> int | None:
         """Return the id of a speaker for the encoder: None if the voice has only one.
 
-        Parameters
-        ----------
-        speaker : str, int or None
-            A name or an id, which may be written as text; None is the first speaker.
-
-        Raises
-        ------
-        ParameterError
-            If there is no such speaker; the message names some that there are.
+        A speaker is a name or an id, which may be written as text; None is the first one. `ParameterError`
+        says that there is no such speaker, and names some that there are.
         """
         number = 0 if speaker is None else self._find_speaker(speaker)
         if number is None:
@@ -78,15 +81,13 @@ class Voice:
             raise ParameterError(
                 f"speaker={speaker!r} must be one of {known}, or an id below {len(self.speakers)}"
             )
+        # An encoder of one speaker has no input for it.
         return number if self.manifest.speakers else None
 
     def choose_strategy(self, strategy: str | None) -> Strategy:
         """Return the strategy asked for, or the best one that the decoder can do.
 
-        Raises
-        ------
-        ParameterError
-            If there is no such strategy, or the decoder can't do it.
+        `ParameterError` says that there is no such strategy, or that the decoder can't do it.
         """
         return self.renderer.choose_strategy(strategy)
 
@@ -94,45 +95,119 @@ class Voice:
         """Open a decoder for one sentence; it holds the stream's state and none of the weights."""
         return self.renderer.open(strategy)
 
-    def decode(
+    def timeless_inputs(self, speaker_embedding: FloatArray | None) -> Mapping[str, AnyArray]:
+        """Return the decoder's inputs that have no time, which come with every push."""
+        if speaker_embedding is None or "speaker_embedding" not in self.decoder.contract.inputs:
+            return {}
+        return {"speaker_embedding": speaker_embedding}
+
+    def render(
         self,
-        upsampler: Upsampler,
+        frames: FrameSource,
         speaker_embedding: FloatArray | None,
         strategy: Strategy,
         chunk_frames: Sequence[int],
     ) -> Iterator[FloatArray]:
-        """Turn the frames of one sentence into samples, chunk by chunk.
+        """Turn the frames of one sentence into samples, chunk by chunk; see `Renderer.render`."""
+        constant = self.timeless_inputs(speaker_embedding)
+        return self.renderer.render(frames, strategy, chunk_frames, constant=constant)
+
+    def mel_spectrogram(self, samples: FloatArray, *, sample_rate: int) -> FloatArray:
+        """Return a recording's mel spectrogram, as a vocoder reads it.
 
         Parameters
         ----------
-        upsampler : Upsampler
-            The frames.
-        speaker_embedding : ndarray, optional
-            As the encoder gave it.
-        strategy : {"full", "overlap", "stateful"}
-        chunk_frames : sequence of int
-            Frames of audio in a chunk; the last number repeats.
+        samples : ndarray of shape (n_samples,), float32
+            In [-1, 1].
+        sample_rate : int
+            Hz; that of the vocoder.
 
         Returns
         -------
-        iterator of ndarray of shape (n_samples,), float32
-            Never empty; in all ``n_frames * hop_length`` samples.
+        ndarray of shape (n_channels, n_frames), float32
 
         Raises
         ------
-        ModelError
-            In the iteration, if the decoder fails or gives samples that are not finite.
+        ParameterError
+            If the rate is another, the vocoder doesn't read mel spectrograms, or the recording is too short.
         """
-        constant: dict[str, AnyArray] = {}
-        if speaker_embedding is not None and "speaker_embedding" in self.decoder.contract.inputs:
-            constant["speaker_embedding"] = speaker_embedding
-        return self.renderer.render(upsampler, strategy, chunk_frames, constant=constant)
+        mel = self.manifest.mel
+        if mel is None:
+            raise ParameterError(
+                f"{self.manifest.name}: its manifest has no mel, so frames can't be made of a recording"
+            )
+        # Resampling is not made up for silently: it would be part of what is measured.
+        if sample_rate != self.manifest.sample_rate:
+            raise ParameterError(
+                f"sample_rate={sample_rate} must be {self.manifest.sample_rate} Hz, that of "
+                f"{self.manifest.name}: convert the recording first"
+            )
+        return mel_spectrogram(samples, mel, sample_rate=sample_rate)
+
+    def resynthesize(
+        self,
+        samples: FloatArray,
+        *,
+        sample_rate: int,
+        strategy: str | None = None,
+        chunk_frames: int | Sequence[int] | None = None,
+    ) -> Iterator[AudioChunk]:
+        """Say a recording again, with a vocoder's voice: `decode` what `mel_spectrogram` makes of it."""
+        mel = self.mel_spectrogram(samples, sample_rate=sample_rate)
+        return self.decode(mel, strategy=strategy, chunk_frames=chunk_frames)
+
+    def decode(
+        self,
+        frames: FloatArray,
+        *,
+        strategy: str | None = None,
+        chunk_frames: int | Sequence[int] | None = None,
+    ) -> Iterator[AudioChunk]:
+        """Turn frames into samples, whole or chunk by chunk; a decoder that also needs a speaker refuses.
+
+        Parameters
+        ----------
+        frames : ndarray of shape (n_channels, n_frames), float32
+        strategy : {"stateful", "overlap", "full"}, optional
+            How the decoder is run; the exact one that costs least if None.
+        chunk_frames : int or sequence of int, optional
+            Frames of audio in a chunk; the last number of a sequence repeats. None is
+            `DEFAULT_CHUNK_FRAMES`. ``strategy="full"`` gives one chunk.
+
+        Returns
+        -------
+        iterator of AudioChunk
+
+        Raises
+        ------
+        ParameterError
+            At the call, if an argument is wrong.
+        """
+        n_channels = self.manifest.n_channels
+        if frames.ndim != 2 or len(frames) != n_channels or frames.dtype != np.float32:
+            raise ParameterError(
+                f"frames of shape {frames.shape}, {frames.dtype} must be ({n_channels}, n_frames), float32"
+            )
+        if not np.isfinite(frames).all():
+            raise ParameterError("frames hold NaN or infinity")
+        chosen = self.renderer.choose_strategy(strategy)
+        sizes = choose_chunk_frames(chunk_frames) or DEFAULT_CHUNK_FRAMES
+        # A generator of its own, so that errors come at the call and not with the first chunk.
+        return self._chunks(FrameArray(frames), chosen, sizes)
+
+    def _chunks(self, frames: FrameArray, strategy: Strategy, sizes: Sequence[int]) -> Iterator[AudioChunk]:
+        start = 0
+        for samples in self.renderer.render(frames, strategy, sizes):
+            yield AudioChunk(samples=samples, sample_rate=self.manifest.sample_rate, start_sample=start)
+            start += len(samples)
 
     def _find_speaker(self, speaker: str | int) -> int | None:
         if isinstance(speaker, str) and speaker in self.speakers:
             return self.speakers.index(speaker)
+        # To Python true and false are integers, and nobody's ids.
         if isinstance(speaker, bool):
             return None
+        # A command line has ids as texts.
         try:
             number = int(speaker) if isinstance(speaker, str) else operator.index(speaker)
         except (TypeError, ValueError):
@@ -145,7 +220,8 @@ def load_voice(
 ) -> Voice:
     """Load a voice and check all of it, so that nothing is found out in the middle of a sentence.
 
-    Both graphs are loaded at the same time, each in a thread of its own, and run once.
+    Both graphs are loaded at the same time, each in a thread of its own, and run once. Where the voice holds
+    nothing that was compiled for this runtime by this version, it is compiled, once, into the user's cache.
 
     Parameters
     ----------
@@ -161,67 +237,98 @@ def load_voice(
     VoiceError
         If there is no voice, or it is damaged, or its parts don't fit each other; the message names
         the file or the field.
+    MissingExtraError
+        If it has to be compiled, and the extra `voice` isn't installed.
     """
-    voice_path, manifest = Path(path), read_manifest(path)
+    voice_path, chosen = Path(path), choose_options(n_threads, options)
+    files = _open(voice_path)
     try:
-        return _load(voice_path, manifest, choose_options(n_threads, options))
+        return _load(files, chosen)
     except ModelError as error:
         raise VoiceError(f"{voice_path}: {error}") from error
+
+
+def load_vocoder(
+    path: str | os.PathLike[str], *, n_threads: int | None = None, options: RuntimeOptions | None = None
+) -> Voice:
+    """Load a voice that must be a vocoder: as `load_voice`, and `VoiceError` if it speaks text."""
+    if read_manifest(path).text is not None:
+        raise VoiceError(
+            f"{path}: a voice that speaks text, and no vocoder; `balacoon-tk synthesize` takes it"
+        )
+    return load_voice(path, n_threads=n_threads, options=options)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """Read what a voice says about itself, without its graphs.
 
-    Raises
-    ------
-    VoiceError
-        If there is no voice, or its voice.json is damaged; the message names the field.
+    `VoiceError` says that there is no voice, or which field of its voice.json is wrong.
     """
-    voice_path = Path(path)
-    check_place(voice_path)
+    return _open(Path(path)).manifest
+
+
+def _open(path: Path) -> VoiceFiles:
+    # What is wrong with the place itself names it already.
     try:
-        return Manifest.from_json(read_manifest_text(voice_path))
-    except ModelError as error:
-        raise VoiceError(f"{voice_path}: {error}") from error
+        return VoiceFiles(path)
+    except VoiceError as error:
+        raise VoiceError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
 
 
-def _load(path: Path, manifest: Manifest, options: RuntimeOptions) -> Voice:
-    n_symbols = 1 + max(max(ids) for ids in manifest.frontend.phoneme_ids.values())
+@contextmanager
+def _naming(file: str) -> Iterator[None]:
+    # Checks know tensors and no files; whoever reads the error knows files.
+    try:
+        yield
+    except (ModelError, ParameterError) as error:
+        raise VoiceError(f"{file}: {error}") from error
+
+
+def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
+    manifest, compiled = files.manifest, find_compiled(files, options)
+    target = compiled.info
     # ONNX Runtime prepares a graph in one thread, and lets others run meanwhile.
-    loading = Background(lambda: _load_decoder(path, manifest, options), name="load-decoder")
+    loading = Background(lambda: _load_decoder(compiled, options), name="load-decoder")
+    # Waited for even if the encoder fails: nobody else would end the thread.
     try:
-        encoder = _load_encoder(path, manifest, options, n_symbols=n_symbols)
+        encoder = None if manifest.text is None else _load_encoder(compiled, manifest, options)
     finally:
         loading.wait()
     decoder = loading.result()
-    try:
-        check_decoder(decoder, manifest, has_speaker_embedding=encoder.has_speaker_embedding)
-    except ModelError as error:
-        raise VoiceError(f"{manifest.decoder.file}: {error}") from error
-    try:
-        encoding = check_encoder_run(encoder, manifest, n_symbols=n_symbols)
-    except ModelError as error:
-        raise VoiceError(f"{manifest.encoder.file}: {error}") from error
-    try:
-        check_decoder_run(decoder, manifest, speaker_embedding=encoding.speaker_embedding)
-    except (ModelError, ParameterError) as error:
-        raise VoiceError(f"{manifest.decoder.file}: {error}") from error
-    return Voice(path, manifest, encoder, decoder, options)
+    with _naming(target.decoder.file):
+        has_speaker_embedding = encoder is not None and encoder.has_speaker_embedding
+        check_decoder(decoder, manifest, target.streaming, has_speaker_embedding=has_speaker_embedding)
+    speaker_embedding = None
+    if encoder is not None and target.encoder is not None:
+        with _naming(target.encoder.file):
+            speaker_embedding = check_encoder_run(encoder, manifest).speaker_embedding
+    # Last, since a decoder that needs a speaker's embedding runs on what the encoder has just given.
+    with _naming(target.decoder.file):
+        check_decoder_run(decoder, manifest, speaker_embedding)
+    renderer = Renderer(
+        name=manifest.name,
+        engine=decoder,
+        hop_length=manifest.hop_length,
+        left_context=manifest.decoder.left_context,
+        lookahead=manifest.decoder.lookahead,
+        not_streamable=None if target.streaming else manifest.decoder.not_streamable or "it was compiled so",
+    )
+    return Voice(files.path, manifest, target, encoder, decoder, renderer, options)
 
 
-def _load_encoder(path: Path, manifest: Manifest, options: RuntimeOptions, *, n_symbols: int) -> Encoder:
-    model = read_graph(path, manifest.encoder)
-    try:
-        encoder = Encoder(model, n_symbols=n_symbols, options=options)
+def _load_encoder(compiled: CompiledFiles, manifest: Manifest, options: RuntimeOptions) -> Encoder:
+    info = compiled.info.encoder
+    if info is None:
+        raise VoiceError("targets: the encoder was not compiled, and the voice speaks text")
+    model = compiled.files.graph(info)
+    with _naming(info.file):
+        encoder = Encoder(model, n_symbols=manifest.frontend.n_symbols, options=options)
         check_encoder(encoder, manifest)
-    except ModelError as error:
-        raise VoiceError(f"{manifest.encoder.file}: {error}") from error
     return encoder
 
 
-def _load_decoder(path: Path, manifest: Manifest, options: RuntimeOptions) -> OrtEngine:
-    model = read_graph(path, manifest.decoder)
-    try:
+def _load_decoder(compiled: CompiledFiles, options: RuntimeOptions) -> OrtEngine:
+    # Outside: an error of the file's own names it already.
+    model = compiled.files.graph(compiled.info.decoder)
+    with _naming(compiled.info.decoder.file):
         return OrtEngine(model, options)
-    except ModelError as error:
-        raise VoiceError(f"{manifest.decoder.file}: {error}") from error

@@ -9,8 +9,6 @@ from balacoon_tk import TTS
 from balacoon_tk._typing import FloatArray
 from peers.protocol import NOISE_SCALE, NOISE_W
 
-__all__ = ["Balacoon"]
-
 
 class Balacoon:
     """The default voice by the strategy and the chunks that `TTS.stream` chooses.

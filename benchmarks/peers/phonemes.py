@@ -12,8 +12,6 @@ from types import ModuleType
 from piper import espeakbridge
 from piper.phonemize_espeak import ESPEAK_DATA_DIR, EspeakPhonemizer
 
-__all__ = ["espeak_sentences", "offer_piper_phonemize"]
-
 
 @cache
 def _phonemizer() -> EspeakPhonemizer:

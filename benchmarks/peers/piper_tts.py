@@ -12,8 +12,6 @@ from balacoon_tk._typing import FloatArray
 from peers.files import model_path
 from peers.protocol import NOISE_SCALE, NOISE_W
 
-__all__ = ["PiperTTS", "load_piper"]
-
 
 def load_piper(n_threads: int) -> PiperVoice:
     """Load the voice; piper-tts lets ONNX Runtime choose the threads, so its session is made anew."""

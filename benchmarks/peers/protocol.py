@@ -7,8 +7,6 @@ from typing import Any, Protocol
 
 from balacoon_tk._typing import FloatArray
 
-__all__ = ["NOISE_SCALE", "NOISE_W", "Peer"]
-
 NOISE_SCALE = 0.667
 """The trained one, of frames."""
 NOISE_W = 0.0

@@ -20,8 +20,6 @@ from peers.files import cache_folder, model_path, voice_config
 from peers.phonemes import espeak_sentences
 from peers.protocol import NOISE_SCALE, NOISE_W
 
-__all__ = ["SherpaOnnx"]
-
 
 class SherpaOnnx:
     """`OfflineTts` with a callback, of `n_threads` threads."""

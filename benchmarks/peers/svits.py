@@ -18,8 +18,6 @@ from peers.files import cache_folder, model_path
 from peers.phonemes import offer_piper_phonemize
 from peers.protocol import NOISE_SCALE, NOISE_W
 
-__all__ = ["StreamingVits"]
-
 _N_CALIBRATIONS = 3
 """The one that was disturbed least is taken: its schedule depends on the times of a few single runs."""
 

@@ -4,6 +4,7 @@
 file               measures
 =================  ===========================================================================
 ``stages.py``      each stage alone, against the trained model, and against sgemm
+``shares.py``      what a stream's time is spent in, for the same report
 ``end_to_end.py``  text to sound: TTFA, continuity, RTF, memory, CPU, beside the peers
 ``growth.py``      TTFA and total against the length of the text
 ``streams.py``     how many streams play at once without a gap

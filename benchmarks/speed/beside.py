@@ -7,13 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from balacoon_tk.metrics import Estimate, PairedBootstrap, StreamTrace, audio_s, ttfa_s, underrun_s
+from balacoon_tk.metrics.runs import rotated
 from balacoon_tk.metrics.sentences import check_sentences
 from peers import PEERS, missing_packages
-from speed.measure import rotated
 from speed.texts import WARM_UP
 from speed.workers import Engine
-
-__all__ = ["Beside", "speak_beside"]
 
 _MS = 1e3
 
@@ -35,6 +33,7 @@ class Beside:
         lines = []
         if self.traces:
             first, *_ = self.traces.values()
+            # In pairs: the sentences differ far more from each other than the engines do.
             bootstrap = PairedBootstrap(len(first))
             baseline = [_MS * ttfa_s(trace) for trace in first]
             lines += [
@@ -91,6 +90,7 @@ def speak_beside(
             if packages:
                 missing[name] = f'not installed ({", ".join(packages)}): pip install "balacoon_tk[peers]"'
                 continue
+            # Installed and yet not to be loaded: a model may be missing. It is named, and the others speak.
             try:
                 engines[name] = Engine(name, n_threads)
             except RuntimeError as error:

@@ -7,11 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from balacoon_tk.metrics import audio_s
-from speed.measure import Rounds, rotated, show_progress
-from speed.texts import TEXTS, WARM_UP
-from speed.workers import Engine, Utterance, open_engines
-
-__all__ = ["measure"]
+from speed.measure import Rounds, show_progress
+from speed.texts import TEXTS
+from speed.workers import Utterance, open_engines, speak_in_turn
 
 
 def measure(
@@ -27,6 +25,7 @@ def measure(
     """
     found: dict[str, Any] = {"texts": {key: TEXTS[key] for key in texts}, "threads": {}}
     n_steps, n_done = len(threads) * len(texts), 0
+    # Long texts have less of a spread, and take most of the time.
     n_rounds_of = {
         "60": rounds.n_tiny,
         "200": rounds.n_short,
@@ -40,7 +39,7 @@ def measure(
             }
             for key in texts:
                 n_rounds = n_rounds_of[key]
-                for name, spoken in _in_turn(engines, TEXTS[key], n_rounds=n_rounds).items():
+                for name, spoken in speak_in_turn(engines, TEXTS[key], n_rounds=n_rounds).items():
                     results[name]["texts"][key] = summary(spoken)
                 n_done += 1
                 show_progress("end_to_end", n_done / n_steps)
@@ -50,6 +49,7 @@ def measure(
 
 def summary(spoken: Sequence[Utterance]) -> dict[str, Any]:
     """Return the figures of all rounds, and the chunks of the one of median length."""
+    # A round that happened: its chunks are drawn, and no mean of several streams is one.
     middle = sorted(spoken, key=lambda utterance: utterance.trace.total_s)[len(spoken) // 2]
     figures = [utterance.figures() for utterance in spoken]
     return {
@@ -57,11 +57,3 @@ def summary(spoken: Sequence[Utterance]) -> dict[str, Any]:
         **{name: [row[name] for row in figures] for name in figures[0]},
         "chunks": asdict(middle.trace),
     }
-
-
-def _in_turn(engines: dict[str, Engine], text: str, *, n_rounds: int) -> dict[str, list[Utterance]]:
-    spoken: dict[str, list[Utterance]] = {name: [] for name in engines}
-    for k in range(n_rounds):
-        for name in rotated(list(engines), k):
-            spoken[name].append(engines[name].speak(text, warm_up=WARM_UP))
-    return spoken

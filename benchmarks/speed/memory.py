@@ -8,8 +8,6 @@ from speed.measure import show_progress
 from speed.texts import TEXTS, WARM_UP
 from speed.workers import open_engines
 
-__all__ = ["measure"]
-
 _TEXT = "440"
 
 
@@ -19,6 +17,7 @@ def measure(*, names: Sequence[str], threads: Sequence[int]) -> dict[str, dict[s
     for k, n_threads in enumerate(threads):
         found[str(n_threads)] = {}
         for name in names:
+            # One process each, and only one at a time: memory that is shared would be counted by all.
             with open_engines([name], n_threads) as engines:
                 engines[name].speak(TEXTS[_TEXT], warm_up=WARM_UP)
                 found[str(n_threads)][name] = engines[name].peak_rss_mb()

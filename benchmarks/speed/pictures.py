@@ -8,12 +8,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from balacoon_tk.metrics import StreamTrace
-from balacoon_tk.plots import draw_growth, draw_spreads, draw_streams, draw_timeline, new_figure, save_figure
+from balacoon_tk.plots import draw_timeline, new_figure, save_figure
+from balacoon_tk.plots.timing import draw_growth, draw_spreads, draw_streams
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-__all__ = ["PICTURES", "draw_pictures"]
 
 Data = Mapping[str, Any]
 
@@ -33,6 +32,7 @@ def draw_pictures(result: Data, folder: Path) -> list[Path]:
 
 def _ttfa(data: Data) -> Figure:
     figure = new_figure(9.0, 3.6)
+    # A minute of text is out of the scale of the others.
     keys = [key for key in data["texts"] if key != "minute"]
     panels = figure.subplots(1, len(keys), sharey=True)
     for panel, key in zip(panels, keys, strict=True):
@@ -92,6 +92,7 @@ def _growth(data: Data) -> Figure:
         draw_growth(panel, first, total)
         panel.set_title(shape.capitalize(), loc="left", fontsize="medium")
     panels[1].set(ylabel="")
+    # The same engines are on both sides.
     panels[1].get_legend().remove()
     return figure
 

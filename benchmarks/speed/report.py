@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from speed.measure import ratio, spread
+from speed.markdown import MS, machine_label, stamp, table, threads_label, times
+from speed.measure import ratio
 from speed.targets import check
-
-__all__ = ["readme_table", "to_markdown"]
 
 Data = Mapping[str, Any]
 
-_MS = 1e3
 _GIGA = 1e9
 _PREBUFFERS_S = {"continuity": 0.0, "C50": 0.05, "C100": 0.1, "C200": 0.2}
 
@@ -28,7 +26,7 @@ def to_markdown(result: Data) -> str:
         "streams": _streams,
         "start": _start,
     }
-    lines = ["# Speed", "", _stamp(result["facts"]), ""]
+    lines = ["# Speed", "", stamp(result["facts"]), ""]
     if result["quick"]:
         lines += ["A quick run: few rounds, and not of all texts, lengths and streams.", ""]
     lines += _targets(result["parts"])
@@ -45,65 +43,40 @@ def readme_table(result: Data, *, text: str = "440", n_threads: str = "2") -> st
     """Return the README's table: each engine on one text."""
     data = result["parts"]["end_to_end"]
     engines = data["threads"][n_threads]
-    rows = []
-    for name, engine in engines.items():
-        row = engine["texts"][text]
-        rows.append(
-            [
-                name,
-                f"{_MS * median(row['ttfa_s']):.0f}",
-                f"{median(row['rtf']):.3f}",
-                f"{median(row['xrt']):.1f}",
-            ]
-        )
-    audio_s = engines[next(iter(engines))]["texts"][text]["audio_s"]
-    n_rounds = len(engines[next(iter(engines))]["texts"][text]["ttfa_s"])
+    spoken = {name: engine["texts"][text] for name, engine in engines.items()}
+    digits = {"ttfa_s": (MS, 0), "rtf": (1.0, 3), "xrt": (1.0, 1)}
+    rows = [
+        [name, *(f"{factor * median(row[field]):.{n}f}" for field, (factor, n) in digits.items())]
+        for name, row in spoken.items()
+    ]
+    first = next(iter(spoken.values()))
+    audio_s, n_rounds = first["audio_s"], len(first["ttfa_s"])
     n_met = sum(target["met"] for target in result["targets"])
     return "\n".join(
         [
-            *_table(["engine", "TTFA (ms)", "RTF", "xRT"], rows),
+            *table(["engine", "TTFA (ms)", "RTF", "xRT"], rows),
             "",
             f"One sentence of {audio_s:.1f} s, {n_threads} threads, medians of {n_rounds} rounds in turn, "
-            f"{_machine(result['facts'])}. All speak the default voice but hibari-tts, which has its own. "
-            f"Of {len(result['targets'])} targets {n_met} are met: `benchmarks/results/bench.md` lists them, "
-            "with stages, growth and many streams at once.",
+            f"{machine_label(result['facts'])}. All speak the default voice but hibari-tts, which has its "
+            f"own. Of {len(result['targets'])} targets {n_met} are met: `benchmarks/results/bench.md` lists "
+            "them, with stages, growth and many streams at once.",
         ]
     )
 
 
-def _stamp(facts: Data) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    return f"{_machine(facts)}; Python {facts['python']}; {versions}. Written by `make bench`."
-
-
-def _threads(n_threads: str) -> str:
-    return f"{n_threads} thread{'' if n_threads == '1' else 's'}"
-
-
-def _machine(facts: Data) -> str:
-    return f"{facts['n_cpus']} cores, {facts['cpu']}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
-
-
-def _times(values: Sequence[float], *, digits: int = 1) -> str:
-    """Return median and quartiles in milliseconds."""
-    low, middle, high = (f"{_MS * value:.{digits}f}" for value in spread(values))
-    return f"{middle} ({low} to {high})"
+def _said(*paragraphs: str) -> list[str]:
+    """Return paragraphs, an empty line after each: Markdown makes one of two that touch."""
+    return [line for text in paragraphs for line in (text, "")]
 
 
 def _targets(parts: Data) -> Iterator[str]:
     targets = check(parts)
     met = sum(target["met"] for target in targets)
-    yield "## Targets"
-    yield ""
-    yield (
+    yield from _said(
+        "## Targets",
         f"{met} of {len(targets)} are met. Times are medians over rounds of the ratio within a round; two "
-        "threads where nothing else is said. A phoneme here is an id that the encoder gets, pads included."
+        "threads where nothing else is said. A phoneme here is an id that the encoder gets, pads included.",
     )
-    yield ""
     rows = [
         [
             target["name"],
@@ -113,7 +86,7 @@ def _targets(parts: Data) -> Iterator[str]:
         ]
         for target in targets
     ]
-    yield from _table(["what", "limit", "measured", ""], rows)
+    yield from table(["what", "limit", "measured", ""], rows)
 
 
 def _end_to_end(data: Data) -> Iterator[str]:
@@ -132,35 +105,31 @@ def _end_to_end(data: Data) -> Iterator[str]:
             rows = [[name, *_engine_row(engine["texts"][key])] for name, engine in engines.items()]
             audio_s = next(iter(engines.values()))["texts"][key]["audio_s"]
             label = "one minute" if key == "minute" else f"{key} phonemes"
-            yield ""
-            yield f"### {label} ({audio_s:.1f} s), {_threads(n_threads)}"
-            yield ""
-            yield from _table(head, rows)
-    yield ""
-    yield "How each engine was set:"
-    yield ""
+            yield from ("", *_said(f"### {label} ({audio_s:.1f} s), {threads_label(n_threads)}"))
+            yield from table(head, rows)
+    yield from ("", *_said("How each engine was set:"))
     for n_threads, engines in data["threads"].items():
         for name, engine in engines.items():
             said = "; ".join(f"{key}: {value}" for key, value in engine["settings"].items())
-            yield f"- {name}, {_threads(n_threads)}: {said}"
+            yield f"- {name}, {threads_label(n_threads)}: {said}"
 
 
 def _memory(data: Data) -> Iterator[str]:
-    yield "## Memory"
-    yield ""
-    yield "Peak of resident memory of a process that has spoken one sentence of 440 phonemes, in MB."
-    yield ""
+    yield from _said(
+        "## Memory",
+        "Peak of resident memory of a process that has spoken one sentence of 440 phonemes, in MB.",
+    )
     rows = [
         [name, *(f"{engines[name]:.0f}" for engines in data.values())] for name in next(iter(data.values()))
     ]
-    yield from _table(["engine", *(_threads(n_threads) for n_threads in data)], rows)
+    yield from table(["engine", *(threads_label(n_threads) for n_threads in data)], rows)
 
 
 def _engine_row(row: Data) -> list[str]:
     late = row["underrun_s"]
     return [
-        _times(row["ttfa_s"]),
-        _times(row["total_s"], digits=0),
+        times(row["ttfa_s"]),
+        times(row["total_s"], digits=0),
         f"{median(row['rtf']):.3f}",
         f"{median(row['xrt']):.1f}",
         f"{median(row['cpu_s']):.2f}",
@@ -176,10 +145,8 @@ def _share(late_s: Sequence[float], prebuffer_s: float) -> str:
 
 def _stages(data: Data) -> Iterator[str]:
     graphs = data["graphs"]
-    yield "## Stages"
-    yield ""
-    yield "Nodes in the graphs, as they are loaded, and the trained model's multiply-adds:"
-    yield ""
+    nodes = "Nodes in the graphs, as they are loaded, and the trained model's multiply-adds:"
+    yield from _said("## Stages", nodes)
     lengths = list(graphs["multiply_adds"]["encoder"])
     rows = [
         [
@@ -190,25 +157,17 @@ def _stages(data: Data) -> Iterator[str]:
         ]
         for part in graphs["n_nodes"]
     ]
-    yield from _table(["graph", "nodes", "nodes, trained", *(f"at {key} phonemes" for key in lengths)], rows)
-    yield ""
-    yield "Frontend, to its first sentence (ms):"
-    yield ""
-    rows = [[name, *map(_times, texts.values())] for name, texts in data["frontend"].items()]
-    yield from _table(["frontend", *next(iter(data["frontend"].values()))], rows)
+    yield from table(["graph", "nodes", "nodes, trained", *(f"at {key} phonemes" for key in lengths)], rows)
+    yield from ("", *_said("Frontend, to its first sentence (ms):"))
+    rows = [[name, *map(times, texts.values())] for name, texts in data["frontend"].items()]
+    yield from table(["frontend", *next(iter(data["frontend"].values()))], rows)
     for n_threads, found in data["threads"].items():
+        yield from ("", *_said(f"### {threads_label(n_threads)}: sgemm {found['sgemm_gflops']:.0f} GFLOP/s"))
+        head = ["stage (ms)", "phonemes", "voice", "against", "", "ratio", "GFLOP/s", "of sgemm"]
+        yield from table(head, list(_pairs(found, graphs)))
         yield ""
-        yield f"### {_threads(n_threads)}: sgemm {found['sgemm_gflops']:.0f} GFLOP/s"
-        yield ""
-        yield from _table(
-            ["stage (ms)", "phonemes", "voice", "against", "", "ratio", "GFLOP/s", "of sgemm"],
-            list(_pairs(found, graphs)),
-        )
-        yield ""
-        yield from _table(
-            [f"{lengths[-1]} phonemes", "ms", "over full", "GFLOP/s", "of sgemm"],
-            list(_decodings(found, graphs["multiply_adds"]["decoder"][lengths[-1]])),
-        )
+        rows = list(_decodings(found, graphs["multiply_adds"]["decoder"][lengths[-1]]))
+        yield from table([f"{lengths[-1]} phonemes", "ms", "over full", "GFLOP/s", "of sgemm"], rows)
         yield ""
         yield from _before_first_sound(found, graphs["before_first_sound"], lengths[0])
         shares = found["shares"]
@@ -219,7 +178,7 @@ def _stages(data: Data) -> Iterator[str]:
         )
         yield ""
         yield (
-            f"A stream of {lengths[-1]} phonemes takes {_MS * total:.0f} ms: {parts}. The rest is the "
+            f"A stream of {lengths[-1]} phonemes takes {MS * total:.0f} ms: {parts}. The rest is the "
             "upsampler, trimming and Python."
         )
 
@@ -229,8 +188,8 @@ def _before_first_sound(found: Data, multiply_adds: Data, n_phonemes: str) -> It
     encoder, push = median(found["encoder"][n_phonemes]["voice"]), median(found["first_push"])
     yield (
         f"Before the first sound of {n_phonemes} phonemes come {gflop:.2f} GFLOP of arithmetic, which at the "
-        f"speed of sgemm takes {_MS * gflop / found['sgemm_gflops']:.1f} ms; the encoder takes "
-        f"{_MS * encoder:.1f} ms and the first push {_MS * push:.1f} ms."
+        f"speed of sgemm takes {MS * gflop / found['sgemm_gflops']:.1f} ms; the encoder takes "
+        f"{MS * encoder:.1f} ms and the first push {MS * push:.1f} ms."
     )
 
 
@@ -246,50 +205,40 @@ def _pairs(found: Data, graphs: Data) -> Iterator[list[str]]:
             yield [
                 title,
                 key,
-                _times(seconds["voice"]),
+                times(seconds["voice"]),
                 other,
-                _times(seconds[other]),
+                times(seconds[other]),
                 f"{ratio(seconds['voice'], seconds[other]):.2f}",
-                f"{gflops:.0f}",
-                f"{100 * gflops / found['sgemm_gflops']:.0f} %",
+                *_speed(gflops, found),
             ]
+
+
+def _speed(gflops: float, found: Data) -> tuple[str, str]:
+    # Beside what the machine can do at most: the figure alone says nothing of how good that is.
+    return f"{gflops:.0f}", f"{100 * gflops / found['sgemm_gflops']:.0f} %"
 
 
 def _decodings(found: Data, multiply_adds: int) -> Iterator[list[str]]:
     for how, seconds in found["upsampler"].items():
-        yield [f"upsampler, {how}", _times(seconds), "", "", ""]
+        yield [f"upsampler, {how}", times(seconds), "", "", ""]
     full = found["decoder"]["full"]
     for how, seconds in found["decoder"].items():
         gflops = 2 * multiply_adds / median(seconds) / _GIGA
-        share = f"{100 * gflops / found['sgemm_gflops']:.0f} %"
-        name = how if how == "full" else f"{how} frames"
-        yield [
-            f"decoder, {name}",
-            _times(seconds, digits=0),
-            f"{ratio(seconds, full):.2f}",
-            f"{gflops:.0f}",
-            share,
-        ]
+        name = f"decoder, {how if how == 'full' else f'{how} frames'}"
+        yield [name, times(seconds, digits=0), f"{ratio(seconds, full):.2f}", *_speed(gflops, found)]
 
 
 def _growth(data: Data) -> Iterator[str]:
     yield f"## Growth with the text, {data['n_threads']} threads"
     for shape, curves in data["curves"].items():
-        yield ""
-        yield f"### {shape.capitalize()}: TTFA and total (ms)"
-        yield ""
-        names = list(curves)
-        rows = [
-            [
-                str(points[0]["n_phonemes"]),
-                *(
-                    f"{_MS * median(point['ttfa_s']):.0f} / {_MS * median(point['total_s']):.0f}"
-                    for point in points
-                ),
-            ]
-            for points in zip(*curves.values(), strict=True)
+        yield from ("", *_said(f"### {shape.capitalize()}: TTFA and total (ms)"))
+        columns = [
+            [" / ".join(f"{MS * median(point[key]):.0f}" for key in ("ttfa_s", "total_s")) for point in curve]
+            for curve in curves.values()
         ]
-        yield from _table(["phonemes", *names], rows)
+        lengths = [str(point["n_phonemes"]) for point in next(iter(curves.values()))]
+        rows = [list(row) for row in zip(lengths, *columns, strict=True)]
+        yield from table(["phonemes", *curves], rows)
 
 
 def _streams(data: Data) -> Iterator[str]:
@@ -301,31 +250,27 @@ def _streams(data: Data) -> Iterator[str]:
         "the same moment."
     )
     for how, points in (("within seconds", data["spread"]), ("at once", data["at once"])):
-        yield ""
-        yield f"### Started {how}"
-        yield ""
+        yield from ("", *_said(f"### Started {how}"))
         rows = [
             [
                 str(point["n_streams"]),
                 *(_share(point["underrun_s"], prebuffer_s) for prebuffer_s in _PREBUFFERS_S.values()),
-                f"{_MS * max(point['underrun_s']):.0f}",
-                _times(point["ttfa_s"], digits=0),
+                f"{MS * max(point['underrun_s']):.0f}",
+                times(point["ttfa_s"], digits=0),
                 f"{100 * median(point['busy']):.0f} %",
             ]
             for point in points
         ]
-        yield from _table(
-            ["streams", *_PREBUFFERS_S, "worst wait (ms)", "TTFA (ms)", "processors busy"], rows
-        )
+        head = ["streams", *_PREBUFFERS_S, "worst wait (ms)", "TTFA (ms)", "processors busy"]
+        yield from table(head, rows)
 
 
 def _start(data: Data) -> Iterator[str]:
-    yield "## Start"
-    yield ""
+    yield from _said("## Start")
     rows = [
-        ["`import balacoon_tk`", _times(data["import_s"], digits=0)],
-        ["`from balacoon_tk import TTS`, NumPy included", _times(data["import_tts_s"], digits=0)],
-        ["a warm `TTS()`", _times(data["tts_s"], digits=0)],
-        ["ONNX Runtime loading the same graphs", _times(data["graphs_s"], digits=0)],
+        ["`import balacoon_tk`", times(data["import_s"], digits=0)],
+        ["`from balacoon_tk import TTS`, NumPy included", times(data["import_tts_s"], digits=0)],
+        ["a warm `TTS()`", times(data["tts_s"], digits=0)],
+        ["ONNX Runtime loading the same graphs", times(data["graphs_s"], digits=0)],
     ]
-    yield from _table(["what", "ms"], rows)
+    yield from table(["what", "ms"], rows)

@@ -10,10 +10,8 @@ from typing import Any, Final
 
 from balacoon_tk._files import json_text, write_whole
 from speed.pictures import draw_pictures
-from speed.report import readme_table, to_markdown
+from speed.report import to_markdown
 from speed.targets import check
-
-__all__ = ["MARKS", "PARTS", "assemble", "keep_part", "kept_parts", "write", "write_readme"]
 
 MARKS: Final = ("<!-- beside other engines -->", "<!-- end of other engines -->")
 """Around the README's table."""
@@ -35,6 +33,7 @@ def kept_parts(folder: Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
         path = folder / f"{name}.json"
         if path.is_file():
             kept = json.loads(path.read_text(encoding="utf-8"))
+            # Figures of two machines or versions in one report would be compared with each other.
             if kept["facts"] == stamp:
                 parts[name] = kept["data"]
     return parts
@@ -50,17 +49,17 @@ def write(result: Mapping[str, Any], folder: Path) -> None:
     """Write JSON, and what is made of that: Markdown and pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     text = compact_json(result)
+    # What is rounded in the file is rounded in the report too, so that one can be made of the other.
     written = json.loads(text)
     write_whole(folder / "bench.json", text)
     write_whole(folder / "bench.md", to_markdown(written))
     draw_pictures(written, folder)
 
 
-def write_readme(path: Path, result: Mapping[str, Any]) -> None:
-    """Put the table of engines between the marks of a Markdown file."""
-    text = path.read_text(encoding="utf-8")
-    start, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
-    write_whole(path, f"{text[:start]}\n{readme_table(result)}\n{text[end:]}")
+def write_between(path: Path, marks: tuple[str, str], text: str) -> None:
+    """Put a text between two marks of a Markdown file, in the place of what stands there."""
+    head, _, rest = path.read_text(encoding="utf-8").partition(marks[0])
+    write_whole(path, f"{head}{marks[0]}\n{text.strip()}\n{marks[1]}{rest.partition(marks[1])[2]}")
 
 
 def compact_json(data: object) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -26,14 +24,15 @@ from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.encoder import Encoding
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.stages.upsampler import Upsampler
+from balacoon_tk.targets.choice import find_compiled
+from balacoon_tk.voice.files import VoiceFiles
 from peers.files import model_path
 from peers.piper_tts import load_piper
 from peers.protocol import NOISE_SCALE, NOISE_W
 from speed.machine import SGEMM_SIZE, sgemm_s
 from speed.measure import SETTLE_S, Rounds, in_turn, show_progress
+from speed.shares import shares
 from speed.texts import TEXTS
-
-__all__ = ["CHUNK_FRAMES", "measure", "shares"]
 
 CHUNK_FRAMES = {"overlap": (64,), "stateful": (64, 32, 16)}
 """Frames in a chunk; smaller ones by overlap take many times as long."""
@@ -44,7 +43,7 @@ _GIGA = 1e9
 def measure(
     rounds: Rounds, *, threads: Sequence[int], sentences: Sequence[str] = _SENTENCES
 ) -> dict[str, Any]:
-    """Time all stages on sentences of several lengths; `shares` says where the rest of the time goes.
+    """Time all stages on sentences of several lengths.
 
     Returns
     -------
@@ -126,10 +125,11 @@ def _graphs(
     tts: TTS, trained: SourceVoice, n_trained_encoder_nodes: int, sentences: Sequence[str]
 ) -> dict[str, Any]:
     """Count nodes of the voice's graphs and of the trained ones, and the latter's multiply-adds."""
-    manifest, folder = tts.voice.manifest, tts.voice.path
+    # As they are run, which may lie in the cache: those that the voice's manifest names are the plain ones.
+    compiled = find_compiled(VoiceFiles(tts.voice.path), tts.voice.options)
     voice = {
-        "encoder": onnx.load(folder / manifest.encoder.file),
-        "decoder": onnx.load(folder / manifest.decoder.file),
+        "encoder": compiled.files.model(compiled.info.encoder),
+        "decoder": compiled.files.model(compiled.info.decoder),
     }
     work: dict[str, dict[str, int]] = {"encoder": {}, "decoder": {}}
     feeds_of = {}
@@ -143,9 +143,10 @@ def _graphs(
         }
         for part, model, given in (("encoder", trained.encoder, feeds), ("decoder", trained.decoder, frames)):
             work[part][key] = _count(model, given)
-    first_push = {name: tensor.numpy() for name, tensor in tts.voice.decoder.initial_state.items()} | {
+    engine = tts.voice.decoder
+    first_push = engine.save(engine.start()) | {
         "frames": np.zeros((1, trained.n_channels, _first_push_frames(tts)), np.float32),
-        tts.voice.decoder.streaming.last_input: np.zeros(1, np.int64),
+        engine.streaming.last_input: np.zeros(1, np.int64),
     }
     return {
         "before_first_sound": {
@@ -176,7 +177,7 @@ def _encoders(
 ) -> dict[str, dict[str, list[float]]]:
     """Time the voice's encoder, its checks included, against the trained graph's own part."""
     trained = Session(original, RuntimeOptions(n_threads=n_threads))
-    durations_name = original.graph.output[-1].name
+    durations_name = original.graph.output[-1].name  # as `_trained_encoder` has put it
     found = {}
     for key in sentences:
         ids = phoneme_ids(tts, TEXTS[key])
@@ -186,6 +187,7 @@ def _encoders(
             "scales": np.array([NOISE_SCALE, 1.0, NOISE_W], np.float32),
         }
         encode = partial(tts.voice.encoder.encode, ids, noise_w=NOISE_W)
+        # Else two encoders would be compared that don't do the same work.
         assert np.array_equal(encode().durations, trained.run(feeds)[durations_name].reshape(-1))
         runs = {"voice": encode, "trained": partial(trained.run, feeds)}
         found[key] = in_turn(runs, n_rounds=rounds.n_tiny)
@@ -209,7 +211,7 @@ def _decoders(tts: TTS, key: str, rounds: Rounds) -> dict[str, list[float]]:
     frames = _frames(_encoding(tts, TEXTS[key]))
 
     def decode(strategy: Any, chunk_frames: int) -> None:
-        n_samples = sum(len(samples) for samples in tts.voice.decode(frames, None, strategy, (chunk_frames,)))
+        n_samples = sum(len(samples) for samples in tts.voice.render(frames, None, strategy, (chunk_frames,)))
         assert n_samples == frames.n_frames * tts.voice.manifest.hop_length
 
     runs = {"full": partial(decode, "full", frames.n_frames)} | {
@@ -245,65 +247,13 @@ def _whole(
 
         def ours(ids: IntArray = ids) -> int:
             encoding = tts.voice.encoder.encode(ids, noise_w=NOISE_W)
-            return sum(len(samples) for samples in tts.voice.decode(_frames(encoding), None, "full", (1,)))
+            return sum(len(samples) for samples in tts.voice.render(_frames(encoding), None, "full", (1,)))
 
         def theirs(ids: IntArray = ids) -> int:
             return len(piper.phoneme_ids_to_audio(ids.tolist(), config))
 
         assert ours() == theirs()
+        # Short ones vary more, and cost little to repeat.
         n_rounds = rounds.n_short if key == "60" else rounds.n_long
         found[key] = in_turn({"voice": ours, "piper-tts": theirs}, n_rounds=n_rounds, settle_s=SETTLE_S)
     return found
-
-
-def shares(tts: TTS, text: str, *, n_rounds: int) -> dict[str, list[float]]:
-    """Return where the seconds of a stream go: frontend, graphs, and all that this package does itself.
-
-    Returns
-    -------
-    dict of str to list of float
-        ``total``, ``frontend``, ``encoder``, ``decoder`` (runs of ONNX Runtime alone), ``rest``: seconds,
-        a value a round.
-    """
-    found: dict[str, list[float]] = {name: [] for name in ("total", "frontend", "encoder", "decoder", "rest")}
-    for k in range(n_rounds + 1):
-        with _clock(tts.voice.encoder._session) as encoder, _clock(tts.voice.decoder.session) as decoder:
-            start = perf_counter()
-            for _ in tts.stream(text, seed=0, noise_w=NOISE_W):
-                pass
-            total = perf_counter() - start
-        start = perf_counter()
-        list(tts.frontend.phonemize(text))
-        frontend = perf_counter() - start
-        if k:  # the first round warms up
-            row = {"total": total, "frontend": frontend, "encoder": sum(encoder), "decoder": sum(decoder)}
-            row["rest"] = total - frontend - row["encoder"] - row["decoder"]
-            for name, seconds in row.items():
-                found[name].append(seconds)
-    return found
-
-
-@contextmanager
-def _clock(session: Session) -> Iterator[list[float]]:
-    """Note the seconds of each run of a session within ONNX Runtime, below everything of this package."""
-    seconds: list[float] = []
-
-    def timed(run: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            start = perf_counter()
-            result = run(*args)
-            seconds.append(perf_counter() - start)
-            return result
-
-        return call
-
-    inner, run_unchecked = session._session, session._run_unchecked
-    inner.run = timed(inner.run)
-    inner.run_with_iobinding = timed(inner.run_with_iobinding)
-    if run_unchecked is not None:
-        session._run_unchecked = timed(run_unchecked)
-    try:
-        yield seconds
-    finally:
-        del inner.run, inner.run_with_iobinding
-        session._run_unchecked = run_unchecked

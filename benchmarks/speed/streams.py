@@ -20,8 +20,6 @@ from speed.machine import n_cpus
 from speed.measure import Rounds, show_progress
 from speed.texts import STREAM_TEXT
 
-__all__ = ["AHEAD_S", "COUNTS", "measure", "play_together"]
-
 AHEAD_S = 1.0
 """Seconds of audio that a player keeps."""
 COUNTS = (1, 4, 8, 12, 16, 20)
@@ -50,6 +48,7 @@ def measure(
     found: dict[str, Any] = {"ahead_s": AHEAD_S, "spread_s": spread_s, "spread": [], "at once": []}
     for k, count in enumerate(counts):
         for how in ("spread", "at once"):
+            # The same starts in every version, so that two can be compared.
             rng = np.random.default_rng(count)
             point: dict[str, Any] = {"n_streams": count, "underrun_s": [], "ttfa_s": [], "busy": []}
             for _ in range(rounds.n_stream):
@@ -84,6 +83,7 @@ def play_together(tts: TTS, text: str, *, starts_s: Sequence[float]) -> tuple[li
             recorder.add(chunk.samples)
             plays_from_s = plays_from_s or time.perf_counter()
             ready_s += len(chunk.samples) / chunk.sample_rate
+            # As players do: a stream that runs ahead without end takes the cores from whoever starts.
             time.sleep(max(0.0, plays_from_s + ready_s - AHEAD_S - time.perf_counter()))
         traces[index] = recorder.finish()
 
@@ -95,6 +95,7 @@ def play_together(tts: TTS, text: str, *, starts_s: Sequence[float]) -> tuple[li
         thread.join()
     seconds = time.perf_counter() - start_s
     busy = (time.process_time() - start_cpu_s) / (seconds * n_cpus())
+    # A stream that failed has no trace; counted as one without a gap it would make the figures better.
     done = [trace for trace in traces if trace is not None]
     if len(done) < len(starts_s):
         raise RuntimeError(f"{len(starts_s) - len(done)} of {len(starts_s)} streams failed")

@@ -7,8 +7,6 @@ from typing import Final
 
 from balacoon_tk.frontend import Frontend, PhonemeMap
 
-__all__ = ["STREAM_TEXT", "TEXTS", "WARM_UP", "count_phonemes", "sentences_of", "text_of"]
-
 TEXTS: Final = {
     "60": "Where does all the time go?",
     "200": "We walked along the river until it was dark, and the boats were all tied up for the night.",
@@ -60,6 +58,7 @@ _CLAUSES = (
 
 def text_of(n_phonemes: int, frontend: Frontend, phoneme_map: PhonemeMap) -> str:
     """Return one sentence of about so many phonemes: clauses of plain words, cut where it is long enough."""
+    # Commas are words of their own, so that a text may be cut at any of them.
     words = cycle([*" , ".join(_CLAUSES).split(), ","])
     text = ""
     for word in islice(words, n_phonemes):

@@ -6,7 +6,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from balacoon_tk.metrics import StreamTrace, TraceRecorder, rtf, ttfa_s, underrun_s, xrt
+from balacoon_tk.metrics.runs import rotated
 from peers import Peer, create_peer
 from speed.measure import SETTLE_S
-
-__all__ = ["Engine", "Utterance", "open_engines", "speak"]
+from speed.texts import WARM_UP
 
 _MEGA = 1e6
 
@@ -65,10 +65,12 @@ class Engine:
     """
 
     def __init__(self, name: str, n_threads: int) -> None:
+        # Not forked: a child would begin with the memory and the threads of this process.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, name, n_threads), daemon=True)
         self._process.start()
+        # Or a process that died would never be noticed: this end would keep the pipe open.
         theirs.close()
         self.settings: dict[str, Any] = self._receive()
 
@@ -89,6 +91,7 @@ class Engine:
         self._connection.close()
         self._process.join(timeout=10)
         if self._process.is_alive():
+            # It may be stuck in a graph, and then hears nothing.
             self._process.terminate()
             self._process.join()
 
@@ -114,6 +117,15 @@ def open_engines(names: list[str], n_threads: int) -> Iterator[dict[str, Engine]
         yield engines
 
 
+def speak_in_turn(engines: Mapping[str, Engine], text: str, *, n_rounds: int) -> dict[str, list[Utterance]]:
+    """Return what each engine said of a text, round by round, another one beginning each of them."""
+    spoken: dict[str, list[Utterance]] = {name: [] for name in engines}
+    for k in range(n_rounds):
+        for name in rotated(list(engines), k):
+            spoken[name].append(engines[name].speak(text, warm_up=WARM_UP))
+    return spoken
+
+
 def _slower(trace: StreamTrace, factor: float) -> StreamTrace:
     """Return the trace of a machine that takes so many times as long for everything."""
     ready_s = tuple(factor * seconds for seconds in trace.ready_s)
@@ -130,6 +142,7 @@ def _serve(connection: Connection, name: str, n_threads: int) -> None:
                 connection.send(_peak_rss() / _MEGA)
                 continue
             warm_up, text = request
+            # In the same process and just before, since another engine may have had the caches since.
             speak(peer, warm_up)
             utterance = speak(peer, text)
             connection.send({"trace": asdict(utterance.trace), "cpu_s": utterance.cpu_s})

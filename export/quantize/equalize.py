@@ -1,4 +1,4 @@
-"""Give the channels of a decoder like extents, so that one step of a byte suits all of them.
+"""Give the channels of a plain decoder like extents, so that one step of int8 suits all of them.
 
 All channels of a tensor share a step, which has to span the widest of them; a channel a quarter as wide
 gets a quarter of the numbers. But a channel may be multiplied by any positive number where it is made if
@@ -10,8 +10,7 @@ serves all that residual connections tie together). Samples stay what they are, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -19,113 +18,111 @@ import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.export.quantize.ranges import collect_extents
-from balacoon_tk.export.quantize.regions import Interleaving, is_crop, is_layer, match_interleaving
-from balacoon_tk.graph.edit import add_constant, constant_of
+from balacoon_tk.graph.edit import add_constant, bypass, constant_of, only_user, remove_unused, scalar_of
+from balacoon_tk.graph.int8 import channel_axis
+from balacoon_tk.graph.match import name_of
+from balacoon_tk.runtime.engine import Feeds
+from balacoon_tk.targets.ort_cpu.int8.regions import is_crop, is_layer
 
+# Of the widest channel; one that is hardly ever used isn't blown up further.
 _LEAST_SHARE = 1e-3
-"""Of the widest channel; one that is hardly ever used isn't blown up further."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """A convolution, and the phases behind it if it is a polyphase one."""
-
-    node: ir.Node
-    interleaving: Interleaving | None
-
-    @property
-    def output(self) -> ir.Value:
-        return self.node.outputs[0] if self.interleaving is None else self.interleaving.output
-
-
-def equalize(model: onnx.ModelProto, utterances: Sequence[Mapping[str, AnyArray]]) -> onnx.ModelProto:
-    """Return a decoder whose channels were scaled to like extents; its samples stay what they are.
-
-    Parameters
-    ----------
-    model : ModelProto
-        The decoder without state, lifted to two dimensions; it is not changed.
-    utterances : sequence of mapping of str to ndarray
-        Inputs on which the extents are seen.
-    """
+def equalize(model: onnx.ModelProto, utterances: Sequence[Feeds]) -> onnx.ModelProto:
+    """Return a plain decoder whose channels were scaled to like extents, as seen on some inputs."""
     copy = ir.from_proto(model)
-    layers = _find_layers(copy.graph)
+    fold_scales(copy)
+    layers = [node for node in copy.graph if is_layer(node)]
     tied = _find_tied(copy.graph, layers)
-    names = [str(value.name) for values in tied for value in values]
-    extents = collect_extents(model, utterances, names)
+    names = [name_of(value) for values in tied for value in values]
+    # Of the graph with its scales folded, which are no part of what is rounded later.
+    extents = collect_extents(ir.to_proto(copy), utterances, names)
     for values in tied:
-        factors = _factors([extents[str(value.name)] for value in values])
+        seen = [extents[name_of(value)] for value in values]
+        # Tensors of zeros have nothing to say; where all are, every channel stays as it is.
+        shares = [extent / extent.max() for extent in seen if extent.max() > 0] or [np.ones(len(seen[0]))]
+        factors = (1.0 / np.maximum(np.max(shares, axis=0), _LEAST_SHARE)).astype(np.float32)
         for layer in layers:
             _scale(copy.graph, layer, values, factors)
     return ir.to_proto(copy)
 
 
-def _find_layers(graph: ir.Graph) -> list[_Layer]:
-    return [_Layer(node, match_interleaving(node.outputs[0])) for node in graph if is_layer(node)]
+def fold_scales(model: ir.Model) -> None:
+    """Take constant scales in front of layers into their weights, in place.
+
+    HiFi-GAN divides the sum of each stage's residual blocks by their number, which would be another pass
+    over all numbers, between two that are in int8. What stands between may scale along:
+    ``LeakyRelu(c x) = c LeakyRelu(x)`` for every c > 0.
+    """
+    for node in list(model.graph):
+        factor = scalar_of(node, 1) if node.op_type in ("Div", "Mul") else None
+        layer, source = only_user(node.outputs[0]), node.inputs[0] if node.inputs else None
+        while layer is not None and layer.op_type == "LeakyRelu":
+            layer = only_user(layer.outputs[0])
+        if factor is None or not factor > 0 or source is None or layer is None or not is_layer(layer):
+            continue
+        if bypass(model.graph, node.outputs[0], source):
+            # In float64, so that the weight is rounded once.
+            weight = np.asarray(constant_of(layer, 1), np.float64)
+            _replace(model.graph, layer, 1, weight / factor if node.op_type == "Div" else weight * factor)
+    remove_unused(model)
 
 
-def _find_tied(graph: ir.Graph, layers: Sequence[_Layer]) -> list[list[ir.Value]]:
+def _find_tied(graph: ir.Graph, layers: Sequence[ir.Node]) -> list[list[ir.Value]]:
     """Return the sets of tensors whose channels can only be scaled together, and can be."""
-    parents: dict[ir.Value, ir.Value] = {}
+    # A forest of sets. None stands for what can't be scaled: a set with it in is left out.
+    parents: dict[ir.Value | None, ir.Value | None] = {}
 
-    def root(value: ir.Value) -> ir.Value:
+    def root(value: ir.Value | None) -> ir.Value | None:
         while parents.setdefault(value, value) is not value:
             value = parents[value]
         return value
 
-    inside = {inner for layer in layers if layer.interleaving for inner in layer.interleaving.nodes}
-    inside |= {layer.node for layer in layers}
-    fixed = {*graph.inputs, *graph.outputs}
-    for node in graph:
-        if node in inside:
-            continue
-        values = [value for value in (*node.inputs, *node.outputs) if value is not None]
-        if node.op_type == "LeakyRelu" or is_crop(node):
-            values = [values[0], node.outputs[0]]
-        elif node.op_type != "Add" or any(value.const_value is not None for value in values):
-            fixed.update(values)
-            continue
+    def tie(*values: ir.Value | None) -> None:
         for value in values:
             parents[root(value)] = root(values[0])
-    for layer in layers:
-        fixed.update(value for value in layer.node.inputs[1:] if value is not None)
-    fixed_roots = {root(value) for value in fixed}
-    ends = dict.fromkeys(value for layer in layers for value in (layer.node.inputs[0], layer.output) if value)
-    groups: dict[ir.Value, list[ir.Value]] = {}
-    for value in (*ends, *parents):
-        if root(value) not in fixed_roots and value not in groups.setdefault(root(value), []):
-            groups[root(value)].append(value)
+
+    tie(None, *graph.inputs, *graph.outputs)
+    for node in graph:
+        if node in layers:
+            # A layer takes other factors on either side; its weights are scaled by both.
+            tie(None, *node.inputs[1:])
+        elif node.op_type == "LeakyRelu" or is_crop(node):
+            tie(node.inputs[0], node.outputs[0])
+        elif node.op_type == "Add" and all(value and value.const_value is None for value in node.inputs):
+            tie(*node.inputs, *node.outputs)
+        else:
+            tie(None, *node.inputs, *node.outputs)
+    ends = [value for node in layers for value in (node.inputs[0], node.outputs[0])]
+    groups: dict[ir.Value | None, list[ir.Value]] = {}
+    for value in dict.fromkeys((*ends, *parents)):
+        if value is not None and root(value) is not root(None):
+            groups.setdefault(root(value), []).append(value)
     return list(groups.values())
 
 
-def _factors(extents: Sequence[AnyArray]) -> AnyArray:
-    """Return a factor for each channel, by which no tensor gets wider than its widest channel is."""
-    shares = [extent / extent.max() for extent in extents if extent.max() > 0]
-    if not shares:
-        return np.ones(len(extents[0]), np.float32)
-    factors: AnyArray = 1.0 / np.maximum(np.max(shares, axis=0), _LEAST_SHARE)
-    return factors.astype(np.float32)
+def _scale(graph: ir.Graph, layer: ir.Node, values: Sequence[ir.Value], factors: AnyArray) -> None:
+    reads, makes = layer.inputs[0] in values, layer.outputs[0] in values
+    kernel, bias, axis_out = np.asarray(constant_of(layer, 1)), constant_of(layer, 2), channel_axis(layer)
 
+    def along(axis: int) -> AnyArray:
+        return factors.reshape([-1 if k == axis else 1 for k in range(kernel.ndim)])
 
-def _scale(graph: ir.Graph, layer: _Layer, values: Sequence[ir.Value], factors: AnyArray) -> None:
-    reads, makes = layer.node.inputs[0] in values, layer.output in values
-    if not (reads or makes):
-        return
-    kernel, bias = np.asarray(constant_of(layer.node, 1)), constant_of(layer.node, 2)
     if reads:
-        kernel = kernel / factors.reshape(1, -1, 1, 1)
+        kernel = kernel / along(1 - axis_out)
     if makes:
-        repeated = np.tile(factors, len(kernel) // len(factors))
-        kernel = kernel * repeated.reshape(-1, 1, 1, 1)
+        kernel = kernel * along(axis_out)
         if bias is not None:
-            _replace(graph, layer.node, 2, bias * repeated)
-    _replace(graph, layer.node, 1, kernel)
+            _replace(graph, layer, 2, bias * factors)
+    if reads or makes:
+        _replace(graph, layer, 1, kernel)
 
 
 def _replace(graph: ir.Graph, node: ir.Node, index: int, array: AnyArray) -> None:
     """Give a node another constant; other nodes that read the old one keep it."""
     old = node.inputs[index]
-    name = f"{'' if old is None else old.name}.equalized"
+    name = f"{name_of(old)}.equalized"
+    # A kernel may be scaled where it is read and once more where it makes.
     while name in graph.initializers:
         name += ".again"
     node.replace_input_with(index, add_constant(graph, array.astype(np.float32), name))

@@ -3,46 +3,41 @@
 from __future__ import annotations
 
 import statistics
-import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
 
 from balacoon_tk import TTS
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
-from balacoon_tk.audio import to_pcm16
-from balacoon_tk.decoder import StatefulDecoder
+from balacoon_tk.decoder import Engine, Strategy
+from balacoon_tk.decoder.renderer import FrameArray, Renderer
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.metrics import perception, speech
-from balacoon_tk.metrics.signal import log_spectral_distance_db
-from balacoon_tk.runtime.options import RuntimeOptions
-from balacoon_tk.runtime.ort_engine import OrtEngine
-from balacoon_tk.stages.encoder import Encoder, Encoding
-from balacoon_tk.stages.random import noise_stream
-from balacoon_tk.stages.upsampler import Upsampler
+from balacoon_tk.export.measure import timed
+from balacoon_tk.metrics.registry import measure, search_metrics
+from balacoon_tk.metrics.runs import in_turn, nothing_to_say
+from balacoon_tk.metrics.signal import snr_db
+from balacoon_tk.metrics.utterance import Utterance
+from balacoon_tk.stages.encoder import Encoder
+from balacoon_tk.stages.sentence import own_settings, prepare_sentence
 
 _CHUNK_FRAMES = 64
 _N_ROUNDS = 5
+# A run of an encoder is short: whatever else the machine does is a large share of it.
+_N_ENCODER_ROUNDS = 11
+_NOISE_W = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A text as a decoder reads it."""
+    """A text as a decoder reads it, sentence by sentence."""
 
     text: str
     feeds: tuple[Mapping[str, AnyArray], ...]
-    """One for each sentence in it."""
     phoneme_ids: tuple[IntArray, ...]
-    """What the encoder read, for each of them."""
-
-    @property
-    def n_frames(self) -> int:
-        """Frames of all sentences."""
-        return sum(int(feeds["frames"].shape[-1]) for feeds in self.feeds)
 
 
 def make_frames(
@@ -50,165 +45,120 @@ def make_frames(
 ) -> tuple[Spoken, ...]:
     """Have a voice's encoder read sentences, with its own prosody.
 
-    Parameters
-    ----------
-    tts : TTS
-    sentences : sequence of str
-    seed : int
-        The same one gives the same frames.
-    encoder : Encoder, optional
-        Makes the encodings instead of the voice's own, which still says how long they last.
-
-    Raises
-    ------
-    ParameterError
-        If there is nothing to say in a sentence.
+    Another encoder makes the encodings instead, but the voice's own still says how long they last: samples
+    can only be compared where they are of the same phonemes.
     """
-    prosody, found = tts.voice.manifest.prosody, []
+    settings, found = own_settings(tts.voice, seed=seed), []
     for number, text in enumerate(sentences):
         feeds, read = [], []
-        for index, sentence in enumerate(tts.frontend.phonemize(text)):
-            phoneme_ids = tts.phoneme_map.encode(sentence.phonemes).phoneme_ids
-
-            def encode(reader: Encoder, phoneme_ids: IntArray = phoneme_ids, index: int = index) -> Encoding:
-                return reader.encode(
-                    phoneme_ids,
-                    length_scale=prosody.length_scale,
-                    noise_w=prosody.noise_w,
-                    speaker_id=tts.voice.speaker_id(None),
-                    seed=seed,
-                    stream=noise_stream(index, "durations"),
-                )
-
-            own = encode(tts.voice.encoder)
-            encoding = own if encoder is None else encode(encoder)
-            upsampler = Upsampler(
-                encoding.encodings,
-                own.durations,
-                log_scales=encoding.log_scales,
-                noise_scale=prosody.noise_scale,
-                seed=seed,
-                stream=noise_stream(index, "frames"),
-                gaussian_delta=tts.voice.manifest.gaussian_delta,
-            )
-            if not upsampler.n_frames:
-                continue
-            each: dict[str, AnyArray] = {"frames": upsampler.window(0, upsampler.n_frames)[np.newaxis].copy()}
-            if (
-                encoding.speaker_embedding is not None
-                and "speaker_embedding" in tts.voice.decoder.contract.inputs
-            ):
-                each["speaker_embedding"] = encoding.speaker_embedding
-            feeds.append(each)
-            read.append(phoneme_ids)
+        for index, encoded in enumerate(tts.encode_sentences(tts.frontend.phonemize(text))):
+            prepared = prepare_sentence(tts.voice, encoded, settings, index=index, encoder=encoder)
+            frames = prepared.upsampler
+            # Phonemes that last no frame give the decoder nothing to read.
+            if frames.n_frames:
+                constant = tts.voice.timeless_inputs(prepared.speaker_embedding)
+                feeds.append({"frames": frames.window(0, frames.n_frames)[np.newaxis], **constant})
+                read.append(encoded.phoneme_ids)
         if not feeds:
-            raise ParameterError(f"sentences[{number}]={text[:60]!r} must hold something that can be spoken")
+            raise nothing_to_say(f"sentences[{number}]", text)
         found.append(Spoken(text, tuple(feeds), tuple(read)))
     return tuple(found)
 
 
-def decode(graph: OrtEngine, spoken: Spoken) -> FloatArray:
+def decode(engine: Engine, spoken: Spoken) -> FloatArray:
     """Decode a text whole."""
-    pieces = [graph.whole(graph.contract.check(feeds))["samples"].reshape(-1) for feeds in spoken.feeds]
-    return np.concatenate(pieces)
+    return np.concatenate([engine.whole(feeds)["samples"].reshape(-1) for feeds in spoken.feeds])
 
 
 class Judge:
-    """Hears what texts lose; what it has heard of a reference it remembers.
-
-    Parameters
-    ----------
-    sample_rate : int
-        Hz
-    """
+    """Hears what texts lose; what it has heard of a reference it remembers."""
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
-        self._pitches: dict[str, NDArray[np.float64]] = {}
+        self._wholes: dict[str, Utterance] = {}
 
     def __call__(self, samples: FloatArray, reference: FloatArray, text: str) -> dict[str, Any]:
-        """Return what one text lost: figures by name, None where one can't be measured.
+        """Return what one text lost: fields by name, without those of which a judge has no opinion.
 
-        Parameters
-        ----------
-        samples, reference : ndarray of shape (n_samples,), float32
-            The same array, if it is the reference that is judged.
-        text : str
-            Has one reference.
-
-        Raises
-        ------
-        MissingExtraError
-            If the extra `eval` isn't installed.
+        `samples` are `reference` itself if that is judged. A text has one reference.
         """
-        rate, cents = self._sample_rate, 0.0
-        if text not in self._pitches:
-            self._pitches[text] = speech.track_pitch(reference, sample_rate=rate)
-        if samples is not reference:
-            pitch = speech.track_pitch(samples, sample_rate=rate)
-            cents = speech.compare_pitch(pitch, self._pitches[text]).rmse_cents
-        values: dict[str, Any] = {
-            "lsd_db": log_spectral_distance_db(samples, reference),
-            "mcd_db": speech.mel_cepstral_distortion_db(samples, reference, sample_rate=rate),
-            "f0_rmse_cents": cents,
-        }
-        pcm = to_pcm16(samples)
-        try:
-            values["dnsmos"] = perception.dnsmos(pcm, sample_rate=rate).overall
-            transcript = perception.transcribe(pcm, sample_rate=rate)
-        except ParameterError:  # silence, or too short: nobody hears a word
-            values["dnsmos"], transcript = None, ""
-        words, characters = perception.wer(text, transcript), perception.cer(text, transcript)
-        values |= {
-            "n_word_errors": words.n_errors,
-            "n_words": words.n_reference,
-            "n_char_errors": characters.n_errors,
-            "n_chars": characters.n_reference,
-        }
-        return {name: None if value != value else value for name, value in values.items()}
+        # Two listeners may come at once and both make it: the second one then does the same again.
+        whole = self._wholes.setdefault(text, Utterance(text, reference, self._sample_rate))
+        spoken = whole if samples is reference else Utterance(text, samples, self._sample_rate, whole)
+        metrics = search_metrics()
+        # A search has names of its own for some, which stand in voices that were made before.
+        names = {metric.name: name for name, metric in metrics.items()}
+        return {names.get(field, field): value for field, value in measure(metrics.values(), spoken).items()}
 
 
 def measure_speedup(
-    reference: OrtEngine, candidate: onnx.ModelProto, spoken: Sequence[Spoken], *, n_threads: int | None
+    reference: Renderer, candidate: Renderer, spoken: Sequence[Spoken]
 ) -> tuple[float, float]:
-    """Decode the same frames by both in turn; return how much faster the candidate is, whole and in chunks.
+    """Return how much faster a candidate decodes the same frames, whole and in chunks.
 
-    Parameters
-    ----------
-    reference : OrtEngine
-    candidate : ModelProto
-        Stateful if the reference is.
-    spoken : sequence of Spoken
-    n_threads : int, optional
-        Of the candidate; those of the reference.
-
-    Returns
-    -------
-    tuple of float
-        The median over rounds of the reference's time over the candidate's.
+    Each is the median over rounds of the reference's time over the candidate's, on as many threads.
     """
-    other = OrtEngine(candidate, RuntimeOptions(n_threads=n_threads))
-    ratios: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(_N_ROUNDS):
-        for in_chunks, found in ratios.items():
-            found.append(_seconds(reference, spoken, in_chunks) / _seconds(other, spoken, in_chunks))
-    return statistics.median(ratios[False]), statistics.median(ratios[True])
+    # What can't be streamed exactly is only decoded whole: the overlap's windows are whole runs as well.
+    in_chunks: Strategy = "stateful" if "stateful" in reference.strategies else "full"
+    ways = [(renderer, strategy) for strategy in ("full", in_chunks) for renderer in (reference, candidate)]
+    runs = [partial(timed, partial(_render, renderer, spoken, strategy)) for renderer, strategy in ways]
+    seconds = np.array([[s for _, s in found] for found in in_turn(runs, n_rounds=_N_ROUNDS)])
+    # Round by round and not of two medians: what slows the machine for a while slows both of a round.
+    whole, chunked = np.median(seconds[::2] / seconds[1::2], axis=1)
+    return float(whole), float(chunked)
 
 
-def _seconds(graph: OrtEngine, spoken: Sequence[Spoken], in_chunks: bool) -> float:
-    start_s = time.perf_counter()
-    for text in spoken:
-        for feeds in text.feeds:
-            if in_chunks and graph.streaming is not None:
-                _stream(graph, feeds)
-            else:
-                graph.whole(graph.contract.check(feeds))
-    return time.perf_counter() - start_s
+def _render(renderer: Renderer, spoken: Sequence[Spoken], strategy: Strategy) -> None:
+    for feeds in (feeds for text in spoken for feeds in text.feeds):
+        constant = {name: values for name, values in feeds.items() if name != "frames"}
+        # Frames that are there: the upsampler is no part of what is compared.
+        source = FrameArray(feeds["frames"][0])
+        chunk = _CHUNK_FRAMES if strategy == "stateful" else source.n_frames
+        for _ in renderer.render(source, strategy, (chunk,), constant=constant):
+            pass
 
 
-def _stream(graph: OrtEngine, feeds: Mapping[str, AnyArray]) -> None:
-    decoder, frames = StatefulDecoder(graph), feeds["frames"]
-    n_frames = frames.shape[-1]
-    for start in range(0, n_frames, _CHUNK_FRAMES):
-        stop = start + _CHUNK_FRAMES
-        decoder.push({**feeds, "frames": frames[..., start:stop]}, last=stop >= n_frames)
+@dataclass(frozen=True, slots=True)
+class EncoderCost:
+    """What was measured of two encoders in turn, on the same phonemes with the same noise."""
+
+    time_ratios: Mapping[int, float]
+    """Per number of phonemes, the candidate's time over the reference's: ratios of medians."""
+    changed_durations: float
+    """Share of phonemes that last another number of frames."""
+    largest_change: int
+    """Frames by which a duration differs at most."""
+    encodings_snr_db: float
+
+
+def measure_encoder(
+    reference: Encoder,
+    candidate: Encoder,
+    phoneme_ids: Sequence[IntArray],
+    *,
+    n_rounds: int = _N_ENCODER_ROUNDS,
+    speaker_id: int | None = None,
+) -> EncoderCost:
+    """Run two encoders of as many threads in turn; sentences of one length are timed together."""
+    if not phoneme_ids or n_rounds < 1:
+        raise ParameterError(f"{len(phoneme_ids)} sentences and n_rounds={n_rounds} must both be >= 1")
+    seconds: dict[int, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    pairs = []
+    for seed, ids in enumerate(phoneme_ids):
+        runs = [
+            partial(timed, partial(each.encode, ids, noise_w=_NOISE_W, seed=seed, speaker_id=speaker_id))
+            for each in (candidate, reference)
+        ]
+        rounds = in_turn(runs, n_rounds=n_rounds)
+        for taken, found in zip(seconds[len(ids)], rounds, strict=True):
+            taken += [each for _, each in found]
+        pairs.append((rounds[0][0][0], rounds[1][0][0]))
+    changes = np.concatenate([np.abs(ours.durations - theirs.durations) for ours, theirs in pairs])
+    return EncoderCost(
+        time_ratios={n: statistics.median(a) / statistics.median(b) for n, (a, b) in seconds.items()},
+        changed_durations=float((changes > 0).mean()),
+        largest_change=int(changes.max()),
+        encodings_snr_db=snr_db(
+            *(np.concatenate([each.encodings.ravel() for each in side]) for side in zip(*pairs, strict=True))
+        ),
+    )

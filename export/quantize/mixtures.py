@@ -1,33 +1,42 @@
-"""Which convolutions are worth computing with bytes: blocks of them, tried one by one, then together.
+"""Which convolutions are worth computing in int8: blocks of them, tried one by one, then together.
 
 A block is what lies between two places where a decoder is one tensor. What it loses is the log-spectral
 distance to the decoder in floating point. Losses don't add up, since what one block has spoilt another can't
 spoil again; so blocks are left out of the whole one by one, each time the one that brings back most for the
-multiply-adds that it takes out of bytes.
+multiply-adds that it takes out of int8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.quantize.regions import is_layer, is_tapped
-from balacoon_tk.export.quantize.scheme import Range
-from balacoon_tk.export.quantize.to_bytes import byte_tensors, to_bytes
+from balacoon_tk.graph import int8
 from balacoon_tk.graph.cost import multiply_adds
+from balacoon_tk.graph.edit import Names, constant_of, remove_unused
+from balacoon_tk.graph.match import name_of
+from balacoon_tk.graph.opset import raise_opset
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.streaming.segments import find_cuts, time_nodes
 from balacoon_tk.metrics.signal import log_spectral_distance_db
+from balacoon_tk.runtime.engine import Feeds
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.ort_cpu.int8.convolutions import round_convolutions
+from balacoon_tk.targets.ort_cpu.int8.products import can_round
+from balacoon_tk.targets.ort_cpu.int8.regions import find_rounded, is_layer, is_tapped
+from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 
+# Since this one a scale may be one of each channel.
+_QDQ_OPSET = 13
+# A block with less of the multiply-adds joins the one before it: it isn't worth a choice of its own.
 _LEAST_SHARE = 0.01
-"""A block with less of the multiply-adds joins the one before it: it isn't worth a choice of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,148 +49,178 @@ class Block:
     multiply_adds: float
     """Per frame."""
     lsd_db: float = 0.0
-    """Log-spectral distance with only this block in bytes."""
+    """Log-spectral distance with only this block in int8."""
 
 
 def find_blocks(model: onnx.ModelProto) -> tuple[Block, ...]:
-    """Return the blocks of a decoder, in the order of its graph.
+    """Return the blocks of a decoder, in the order of its graph; there must be a convolution for int8.
 
-    A last convolution to one channel is in none: its output is the sound, of which a byte is not enough.
-
-    Raises
-    ------
-    ModelError
-        If there is no convolution that can compute with bytes.
+    A last convolution to one channel is in none: its output is the sound, of which 8 bits are not enough.
     """
     analysis = analyse_model(model)
     nodes = time_nodes(analysis)
     ends = [position for position, _ in find_cuts(analysis, nodes)]
     shapes, n_frames = analysis.inputs.probe.shapes, analysis.n_frames[-1]
+
+    def cost(node: ir.Node) -> float:
+        # The longest of the probe's runs, in which the steps at the edges weigh least.
+        x, y = (shapes[name_of(value)][-1] for value in (node.inputs[0], node.outputs[0]))
+        return multiply_adds(node.op_type, x, np.asarray(constant_of(node, 1)).shape, y) / n_frames
+
     pieces: list[tuple[list[str], float]] = []
     for start, stop in zip([0, *ends], [*ends, len(nodes)], strict=True):
         layers = [node for node in nodes[start:stop] if is_layer(node) and not is_tapped(node)]
-        if not layers:
-            continue
-        cost = 0.0
-        for node in layers:
-            weight = node.inputs[1]
-            kernel = () if weight is None or weight.const_value is None else weight.const_value.numpy().shape
-            x, y = (shapes[str(value.name)][-1] for value in (node.inputs[0], node.outputs[0]) if value)
-            cost += multiply_adds("Conv", x, kernel, y) / n_frames
-        pieces.append(([str(node.name) for node in layers], cost))
+        if layers:
+            pieces.append(([str(node.name) for node in layers], sum(map(cost, layers))))
     if not pieces:
-        raise ModelError("the decoder has no convolution that can compute with bytes")
-    total = sum(cost for _, cost in pieces)
+        raise ModelError("the decoder has no convolution that can compute in int8")
+    least = _LEAST_SHARE * sum(each for _, each in pieces)
     joined: list[tuple[list[str], float]] = []
-    for names, cost in pieces:
-        if joined and min(cost, joined[-1][1]) < _LEAST_SHARE * total:
-            joined[-1] = joined[-1][0] + names, joined[-1][1] + cost
+    for names, each in pieces:
+        # Either of the two may be the small one: the first piece has none before it to join.
+        if joined and min(each, joined[-1][1]) < least:
+            joined[-1] = joined[-1][0] + names, joined[-1][1] + each
         else:
-            joined.append((names, cost))
-    return tuple(Block(f"block {k}", tuple(names), cost) for k, (names, cost) in enumerate(joined, 1))
+            joined.append((names, each))
+    return tuple(Block(f"block {k}", tuple(names), each) for k, (names, each) in enumerate(joined, 1))
 
 
-def tensors_to_calibrate(model: onnx.ModelProto, blocks: Sequence[Block]) -> tuple[str, ...]:
-    """Return the tensors that are bytes in a mixture of blocks, whichever it is."""
-    graph = ir.from_proto(model)
-    names: dict[str, None] = {}
-    for mixture in (blocks, *((block,) for block in blocks)):
-        wanted = {layer for block in mixture for layer in block.layers}
-        layers = [node for node in graph.graph if node.name in wanted]
-        names |= dict.fromkeys(byte_tensors(graph, layers))
-    return tuple(names)
+class Mixer:
+    """Rounds mixtures of a plain decoder's layers, in its own graph and in the one that runs fast."""
+
+    def __init__(self, plain: onnx.ModelProto) -> None:
+        self.plain = plain
+        self.blocks = find_blocks(plain)
+        # The passes are made once: a mixture rounds what they give, and takes seconds less by it.
+        self._fast = optimize_decoder(plain, for_int8=True).model
+        self._steps: dict[str, int8.Step] = {}
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors that are rounded in a mixture of blocks, whichever it is."""
+        graph = ir.from_proto(self.plain).graph
+        names: dict[str, None] = {}
+        # Alone a block rounds its own ends; in the whole, what lies between two of them as well.
+        for mixture in (self.blocks, *((block,) for block in self.blocks)):
+            names |= dict.fromkeys(find_rounded(graph, _nodes(graph, layers_of(mixture))))
+        return tuple(names)
+
+    def calibrate(self, ranges: Mapping[str, int8.Range]) -> None:
+        """Take the range of each of the tensors."""
+        self._steps = {name: found.step for name, found in ranges.items()}
+
+    def quantize(self, layers: Collection[str]) -> onnx.ModelProto:
+        """Return the plain decoder, of opset 13 or newer, with some layers in int8, as QDQ pairs."""
+        copy = ir.from_proto(self.plain)
+        if copy.graph.opset_imports.get("", 0) < _QDQ_OPSET:
+            raise ModelError(f"int8 needs opset {_QDQ_OPSET} or newer: export the model again")
+        chosen, names = _nodes(copy.graph, layers), Names(copy.graph)
+        readers = find_rounded(copy.graph, chosen)
+        steps = self._steps_of(readers)
+        int8.write_weights(copy.graph, names, chosen)
+        int8.write_steps(copy.graph, names, steps, readers)
+        copy.graph.sort()
+        # The weights in floating point, which only rounded ones stand for now.
+        remove_unused(copy)
+        return ir.to_proto(copy)
+
+    def round(self, layers: Collection[str]) -> onnx.ModelProto:
+        """Return the same as ONNX Runtime runs it fast."""
+        graph = ir.from_proto(self.plain).graph
+        chosen = _nodes(graph, layers)
+        steps = self._steps_of(find_rounded(graph, chosen))
+        rounding = int8.Rounding({str(node.name): _layer_rounding(node, steps) for node in chosen}, steps)
+        copy = ir.from_proto(self._fast)
+        # As a target does with what it reads of the plain graph's pairs, so that what is judged is installed.
+        round_convolutions(copy, rounding)
+        return ir.to_proto(copy)
+
+    def _steps_of(self, names: Iterable[str]) -> dict[str, int8.Step]:
+        for name in names:
+            if name not in self._steps:
+                raise ModelError(f"the range of {name!r} is not known")
+        return {name: self._steps[name] for name in names}
 
 
-def quantize_layers(
-    model: onnx.ModelProto, layers: Sequence[str], ranges: Mapping[str, Range]
-) -> onnx.ModelProto:
-    """Return a decoder in which some convolutions compute with bytes."""
-    copy = ir.from_proto(model)
-    wanted = set(layers)
-    to_bytes(copy, [node for node in copy.graph if node.name in wanted], ranges)
-    return ir.to_proto(copy)
+def quantize_encoder(plain: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a plain encoder whose products and convolutions that gain by it compute in int8, as QDQ pairs.
+
+    Weights are rounded for each output channel, inputs by a scale that is taken of the whole sentence when it
+    comes, so nothing is calibrated. A decoder never sees a whole sentence; an encoder always does.
+    """
+    model = ir.from_proto(plain)
+    layers = [node for node in model.graph if can_round(node)]
+    if not layers or not raise_opset(model):
+        raise ModelError("no product is large enough: there is nothing to quantize")
+    names = Names(model.graph)
+    int8.write_weights(model.graph, names, layers)
+    int8.write_dynamic_steps(model.graph, names, layers)
+    remove_unused(model)
+    return ir.to_proto(model)
+
+
+def name_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph each of whose nodes has a name of its own; those that have one keep it."""
+    return ir.to_proto(NameFixPass()(ir.from_proto(model)).model)
+
+
+def layers_of(blocks: Collection[Block]) -> tuple[str, ...]:
+    """Return the names of the layers of some blocks."""
+    return tuple(layer for block in blocks for layer in block.layers)
+
+
+def _nodes(graph: ir.Graph, names: Collection[str]) -> list[ir.Node]:
+    return [node for node in graph if node.name in names]
+
+
+def _layer_rounding(node: ir.Node, steps: Mapping[str, int8.Step]) -> int8.LayerRounding:
+    weight = np.moveaxis(np.asarray(constant_of(node, 1)), int8.channel_axis(node), 0)
+    given, made = (steps.get(name_of(value)) for value in (node.inputs[0], node.outputs[0]))
+    return int8.LayerRounding(int8.quantize_kernel(weight)[1], given, made)
 
 
 def measure_blocks(
-    model: onnx.ModelProto,
-    blocks: Sequence[Block],
-    ranges: Mapping[str, Range],
-    utterances: Sequence[Mapping[str, AnyArray]],
-    *,
-    progress: Callable[[float], None] | None = None,
-) -> tuple[Block, ...]:
-    """Quantize each block alone and return all with what that loses.
-
-    Parameters
-    ----------
-    model : ModelProto
-        The decoder without state.
-    blocks : sequence of Block
-    ranges : mapping of str to Range
-    utterances : sequence of mapping of str to ndarray
-    progress : callable, optional
-        Called with the share that is done.
-    """
-    reference = _decode(model, utterances)
-    measured = []
-    for k, block in enumerate(blocks):
-        if progress is not None:
-            progress(k / len(blocks))
-        measured.append(replace(block, lsd_db=_loss(model, [block], ranges, utterances, reference)))
-    return tuple(measured)
+    mixer: Mixer, utterances: Sequence[Feeds], progress: Callable[[float], None]
+) -> dict[str, float]:
+    """Return the log-spectral distance in dB that each block alone costs, by its name."""
+    reference = _decode(mixer.plain, utterances)
+    found = {}
+    for k, block in enumerate(mixer.blocks):
+        progress(k / len(mixer.blocks))
+        found[block.name] = _loss(mixer, [block], utterances, reference)
+    return found
 
 
 def leave_out_blocks(
-    model: onnx.ModelProto,
-    blocks: Sequence[Block],
-    ranges: Mapping[str, Range],
-    utterances: Sequence[Mapping[str, AnyArray]],
-    n: int,
-    *,
-    progress: Callable[[float], None] | None = None,
-) -> tuple[tuple[Block, ...], ...]:
-    """Return mixtures: all blocks, all but one, … all but `n`.
-
-    Parameters
-    ----------
-    model, blocks, ranges, utterances
-        As for `measure_blocks`.
-    n : int
-        How many blocks are left out in the last mixture; one always stays.
-    progress : callable, optional
-        Called with the share that is done.
-    """
-    reference = _decode(model, utterances)
-    mixtures, lost = [tuple(blocks)], _loss(model, blocks, ranges, utterances, reference)
+    mixer: Mixer, utterances: Sequence[Feeds], n: int, progress: Callable[[float], None]
+) -> list[tuple[Block, ...]]:
+    """Return mixtures: all blocks, all but one, … all but `n`; one always stays."""
+    blocks, reference = mixer.blocks, _decode(mixer.plain, utterances)
+    mixtures, lost = [tuple(blocks)], _loss(mixer, blocks, utterances, reference)
     n = min(n, len(blocks) - 1)
     n_trials, n_tried = sum(len(blocks) - k for k in range(n)), 0
     for _ in range(n):
         trials = []
         for block in mixtures[-1]:
-            if progress is not None:
-                progress(n_tried / n_trials)
+            progress(n_tried / n_trials)
             kept = tuple(other for other in mixtures[-1] if other is not block)
-            loss = _loss(model, kept, ranges, utterances, reference)
+            loss = _loss(mixer, kept, utterances, reference)
+            # Not by the loss alone: a block that is half of the decoder is half of what int8 is for.
             trials.append(((lost - loss) / block.multiply_adds, loss, kept))
             n_tried += 1
         _, lost, kept = max(trials, key=lambda trial: trial[0])
         mixtures.append(kept)
-    return tuple(mixtures)
+    return mixtures
 
 
 def _loss(
-    model: onnx.ModelProto,
-    blocks: Sequence[Block],
-    ranges: Mapping[str, Range],
-    utterances: Sequence[Mapping[str, AnyArray]],
-    reference: Sequence[AnyArray],
+    mixer: Mixer, blocks: Collection[Block], utterances: Sequence[Feeds], reference: Sequence[AnyArray]
 ) -> float:
-    layers = [layer for block in blocks for layer in block.layers]
-    samples = _decode(quantize_layers(model, layers, ranges), utterances)
+    samples = _decode(mixer.round(layers_of(blocks)), utterances)
     return float(np.mean([log_spectral_distance_db(x, r) for x, r in zip(samples, reference, strict=True)]))
 
 
-def _decode(model: onnx.ModelProto, utterances: Sequence[Mapping[str, AnyArray]]) -> list[AnyArray]:
+def _decode(model: onnx.ModelProto, utterances: Sequence[Feeds]) -> list[AnyArray]:
     session = Session(model)
     output = next(iter(session.outputs))
-    return [session.run(dict(utterance), [output])[output].reshape(-1) for utterance in utterances]
+    return [session.run(utterance, [output])[output].reshape(-1) for utterance in utterances]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from balacoon_tk._files import json_text
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.quantize.mixtures import Block
+from balacoon_tk.metrics.registry import Metric, search_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,18 +38,15 @@ class Budget:
     def excess(self, losses: Mapping[str, float]) -> float:
         """Return by how much the largest loss is beyond what it may be, as a share of that; 0 within.
 
-        Parameters
-        ----------
-        losses : mapping of str to float
-            ``wer_increase``, ``dnsmos_drop`` and ``lsd_db``.
+        `losses` holds ``wer_increase`` as a share of words, ``dnsmos_drop`` and ``lsd_db``.
         """
-        limits = asdict(self)
-        parts = [
-            (losses[name] - limits[f"max_{name}"]) / max(limits[f"max_{name}"], 1e-3)
-            for name in ("wer_increase", "dnsmos_drop", "lsd_db")
-            if limits[f"max_{name}"] is not None
+        # As a share of the limit: points of DNSMOS and dB can't be compared, how far each is beyond can.
+        parts: list[float] = [
+            (losses[name.removeprefix("max_")] - limit) / max(limit, 1e-3)
+            for name, limit in asdict(self).items()
+            if limit is not None
         ]
-        return max(0.0, *parts) if parts else 0.0
+        return max([0.0, *parts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Frontier:
+class ParetoFront:
     """All candidates of a search, the voice as it is among them."""
 
     voice: str
@@ -93,60 +91,50 @@ class Frontier:
 
     def to_json(self) -> str:
         """Return all of it as JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
+        return json_text(asdict(self))
 
     def to_markdown(self) -> str:
         """Return a table, a row for each candidate."""
         head = "| candidate | faster | in chunks | size | encoder | WER | DNSMOS | LSD | sentences | |"
         rows = [head, "|" + "---|" * 10]
         for each in self.candidates:
-            cells = [
-                each.name,
-                f"{each.speedup:.2f}",
-                f"{each.streaming_speedup:.2f}",
-                f"{each.size_ratio:.2f}",
-                f"{each.encoder_speedup:.2f}",
-            ]
+            ratios = (each.speedup, each.streaming_speedup, each.size_ratio, each.encoder_speedup)
+            quality = ["", "", ""]
             if each.figures:
                 wer = f"{100 * each.figures['wer']:.1f} %"
-                cells += [wer, f"{each.figures['dnsmos']:.2f}", f"{each.figures['lsd_db']:.2f} dB"]
-            else:
-                cells += ["", "", ""]
-            rows.append("| " + " | ".join([*cells, str(each.n_sentences), each.note]) + " |")
+                quality = [wer, f"{each.figures['dnsmos']:.2f}", f"{each.figures['lsd_db']:.2f} dB"]
+            cells = [each.name, *(f"{ratio:.2f}" for ratio in ratios), *quality, each.n_sentences, each.note]
+            rows.append("| " + " | ".join(map(str, cells)) + " |")
         return "\n".join(rows) + "\n"
 
     def figure(self) -> Figure:
-        """Draw quality against speed, for those whose quality was measured.
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib isn't installed.
-        """
-        from balacoon_tk.plots import FrontierPoint, draw_frontier
-        from balacoon_tk.plots.figure import new_figure
+        """Draw quality against speed, for those whose quality was measured."""
+        from balacoon_tk.plots import new_figure
+        from balacoon_tk.plots.quantization import ParetoPoint, draw_pareto_front
 
         figure = new_figure(8.0, 5.0)
+        axes = figure.add_subplot()
         points = [
-            FrontierPoint(each.name, each.speedup, each.n_bytes, each.figures["dnsmos"])
+            ParetoPoint(each.name, each.speedup, each.n_bytes, each.figures["dnsmos"])
             for each in self.candidates
             if each.figures
         ]
-        axes = figure.add_subplot()
-        draw_frontier(axes, points, quality_label="DNSMOS (1 to 5)")
+        draw_pareto_front(axes, points, quality_label="DNSMOS (1 to 5)")
         axes.set(xlabel="speed of the decoder (times as fast as in floating point)")
         return figure
 
 
 class BudgetError(ModelError):
-    """No candidate is within the budget; `frontier` holds what was tried."""
+    """No candidate is within the budget; `pareto_front` holds what was tried."""
 
-    def __init__(self, frontier: Frontier) -> None:
-        self.frontier = frontier
-        measured = [each for each in frontier.candidates if each.figures and each.layers]
-        nearest = min(measured, key=lambda each: frontier.budget.excess(each.figures), default=None)
+    def __init__(self, front: ParetoFront) -> None:
+        self.pareto_front = front
+        measured = [each for each in front.candidates if each.figures and each.layers]
+        # What somebody would allow next, so they are told what it costs.
+        nearest = min(measured, key=lambda each: front.budget.excess(each.figures), default=None)
         if nearest is None:
-            dropped = ", ".join(each.name for each in frontier.candidates if each.layers)
+            # Nobody judges what is slower, so there is no loss to name.
+            dropped = ", ".join(each.name for each in front.candidates if each.layers)
             super().__init__(f"no candidate is faster than the voice as it is: dropped {dropped}")
             return
         figures = nearest.figures
@@ -160,19 +148,21 @@ class BudgetError(ModelError):
 def summarize(
     results: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """Return the figures of a candidate over sentences, and its losses against the reference's."""
-
-    def mean(records: Sequence[Mapping[str, Any]], name: str) -> float:
-        known = [float(record[name]) for record in records if record[name] is not None]
-        return sum(known) / len(known) if known else 0.0
-
-    def rate(records: Sequence[Mapping[str, Any]], errors: str, total: str) -> float:
-        n_errors, n_total = (int(sum(record[key] for record in records)) for key in (errors, total))
-        return n_errors / max(1, n_total)
-
-    figures = {name: mean(results, name) for name in ("lsd_db", "mcd_db", "f0_rmse_cents", "dnsmos")}
-    figures |= {"wer": rate(results, "n_word_errors", "n_words")}
-    figures |= {"cer": rate(results, "n_char_errors", "n_chars")}
-    figures["dnsmos_drop"] = mean(reference, "dnsmos") - figures["dnsmos"]
-    figures["wer_increase"] = figures["wer"] - rate(reference, "n_word_errors", "n_words")
+    """Return the figures of a candidate, and its losses against the reference's of the same sentences."""
+    figures, before = (
+        {name: _over(records, name, metric) for name, metric in search_metrics().items()}
+        for records in (results, reference)
+    )
+    # Over the same sentences, so that the reference's own flaws are in neither.
+    figures["dnsmos_drop"] = before["dnsmos"] - figures["dnsmos"]
+    figures["wer_increase"] = figures["wer"] - before["wer"]
     return figures
+
+
+def _over(records: Sequence[Mapping[str, Any]], name: str, metric: Metric) -> float:
+    """Return a metric over sentences; 0 where it was measured of none."""
+    over, under = metric.ratio or (name, "")
+    known = [record for record in records if record.get(over) is not None]
+    # Sums and no mean of rates: one word that is missed in a sentence of one is not all words.
+    n_all = sum(record[under] for record in known) if under else len(known)
+    return float(sum(record[over] for record in known)) / max(1, n_all)

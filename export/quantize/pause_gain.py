@@ -25,55 +25,33 @@ from balacoon_tk.graph.edit import Names, Writer
 
 _BLOCK, _SMALLEST_BLOCK = 64, 16  # samples
 _N_BLOCKS = 7
+# A tenth of the noise stays: true silence between words would sound as if the line were cut.
 _FLOOR = 0.1
 _QUIET_SHARE = 0.1
-_SILENCE = 1e-12  # power; keeps a pause of zeros from being divided by
+# Power; it keeps the gain from dividing by a pause of zeros.
+_SILENCE = 1e-12
 
 
 def block_samples(hop_length: int) -> int | None:
-    """Return how many samples have one gain; None if a frame can't be cut into such blocks.
-
-    Parameters
-    ----------
-    hop_length : int
-        Samples of a frame.
-    """
+    """Return how many samples have one gain; None if a frame can't be cut into such blocks."""
+    # Whole blocks in a frame: otherwise a stream would have to keep the rest of one.
     block = gcd(hop_length, _BLOCK)
     return block if block >= _SMALLEST_BLOCK else None
 
 
 def measure_noise(samples: Sequence[FloatArray], reference: Sequence[FloatArray], block: int) -> float:
-    """Return the power that rounding adds to the quietest tenth of speech, 0 if it adds none.
-
-    Parameters
-    ----------
-    samples, reference : sequence of ndarray of shape (n_samples,), float32
-        Of utterances in bytes, and in floating point.
-    block : int
-        Samples that have one gain.
-    """
+    """Return the power that rounding adds to the quietest tenth of utterances, 0 if it adds none."""
     ours, theirs = (np.concatenate([_powers(x, block) for x in each]) for each in (samples, reference))
     quiet = theirs <= np.quantile(theirs, _QUIET_SHARE)
     return max(0.0, float((ours - theirs)[quiet].mean()))
 
 
 def add_pause_gain(model: onnx.ModelProto, noise_power: float, block: int) -> onnx.ModelProto:
-    """Return a decoder whose samples go through the gain.
-
-    Parameters
-    ----------
-    model : ModelProto
-        The decoder without state; its first output, of shape (1, 1, n_samples), are samples in whole blocks.
-    noise_power : float
-        See `measure_noise`.
-    block : int
-        Samples that have one gain.
-    """
+    """Return a decoder without state whose samples, (1, 1, n_samples), go through the gain."""
     copy = ir.from_proto(model)
     graph = copy.graph
     output = graph.outputs[0]
-    name, producer = str(output.name), output.producer()
-    names = Names(graph)
+    name, names = output.name, Names(graph)
     output.name = names.take(f"{name}.noisy")
     writer = Writer(graph, names, "pause_gain")
     power = writer.one("Mul", output, output)
@@ -85,30 +63,21 @@ def add_pause_gain(model: onnx.ModelProto, noise_power: float, block: int) -> on
     share = writer.one("Div", writer.floats(noise_power), writer.one("Add", mean, writer.floats(_SILENCE)))
     gain = writer.one("Max", writer.one("Sub", writer.floats(1.0), share), writer.floats(_FLOOR))
     scales = writer.constant(np.array([1.0, 1.0, block], np.float32))
-    repeated = writer.one(
-        "Resize",
-        gain,
-        None,
-        scales,
-        mode="nearest",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-    )
+    # The one mode of Resize that repeats each number, and looks at no other.
+    nearest = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    repeated = writer.one("Resize", gain, None, scales, mode="nearest", **nearest)
     samples = writer.one("Mul", output, repeated)
     samples.name, samples.shape, samples.type = name, output.shape, output.type
     graph.outputs[0] = samples
-    if producer is None:
-        graph.extend(writer.nodes)
-    else:
-        graph.insert_after(producer, writer.nodes)
+    graph.extend(writer.nodes)
     return ir.to_proto(copy)
 
 
 def _powers(samples: AnyArray, block: int) -> AnyArray:
-    """Return the mean power over each `_N_BLOCKS` blocks."""
+    """Return the mean power over each `_N_BLOCKS` blocks, over which the gain measures as well."""
     length = block * _N_BLOCKS
     n_whole = max(1, samples.size // length)
-    padded = np.zeros(n_whole * length)
-    padded[: min(samples.size, padded.size)] = samples[: padded.size]
+    # A short text is filled up with zeros; of a long one the rest of a group is left out.
+    padded = np.resize(np.append(samples, np.zeros(length)), n_whole * length)
     powers: AnyArray = np.square(padded).reshape(n_whole, length).mean(axis=1)
     return powers

@@ -8,7 +8,7 @@ as possible about that of the exact ones ([1] Migacz, "8-bit Inference with Tens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,29 +17,31 @@ import onnx
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.export.quantize.scheme import Range
+from balacoon_tk.graph.int8 import Range
+from balacoon_tk.runtime.engine import Feeds
 from balacoon_tk.runtime.session import Session
 
 CalibrationMethod = Literal["minmax", "percentile", "entropy"]
 
 _N_BINS = 4096
 _N_LEVELS = 256
+# Of the numbers at either end, that `entropy` tries to leave out.
 _SHARES = (0.0, 1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3)
-"""Of the numbers at either end, that `entropy` tries to leave out."""
-_MAX_WINDOW = 128  # frames; every tensor of a window is held at once
+# Frames; every tensor of a window is held at once.
+_MAX_WINDOW = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How often a tensor held which numbers."""
+    """How often a tensor held which numbers: counts in bins of equal width."""
 
     low: float
     high: float
     counts: AnyArray
-    """In bins of equal width from `low` to `high`."""
 
     def share_range(self, share: float) -> Range:
         """Return the range that leaves out a share of the numbers at either end."""
+        # Of a constant tensor all numbers are in one bin, which has no width to leave anything out of.
         if not share or self.high <= self.low:
             return Range(self.low, self.high)
         below = np.cumsum(self.counts) / self.counts.sum()
@@ -51,101 +53,50 @@ class Histogram:
 
 def collect_histograms(
     model: onnx.ModelProto,
-    utterances: Sequence[Mapping[str, AnyArray]],
+    utterances: Sequence[Feeds],
     names: Sequence[str],
-    *,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Histogram]:
-    """Run a decoder and count the numbers in some of its tensors.
-
-    Parameters
-    ----------
-    model : ModelProto
-        The decoder without state.
-    utterances : sequence of mapping of str to ndarray
-        Its inputs, time on the last axis; the middle of long ones is taken.
-    names : sequence of str
-        The tensors to look at.
-    progress : callable, optional
-        Called with the share that is done.
-
-    Raises
-    ------
-    ModelError
-        If a tensor holds NaN or infinity.
-    """
-    look = _Look(model, names)
+    """Run a decoder and count the numbers in some of its tensors, which must all be finite."""
     bounds: dict[str, tuple[float, float]] = {}
     counts: dict[str, AnyArray] = {}
-    for k, utterance in enumerate((*utterances, *utterances)):
-        if progress is not None:
-            progress(k / (2 * len(utterances)))
-        for name, array in look.at(utterance).items():
+    # Twice, since bins need the bounds first, and all tensors of all utterances are too large to keep.
+    for k, arrays in enumerate(_look(model, [*utterances, *utterances], names)):
+        progress(k / (2 * len(utterances)))
+        for name, array in arrays.items():
             if k < len(utterances):
                 low, high = bounds.get(name, (np.inf, -np.inf))
                 bounds[name] = min(low, float(array.min())), max(high, float(array.max()))
             else:
-                found, _ = np.histogram(array, _N_BINS, bounds[name])
-                counts[name] = counts.get(name, 0) + found
+                counts[name] = counts.get(name, 0) + np.histogram(array, _N_BINS, bounds[name])[0]
     return {name: Histogram(*bounds[name], counts[name]) for name in counts}
 
 
 def collect_extents(
-    model: onnx.ModelProto, utterances: Sequence[Mapping[str, AnyArray]], names: Sequence[str]
+    model: onnx.ModelProto, utterances: Sequence[Feeds], names: Sequence[str]
 ) -> dict[str, AnyArray]:
-    """Run a decoder and see how far each channel of some of its tensors goes from zero.
+    """Run a decoder and return the largest number of each channel, averaged over utterances.
 
-    Parameters
-    ----------
-    model, utterances
-        As for `collect_histograms`.
-    names : sequence of str
-        Tensors with the channels on their second axis.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_channels,)
-        The largest number of a channel, averaged over the utterances.
-
-    Raises
-    ------
-    ModelError
-        If a tensor holds NaN or infinity.
+    The tensors have their channels on the second axis; the numbers must all be finite.
     """
-    look = _Look(model, names)
     totals: dict[str, AnyArray] = {}
-    for utterance in utterances:
-        for name, array in look.at(utterance).items():
+    # The mean and not the largest of all: one loud moment would decide for all others.
+    for arrays in _look(model, utterances, names):
+        for name, array in arrays.items():
             largest = np.abs(array).max(axis=tuple(axis for axis in range(array.ndim) if axis != 1))
             totals[name] = totals.get(name, 0) + largest / len(utterances)
     return totals
 
 
 def choose_range(histogram: Histogram, method: CalibrationMethod, *, share: float = 1e-4) -> Range:
-    """Choose the range of a tensor.
-
-    Parameters
-    ----------
-    histogram : Histogram
-    method : {"minmax", "percentile", "entropy"}
-    share : float
-        In [0, 0.5): what ``percentile`` leaves out at either end.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such method, or `share` is out of its range.
-    """
+    """Choose the range of a tensor; `share`, in [0, 0.5), is what ``percentile`` leaves out at either end."""
     if method not in get_args(CalibrationMethod):
         raise ParameterError(f"method={method!r} must be one of {', '.join(get_args(CalibrationMethod))}")
     if not 0 <= share < 0.5:
         raise ParameterError(f"share={share} must be in [0, 0.5)")
-    if method == "minmax":
-        return histogram.share_range(0.0)
-    if method == "percentile":
-        return histogram.share_range(share)
-    ranges = [histogram.share_range(each) for each in _SHARES]
-    return min(ranges, key=lambda chosen: _divergence(histogram, chosen))
+    if method == "entropy":
+        return min(map(histogram.share_range, _SHARES), key=lambda chosen: _divergence(histogram, chosen))
+    return histogram.share_range(share if method == "percentile" else 0.0)
 
 
 def _divergence(histogram: Histogram, chosen: Range) -> float:
@@ -162,34 +113,28 @@ def _divergence(histogram: Histogram, chosen: Range) -> float:
     return float((exact[seen] * np.log(exact[seen] / np.maximum(rounded[seen], 1e-12))).sum())
 
 
-class _Look:
-    """A decoder that gives some of its tensors as well."""
-
-    def __init__(self, model: onnx.ModelProto, names: Sequence[str]) -> None:
-        exposed = onnx.ModelProto()
-        exposed.CopyFrom(model)
-        present = {output.name for output in model.graph.output} | {value.name for value in model.graph.input}
-        exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-        self._session, self._names = Session(exposed), names
-        self._made = [name for name in names if name in self._session.outputs]
-
-    def at(self, utterance: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-        """Return the tensors, in the middle of an utterance; none holds NaN or infinity."""
-        feeds = self._window(utterance)
-        made = self._session.run(feeds, self._made) if self._made else {}
-        arrays = {**made, **{name: feeds[name] for name in self._names if name in feeds}}
+def _look(
+    model: onnx.ModelProto, utterances: Sequence[Feeds], names: Sequence[str]
+) -> Iterator[dict[str, AnyArray]]:
+    """Run a decoder on the middle of each utterance and yield some of its tensors."""
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    present = {value.name for value in (*model.graph.output, *model.graph.input)}
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+    session = Session(exposed)
+    # ONNX Runtime gives no inputs back: those that are asked for are taken from what it is fed.
+    made = [name for name in names if name in session.outputs]
+    inputs = session.inputs
+    moving = [name for name, spec in inputs.items() if spec.shape and not isinstance(spec.shape[-1], int)]
+    for utterance in utterances:
+        # The middle, because speech begins and ends with silence.
+        start = max(0, (min(utterance[name].shape[-1] for name in moving) - _MAX_WINDOW) // 2)
+        feeds = {name: array for name, array in utterance.items() if name in inputs}
+        for name in moving:
+            feeds[name] = np.ascontiguousarray(feeds[name][..., start : start + _MAX_WINDOW])
+        arrays = session.run(feeds, made) if made else {}
+        arrays |= {name: feeds[name] for name in names if name in feeds}
         for name, array in arrays.items():
             if not np.isfinite([array.min(), array.max()]).all():
                 raise ModelError(f"tensor {name!r} holds NaN or infinity")
-        return arrays
-
-    def _window(self, utterance: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-        inputs = self._session.inputs
-        moving = [name for name, spec in inputs.items() if spec.shape and not isinstance(spec.shape[-1], int)]
-        n_frames = min(utterance[name].shape[-1] for name in moving)
-        start = max(0, (n_frames - _MAX_WINDOW) // 2)
-        return {
-            name: np.ascontiguousarray(array[..., start : start + _MAX_WINDOW]) if name in moving else array
-            for name, array in utterance.items()
-            if name in inputs
-        }
+        yield arrays

@@ -1,4 +1,8 @@
-"""From a voice to a smaller and faster one: calibrate, try mixtures, judge them, put the fastest in place."""
+"""From a plain voice to one in int8: calibrate, try mixtures, judge them, put the fastest in place.
+
+Whatever takes long is in a journal, so that a search goes on where it was stopped, and one with another
+budget takes over what the last one has measured.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,64 +20,60 @@ from typing import Any
 import onnx
 
 from balacoon_tk import TTS
+from balacoon_tk.decoder import Engine
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.export.quantize.dynamic import quantize_products
-from balacoon_tk.export.quantize.encoder_cost import measure_encoder
+from balacoon_tk.export.quantize import mixtures
 from balacoon_tk.export.quantize.equalize import equalize
-from balacoon_tk.export.quantize.judging import Judge, Spoken, decode, make_frames, measure_speedup
-from balacoon_tk.export.quantize.mixtures import (
-    Block,
-    find_blocks,
-    leave_out_blocks,
-    measure_blocks,
-    quantize_layers,
-    tensors_to_calibrate,
+from balacoon_tk.export.quantize.half_voice import requantized
+from balacoon_tk.export.quantize.judging import (
+    Judge,
+    Spoken,
+    decode,
+    make_frames,
+    measure_encoder,
+    measure_speedup,
 )
-from balacoon_tk.export.quantize.pareto import Budget, BudgetError, Candidate, Frontier, summarize
+from balacoon_tk.export.quantize.mixtures import quantize_encoder as make_int8_encoder
+from balacoon_tk.export.quantize.pareto import Budget, BudgetError, Candidate, ParetoFront, summarize
 from balacoon_tk.export.quantize.pause_gain import add_pause_gain, block_samples, measure_noise
 from balacoon_tk.export.quantize.ranges import CalibrationMethod, choose_range, collect_histograms
-from balacoon_tk.export.quantize.scheme import Range
-from balacoon_tk.graph.streaming import make_streaming, streaming_spec
-from balacoon_tk.graph.streaming.equivalence import verify_streaming
-from balacoon_tk.metrics._extra import import_eval
+from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.metrics._journal import Journal
+from balacoon_tk.metrics.registry import import_eval, search_metrics
 from balacoon_tk.metrics.sentences import check_sentences, plain_sentences
-from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.stages.encoder import Encoder
-from balacoon_tk.targets.make_plain import make_plain
-from balacoon_tk.targets.ort_cpu.optimize import Optimized
-from balacoon_tk.voice.files import MANIFEST_FILE, read_member
-from balacoon_tk.voice.install import check_target, install
-from balacoon_tk.voice.manifest import Manifest, StreamingInfo
+from balacoon_tk.targets.choice import SEVERAL_THREADS, choose_target
+from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
+from balacoon_tk.targets.ort_cpu.optimize import optimize_encoder
+from balacoon_tk.voice.files import VoiceFiles
+from balacoon_tk.voice.finish import PlainVoice, Progress, finish_voice, ignore_progress, share_of
+from balacoon_tk.voice.install import check_target
 from balacoon_tk.voice.voice import load_voice
 
-Progress = Callable[[str, float], None]
 Share = Callable[[float], None]
 
-FRONTIER_FILE = "quantization.json"
+FRONT_FILE = "quantization.json"
 
 _LEAST_FRAMES = 400
 _N_CALIBRATED, _N_FOR_BLOCKS, _N_ENCODED, _N_FIRST, _N_JUDGED = 16, 2, 6, 10, 50  # sentences
 _N_CANDIDATES = 4
-_ONE_STEP = 2 / 255
-"""Of a byte over the range of samples: what a rounding that falls the other way may do to one of them."""
+# Threads that judge; tracking of pitch keeps one busy while a recogniser listens in the other.
 _N_LISTENERS = 2
-"""Threads that judge; tracking of pitch keeps one busy while a recogniser listens in the other."""
-_JUDGES = ("librosa", "speechmos.dnsmos", "faster_whisper", "jiwer", "whisper_normalizer.english")
+# Beyond the budget by this share of it, after the first sentences.
 _HOPELESS = 0.5
-"""Beyond the budget by this share of it, after the first sentences."""
 _AS_IT_IS, _CHOSEN = "fp32", "chosen"
 
+# Shares of the time that a search takes, where each stage ends.
 _CALIBRATED, _SENSED, _JUDGED, _VERIFIED = 0.05, 0.15, 0.7, 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A voice that was made, and what it was chosen from."""
+    """A voice that was made, and what it was chosen from: speed, size and quality of every candidate."""
 
     path: Path
-    frontier: Frontier
+    pareto_front: ParetoFront
 
 
 def quantize_voice(
@@ -133,11 +134,6 @@ def quantize_voice(
     progress : callable, optional
         Called with the stage's name and the share of the whole that is done, from 0 to 1.
 
-    Returns
-    -------
-    Quantized
-        The path, and the frontier: speed, size and quality of every candidate.
-
     Raises
     ------
     BudgetError
@@ -154,8 +150,10 @@ def quantize_voice(
     target, source = Path(out), Path(voice)
     budget = Budget(max_wer_increase, max_dnsmos_drop, max_lsd_db)
     check_target(target, overwrite=overwrite)
-    for module in _JUDGES:
-        import_eval(module, what="quantizing")  # now, and not minutes later
+    for metric in search_metrics().values():
+        for module in metric.packages:
+            # Now, and not when the first sentence is judged minutes later.
+            import_eval(module, what="quantizing")
     texts = plain_sentences() if sentences is None else check_sentences(sentences)
     tts = TTS(load_voice(source, n_threads=n_threads), frontend=frontend)
     manifest = tts.voice.manifest
@@ -163,244 +161,190 @@ def quantize_voice(
         raise ModelError(f"{source}: quantized already ({manifest.decoder.precision}): take the one before")
     settings = {
         "program": version("balacoon_tk"),
-        "voice": f"{manifest.encoder.sha256} {manifest.decoder.sha256}",
+        "voice": manifest.fingerprint,
         "sentences": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
         "method": f"{method} {clipped_share}",
         "seed": seed,
         "n_threads": n_threads,
     }
     with Journal(work_folder, settings) as journal:
-        search = _Search(tts, texts, budget, journal, seed, n_threads, progress or _silent)
-        frontier = search.run(method, clipped_share, quantize_encoder=quantize_encoder)
-        return Quantized(search.install(frontier, target, overwrite=overwrite), frontier)
+        search = _Search(tts, texts, budget, journal, seed, progress or ignore_progress)
+        front = search.run(method, clipped_share, quantize_encoder=quantize_encoder)
+        search.install(front, target, overwrite=overwrite)
+    return Quantized(target, front)
 
 
 class _Search:
+    """One search, with what its steps have in common; `run` comes first, then `install`."""
+
     def __init__(
-        self,
-        tts: TTS,
-        texts: Sequence[str],
-        budget: Budget,
-        journal: Journal,
-        seed: int,
-        n_threads: int | None,
-        report: Progress,
+        self, tts: TTS, texts: Sequence[str], budget: Budget, journal: Journal, seed: int, report: Progress
     ) -> None:
-        self._tts, self._budget, self._journal = tts, budget, journal
+        self._tts, self._voice, self._options = tts, tts.voice, tts.voice.options
+        self._budget, self._journal, self._seed, self._report = budget, journal, seed, report
         self._judge_of = Judge(tts.get_sampling_rate())
-        self._seed, self._n_threads, self._report = seed, n_threads, report
         report("reading sentences", 0.0)
         self._spoken = make_frames(tts, texts, seed=seed)
-        n_frames = sum(spoken.n_frames for spoken in self._spoken)
+        # Speeds and losses of blocks are only compared with each other: half of the sentences are enough.
+        self._half = self._spoken[: len(self._spoken) // 2 or 1]
+        judged = _spaced(range(len(texts)), _N_JUDGED)
+        first = _spaced(judged, _N_FIRST)
+        # The first ones say whether the others are worth judging, so they are from all over the list.
+        self._order = [*first, *(k for k in judged if k not in first)]
+        n_frames = sum(feeds["frames"].shape[-1] for spoken in self._spoken for feeds in spoken.feeds)
         if n_frames < _LEAST_FRAMES:
             raise ParameterError(
                 f"sentences give {n_frames} frames to calibrate on, which must be >= {_LEAST_FRAMES}"
             )
-        voice = tts.voice
-        self._file = read_member(voice.path, voice.manifest.decoder.file)
-        self._plain = make_plain(onnx.load_model_from_string(self._file))
-        self._encoder_file = read_member(voice.path, voice.manifest.encoder.file)
-        self._encoder: onnx.ModelProto | None = None
-        """In bytes, once that was tried."""
-        self._ranges: dict[str, Range] = {}
-        self._made: dict[tuple[str, ...], Optimized] = {}
-        self._judged: dict[str, dict[int, dict[str, Any]]] = {}
+        files, manifest = VoiceFiles(self._voice.path), self._voice.manifest
+        # Layers are known by their nodes' names, in the plain graph and in the one that runs fast.
+        self._plain = mixtures.name_nodes(files.model(manifest.decoder))
+        self._plain_encoder = files.model(manifest.encoder)
+        self._int8_encoder = self._plain_encoder
+        self._made: dict[tuple[str, ...], tuple[onnx.ModelProto, onnx.ModelProto]] = {}
+        # Sentences on which most is known: what the front says of the voice as it is.
+        self._n_judged = 0
+        self._mixer: mixtures.Mixer
 
-    def run(self, method: CalibrationMethod, clipped_share: float, *, quantize_encoder: bool) -> Frontier:
-        """Try the mixtures, the one with most in bytes first, until one is within the budget."""
-        blocks, mixtures = self._sense(find_blocks(self._plain), method, clipped_share)
+    def run(self, method: CalibrationMethod, clipped_share: float, *, quantize_encoder: bool) -> ParetoFront:
+        """Try the mixtures, the one with most in int8 first, until one is within the budget."""
+        blocks, chain = self._sense(method, clipped_share)
         tried: list[Candidate] = []
-        span = (_JUDGED - _SENSED) / len(mixtures)
-        for k, mixture in enumerate(mixtures):
+        span = (_JUDGED - _SENSED) / len(chain)
+        for k, mixture in enumerate(chain):
             start = _SENSED + k * span
             self._report("timing", start)
             candidate = self._time(mixture, blocks)
+            # Nothing that is slower is worth the minutes that judging takes.
             if candidate.speedup <= 1.0:
                 tried.append(replace(candidate, note="dropped: slower"))
                 continue
             tried.append(self._judge(candidate, self._spoken, start, start + span))
             if tried[-1].note == _CHOSEN:
                 break
+        # The encoder comes last: a decoder that isn't within the budget is no better for it.
         if tried[-1].note == _CHOSEN and quantize_encoder:
-            with_encoder = self._quantize_encoder(tried[-1])
-            if with_encoder is not None:
-                if with_encoder.note == _CHOSEN:
-                    tried[-1] = replace(tried[-1], note="within the budget")
-                tried.append(with_encoder)
-        taken = [each.name for each in tried if each.note == _CHOSEN]
-        chosen = taken[-1] if taken else None
-        reference = self._as_it_is()
-        reference = replace(
-            reference, figures=self._figures(_AS_IT_IS), n_sentences=self._n_judged(_AS_IT_IS)
-        )
-        frontier = Frontier(self._tts.voice.manifest.name, self._budget, (reference, *tried), chosen, blocks)
+            with_encoder = self._quantize_encoder(candidate)
+            if with_encoder is not None and with_encoder.note == _CHOSEN:
+                tried[-1] = replace(tried[-1], note="within the budget")
+            tried += [] if with_encoder is None else [with_encoder]
+        chosen = next((each.name for each in tried if each.note == _CHOSEN), None)
+        n_judged = self._n_judged
+        figures, n_bytes = self._figures(_AS_IT_IS, n_judged), self._plain.ByteSize()
+        reference = Candidate(_AS_IT_IS, (), 1.0, 1.0, n_bytes, 1.0, figures, n_judged)
+        front = ParetoFront(self._voice.manifest.name, self._budget, (reference, *tried), chosen, blocks)
         if chosen is None:
-            raise BudgetError(frontier)
-        return frontier
+            raise BudgetError(front)
+        return front
 
-    def install(self, frontier: Frontier, target: Path, *, overwrite: bool) -> Path:
+    def install(self, front: ParetoFront, target: Path, *, overwrite: bool) -> None:
         """Make the chosen candidate a voice and put it in place."""
         self._report("verifying", _VERIFIED)
-        chosen = next(each for each in frontier.candidates if each.name == frontier.chosen)
-        made = self._quantized(chosen.layers)
-        plain = made.model
-        model = self._finished(plain)
-        manifest, streaming = self._tts.voice.manifest, None
-        if manifest.decoder.streaming is not None:
-            utterances = [spoken.feeds[0] for spoken in self._spoken[:2]]
-            check = verify_streaming(plain, model, utterances=utterances, tolerance=_ONE_STEP)
-            spec = streaming_spec(model)
-            streaming = StreamingInfo(spec.outputs[0].lag, spec.n_state_bytes, check.max_abs_diff)
-        data = model.SerializeToString(deterministic=True)
-        decoder = replace(
-            manifest.decoder,
-            sha256=hashlib.sha256(data).hexdigest(),
-            streaming=streaming,
-            passes=(*(name for name in manifest.decoder.passes if name != "keep_blocked"), *made.passes),
-            precision="int8",
-        )
+        chosen = next(each for each in front.candidates if each.name == front.chosen)
         measured = {f"quantized_{name}": value for name, value in chosen.figures.items()}
         measured |= {"quantized_speedup": chosen.speedup, "quantized_size_ratio": chosen.size_ratio}
-        encoder, encoder_data = manifest.encoder, self._encoder_file
-        if chosen.encoder_speedup > 1.0 and self._encoder is not None:
-            encoder_data = self._encoder.SerializeToString(deterministic=True)
-            encoder = replace(
-                encoder,
-                sha256=hashlib.sha256(encoder_data).hexdigest(),
-                passes=(*encoder.passes, quantize_products.__name__),
-            )
+        encoder = self._plain_encoder
+        # One that isn't faster is never chosen, so this is the candidate with the encoder in int8.
+        if chosen.encoder_speedup > 1.0:
+            encoder = self._int8_encoder
             measured["quantized_encoder_speedup"] = chosen.encoder_speedup
             measured["quantized_changed_durations"] = chosen.changed_durations
-        text = Manifest.to_json(
-            replace(
-                manifest,
-                encoder=encoder,
-                decoder=decoder,
-                stages=(),  # they are of the voice that was exported; the frontier is of this one
-                provenance={**manifest.provenance, "quantizer": f"balacoon_tk {version('balacoon_tk')}"},
-                verified={**manifest.verified, **measured},
-            )
+        utterances = [spoken.feeds[0] for spoken in self._spoken[:2]]
+        finish_voice(
+            PlainVoice(self._quantized(chosen.layers)[0], encoder, utterances=utterances),
+            requantized(self._voice.manifest, "int8", measured),
+            target,
+            extra={FRONT_FILE: front.to_json().encode()},
+            overwrite=overwrite,
+            progress=share_of(self._report, _VERIFIED, 1.0),
         )
-        files = {
-            manifest.encoder.file: encoder_data,
-            manifest.decoder.file: data,
-            FRONTIER_FILE: frontier.to_json().encode(),
-            MANIFEST_FILE: text.encode(),
-        }
-        install(files, target, overwrite=overwrite)
-        self._report("done", 1.0)
-        return target
 
     def _sense(
-        self, blocks: Sequence[Block], method: CalibrationMethod, clipped_share: float
-    ) -> tuple[tuple[Block, ...], tuple[tuple[Block, ...], ...]]:
+        self, method: CalibrationMethod, clipped_share: float
+    ) -> tuple[tuple[mixtures.Block, ...], list[list[mixtures.Block]]]:
         """Return the blocks with what each loses alone, and the mixtures of them that are worth a try."""
         utterances = [feeds for spoken in _spread(self._spoken, _N_CALIBRATED) for feeds in spoken.feeds]
-        self._plain = equalize(self._plain, utterances)
-        names = tensors_to_calibrate(self._plain, blocks)
-        histograms = collect_histograms(
-            self._plain, utterances, names, progress=self._span("calibrating", 0.0, _CALIBRATED)
-        )
-        self._ranges = {
-            name: choose_range(histogram, method, share=clipped_share)
-            for name, histogram in histograms.items()
-        }
-        few = [
-            spoken.feeds[0] for spoken in _spread(self._spoken[: len(self._spoken) // 2 or 1], _N_FOR_BLOCKS)
-        ]
+        self._mixer = mixer = mixtures.Mixer(equalize(self._plain, utterances))
+        report = self._span("calibrating", 0.0, _CALIBRATED)
+        seen = collect_histograms(mixer.plain, utterances, mixer.tensors, report)
+        mixer.calibrate({name: choose_range(h, method, share=clipped_share) for name, h in seen.items()})
+        few = [spoken.feeds[0] for spoken in _spread(self._half, _N_FOR_BLOCKS)]
+        # Where nothing is limited the first mixture is taken, and no other is needed.
         n_left_out = _N_CANDIDATES - 1 if self._budget.is_limited else 0
-        key = f"blocks, {n_left_out} left out"
-        known = self._journal.get(key, 0)
-        if known is None:
-            halfway = (_CALIBRATED + _SENSED) / 2
-            given = self._plain, blocks, self._ranges, few
-            alone = measure_blocks(*given, progress=self._span("trying each block", _CALIBRATED, halfway))
-            chain = leave_out_blocks(
-                *given, n_left_out, progress=self._span("leaving out blocks", halfway, _SENSED)
-            )
-            known = {
-                "lsd_db": {block.name: block.lsd_db for block in alone},
-                "mixtures": [[block.name for block in mixture] for mixture in chain],
-            }
-            self._journal.add(key, 0, known)
-        measured = {block.name: replace(block, lsd_db=known["lsd_db"][block.name]) for block in blocks}
-        mixtures = tuple(tuple(measured[name] for name in mixture) for mixture in known["mixtures"])
-        return tuple(measured.values()), mixtures
+        halfway = (_CALIBRATED + _SENSED) / 2
+        trying = self._span("trying each block", _CALIBRATED, halfway)
+        leaving = self._span("leaving out blocks", halfway, _SENSED)
 
-    def _span(self, what: str, start: float, stop: float) -> Share:
-        """Return what is called with the share of a stage that is done."""
-        return _share(lambda share: self._report(what, share), start, stop)
+        def sense() -> dict[str, Any]:
+            alone = mixtures.measure_blocks(mixer, few, trying)
+            chain = mixtures.leave_out_blocks(mixer, few, n_left_out, leaving)
+            return {"lsd_db": alone, "mixtures": [[block.name for block in kept] for kept in chain]}
 
-    def _as_it_is(self) -> Candidate:
-        return Candidate(_AS_IT_IS, (), 1.0, 1.0, len(self._file), 1.0, {})
+        known = self._once(f"blocks, {n_left_out} left out", sense)
+        measured = {block.name: replace(block, lsd_db=known["lsd_db"][block.name]) for block in mixer.blocks}
+        return tuple(measured.values()), [[measured[name] for name in kept] for kept in known["mixtures"]]
 
-    def _time(self, mixture: Sequence[Block], blocks: Sequence[Block]) -> Candidate:
+    def _time(self, mixture: Sequence[mixtures.Block], blocks: Sequence[mixtures.Block]) -> Candidate:
         left_out = [block.name for block in blocks if block not in mixture]
         name = "int8" if not left_out else f"int8 but {', '.join(left_out)}"
-        layers = tuple(layer for block in mixture for layer in block.layers)
-        model = self._finished(self._quantized(layers).model)
-        n_bytes = model.ByteSize()
-        known = self._journal.get(f"speed of {name}", 0)
-        if known is None:
-            spoken = _spread(self._spoken[: len(self._spoken) // 2 or 1], 1)
-            whole, in_chunks = measure_speedup(
-                self._tts.voice.decoder, model, spoken, n_threads=self._n_threads
-            )
-            known = {"whole": whole, "in_chunks": in_chunks}
-            self._journal.add(f"speed of {name}", 0, known)
-        ratio = n_bytes / len(self._file)
+        layers, voice = mixtures.layers_of(mixture), self._voice
+        plain, fast = self._quantized(layers)
+
+        def time() -> dict[str, Any]:
+            model = fast
+            # As a target would have it, so that the speed is the one that the voice will have.
+            if voice.target.streaming is not None:
+                costs = OrtCpuCosts(in_halves=choose_target(self._options) == SEVERAL_THREADS)
+                model = make_streaming(model, costs=costs)
+            candidate = replace(voice.renderer, engine=OrtEngine(model, self._options))
+            whole, in_chunks = measure_speedup(voice.renderer, candidate, _spread(self._half, 1))
+            return {"whole": whole, "in_chunks": in_chunks}
+
+        known = self._once(f"speed of {name}", time)
+        n_bytes = plain.ByteSize()
+        ratio = n_bytes / self._plain.ByteSize()
         return Candidate(name, layers, known["whole"], known["in_chunks"], n_bytes, ratio, {})
 
-    def _quantized(self, layers: tuple[str, ...]) -> Optimized:
-        """Return the decoder with some layers in bytes, and the gain for its pauses."""
+    def _quantized(self, layers: tuple[str, ...]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        """Return the decoder with some layers in int8 and the gain for its pauses: plain, and as it runs."""
         if layers not in self._made:
-            model = quantize_layers(self._plain, layers, self._ranges)
-            passes: tuple[str, ...] = ("to_bytes",)
-            block = block_samples(self._tts.voice.manifest.hop_length)
+            plain, fast = self._mixer.quantize(layers), self._mixer.round(layers)
+            block = block_samples(self._voice.manifest.hop_length)
             if block is not None:
-                own, graph = (
-                    self._tts.voice.decoder,
-                    OrtEngine(model, RuntimeOptions(n_threads=self._n_threads)),
-                )
                 few = _spread(self._spoken, _N_CALIBRATED)
-                noise = measure_noise(
-                    [decode(graph, each) for each in few], [decode(own, each) for each in few], block
-                )
+                engines = (OrtEngine(fast, self._options), self._voice.decoder)
+                ours, theirs = ([decode(engine, each) for each in few] for engine in engines)
+                noise = measure_noise(ours, theirs, block)
                 if noise:
-                    model, passes = add_pause_gain(model, noise, block), ("to_bytes", "pause_gain")
-            self._made[layers] = Optimized(model, passes)
+                    plain, fast = (add_pause_gain(model, noise, block) for model in (plain, fast))
+            self._made[layers] = plain, fast
         return self._made[layers]
 
-    def _finished(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        return model if self._tts.voice.manifest.decoder.streaming is None else make_streaming(model)
-
     def _quantize_encoder(self, candidate: Candidate) -> Candidate | None:
-        """Judge a candidate with the encoder in bytes as well; None if nothing in that can be."""
-        name = f"{candidate.name}, encoder int8"
+        """Judge a candidate with the encoder in int8 as well; None if nothing in that can be."""
+        name, voice = f"{candidate.name}, encoder int8", self._voice
         self._report("quantizing the encoder", _JUDGED)
         try:
-            self._encoder = quantize_products(onnx.load_model_from_string(self._encoder_file))
+            self._int8_encoder = make_int8_encoder(self._plain_encoder)
         except ModelError:
             return None
-        frontend, data = self._tts.voice.manifest.frontend, self._encoder.SerializeToString()
-        n_symbols = 1 + max(max(ids) for ids in frontend.phoneme_ids.values())
-        encoder = Encoder(data, n_symbols=n_symbols, options=RuntimeOptions(n_threads=self._n_threads))
-        known = self._journal.get(f"speed of {name}", 0)
-        if known is None:
+        frontend = voice.manifest.frontend
+        compiled = optimize_encoder(self._int8_encoder, phoneme_ids=frontend.known_ids).model
+        encoder = Encoder(compiled, n_symbols=frontend.n_symbols, options=self._options)
+
+        def time() -> dict[str, Any]:
             few = [ids for spoken in _spread(self._spoken, _N_ENCODED) for ids in spoken.phoneme_ids]
-            speaker_id = self._tts.voice.speaker_id(None)
-            cost = measure_encoder(self._tts.voice.encoder, encoder, few, speaker_id=speaker_id)
+            cost = measure_encoder(voice.encoder, encoder, few, speaker_id=voice.speaker_id(None))
             ratio = statistics.median(cost.time_ratios.values())
-            known = {"speedup": 1.0 / ratio, "changed_durations": cost.changed_durations}
-            self._journal.add(f"speed of {name}", 0, known)
+            return {"speedup": 1.0 / ratio, "changed_durations": cost.changed_durations}
+
+        known = self._once(f"speed of {name}", time)
         made = replace(
             candidate,
             name=name,
             encoder_speedup=known["speedup"],
-            encoder_size_ratio=len(data) / len(self._encoder_file),
+            encoder_size_ratio=self._int8_encoder.ByteSize() / self._plain_encoder.ByteSize(),
             changed_durations=known["changed_durations"],
-            figures={},
-            n_sentences=0,
         )
         if made.encoder_speedup <= 1.0:
             return replace(made, note="dropped: encoder slower")
@@ -410,65 +354,64 @@ class _Search:
 
     def _judge(self, candidate: Candidate, spoken: Sequence[Spoken], start: float, stop: float) -> Candidate:
         """Judge a candidate on some sentences first, and on all if it may be within the budget."""
-        graph = OrtEngine(self._quantized(candidate.layers).model, RuntimeOptions(n_threads=self._n_threads))
-        judged = _spaced(range(len(self._spoken)), _N_JUDGED)
-        first = _spaced(judged, _N_FIRST)
-        rest = [k for k in judged if k not in first]
-        report = self._span(f"judging {candidate.name}", start, stop)
-        for part, begin, end in ((first, 0.0, 0.2), (rest, 0.2, 1.0)):
-            middle = (begin + end) / 2
-            own = self._tts.voice.decoder
-            self._hear_all(_AS_IT_IS, own, self._spoken, part, _share(report, begin, middle))
-            self._hear_all(candidate.name, graph, spoken, part, _share(report, middle, end))
+        engine = OrtEngine(self._quantized(candidate.layers)[1], self._options)
+        what, order, n_heard, width = f"judging {candidate.name}", self._order, 0, stop - start
+        for n_sentences, begin, end in ((_N_FIRST, 0.0, 0.2), (len(order), 0.2, 1.0)):
+            part = order[n_heard:n_sentences]
+            n_heard += len(part)
+            halves = [start + share * width for share in (begin, (begin + end) / 2, end)]
+            self._hear(_AS_IT_IS, self._voice.decoder, self._spoken, part, self._span(what, *halves[:2]))
+            self._hear(candidate.name, engine, spoken, part, self._span(what, *halves[1:]))
+            figures = self._figures(candidate.name, n_heard)
             # A word or two more make up a budget of words on the first sentences, by chance.
-            heard = replace(self._budget, max_wer_increase=None)
-            if heard.excess(self._figures(candidate.name)) > _HOPELESS:
+            if replace(self._budget, max_wer_increase=None).excess(figures) > _HOPELESS:
                 break  # more sentences won't bring it back
-        within = self._budget.excess(self._figures(candidate.name)) == 0.0
-        complete = self._n_judged(candidate.name) == len(judged)
-        return replace(
-            candidate,
-            figures=self._figures(candidate.name),
-            n_sentences=self._n_judged(candidate.name),
-            note=_CHOSEN if within and complete else "beyond the budget",
-        )
+        self._n_judged = max(self._n_judged, n_heard)
+        within = self._budget.excess(figures) == 0.0 and n_heard == len(order)
+        note = _CHOSEN if within else "beyond the budget"
+        return replace(candidate, figures=figures, n_sentences=n_heard, note=note)
 
-    def _hear_all(
-        self, name: str, graph: OrtEngine, spoken: Sequence[Spoken], numbers: Sequence[int], report: Share
+    def _hear(
+        self, name: str, engine: Engine, spoken: Sequence[Spoken], numbers: Sequence[int], report: Share
     ) -> None:
         """Measure some texts, unless that was done before: now, or in a search that was stopped."""
-        records = self._judged.setdefault(name, {})
-        records |= {k: known for k in numbers if (known := self._journal.get(name, k)) is not None}
-        missing = [k for k in numbers if k not in records]
+        missing = [k for k in numbers if self._journal.get(name, k) is None]
 
         def hear(k: int) -> dict[str, Any]:
-            reference = decode(self._tts.voice.decoder, self._spoken[k])
-            samples = reference if name == _AS_IT_IS else decode(graph, spoken[k])
+            reference = decode(self._voice.decoder, self._spoken[k])
+            samples = reference if name == _AS_IT_IS else decode(engine, spoken[k])
             return self._judge_of(samples, reference, spoken[k].text)
 
         with ThreadPoolExecutor(_N_LISTENERS) as pool:
             heard = {pool.submit(hear, k): k for k in missing}
             try:
+                # As they come and in this thread: what is done is kept, whatever becomes of the others.
                 for done, future in enumerate(as_completed(heard)):
-                    records[heard[future]] = future.result()
-                    self._journal.add(name, heard[future], records[heard[future]])
+                    self._journal.add(name, heard[future], future.result())
                     report(done / len(missing))
             except BaseException:
+                # Without this an interrupted search would go on until all texts were heard.
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _figures(self, name: str) -> dict[str, float]:
-        records = self._judged.get(name, {})
-        reference = [self._judged[_AS_IT_IS][k] for k in records]
-        return summarize(list(records.values()), reference) if records else {}
+    def _figures(self, name: str, n_sentences: int) -> dict[str, float]:
+        """Return what the first sentences that are judged say of a candidate; nothing if that is none."""
+        records, reference = (
+            [found for k in self._order[:n_sentences] if (found := self._journal.get(each, k)) is not None]
+            for each in (name, _AS_IT_IS)
+        )
+        return summarize(records, reference) if records else {}
 
-    def _n_judged(self, name: str) -> int:
-        return len(self._judged.get(name, {}))
+    def _once(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what was measured before, or measure it now and keep it."""
+        if (known := self._journal.get(key, 0)) is None:
+            known = measure()
+            self._journal.add(key, 0, known)
+        return known
 
-
-def _share(report: Share, start: float, stop: float) -> Share:
-    """Return what is called with the share of a part, which goes from `start` to `stop` of the whole."""
-    return lambda share: report(start + share * (stop - start))
+    def _span(self, what: str, start: float, stop: float) -> Share:
+        """Return what is called with the share of a stage that is done."""
+        return partial(share_of(self._report, start, stop), what)
 
 
 def _spaced(numbers: Sequence[int], n: int) -> list[int]:
@@ -478,11 +421,6 @@ def _spaced(numbers: Sequence[int], n: int) -> list[int]:
 
 
 def _spread(spoken: Sequence[Spoken], n: int) -> list[Spoken]:
-    """Return some texts, evenly spread, the longest among them."""
-    if len(spoken) <= n:
-        return list(spoken)
+    """Return at most `n` texts, evenly spread, the last among them: often the longest."""
+    n = min(n, len(spoken))
     return [spoken[(k + 1) * len(spoken) // n - 1] for k in range(n)]
-
-
-def _silent(stage: str, share: float) -> None:
-    """Report to nobody."""

@@ -10,6 +10,7 @@ from balacoon_tk.export.sources.kokoro import Kokoro
 from balacoon_tk.export.sources.onnx_vocoder import OnnxVocoder
 from balacoon_tk.export.sources.piper_onnx import PiperOnnx
 from balacoon_tk.export.sources.source import (
+    GivenNoise,
     NoisyReference,
     Progress,
     Reference,
@@ -23,6 +24,7 @@ from balacoon_tk.export.sources.torchscript import TorchScript
 
 __all__ = [
     "SOURCES",
+    "GivenNoise",
     "HfVits",
     "Kokoro",
     "NoisyReference",
@@ -39,6 +41,8 @@ __all__ = [
     "find_source",
 ]
 
+# Kokoro and OnnxVocoder look into a graph; PiperOnnx, which takes any ONNX file, comes after them and says of
+# one that nobody knows which part of a voice is missing.
 SOURCES: tuple[Source, ...] = (HfVits(), Kokoro(), OnnxVocoder(), PiperOnnx(), TorchScript())
 """Every kind; the first that claims a path reads it."""
 

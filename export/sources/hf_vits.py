@@ -1,27 +1,40 @@
-"""VITS models of Hugging Face's transformers: MMS-TTS in over a thousand languages, and others."""
+"""VITS models of Hugging Face's transformers: MMS-TTS in over a thousand languages, and others.
+
+A folder is read without unpickling, checked weight by weight, and exported half by half. Its tokenizer keeps
+the characters that it knows, in lower case, or gives phonemes of espeak-ng, then puts a blank, id 0, around
+each; here this is said in the words of a voice's frontend::
+
+    ids   0 | 20  0 | 59  0 | 31  0
+            h        a        t
+"""
 
 from __future__ import annotations
 
-import hashlib
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import onnx
-
-from balacoon_tk.errors import ModelError
-from balacoon_tk.export.sources.piper_json import read_license
+from balacoon_tk.errors import MissingExtraError, ModelError
+from balacoon_tk.export.sources.files import read_json, read_license, read_provenance
 from balacoon_tk.export.sources.source import Progress, SourceVoice, VoiceFacts
-from balacoon_tk.export.sources.torch_graph import to_graph
-from balacoon_tk.export.sources.torchscript import plain_copy, quiet_torch
-from balacoon_tk.export.sources.vits_checkpoint import load_vits, weights_file
-from balacoon_tk.export.sources.vits_frontend import read_tokenizer
-from balacoon_tk.voice.manifest import ProsodyDefaults
+from balacoon_tk.export.sources.torch_graph import quiet_torch
+from balacoon_tk.frontend.phoneme_map import BOS, IN_TEXT
+from balacoon_tk.voice.manifest import FrontendInfo, PhonemeType, ProsodyDefaults
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import VitsModel
 
-_TRACED_PHONEMES, _TRACED_FRAMES = 11, 13
+# The hub's card is README.md, and holds the licence in its head.
 _CARDS = ("README.md", "MODEL_CARD")
+_SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
+# Turns recordings into latents in training; some checkpoints have it, and no synthesis runs it.
+_TRAINING_ONLY = "posterior_encoder."
+_NORM = {"g": ".parametrizations.weight.original0", "v": ".parametrizations.weight.original1"}
+_N_NAMED = 5  # weights that an error names
+_BLANK = 0
+_PHONEMIZER_LANGUAGE = "en-us"  # the tokenizer knows no other
 
 
 class HfVits:
@@ -32,103 +45,166 @@ class HfVits:
         return path.is_dir() and (path / "config.json").is_file()
 
     def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVoice:
-        """Read a model and cut it into encoder and decoder; nothing is unpickled but weights.
-
-        Raises
-        ------
-        MissingExtraError
-            If torch, transformers or safetensors isn't installed.
-        ModelError
-            If a file is missing or damaged, the model is of another architecture, or its weights don't fit.
-        """
+        """Read a model and cut it in two; nothing is unpickled but weights; see `Source.read`."""
         if config is not None:
-            raise ModelError(
-                f"{path}: the folder has its own config.json, so config={str(config)!r} has no place"
-            )
+            rule = f"so config={str(config)!r} has no place"
+            raise ModelError(f"{path}: the folder has its own config.json, {rule}")
         progress("reading", 0.0)
         with quiet_torch("a VitsModel"):
             model = load_vits(path)
-            from balacoon_tk.export.sources.vits_reference import VitsReference
+            # Here, since what is in there derives from classes of torch.
+            from balacoon_tk.export.sources import vits_modules
 
             frontend, language = read_tokenizer(path, n_symbols=model.config.vocab_size)
             progress("exporting from torch", 0.3)
-            plain = plain_copy(model)
-            encoder = _export_encoder(plain)
+            encoder = vits_modules.export_encoder(model)
             progress("exporting from torch", 0.7)
-            decoder = _export_decoder(plain)
+            decoder = vits_modules.export_decoder(model)
             progress("exporting from torch", 1.0)
         settings, n_speakers = model.config, model.config.num_speakers
+        weights, folder = weights_file(path), path.resolve().name
+        provenance = read_provenance(weights, name=f"{folder}/{weights.name}", cards=_CARDS)
         return SourceVoice(
             facts=VoiceFacts(
-                name=path.resolve().name,
+                name=folder,
                 language=language or frontend.language,
-                license=_license(path),
+                license=read_license(provenance),
                 sample_rate=settings.sampling_rate,
                 frontend=frontend,
                 prosody=ProsodyDefaults(
                     noise_scale=settings.noise_scale,
+                    # Rates are speeds, and our factor is on durations.
                     length_scale=1 / settings.speaking_rate,
                     noise_w=settings.noise_scale_duration,
                 ),
                 speakers=tuple(f"speaker {k}" for k in range(n_speakers)) if n_speakers > 1 else (),
-                provenance=_provenance(path),
+                provenance=provenance,
             ),
             encoder=encoder,
             decoder=decoder,
             n_channels=settings.flow_size,
-            n_speakers=n_speakers,
-            reference=VitsReference(model),
-            n_bytes=weights_file(path).stat().st_size,
+            reference=vits_modules.VitsReference(model),
+            n_bytes=weights.stat().st_size,
         )
 
 
-def _export_encoder(model: VitsModel) -> onnx.ModelProto:
-    import torch
+def weights_file(folder: Path) -> Path:
+    """Return the file with the weights: safetensors where there are both."""
+    for name in (_SAFE, _PICKLED):
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelError(f"{folder}: neither {_SAFE} nor {_PICKLED} is there")
 
-    from balacoon_tk.export.sources.vits_modules import VitsEncoderHalf
 
-    config, n = model.config, _TRACED_PHONEMES
-    inputs = {"phoneme_ids": torch.arange(n)[None] % config.vocab_size, "length_scale": torch.ones(1)}
-    outputs: dict[str, list[int | str]] = {
-        "encodings": [1, "n_phonemes", config.flow_size],
-        "log_scales": [1, "n_phonemes", config.flow_size],
-        "durations": [1, "n_phonemes"],
+def load_vits(folder: Path) -> VitsModel:
+    """Load the model of a folder, for inference."""
+    # Not from_pretrained: it fetches what isn't there, and fills weights that are missing with noise.
+    config = read_json(folder / "config.json")
+    if config.get("model_type") != "vits":
+        raise ModelError(
+            f"{folder / 'config.json'}: model_type={config.get('model_type')!r} must be 'vits': "
+            "the checkpoint is of another architecture"
+        )
+    try:
+        from transformers import VitsConfig, VitsModel
+    except ImportError as error:
+        raise MissingExtraError("a VitsModel", extra="export") from error
+    try:
+        model: VitsModel = VitsModel(VitsConfig.from_dict(config))
+    except Exception as error:  # whatever a wrong field leads to
+        raise ModelError(f"{folder / 'config.json'}: no VitsModel can be made of it: {error}") from error
+    path = weights_file(folder)
+    weights = {
+        # Weight norm's two factors have other names in newer versions of torch.
+        re.sub(r"\.weight_([gv])$", lambda found: _NORM[found[1]], name): tensor
+        for name, tensor in _read_weights(path).items()
     }
-    time_axes = {"phoneme_ids": 1}
-    if config.use_stochastic_duration_prediction:
-        inputs["duration_noise"] = torch.zeros(1, 2, n)
-        time_axes["duration_noise"] = 2
-    if config.num_speakers > 1:
-        inputs["speaker_id"] = torch.zeros(1, dtype=torch.int64)
-        outputs["speaker_embedding"] = [1, config.speaker_embedding_size, 1]
-    return to_graph(VitsEncoderHalf(model), inputs, time_axes=time_axes, outputs=outputs, name="encoder")
+    wanted, weights = (
+        {name: tensor for name, tensor in tensors.items() if not name.startswith(_TRAINING_ONLY)}
+        for tensors in (model.state_dict(), weights)
+    )
+    _check_none(path, [name for name in wanted if name not in weights], "is missing", "are missing")
+    unknown = [name for name in weights if name not in wanted]
+    _check_none(path, unknown, "belongs to another architecture", "belong to another architecture")
+    for name, tensor in wanted.items():
+        if weights[name].shape != tensor.shape:
+            raise ModelError(
+                f"{path}: {name} of shape {tuple(weights[name].shape)} must be {tuple(tensor.shape)}, "
+                "as config.json says"
+            )
+    # Half precision is for the size of the file; sums in it would be the trained model's no longer.
+    model.load_state_dict({name: weights[name].float() for name in wanted}, strict=False)
+    model.eval()
+    return model
 
 
-def _export_decoder(model: VitsModel) -> onnx.ModelProto:
+def _read_weights(path: Path) -> dict[str, Tensor]:
     import torch
 
-    from balacoon_tk.export.sources.vits_modules import VitsDecoderHalf
+    try:
+        if path.name == _SAFE:
+            from safetensors.torch import load_file
 
-    config = model.config
-    inputs = {"frames": torch.randn(1, config.flow_size, _TRACED_FRAMES)}
-    if config.num_speakers > 1:
-        inputs["speaker_embedding"] = torch.randn(1, config.speaker_embedding_size, 1)
-    outputs: dict[str, list[int | str]] = {"samples": [1, 1, "n_samples"]}
-    return to_graph(VitsDecoderHalf(model), inputs, time_axes={"frames": 2}, outputs=outputs, name="decoder")
+            loaded: dict[str, Tensor] = load_file(path)
+            return loaded
+        weights: object = torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        raise MissingExtraError("safetensors", extra="export") from error
+    except Exception as error:  # safetensors', pickle's and zip's errors
+        raise ModelError(
+            f"{path}: can't be read as weights alone, and nothing else in it is unpickled: {error}"
+        ) from error
+    if not isinstance(weights, dict) or not all(
+        isinstance(value, torch.Tensor) for value in weights.values()
+    ):
+        raise ModelError(f"{path}: must hold tensors by name")
+    return weights
 
 
-def _card(folder: Path) -> str:
-    found = [folder / name for name in _CARDS if (folder / name).is_file()]
-    return found[0].read_text(encoding="utf-8", errors="replace") if found else ""
+def _check_none(path: Path, names: list[str], one: str, many: str) -> None:
+    if not names:
+        return
+    listed = ", ".join(names[:_N_NAMED])
+    more = f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else ""
+    raise ModelError(f"{path}: {listed}{more} {one if len(names) == 1 else many}")
 
 
-def _license(folder: Path) -> str:
-    return read_license(_card(folder)) or "unknown"
+def read_tokenizer(folder: Path, *, n_symbols: int) -> tuple[FrontendInfo, str]:
+    """Read ``vocab.json`` and ``tokenizer_config.json``, if there is one; also return its language."""
+    path = folder / "tokenizer_config.json"
+    config = read_json(path) if path.is_file() else {}
+    language = config.get("language") or ""
+    vocab_path = folder / "vocab.json"
+    vocab: dict[str, int] = read_json(vocab_path)
+    for symbol, index in vocab.items():
+        if type(index) is not int or not 0 <= index < n_symbols:
+            rule = f"must be in [0, {n_symbols})"
+            raise ModelError(f"{vocab_path}: {symbol!r} has the id {index!r}, which {rule}")
+    phonemize = _flag(config, "phonemize")
+    phoneme_type: PhonemeType = "characters" if _flag(config, "normalize") else "exact characters"
+    if phonemize:
+        phoneme_type = "espeak"
+    elif _flag(config, "is_uroman", default=False):
+        phoneme_type = "uroman"
+    # A blank first and after each symbol: in a voice's map that is a BOS of one id and two ids a symbol, so a
+    # symbol's duration holds that of the blank after it.
+    has_blanks = _flag(config, "add_blank")
+    ids = {
+        # A voice's map keeps some characters for the sentence's frame; in a text others stand for them.
+        IN_TEXT.get(symbol, symbol): (index, _BLANK) if has_blanks else (index,)
+        for symbol, index in vocab.items()
+        if len(symbol) == 1  # `<unk>` and its like stand for nothing that is written
+    }
+    if not ids:
+        raise ModelError(f"{vocab_path}: none of its symbols is a single character")
+    if has_blanks:
+        ids[BOS] = (_BLANK,)
+    return FrontendInfo(phoneme_type, _PHONEMIZER_LANGUAGE if phonemize else language, ids), language
 
 
-def _provenance(folder: Path) -> dict[str, str]:
-    weights = weights_file(folder)
-    with weights.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    said = {"source_file": f"{folder.resolve().name}/{weights.name}", "source_sha256": sha256}
-    return said | ({"model_card": card} if (card := _card(folder)) else {})
+def _flag(config: Mapping[str, Any], name: str, *, default: bool = True) -> bool:
+    """Return a setting; the defaults are the tokenizer's own."""
+    value = config.get(name, default)
+    if not isinstance(value, bool):
+        raise ModelError(f"tokenizer_config.json: {name}={value!r} must be true or false")
+    return value

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.graph.edit import Names, add_constant
-from balacoon_tk.stages.mel import MelPadding
+from balacoon_tk.export.sources.files import private_copy
+from balacoon_tk.graph.edit import Names, Writer
+from balacoon_tk.stages.mel import MelPadding, centred_hann, frame_margin
 from balacoon_tk.voice.json_fields import JsonFields
 
 
@@ -37,13 +38,7 @@ class IstftInfo:
 
     @classmethod
     def read(cls, fields: JsonFields) -> Self:
-        """Read the record ``istft`` of a vocoder's JSON.
-
-        Raises
-        ------
-        VoiceError
-            If a field is missing, of a wrong type or out of its range; the message names it.
-        """
+        """Read the record ``istft`` of a vocoder's JSON."""
         n_fft = fields.integer("n_fft", minimum=2)
         found = cls(
             n_fft=n_fft,
@@ -51,6 +46,8 @@ class IstftInfo:
             hop_length=fields.integer("hop_length", minimum=1),
             padding=cast(MelPadding, fields.choice("padding", get_args(MelPadding))),
         )
+        # An odd n_fft would have as many bins as the even one below it. With less overlap than half a window
+        # the sum of squared windows, by which samples are divided, would come near 0.
         if n_fft % 2:
             raise fields.error("n_fft", "must be even")
         if found.win_length > n_fft:
@@ -62,26 +59,21 @@ class IstftInfo:
     @property
     def window(self) -> NDArray[np.float64]:
         """The window, of n_fft samples."""
-        hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.win_length) / self.win_length)
-        left = (self.n_fft - self.win_length) // 2
-        return np.pad(hann, (left, self.n_fft - self.win_length - left))
+        return centred_hann(self.win_length, self.n_fft)
 
     @property
     def cut(self) -> tuple[int, int]:
         """Samples cut off at the beginning and at the end."""
-        left = (self.n_fft - self.hop_length) // 2 if self.padding == "same" else self.n_fft // 2
+        left = frame_margin(self.n_fft, self.hop_length, self.padding)
         return left, self.n_fft - self.hop_length - left
 
 
 def istft(spectra: list[AnyArray], info: IstftInfo) -> FloatArray:
     """Return samples (n_samples,) of spectra (1, n_fft // 2 + 1, n_frames), by Fourier transforms.
 
-    Parameters
-    ----------
-    spectra : list of ndarray
-        Real and imaginary parts, or magnitudes and the cosines and sines of their phases.
-    info : IstftInfo
+    `spectra` are real and imaginary parts, or magnitudes and the cosines and sines of their phases.
     """
+    # Three parts are a magnitude, and the cosine and sine of its phase, which are a number of length 1.
     *scale, real, imaginary = (part[0].astype(np.float64) for part in spectra)
     spectrum = (real + 1j * imaginary) * (scale[0] if scale else 1.0)
     waves = np.fft.irfft(spectrum.T, info.n_fft) * info.window
@@ -97,14 +89,8 @@ def istft(spectra: list[AnyArray], info: IstftInfo) -> FloatArray:
 
 
 def append_istft(model: onnx.ModelProto, info: IstftInfo) -> onnx.ModelProto:
-    """Let a graph that gives spectra give samples.
-
-    Raises
-    ------
-    ModelError
-        If it doesn't give two or three outputs.
-    """
-    result = ir.from_proto(onnx.ModelProto.FromString(model.SerializeToString()))
+    """Let a graph that gives spectra, in two or three outputs, give samples."""
+    result = private_copy(model.SerializeToString())
     graph = result.graph
     parts = list(graph.outputs)
     if len(parts) not in (2, 3):
@@ -112,38 +98,31 @@ def append_istft(model: onnx.ModelProto, info: IstftInfo) -> onnx.ModelProto:
             f"istft needs real and imaginary parts, or magnitudes, cosines and sines; the graph gives "
             f"{', '.join(str(value.name) for value in parts)}"
         )
-    names = Names(graph)
-
-    def node(op_type: str, inputs: list[ir.Value], **attributes: int | list[int]) -> ir.Value:
-        new = ir.node(op_type, inputs, attributes)
-        new.outputs[0].name = new.name = names.take(f"istft_{op_type.lower()}")
-        graph.append(new)
-        return new.outputs[0]
-
-    def constant(array: AnyArray) -> ir.Value:
-        return add_constant(graph, array, names.take("istft_constant"))
-
+    write = Writer(graph, Names(graph), "istft")
     if len(parts) == 3:
         magnitude, cosine, sine = parts
-        parts = [node("Mul", [magnitude, cosine]), node("Mul", [magnitude, sine])]
-    spectrum = node("Concat", parts, axis=1)
-    sizes = {"strides": [info.hop_length], "kernel_shape": [info.n_fft], "pads": list(info.cut)}
-    waves = node("ConvTranspose", [spectrum, constant(_waves(info))], **sizes)
-    zero, one = (constant(np.array(value, np.float32)) for value in (0.0, 1.0))
-    first = node("Slice", [spectrum, *(constant(np.array([value])) for value in (0, 1, 1))])
-    ones = node("Add", [node("Mul", [first, zero]), one])
-    windows = constant((info.window**2).astype(np.float32)[None, None])
-    samples = node("Div", [waves, node("ConvTranspose", [ones, windows], **sizes)])
-    samples.type = ir.TensorType(ir.DataType.FLOAT)
-    samples.shape = ir.Shape([1, 1, "n_samples"])
-    graph.outputs.clear()
-    graph.outputs.append(samples)
-    proto: onnx.ModelProto = ir.to_proto(result)
-    return proto
+        parts = [write.one("Mul", magnitude, cosine), write.one("Mul", magnitude, sine)]
+    spectrum = write.concat(parts, 1)
+
+    def overlap_add(frames: ir.Value, kernels: FloatArray) -> ir.Value:
+        sizes = {"strides": [info.hop_length], "kernel_shape": [info.n_fft], "pads": list(info.cut)}
+        return write.one("ConvTranspose", frames, write.constant(kernels), **sizes)
+
+    # Ones as many as frames, made of the spectrum itself: its first bin times 0, plus 1. So they
+    # arrive frame by frame in a stream, as the spectrum does.
+    zeros = write.one("Mul", write.slice(spectrum, 1, 0, 1), write.floats(0.0))
+    ones = write.one("Add", zeros, write.floats(1.0))
+    windows = (info.window**2).astype(np.float32)[None, None]
+    samples = write.one("Div", overlap_add(spectrum, _waves(info)), overlap_add(ones, windows))
+    samples.type, samples.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([1, 1, "n_samples"])
+    graph.extend(write.nodes)
+    graph.outputs[:] = [samples]
+    return ir.to_proto(result)
 
 
 def _waves(info: IstftInfo) -> FloatArray:
     """Return the windowed waves (2 * n_bins, 1, n_fft): of every real part, then of every imaginary one."""
+    # The transform is linear: its kernel for a bin is what it makes of that bin alone.
     n_bins = info.n_fft // 2 + 1
     units = np.eye(n_bins)
     waves = np.concatenate([np.fft.irfft(units, info.n_fft), np.fft.irfft(1j * units, info.n_fft)])

@@ -1,100 +1,218 @@
-"""Vocoders in one ONNX file: mel spectrogram in, samples out, with a JSON file beside it."""
+"""Vocoders in one ONNX file: mel spectrogram in, samples out, with a JSON file beside it.
+
+Two forms of the JSON are read: the record ``mel`` of voice.json with ``sample_rate`` beside it, and the
+configuration that HiFi-GAN and many vocoders after it are trained with (``sampling_rate``, ``num_mels``,
+``hop_size`` …). Refused are graphs that take anything beside frames, or give more than one channel.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.errors import ModelError, VoiceError
+from balacoon_tk.export.sources.files import (
+    finished,
+    free_names,
+    load_onnx,
+    private_copy,
+    read_inputs,
+    read_json,
+    read_license,
+    read_provenance,
+)
 from balacoon_tk.export.sources.istft import IstftInfo, append_istft, istft
-from balacoon_tk.export.sources.piper_json import read_license
-from balacoon_tk.export.sources.signature import load_onnx, read_signature
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
-from balacoon_tk.export.sources.vocoder_graph import FrameLayout, find_layout, to_decoder
-from balacoon_tk.export.sources.vocoder_json import VocoderConfig, read_vocoder_json
+from balacoon_tk.graph.edit import Names, Writer
+from balacoon_tk.graph.probe import graph_inputs
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.stages.mel import MelInfo
+from balacoon_tk.voice.json_fields import JsonFields
 
-MODEL_CARD = "MODEL_CARD"
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 # Natural logs of speech lie about here; standard normal ones make clipped noise, which hides differences.
 _MEL_MEAN, _MEL_DEVIATION = -5.0, 2.0
+_PROBE_FRAMES = 32
+_HINT = (
+    "; a vocoder's rate and mel spectrogram stand in a JSON file (config=... if it lies elsewhere), such as "
+    '{"sample_rate": 16000, "mel": {"n_fft": 640, "win_length": 640, "hop_length": 160, "n_mels": 80, '
+    '"f_min": 0, "f_max": 8000, "scale": "slaney", "unit_area": true, "power": 1, "log": "ln", '
+    '"floor": 1e-5, "padding": "same"}}'
+)
+_HIFIGAN_FLOOR = 1e-5  # in `dynamic_range_compression_torch` of HiFi-GAN's meldataset.py
 
 
 class OnnxVocoder:
     """Reads a vocoder: ``vocoder.onnx``, a mel spectrogram to samples, and ``vocoder.onnx.json``."""
 
     def claims(self, path: Path) -> bool:
-        """Say whether a path is a graph that takes one tensor of floats, as frames are."""
-        signature = read_signature(path)
-        return signature is not None and signature.is_one_float_tensor
+        """Say whether a path is a graph that takes floats alone, of a batch, channels and time."""
+        tensors = [value.type.tensor_type for value in read_inputs(path)]
+        all_float = all(tensor.elem_type in _FLOATS for tensor in tensors)
+        return bool(tensors) and all_float and len(tensors[0].shape.dim) == 3
 
     def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVocoder:
-        """Read a vocoder.
-
-        Raises
-        ------
-        ModelError
-            If the graph can't be read, or isn't one from frames to samples.
-        VoiceError
-            If the JSON is missing or damaged, or doesn't fit the graph.
-        """
+        """Read a vocoder; see `Source.read`."""
         progress("reading", 0.0)
-        said = read_vocoder_json(config or path.with_name(f"{path.name}.json"))
+        facts, n_channels, info = read_vocoder_json(config, vocoder=path)
         try:
             model = load_onnx(path)
             progress("reading", 0.5)
-            whole = model if said.istft is None else append_istft(model, said.istft)
-            layout = find_layout(whole, n_channels=said.mel.n_mels if said.mel else said.n_channels)
+            # Before the layout is looked for: that runs the graph, and wants samples of it.
+            whole = model if info is None else append_istft(model, info)
+            layout = find_layout(whole, n_channels=n_channels)
             decoder = to_decoder(whole, layout)
         except VoiceError:
-            raise
+            raise  # about the JSON, which it names
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
         progress("reading", 1.0)
+        # The appended transform is ours and not the trained model's, so it is compared with NumPy's.
+        by_numpy = None if info is None else partial(_run_istft, Session(model), layout, info)
         return SourceVocoder(
-            facts=read_facts(path, said),
+            facts=facts,
             decoder=decoder,
             n_channels=layout.n_channels,
-            reference=layout.run if said.istft is None else _with_istft(model, layout, said.istft),
+            reference=by_numpy or layout.run,
             draw_frames=lambda n_frames, seed: random_mel(layout.n_channels, n_frames, seed=seed),
             n_bytes=path.stat().st_size,
         )
 
 
-def _with_istft(
-    model: onnx.ModelProto, layout: FrameLayout, info: IstftInfo
-) -> Callable[[FloatArray], FloatArray]:
-    """Return what runs the graph as it came, and makes samples of its spectra by Fourier transforms."""
+@dataclass(frozen=True, slots=True)
+class FrameLayout:
+    """How a vocoder's graph takes its frames, and how it is run as it came."""
+
+    session: Session
+    input: str
+    channel_axis: int
+    """1, or 2 where time comes first."""
+    n_channels: int
+
+    def order(self, frames: FloatArray) -> FloatArray:
+        """Return frames (1, n_channels, n_frames) in the graph's own order of axes."""
+        return frames if self.channel_axis == 1 else np.ascontiguousarray(frames.transpose(0, 2, 1))
+
+    def run(self, frames: FloatArray) -> FloatArray:
+        """Turn frames (1, n_channels, n_frames) into samples (n_samples,), by the graph as it came."""
+        (samples,) = self.session.run({self.input: self.order(frames)}).values()
+        if samples.dtype != np.float32 or samples.size != samples.shape[-1]:
+            raise ModelError(
+                f"the output of shape {samples.shape}, {samples.dtype} must be one channel, float32"
+            )
+        return samples.reshape(-1)
+
+
+def find_layout(model: onnx.ModelProto, *, n_channels: int | None) -> FrameLayout:
+    """Find out how a graph takes its frames; without `n_channels` these are the input's fixed axis."""
     session = Session(model)
+    for kind, specs in (("input", session.inputs), ("output", session.outputs)):
+        if len(specs) != 1:
+            raise ModelError(f"a vocoder has one {kind}, and this graph has {', '.join(specs) or 'none'}")
+    (spec,) = session.inputs.values()
+    if spec.dtype != np.float32 or len(spec.shape) != 3:
+        raise ModelError(
+            f"input {spec.name!r} of {spec.dtype}, rank {len(spec.shape)} must be of float32, rank 3"
+        )
+    fixed = {axis: n for axis in (1, 2) if isinstance(n := spec.shape[axis], int)}
+    if len(fixed) == 2:
+        raise ModelError(f"input {spec.name!r} of shape {list(spec.shape)} has no dynamic axis: no time")
+    if n_channels is None:
+        if not fixed:
+            raise ModelError(
+                f"input {spec.name!r} has no fixed axis: its JSON must say how many n_mels there are"
+            )
+        (n_channels,) = fixed.values()
+    reason = f"none of its axes is n_mels={n_channels}"
+    # A graph without fixed axes is tried both ways: with the wrong one its first convolution fails.
+    for axis in (axis for axis in (1, 2) if fixed.get(axis) == n_channels or not fixed):
+        layout = FrameLayout(session, spec.name, axis, n_channels)
+        try:
+            # Zeros are a frame like any other to a graph; what counts is whether it runs.
+            layout.run(np.zeros((1, n_channels, _PROBE_FRAMES), np.float32))
+        except ModelError as error:
+            reason = str(error)
+        else:
+            return layout
+    raise ModelError(f"input {spec.name!r} of shape {list(spec.shape)}: {reason}")
 
-    def run(frames: FloatArray) -> FloatArray:
-        return istft(list(session.run({layout.input: layout.order(frames)}).values()), info)
 
-    return run
+def to_decoder(model: onnx.ModelProto, layout: FrameLayout) -> onnx.ModelProto:
+    """Give a vocoder's graph the names, the batch and the order of axes that a voice's decoder has."""
+    decoder = private_copy(model.SerializeToString())
+    graph = decoder.graph
+    old, samples = graph_inputs(decoder)[layout.input], graph.outputs[0]
+    free_names(graph, ("frames", "samples"))
+    if samples.producer() is None:
+        raise ModelError("the graph gives nothing but its input")
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        for value in node.outputs:
+            value.shape = None  # what was declared may be for another batch
+    names = Names(graph)
+    float32 = ir.TensorType(ir.DataType.FLOAT)
+    frames = ir.Value(name="frames", shape=ir.Shape([1, layout.n_channels, "n_frames"]), type=float32)
+    first, last = Writer(graph, names, "frames"), Writer(graph, names, "samples")
+    turned = frames if layout.channel_axis == 1 else first.one("Transpose", frames, perm=[0, 2, 1])
+    old.replace_all_uses_with(turned)
+    graph.inputs[graph.inputs.index(old)] = frames
+    # Vocoders give (1, n_samples) or (1, 1, n_samples); a voice's decoder has the latter.
+    given = last.one("Reshape", samples, last.ints(1, 1, -1))
+    given.name, given.shape, given.type = "samples", ir.Shape([1, 1, "n_samples"]), float32
+    graph.insert_before(graph[0], first.nodes)
+    graph.extend(last.nodes)
+    graph.outputs[0] = given
+    return finished(decoder, "decoder")
 
 
-def read_facts(path: Path, said: VocoderConfig) -> VocoderFacts:
-    """Return what a vocoder's JSON, its file and a MODEL_CARD beside it say."""
-    with path.open("rb") as file:
-        provenance = {
-            "source_file": path.name,
-            "source_sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-        }
-    card = path.with_name(MODEL_CARD)
-    if card.is_file():
-        provenance["model_card"] = card.read_text(encoding="utf-8", errors="replace")
-    return VocoderFacts(
-        name=said.name or path.stem,
-        license=said.license or read_license(provenance.get("model_card", "")) or "unknown",
-        sample_rate=said.sample_rate,
-        mel=said.mel,
+def _run_istft(session: Session, layout: FrameLayout, info: IstftInfo, frames: FloatArray) -> FloatArray:
+    return istft(list(session.run({layout.input: layout.order(frames)}).values()), info)
+
+
+def read_vocoder_json(
+    config: Path | None, *, vocoder: Path
+) -> tuple[VocoderFacts, int | None, IstftInfo | None]:
+    """Read a vocoder's JSON, in either form, and what its file and a MODEL_CARD beside it say.
+
+    Also return the channels of a frame, and how samples are made of spectra; None where it doesn't say.
+    """
+    path = config or vocoder.with_name(f"{vocoder.name}.json")
+    root = JsonFields(read_json(path, hint=_HINT), f"{path.name}: ")
+    # HiFi-GAN's words (Kong et al. 2020); its mel is in its meldataset.py, where scale, power, logarithm and
+    # padding are fixed: they are the defaults of MelInfo.
+    is_hifigan = not root.is_null("num_mels")
+    sample_rate = root.integer("sampling_rate" if is_hifigan else "sample_rate", minimum=1)
+    mel = None
+    if is_hifigan:
+        mel = MelInfo(
+            n_fft=root.integer("n_fft", minimum=2),
+            win_length=root.integer("win_size", minimum=1),
+            hop_length=root.integer("hop_size", minimum=1),
+            n_mels=root.integer("num_mels", minimum=1),
+            f_min=root.number("fmin"),
+            f_max=sample_rate / 2 if root.is_null("fmax") else root.positive("fmax"),
+            floor=_HIFIGAN_FLOOR,
+        )
+    elif not root.is_null("mel"):
+        mel = MelInfo.read(root.record("mel"))
+    n_channels = None if mel is None else mel.n_mels
+    if mel is None and not root.is_null("n_channels"):
+        n_channels = root.integer("n_channels", minimum=1)
+    provenance = read_provenance(vocoder)
+    facts = VocoderFacts(
+        name=root.optional_text("name") or vocoder.stem,
+        license=root.optional_text("license") or read_license(provenance),
+        sample_rate=sample_rate,
+        mel=mel,
         provenance=provenance,
     )
+    return facts, n_channels, None if root.is_null("istft") else IstftInfo.read(root.record("istft"))
 
 
 def random_mel(n_mels: int, n_frames: int, *, seed: int) -> FloatArray:

@@ -2,57 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export.sources.vits_seams import Seams, find_seams
+from balacoon_tk.export.sources.files import private_copy
+from balacoon_tk.export.sources.source import GivenNoise
+from balacoon_tk.export.sources.vits_seams import find_seams
 from balacoon_tk.graph.edit import remove_unused
 from balacoon_tk.runtime.session import Session
 
-
-def parse(data: bytes) -> ir.Model:
-    """Read a graph, so that nobody else has it."""
-    # Values share their tensors, names included, with the message that they were read from.
-    model: ir.Model = ir.from_proto(onnx.ModelProto.FromString(data))
-    return model
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """Where a scale goes in: an input, and its place in it."""
-
-    input: str
-    index: int
+_DURATION_NOISE, _FRAME_NOISE = "noise of durations", "noise of frames"
+_PICKS = frozenset({"Cast", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Unsqueeze"})
 
 
 class PiperReference:
-    """The whole graph: as it is on disk, and with its noise as inputs.
-
-    Parameters
-    ----------
-    path : Path
-        The voice as it came.
-    whole : bytes
-        The same graph, its constants lifted.
-    """
+    """The graph of a file, as it came and with its noise as inputs; `whole` has its constants lifted."""
 
     def __init__(self, path: Path, whole: bytes) -> None:
-        model = parse(whole)
+        model = private_copy(whole)
         seams = find_seams(model.graph)
         self._inputs = {value.name or "": value for value in model.graph.inputs}
         self._ids = seams.phonemes.input.name or ""
         self._lengths = None if seams.lengths is None else seams.lengths.name
         self._speaker = None if seams.speakers is None else seams.speakers.input.name
-        self._slots = _find_slots(seams)
+        # Piper's three scales are one input of three elements, other exporters' are an input each.
+        self._places = {
+            role: _place(role, value)
+            for role in ("noise_scale", "length_scale", "noise_w")
+            if (value := getattr(seams, role)) is not None
+        }
         self._samples = seams.samples.name or ""
         self._path, self._whole = path, whole
+        # Loaded when they are needed: together they are twice the size of the voice.
         self._plain: Session | None = None
         self._noisy: Session | None = None
 
@@ -60,50 +45,40 @@ class PiperReference:
         """Synthesize without noise, by the file as it came."""
         if self._plain is None:
             self._plain = Session(self._path)
-        feeds = self._feeds(phoneme_ids, speaker_id, length_scale=length_scale)
+        feeds = self._feeds(phoneme_ids, speaker_id, {"length_scale": length_scale})
         return _flat(self._plain.run(feeds, [self._samples])[self._samples])
 
     def run_with_noise(
-        self,
-        phoneme_ids: IntArray,
-        *,
-        speaker_id: int,
-        length_scale: float,
-        duration_noise: FloatArray,
-        frame_noise: FloatArray,
-        noise_scale: float,
+        self, phoneme_ids: IntArray, *, speaker_id: int, length_scale: float, noise: GivenNoise
     ) -> tuple[FloatArray, AnyArray]:
-        """Synthesize with noise that is given."""
+        """Synthesize with noise that is given; see `NoisyReference`."""
+        # The durations' noise is scaled already, so the graph's own factor on it is 1.
+        scales = {"length_scale": length_scale, "noise_w": 1.0, "noise_scale": noise.frame_scale}
+        feeds = self._feeds(phoneme_ids, speaker_id, scales) | {_DURATION_NOISE: noise.durations}
+        if noise.frames is None:
+            # A graph of the duration predictor alone; asked for so seldom that it is not kept.
+            session = _with_noise_inputs(self._whole, find_durations=True)
+            (exact,) = _run(session, feeds)
+            return np.empty(0, np.float32), exact.reshape(-1)
         if self._noisy is None:
-            self._noisy = _with_noise_inputs(parse(self._whole), durations_only=False)
-        feeds = self._feeds(
-            phoneme_ids, speaker_id, length_scale=length_scale, noise_w=1.0, noise_scale=noise_scale
-        )
-        samples, durations = _run(self._noisy, feeds, duration_noise, frame_noise)
-        return _flat(samples), durations.reshape(-1)
+            self._noisy = _with_noise_inputs(self._whole, find_durations=False)
+        samples, exact = _run(self._noisy, feeds | {_FRAME_NOISE: noise.frames})
+        return _flat(samples), exact.reshape(-1)
 
-    def exact_durations(
-        self, phoneme_ids: IntArray, *, speaker_id: int, length_scale: float, duration_noise: FloatArray
-    ) -> AnyArray:
-        """Return the durations before they are rounded up."""
-        session = _with_noise_inputs(parse(self._whole), durations_only=True)
-        feeds = self._feeds(phoneme_ids, speaker_id, length_scale=length_scale, noise_w=1.0)
-        return _run(session, feeds, duration_noise, None)[0].reshape(-1)
-
-    def _feeds(self, ids: IntArray, speaker_id: int, **scales: float) -> dict[str, AnyArray]:
+    def _feeds(self, ids: IntArray, speaker_id: int, scales: dict[str, float]) -> dict[str, AnyArray]:
+        """Return an array for every input of the whole graph; a scale that isn't given is 0."""
         feeds: dict[str, AnyArray] = {}
         for name, value in self._inputs.items():
+            # A batch of one; every other axis of these inputs has a number.
             shape = [n if isinstance(n, int) else 1 for n in value.shape or ()]
             dtype = (value.dtype or ir.DataType.FLOAT).numpy()
-            feeds[name] = np.zeros(shape, dtype)
             if name == self._ids:
                 feeds[name] = ids[None].astype(dtype)
-            elif name == self._lengths:
-                feeds[name] = np.full(shape, len(ids), dtype)
-            elif name == self._speaker:
-                feeds[name] = np.full(shape, speaker_id, dtype)
-        for role, slot in self._slots.items():
-            feeds[slot.input].reshape(-1)[slot.index] = scales.get(role, 0.0)
+            else:
+                number = {self._lengths: len(ids), self._speaker: speaker_id}.get(name, 0)
+                feeds[name] = np.full(shape, number, dtype)
+        for role, (name, index) in self._places.items():
+            feeds[name].reshape(-1)[index] = scales.get(role, 0.0)
         return feeds
 
 
@@ -111,23 +86,14 @@ def _flat(samples: AnyArray) -> FloatArray:
     return samples.reshape(-1).astype(np.float32, copy=False)
 
 
-_DURATION_NOISE, _FRAME_NOISE = "noise of durations", "noise of frames"
+def _run(session: Session, feeds: dict[str, AnyArray]) -> list[AnyArray]:
+    # For the durations alone the graph takes less than the whole one does.
+    return list(session.run({name: feeds[name] for name in session.inputs}).values())
 
 
-def _run(
-    session: Session,
-    feeds: Mapping[str, AnyArray],
-    duration_noise: FloatArray,
-    frame_noise: FloatArray | None,
-) -> list[AnyArray]:
-    every: dict[str, AnyArray] = {**feeds, _DURATION_NOISE: duration_noise}
-    if frame_noise is not None:
-        every[_FRAME_NOISE] = frame_noise
-    return list(session.run({name: every[name] for name in session.inputs}).values())
-
-
-def _with_noise_inputs(model: ir.Model, *, durations_only: bool) -> Session:
+def _with_noise_inputs(whole: bytes, *, find_durations: bool) -> Session:
     """Make the random nodes inputs, and the durations before they are rounded an output."""
+    model = private_copy(whole)
     graph = model.graph
     seams = find_seams(graph)
     for name, value in ((_DURATION_NOISE, seams.duration_noise), (_FRAME_NOISE, seams.frame_noise)):
@@ -135,31 +101,19 @@ def _with_noise_inputs(model: ir.Model, *, durations_only: bool) -> Session:
             new = ir.Value(name=name, shape=ir.Shape([None] * 3), type=ir.TensorType(ir.DataType.FLOAT))
             graph.inputs.append(new)
             value.replace_all_uses_with(new)
-    graph.outputs.clear()
-    graph.outputs.extend([seams.before_ceil] if durations_only else [seams.samples, seams.before_ceil])
+    graph.outputs[:] = [seams.before_ceil] if find_durations else [seams.samples, seams.before_ceil]
     remove_unused(model)
-    for value in graph.inputs:
-        if not value.uses():
-            graph.inputs.remove(value)
+    # What led to noise that is given now, or past the durations, is read by nothing any more.
+    graph.inputs[:] = [value for value in graph.inputs if value.uses()]
+    # Exporters declare shapes of what was an output alone, and seams inside the graph have none.
     for value in graph.outputs:
-        value.shape = None
-        value.type = ir.TensorType(ir.DataType.FLOAT)
+        value.shape, value.type = None, ir.TensorType(ir.DataType.FLOAT)
     return Session(ir.to_proto(model), optimize=False)  # optimizing takes longer than the few runs
 
 
-def _find_slots(seams: Seams) -> dict[str, _Slot]:
-    """Find which element of which input each scale is.
-
-    Raises
-    ------
-    ModelError
-        If a scale is computed from its input rather than taken.
-    """
-    roles = {"noise_scale": seams.noise_scale, "length_scale": seams.length_scale, "noise_w": seams.noise_w}
-    return {role: _slot(role, value) for role, value in roles.items() if value is not None}
-
-
-def _slot(role: str, value: ir.Value) -> _Slot:
+def _place(role: str, value: ir.Value) -> tuple[str, int]:
+    """Find which input a scale is, and which element of it."""
+    # One that is computed from its input rather than taken is refused: what to feed would be unknown.
     index = 0
     while (node := value.producer()) is not None:
         source = node.inputs[0]
@@ -173,7 +127,4 @@ def _slot(role: str, value: ir.Value) -> _Slot:
         elif node.op_type == "Split":
             index = value.index() or 0
         value = source
-    return _Slot(value.name or "", index)
-
-
-_PICKS = frozenset({"Cast", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Unsqueeze"})
+    return value.name or "", index

@@ -46,6 +46,8 @@ class VocoderFacts:
     provenance: Mapping[str, str]
 
 
+# Verification asks for two things: that the cut voice says the same without noise as the model untouched, and
+# the same with noise if both get it. The first needs nothing of a model but that it runs.
 class Reference(Protocol):
     """The trained model as it came, to compare with what is made of it."""
 
@@ -54,19 +56,25 @@ class Reference(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class GivenNoise:
+    """What a model draws for itself, drawn by somebody else."""
+
+    durations: FloatArray
+    """Shape (1, 2, n_phonemes), float32, scaled already; not used by a deterministic duration predictor."""
+    frames: FloatArray | None = None
+    """Shape (1, n_channels, n_frames), float32; None where durations alone are asked for."""
+    frame_scale: float = 0.0
+    """Factor on `frames`."""
+
+
+# Checkable at run time: a reference of one's own need not derive from anything here.
 @runtime_checkable
 class NoisyReference(Reference, Protocol):
-    """The trained model as it came, where it draws noise: a model that samples needs all of this."""
+    """The trained model as it came, where it draws noise: a model that samples needs this as well."""
 
     def run_with_noise(
-        self,
-        phoneme_ids: IntArray,
-        *,
-        speaker_id: int,
-        length_scale: float,
-        duration_noise: FloatArray,
-        frame_noise: FloatArray,
-        noise_scale: float,
+        self, phoneme_ids: IntArray, *, speaker_id: int, length_scale: float, noise: GivenNoise
     ) -> tuple[FloatArray, AnyArray]:
         """Synthesize with noise that is given.
 
@@ -77,29 +85,20 @@ class NoisyReference(Reference, Protocol):
             Not used by a voice with one speaker.
         length_scale : float
             Factor on the durations.
-        duration_noise : ndarray of shape (1, 2, n_phonemes), float32
-            Scaled already; not used by a deterministic duration predictor.
-        frame_noise : ndarray of shape (1, n_channels, n_frames), float32
-        noise_scale : float
-            Factor on `frame_noise`.
+        noise : GivenNoise
 
         Returns
         -------
         samples : ndarray of shape (n_samples,), float32
+            Of no meaning without `noise.frames`.
         exact_durations : ndarray of shape (n_phonemes,)
             The durations before they were rounded up.
 
         Raises
         ------
         ModelError
-            If the durations are not for `n_frames` frames.
+            If the durations are not for as many frames as there is noise for.
         """
-        ...
-
-    def exact_durations(
-        self, phoneme_ids: IntArray, *, speaker_id: int, length_scale: float, duration_noise: FloatArray
-    ) -> AnyArray:
-        """Return the durations before they are rounded up, of shape (n_phonemes,)."""
         ...
 
 
@@ -114,12 +113,16 @@ class SourceVoice:
     decoder: onnx.ModelProto
     """``frames`` (1, n_channels, n_frames), and ``speaker_embedding`` if it needs one, to ``samples``."""
     n_channels: int
-    n_speakers: int
     reference: Reference
     n_bytes: int
     """Size of the trained model as it came."""
     gaussian_delta: float | None = None
     """Sharpness of Gaussian upsampling; None if each encoding is repeated for its duration."""
+
+    @property
+    def n_speakers(self) -> int:
+        """How many speak; the one that speaks alone has no name."""
+        return len(self.facts.speakers) or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ class SourceVocoder:
     decoder: onnx.ModelProto
     """``frames`` (1, n_channels, n_frames) to ``samples`` (1, 1, n_samples), both float32."""
     n_channels: int
+    # Callables, since a vocoder comes from a file, a script or a module, and nothing else is asked of it.
     reference: Callable[[FloatArray], FloatArray]
     """The trained model as it came: frames (1, n_channels, n_frames) to samples (n_samples,)."""
     draw_frames: Callable[[int, int], FloatArray]
@@ -146,11 +150,15 @@ class Source(Protocol):
         ...
 
     def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVoice | SourceVocoder:
-        """Read a trained model and turn it into what a voice consists of.
+        """Read a trained model and turn it into what a voice consists of; no code in it is run.
 
         Raises
         ------
+        MissingExtraError
+            If a package that this kind needs isn't installed.
         ModelError
             If it can't be read, or isn't what its name says; the message names what is missing.
+        VoiceError
+            If its JSON is missing or damaged, or doesn't fit it.
         """
         ...

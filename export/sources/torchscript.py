@@ -1,41 +1,34 @@
 """Vocoders from torch: frames in, samples out, as one ONNX graph with a dynamic time axis.
 
-Torch is imported here only, inside of the functions that need it. The exporter is the one that
-reads TorchScript, because a ``torch.jit`` file can't be read by any other; tracing fixes whatever
-depends on the example's length, so the graph is run against the module at other lengths before
-anybody gets to see it.
+A file of TorchScript, or a module that the caller has built, is run at two lengths, traced at a third, and
+the graph is run against what the module gave, before anybody gets to see it. Rejected are pickles (they may
+run code), modules that give anything but one channel of samples, and those whose Python code depends on the
+number of frames.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import os
-import tempfile
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from balacoon_tk._typing import FloatArray
-from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError
-from balacoon_tk.export.sources.onnx_vocoder import random_mel, read_facts
+from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.export.sources.onnx_vocoder import find_layout, random_mel, read_vocoder_json, to_decoder
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
-from balacoon_tk.export.sources.vocoder_graph import find_layout, to_decoder
-from balacoon_tk.export.sources.vocoder_json import read_vocoder_json
+from balacoon_tk.export.sources.torch_graph import plain_copy, quiet_torch, trace
 from balacoon_tk.runtime.session import Session
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-MAX_ABS_DIFF = 1e-4
-"""Largest difference of samples to the torch module's that is put down to floating point."""
-
-_OPSET = 17
+_MAX_ABS_DIFF = 1e-4  # as in the verification that follows
+_WHAT = "a vocoder from torch"
+# Lengths of which none divides another: what is frozen at one of them shows at the others.
 _TRACED_FRAMES = 16
 _VERIFIED_FRAMES = (19, 40)
 _N_MELS = 80
@@ -54,27 +47,22 @@ class TorchScript:
         return path.suffix.lower() in self._SUFFIXES and path.is_file()
 
     def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVocoder:
-        """Read a vocoder; nothing in the file is unpickled.
-
-        Raises
-        ------
-        MissingExtraError
-            If torch isn't installed.
-        ModelError
-            If the file isn't TorchScript, or no vocoder.
-        VoiceError
-            If the JSON is missing or damaged.
-        """
+        """Read a vocoder; nothing in the file is unpickled; see `Source.read`."""
         progress("reading", 0.0)
         _check_script(path)
-        with quiet_torch("a vocoder from torch"):
-            module = _load(path)
-            said = read_vocoder_json(config or path.with_name(f"{path.name}.json"))
-            n_mels = said.mel.n_mels if said.mel else said.n_channels or _N_MELS
+        with quiet_torch(_WHAT):
+            import torch
+
+            try:
+                module = torch.jit.load(os.fspath(path), map_location="cpu").eval()
+            except Exception as error:  # RuntimeError, pickle's and zip's errors
+                raise ModelError(f"{path}: not TorchScript that this torch can read: {error}") from error
+            facts, n_channels, _ = read_vocoder_json(config, vocoder=path)
             return _to_source(
                 module,
-                facts=read_facts(path, said),
-                draw=lambda n_frames, seed: random_mel(n_mels, n_frames, seed=seed),
+                facts=facts,
+                # A script doesn't say how many channels it takes; most vocoders' mels have 80.
+                draw=lambda n_frames, seed: random_mel(n_channels or _N_MELS, n_frames, seed=seed),
                 label=str(path),
                 n_bytes=path.stat().st_size,
                 progress=progress,
@@ -84,31 +72,13 @@ class TorchScript:
 def read_module(
     module: Module, example_frames: FloatArray, *, facts: VocoderFacts, progress: Progress
 ) -> SourceVocoder:
-    """Read a module of torch that turns frames into samples.
-
-    Parameters
-    ----------
-    module : Module
-        Maps (1, n_channels, n_frames) to (1, 1, n_samples) or (1, n_samples). It is not changed.
-    example_frames : ndarray of shape (n_channels, n_frames), float32
-        Frames such as it was trained on; others are drawn with their mean and deviation, channel by channel.
-    facts : VocoderFacts
-    progress : callable
-
-    Raises
-    ------
-    MissingExtraError
-        If torch isn't installed.
-    ParameterError
-        If the example doesn't fit.
-    ModelError
-        If the module can't be exported, or its graph differs from it.
-    """
+    """Read a module, which is not changed; frames are drawn like the example's, channel by channel."""
     if example_frames.ndim != 2 or not example_frames.size or example_frames.dtype != np.float32:
         raise ParameterError(
             f"example_frames of shape {example_frames.shape}, {example_frames.dtype} must be "
             "(n_channels, n_frames), float32, not empty"
         )
+    # Other lengths are needed than the example's, and a piece of it would always end in the same way.
     mean, deviation = example_frames.mean(axis=1, keepdims=True), example_frames.std(axis=1, keepdims=True)
 
     def draw(n_frames: int, seed: int) -> FloatArray:
@@ -116,7 +86,7 @@ def read_module(
         frames: FloatArray = (mean + normal * deviation)[None]
         return frames
 
-    with quiet_torch("a vocoder from torch"):
+    with quiet_torch(_WHAT):
         plain = plain_copy(module)
         return _to_source(
             plain,
@@ -128,104 +98,42 @@ def read_module(
         )
 
 
-def export_vocoder(model: str | os.PathLike[str] | Module, *, n_mels: int = _N_MELS) -> onnx.ModelProto:
-    """Turn a mel vocoder of torch into ONNX.
-
-    Parameters
-    ----------
-    model : path or Module
-        A TorchScript file, or a module, scripted or not, that maps (1, n_mels, n_frames) to
-        (1, 1, n_samples) or (1, n_samples). It is not changed; weight norm is folded into the weights.
-    n_mels : int
-        Channels of the mel spectrogram.
-
-    Returns
-    -------
-    ModelProto
-        ``mel`` (1, n_mels, n_frames) float32 to ``samples``, of the module's shape, float32.
-        `balacoon_tk.graph.streaming.make_streaming` takes it as it is.
-
-    Raises
-    ------
-    MissingExtraError
-        If torch isn't installed.
-    ParameterError
-        If `n_mels` is below 1.
-    ModelError
-        If there is no such file or it isn't TorchScript, if the module doesn't take or give what
-        it should, if torch can't export it, or if the graph differs by more than `MAX_ABS_DIFF`.
-    """
-    if n_mels < 1:
-        raise ParameterError(f"n_mels={n_mels} must be >= 1")
-    with quiet_torch("a vocoder from torch"):
-        if isinstance(model, (str, os.PathLike)):
-            _check_script(Path(model))
-            module, label = _load(Path(model)), str(model)
-        else:
-            module, label = plain_copy(model), type(model).__name__
-        return _to_onnx(module, lambda n_frames, seed: random_mel(n_mels, n_frames, seed=seed), label)
-
-
-@contextlib.contextmanager
-def quiet_torch(what: str) -> Iterator[None]:
-    """Run torch without gradients, and without what it says about tracing and TorchScript's age.
-
-    Raises
-    ------
-    MissingExtraError
-        If torch isn't installed; `what` needs it.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtraError(what, extra="export") from error
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def plain_copy(model: Module) -> Module:
-    """Return a copy for inference on the CPU, without weight norm, old or new."""
-    import torch
-    from torch.nn.utils import parametrize
-    from torch.nn.utils.weight_norm import WeightNorm
-
-    for part in model.modules():
-        for hook in part._forward_pre_hooks.values():
-            if isinstance(hook, WeightNorm):
-                hook(part, ())  # as before a run: the weight it left in a training step can't be copied
-    module: Module = copy.deepcopy(model).to("cpu").eval()
-    if isinstance(module, torch.jit.ScriptModule):
-        return module
-    for part in list(module.modules()):
-        with contextlib.suppress(ValueError):  # it has none of the old kind
-            torch.nn.utils.remove_weight_norm(part)
-        if parametrize.is_parametrized(part):
-            # By hand: torch's own way alters the class, which the copy shares with the caller's module.
-            values = {name: getattr(part, name) for name in part.parametrizations}
-            plain = parametrize.type_before_parametrizations(part)
-            del part.parametrizations
-            part.__class__ = plain
-            for name, value in values.items():
-                setattr(part, name, torch.nn.Parameter(value))
-    return module
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error of torch says before it prints tensors and graphs."""
-    return str(error).strip().partition("\n")[0]
-
-
 def _to_source(
     module: Module, *, facts: VocoderFacts, draw: _Draw, label: str, n_bytes: int, progress: Progress
 ) -> SourceVocoder:
+    import torch
+
     progress("exporting from torch", 0.2)
-    proto = _to_onnx(module, draw, label)
+    # Run before it is traced: what it raises then is its own error, and not the exporter's.
+    runs = [(frames, _run(module, frames)) for frames in (draw(n, n) for n in _VERIFIED_FRAMES)]
+    # Tracing tells nothing of how far it is, and takes seconds.
+    proto = trace(
+        module,
+        {"mel": torch.from_numpy(draw(_TRACED_FRAMES, 0))},
+        axes={"mel": {2: "n_frames"}, "samples": {runs[0][1].ndim - 1: "n_samples"}},
+        outputs=["samples"],
+        what=label,
+    )
+    session = Session(proto)
+    for frames, expected in runs:
+        samples, n_frames = session.run({"mel": frames})["samples"], frames.shape[-1]
+        if samples.shape != expected.shape:
+            raise ModelError(
+                f"{label}: {n_frames} frames give samples of shape {samples.shape} in ONNX and "
+                f"{expected.shape} in torch: something in the module depends on the length in Python code"
+            )
+        difference = float(np.abs(samples - expected).max(initial=0.0))
+        # Turned round, so that NaN is refused too.
+        if not difference <= _MAX_ABS_DIFF:
+            raise ModelError(
+                f"{label}: the samples of {n_frames} frames differ by {difference:.2g} between ONNX and "
+                f"torch: must be at most {_MAX_ABS_DIFF:g}"
+            )
     progress("exporting from torch", 1.0)
     layout = find_layout(proto, n_channels=draw(1, 0).shape[1])
 
     def run(frames: FloatArray) -> FloatArray:
-        with quiet_torch("a vocoder from torch"):
+        with quiet_torch(_WHAT):
             return _run(module, frames).reshape(-1)
 
     return SourceVocoder(
@@ -238,21 +146,10 @@ def _to_source(
     )
 
 
-def _load(path: Path) -> Module:
-    import torch
-
-    try:
-        module: Module = torch.jit.load(os.fspath(path), map_location="cpu")
-    except Exception as error:  # RuntimeError, pickle's and zip's errors
-        raise ModelError(f"{path}: not TorchScript that this torch can read: {error}") from error
-    return module.eval()
-
-
 def _check_script(path: Path) -> None:
     """Tell TorchScript from other files of torch by what is in it, before torch is asked."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file")
-    names = []
+    # Both are zip files; a script's constants are its own, a checkpoint has data.pkl alone.
+    names: list[str] = []
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -264,35 +161,6 @@ def _check_script(path: Path) -> None:
         )
 
 
-def _to_onnx(module: Module, draw: _Draw, label: str) -> onnx.ModelProto:
-    """Export a module, and run the graph against it."""
-    references = [_run(module, draw(n_frames, n_frames)) for n_frames in _VERIFIED_FRAMES]
-    try:
-        proto = _export(module, draw(_TRACED_FRAMES, 0), time_axis=references[0].ndim - 1)
-    except Exception as error:  # a dozen unrelated types
-        raise ModelError(f"torch can't export {label} to ONNX: {first_line(error)}") from error
-    _verify(proto, references, draw, label)
-    return proto
-
-
-def _export(module: Module, frames: FloatArray, *, time_axis: int) -> onnx.ModelProto:
-    import torch
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vocoder.onnx"
-        torch.onnx.export(
-            module,
-            (torch.from_numpy(frames),),
-            path,
-            dynamo=False,
-            opset_version=_OPSET,
-            input_names=["mel"],
-            output_names=["samples"],
-            dynamic_axes={"mel": {2: "n_frames"}, "samples": {time_axis: "n_samples"}},
-        )
-        return onnx.load(path)
-
-
 def _run(module: Module, frames: FloatArray) -> FloatArray:
     import torch
 
@@ -300,27 +168,10 @@ def _run(module: Module, frames: FloatArray) -> FloatArray:
         samples = module(torch.from_numpy(frames))
     except Exception as error:  # whatever the module's own code raises
         raise ModelError(f"the module doesn't take a mel of shape {frames.shape}: {error}") from error
+    # One channel of a batch of one: stereo, and vocoders that also give a loss or features, are refused.
     is_tensor = isinstance(samples, torch.Tensor)
     if not is_tensor or samples.ndim not in (2, 3) or samples.numel() != samples.shape[-1]:
         found = tuple(samples.shape) if is_tensor else type(samples).__name__
         raise ModelError(f"the module gives {found}: must be samples of shape (1, 1, n_samples)")
     array: FloatArray = samples.numpy()
     return array
-
-
-def _verify(proto: onnx.ModelProto, references: list[FloatArray], draw: _Draw, label: str) -> None:
-    """Run the graph against what the module gave, at lengths that it wasn't traced at."""
-    session = Session(proto)
-    for n_frames, expected in zip(_VERIFIED_FRAMES, references, strict=True):
-        samples = session.run({"mel": draw(n_frames, n_frames)})["samples"]
-        if samples.shape != expected.shape:
-            raise ModelError(
-                f"{label}: {n_frames} frames give samples of shape {samples.shape} in ONNX and "
-                f"{expected.shape} in torch: something in the module depends on the length in Python code"
-            )
-        difference = float(np.abs(samples - expected).max(initial=0.0))
-        if not difference <= MAX_ABS_DIFF:
-            raise ModelError(
-                f"{label}: the samples of {n_frames} frames differ by {difference:.2g} between ONNX and "
-                f"torch: must be at most {MAX_ABS_DIFF:g}"
-            )

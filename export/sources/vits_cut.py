@@ -17,102 +17,71 @@ import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.export.sources.files import free_names
 from balacoon_tk.export.sources.vits_seams import Prior, Seams, Table, find_seams
-from balacoon_tk.graph.edit import Names, add_constant, remove_unused
+from balacoon_tk.graph.edit import Names, Writer, remove_unused
 from balacoon_tk.graph.walk import ancestors, read_by
 
 _N_NOISE_CHANNELS = 2  # the stochastic duration predictor's flow is over pairs (VITS, appendix B)
 
 
-def decoder_reads_speaker(seams: Seams) -> bool:
-    """Whether the decoder depends on the speaker apart from the frames."""
-    if seams.speakers is None or seams.speakers.n_rows == 1:
-        return False
-    return seams.speakers.rows in ancestors([seams.samples], stop=[seams.frames])
+def _speakers_of_decoder(seams: Seams) -> Table | None:
+    """Return the table of speakers, if the decoder depends on it apart from the frames."""
+    table = seams.speakers
+    if table is None or table.n_rows == 1:
+        return None
+    return table if table.rows in ancestors([seams.samples], stop=[seams.frames]) else None
 
 
 def cut_encoder(model: ir.Model) -> None:
-    """Reduce a VITS graph to its encoder, in place.
-
-    Raises
-    ------
-    ModelError
-        If the graph is no VITS voice, or the encoder depends on an input that isn't known.
-    """
-    graph = model.graph
-    seams = find_seams(graph)
-    cut = _Cut(graph)
+    """Reduce a VITS graph to its encoder, in place."""
+    seams = find_seams(model.graph)
+    cut = _Cut(model.graph)
+    durations = _reshape(cut.last, seams.durations, 1, -1)
     outputs = {
         "encodings": cut.channels_last(seams.encodings),
         "log_scales": cut.channels_last(seams.log_scales),
-        "durations": cut.cast(cut.reshape(seams.durations, [1, -1], seams.durations), ir.DataType.INT64),
+        "durations": cut.last.one("Cast", durations, to=int(ir.DataType.INT64)),
     }
-    if decoder_reads_speaker(seams) and seams.speakers is not None:
-        outputs["speaker_embedding"] = cut.reshape(seams.speakers.rows, [1, -1, 1], seams.durations)
+    if (table := _speakers_of_decoder(seams)) is not None:
+        outputs["speaker_embedding"] = _reshape(cut.last, table.rows, 1, -1, 1)
 
     ids = cut.input("phoneme_ids", ir.DataType.INT64, [1, "n_phonemes"])
     inputs = {"phoneme_ids": ids, "length_scale": cut.input("length_scale", ir.DataType.FLOAT, [1])}
     cut.replace(seams.phonemes.input, cut.cast_like(ids, seams.phonemes.input))
     cut.replace(seams.length_scale, inputs["length_scale"])
     if seams.lengths is not None:
-        n_phonemes = cut.slice(cut.node("Shape", [ids]), 1)
-        cut.replace(seams.lengths, cut.cast_like(n_phonemes, seams.lengths))
+        cut.replace(seams.lengths, cut.cast_like(cut.first.length(ids, 1), seams.lengths))
     if seams.scaled_duration_noise is not None:
-        inputs["duration_noise"] = cut.input(
-            "duration_noise", ir.DataType.FLOAT, [1, _N_NOISE_CHANNELS, "n_phonemes"]
-        )
-        cut.replace(seams.scaled_duration_noise, inputs["duration_noise"])
-    if seams.speakers is not None:
-        speaker = cut.speaker(seams.speakers)
-        if speaker is not None:
-            inputs["speaker_id"] = speaker
+        noise = cut.input("duration_noise", ir.DataType.FLOAT, [1, _N_NOISE_CHANNELS, "n_phonemes"])
+        inputs["duration_noise"] = noise
+        cut.replace(seams.scaled_duration_noise, noise)
+    if seams.speakers is not None and (speaker := cut.speaker(seams.speakers)) is not None:
+        inputs["speaker_id"] = speaker
     cut.finish(model, inputs, outputs)
 
 
 def cut_decoder(model: ir.Model, *, n_channels: int) -> None:
-    """Reduce a VITS graph to its decoder, in place.
-
-    Raises
-    ------
-    ModelError
-        If the graph is no VITS voice, or the decoder depends on an input that isn't known.
-    """
-    graph = model.graph
-    seams = find_seams(graph)
-    cut = _Cut(graph)
-    outputs = {"samples": cut.reshape(seams.samples, [1, 1, -1], seams.samples)}
+    """Reduce a VITS graph to its decoder, in place."""
+    seams = find_seams(model.graph)
+    cut = _Cut(model.graph)
+    outputs = {"samples": _reshape(cut.last, seams.samples, 1, 1, -1)}
     frames = cut.input("frames", ir.DataType.FLOAT, [1, n_channels, "n_frames"])
     inputs = {"frames": frames}
     for total in seams.total_frames:
-        n_frames = cut.cast_like(cut.slice(cut.node("Shape", [frames]), 2), seams.durations)
+        n_frames = cut.cast_like(cut.first.length(frames, 2), seams.durations)
+        # The durations are (1, 1, n_phonemes), and so is their sum unless it drops its axes.
         producer = total.producer()
-        keeps = (
-            producer is not None
-            and (a := producer.attributes.get("keepdims")) is not None
-            and a.as_int() == 0
-        )
-        cut.replace(total, n_frames if keeps else cut.reshape(n_frames, [1, 1, 1], None))
-    if seams.speakers is not None:
-        if decoder_reads_speaker(seams):
-            n_speaker_channels = _n_columns(seams.speakers)
-            shape: list[int | str] = [1, n_speaker_channels, 1]
-            inputs["speaker_embedding"] = cut.input("speaker_embedding", ir.DataType.FLOAT, shape)
-            rank = len(seams.speakers.input.shape or ())
-            row = cut.reshape(inputs["speaker_embedding"], [1] * rank + [-1], None)
-            cut.replace(seams.speakers.rows, row)
-        else:
-            cut.speaker(seams.speakers)
+        drops_axes = producer is not None and producer.attributes.get_int("keepdims", 1) == 0
+        cut.replace(total, n_frames if drops_axes else _reshape(cut.first, n_frames, 1, 1, 1))
+    if (table := _speakers_of_decoder(seams)) is not None:
+        embedding = cut.input("speaker_embedding", ir.DataType.FLOAT, [1, table.n_columns, 1])
+        inputs["speaker_embedding"] = embedding
+        cut.replace(table.rows, _reshape(cut.first, embedding, *[1] * len(table.input.shape or ()), -1))
+    elif seams.speakers is not None:
+        cut.speaker(seams.speakers)
     cut.replace(seams.frames, frames)
     cut.finish(model, inputs, outputs)
-
-
-def _n_columns(table: Table) -> int:
-    lookup = table.rows.producer()
-    weights = lookup.inputs[0] if lookup is not None else None
-    if weights is None or weights.const_value is None:
-        raise ModelError("the speaker table is not a constant")
-    n_columns: int = weights.const_value.numpy().shape[1]
-    return n_columns
 
 
 class _Cut:
@@ -121,60 +90,30 @@ class _Cut:
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
         self._names = Names(graph)
-        self._nodes: list[ir.Node] = []
-        self._tail: list[ir.Node] = []
+        self.first, self.last = (Writer(graph, self._names, stem) for stem in ("cut.first", "cut.last"))
+        """Write in front of all that is there, and behind it."""
 
     def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
-        unique = self._names.take(name)
-        return ir.Value(name=unique, shape=ir.Shape(shape), type=ir.TensorType(dtype))
-
-    def node(
-        self,
-        op_type: str,
-        inputs: Sequence[ir.Value],
-        attributes: Mapping[str, int | list[int]] | None = None,
-        *,
-        last: bool = False,
-    ) -> ir.Value:
-        node = ir.node(op_type, inputs, attributes)
-        node.outputs[0].name = self._names.take(op_type.lower())
-        node.name = node.outputs[0].name
-        (self._tail if last else self._nodes).append(node)
-        return node.outputs[0]
-
-    def constant(self, values: list[int]) -> ir.Value:
-        return add_constant(self._graph, np.array(values, dtype=np.int64), self._names.take("constant"))
-
-    def reshape(self, value: ir.Value, shape: list[int], after: ir.Value | None) -> ir.Value:
-        """Reshape a new input, or something that is computed in the graph."""
-        return self.node("Reshape", [value, self.constant(shape)], last=after is not None)
-
-    def slice(self, shape: ir.Value, index: int) -> ir.Value:
-        return self.node("Slice", [shape, self.constant([index]), self.constant([index + 1])])
-
-    def cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-        return self.node("Cast", [value], {"to": int(dtype)}, last=True)
+        return ir.Value(name=self._names.take(name), shape=ir.Shape(shape), type=ir.TensorType(dtype))
 
     def cast_like(self, value: ir.Value, model: ir.Value) -> ir.Value:
         dtype = model.dtype or ir.DataType.FLOAT
-        if dtype == ir.DataType.INT64:
-            return value
-        return self.node("Cast", [value], {"to": int(dtype)})
+        return value if dtype == ir.DataType.INT64 else self.first.one("Cast", value, to=int(dtype))
 
     def channels_last(self, prior: Prior) -> ir.Value:
-        if prior.channels_last:
-            return prior.value
-        return self.node("Transpose", [prior.value], {"perm": [0, 2, 1]}, last=True)
+        value = prior.value
+        return value if prior.channels_last else self.last.one("Transpose", value, perm=[0, 2, 1])
 
     def speaker(self, table: Table) -> ir.Value | None:
         """Replace the speaker's input; a table with one row needs none."""
         rank = len(table.input.shape or ())
         if table.n_rows == 1:
-            zero = add_constant(self._graph, np.zeros([1] * rank, np.int64), self._names.take("speaker"))
+            zero = self.first.constant(np.zeros([1] * rank, np.int64))
             self.replace(table.input, self.cast_like(zero, table.input))
             return None
         speaker = self.input("speaker_id", ir.DataType.INT64, [1])
-        value = speaker if rank == 1 else self.reshape(speaker, [1] * rank, None)
+        # Some graphs take the speaker as a number, others as one of a batch.
+        value = speaker if rank == 1 else _reshape(self.first, speaker, *[1] * rank)
         self.replace(table.input, self.cast_like(value, table.input))
         return speaker
 
@@ -185,41 +124,23 @@ class _Cut:
         self, model: ir.Model, inputs: Mapping[str, ir.Value], outputs: Mapping[str, ir.Value]
     ) -> None:
         graph = self._graph
-        first = next(iter(graph))
-        graph.insert_before(first, self._nodes)
-        graph.extend(self._tail)
-        graph.outputs.clear()
-        graph.outputs.extend(outputs.values())
-        graph.inputs.clear()
-        graph.inputs.extend(inputs.values())
+        graph.insert_before(graph[0], self.first.nodes)
+        graph.extend(self.last.nodes)
+        graph.outputs[:], graph.inputs[:] = outputs.values(), inputs.values()
         remove_unused(model)
-        _check_closed(graph)
-        _give_names(graph, {**inputs, **outputs})
+        for node in graph:
+            for value in read_by(node):
+                # An input of the whole graph, or noise: then the cut went past something.
+                if value.producer() is None and value.const_value is None and value not in inputs.values():
+                    raise ModelError(
+                        f"not a VITS voice: {node.op_type} node {node.name!r} still needs input "
+                        f"{value.name!r} after the cut"
+                    )
+        named = {**inputs, **outputs}
+        free_names(graph, named)
+        for name, value in named.items():
+            value.name = name
 
 
-def _check_closed(graph: ir.Graph) -> None:
-    """Raise an error if the graph still reads an input of the whole graph, or draws noise."""
-    inputs = set(graph.inputs)
-    for node in graph:
-        for value in read_by(node):
-            if value.producer() is None and value.const_value is None and value not in inputs:
-                raise ModelError(
-                    f"not a VITS voice: {node.op_type} node {node.name!r} still needs input {value.name!r} "
-                    "after the cut"
-                )
-
-
-def _give_names(graph: ir.Graph, wanted: Mapping[str, ir.Value]) -> None:
-    """Name the inputs and outputs; whoever had that name gets another."""
-    names = Names(graph)
-    chosen = set(wanted.values())
-    values = [*graph.inputs, *graph.initializers.values()]
-    for node in ir.traversal.RecursiveGraphIterator(graph):
-        values += node.outputs
-    for value in values:
-        if value.name in wanted and value not in chosen:
-            value.name = names.take(f"{value.name}.inner")
-    for value in chosen:
-        value.name = names.take("renamed")
-    for name, value in wanted.items():
-        value.name = name
+def _reshape(write: Writer, value: ir.Value, *shape: int) -> ir.Value:
+    return write.one("Reshape", value, write.ints(*shape))

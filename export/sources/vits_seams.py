@@ -16,19 +16,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from balacoon_tk.export.sources.vits_noise import (
-    RENAMES,
-    factors_of,
-    find_noises,
-    find_scale,
-    find_scaled,
-    find_sum,
-    label,
-    not_a_voice,
-    required,
-)
+from balacoon_tk.export.sources import vits_noise
+from balacoon_tk.export.sources.vits_noise import RENAMES, factors_of, label, not_a_voice, required
 from balacoon_tk.graph.walk import ancestors, descendants, read_by
 
+# Between an input and its lookup exporters put these, which change no id.
 _KEEPS_ORDER = RENAMES | {"Squeeze", "Unsqueeze", "Reshape"}
 _INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
 
@@ -41,6 +33,7 @@ class Table:
     rows: ir.Value
     """What the lookup gives."""
     n_rows: int
+    n_columns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +72,15 @@ class Seams:
 
 
 def find_seams(graph: ir.Graph) -> Seams:
-    """Find where a VITS graph can be cut.
-
-    Parameters
-    ----------
-    graph : ir.Graph
-        Sorted topologically, its constants lifted to initializers.
-
-    Raises
-    ------
-    ModelError
-        If a part of a VITS voice isn't there, is there twice, or is of a kind that isn't known.
-        The message says which.
-    """
+    """Find where a graph, sorted and with its constants lifted, can be cut; an error says what is missing."""
     phonemes, speakers = _find_tables(graph)
     ceil, products = _find_path(graph, phonemes)
     behind_ceil = ancestors([ceil.outputs[0]])
-    frame_noise, duration_noise = find_noises(graph, behind_ceil)
-    frames, noise_factors = find_sum(graph, frame_noise)
-    mean, log_scale = _tell_apart(graph, products, frames, noise_factors)
-    scaled, noise_w = find_scaled(graph, duration_noise)
-    durations = _end_of_durations(ceil)
+    frame_noise, duration_noise = vits_noise.find_noises(graph, behind_ceil)
+    frames, noise_factors = vits_noise.find_sum(frame_noise)
+    mean, log_scale = _tell_apart(products, frames, noise_factors)
+    scaled, noise_w = vits_noise.find_scaled(graph, duration_noise)
+    durations, samples = _end_of_durations(ceil), _find_samples(graph, frames)
     return Seams(
         phonemes=phonemes,
         lengths=_find_lengths(graph, phonemes, speakers),
@@ -112,15 +93,12 @@ def find_seams(graph: ir.Graph) -> Seams:
         frame_noise=frame_noise,
         duration_noise=duration_noise,
         scaled_duration_noise=scaled,
-        noise_scale=find_scale(graph, noise_factors, "the frames' noise"),
-        length_scale=find_scale(graph, factors_of(required(ceil.inputs[0])), "the durations"),
+        noise_scale=vits_noise.find_scale(graph, noise_factors, "the frames' noise"),
+        length_scale=vits_noise.find_scale(graph, factors_of(required(ceil.inputs[0])), "the durations"),
         noise_w=noise_w,
-        total_frames=_find_totals(graph, durations, frames),
-        samples=_find_samples(graph, frames),
+        total_frames=_find_totals(graph, durations, frames, samples),
+        samples=samples,
     )
-
-
-# --- inputs ----------------------------------------------------------------------------------
 
 
 def _find_tables(graph: ir.Graph) -> tuple[Table, Table | None]:
@@ -129,48 +107,38 @@ def _find_tables(graph: ir.Graph) -> tuple[Table, Table | None]:
     for node in graph:
         if node.op_type != "Gather" or len(node.inputs) != 2:
             continue
-        table, index = node.inputs[0], node.inputs[1]
+        table, ids = node.inputs
         if table is None or table.const_value is None or len(table.const_value.shape) != 2:
             continue
-        ids = _origin(index)
+        while ids is not None and (before := ids.producer()) is not None and before.op_type in _KEEPS_ORDER:
+            ids = before.inputs[0]
         if ids is None or not ids.is_graph_input() or ids.dtype not in _INTEGERS or ids.shape is None:
             continue
-        n_axes = max(len(ids.shape), 1)
-        if n_axes in found and found[n_axes].input is not ids:
-            raise not_a_voice(
-                f"two inputs, {found[n_axes].input.name!r} and {ids.name!r}, are looked up in tables"
-            )
-        found.setdefault(n_axes, Table(ids, node.outputs[0], table.const_value.numpy().shape[0]))
-    if 2 not in found:
-        raise not_a_voice(
-            "no phoneme ids found (an integer input with two axes that is looked up in an embedding)"
+        # Phonemes are a batch of sequences; a speaker is one number for each, or just one.
+        first = found.setdefault(
+            max(len(ids.shape), 1), Table(ids, node.outputs[0], *table.const_value.numpy().shape)
         )
+        if first.input is not ids:
+            raise not_a_voice(f"two inputs, {first.input.name!r} and {ids.name!r}, are looked up in tables")
+    if 2 not in found:
+        rule = "an integer input with two axes that is looked up in an embedding"
+        raise not_a_voice(f"no phoneme ids found ({rule})")
     return found[2], found.get(1)
-
-
-def _origin(value: ir.Value | None) -> ir.Value | None:
-    """Go back over nodes that only rename or reshape."""
-    while value is not None and (node := value.producer()) is not None and node.op_type in _KEEPS_ORDER:
-        value = node.inputs[0]
-    return value
 
 
 def _find_lengths(graph: ir.Graph, phonemes: Table, speakers: Table | None) -> ir.Value | None:
     known = {phonemes.input} | ({speakers.input} if speakers else set())
-    others = [value for value in graph.inputs if value not in known and not value.is_initializer()]
-    others = [value for value in others if value.uses() and value.dtype != ir.DataType.FLOAT]
+    inputs = (value for value in graph.inputs if value not in known and not value.is_initializer())
+    # Scales are floats and found by what they multiply; an input that nothing reads asks for nothing.
+    others = [value for value in inputs if value.uses() and value.dtype != ir.DataType.FLOAT]
     for value in others:
         if value.dtype not in _INTEGERS or value.shape is None or len(value.shape) != 1:
-            raise not_a_voice(
-                f"input {value.name!r} is none of phoneme ids, their number, scales and speaker"
-            )
+            known_kinds = "phoneme ids, their number, scales and speaker"
+            raise not_a_voice(f"input {value.name!r} is none of {known_kinds}")
     if len(others) > 1:
         names = ", ".join(repr(value.name) for value in others)
         raise not_a_voice(f"inputs {names} could each be the number of phonemes")
     return others[0] if others else None
-
-
-# --- the path --------------------------------------------------------------------------------
 
 
 def _find_path(graph: ir.Graph, phonemes: Table) -> tuple[ir.Node, list[ir.Node]]:
@@ -178,17 +146,14 @@ def _find_path(graph: ir.Graph, phonemes: Table) -> tuple[ir.Node, list[ir.Node]
     ceils = [node for node in graph if node.op_type == "Ceil"]
     if not ceils:
         raise not_a_voice("no duration Ceil found")
+    # Ceil is common (in interpolations, say); the durations' has text before it and both products after it.
     from_text = descendants(graph, [phonemes.rows])
     most: list[ir.Node] = []
     for ceil in ceils:
         if ceil.outputs[0] not in from_text:
             continue
         after = descendants(graph, ceil.outputs)
-        products = [
-            node
-            for node in graph
-            if node.op_type == "MatMul" and _operands(node, after, from_text) is not None
-        ]
+        products = [node for node in graph if _is_product(node, after, from_text)]
         if len(products) == 2:
             return ceil, products
         most = max(most, products, key=len)
@@ -197,33 +162,26 @@ def _find_path(graph: ir.Graph, phonemes: Table) -> tuple[ir.Node, list[ir.Node]
     )
 
 
-def _operands(
-    product: ir.Node, after: set[ir.Value], from_text: set[ir.Value]
-) -> tuple[ir.Value, bool] | None:
-    """Return the prior and whether it is the second operand; None if this is no product with the path."""
-    a, b = required(product.inputs[0]), required(product.inputs[1])
-    if a in after and b not in after and b in from_text:
-        return b, True
-    if b in after and a not in after and a in from_text:
-        return a, False
-    return None
+def _is_product(node: ir.Node, after: set[ir.Value], from_text: set[ir.Value]) -> bool:
+    """Say whether a node multiplies a path, which is made of durations, and a prior, which is not."""
+    if node.op_type != "MatMul":
+        return False
+    # Either order is met, with the prior transposed or not.
+    a, b = required(node.inputs[0]), required(node.inputs[1])
+    return (a in after and b in from_text - after) or (b in after and a in from_text - after)
 
 
 def _end_of_durations(ceil: ir.Node) -> ir.Value:
     """Go forward over what is done to the durations before they are summed."""
+    # Masks are multiplied in, and some exporters keep every phoneme at one frame or more.
     value = ceil.outputs[0]
-    while True:
-        readers = value.consumers()
-        if len(readers) != 1 or readers[0].op_type not in RENAMES | {"Mul", "Clip", "Max"}:
-            return value
+    while len(readers := value.consumers()) == 1 and readers[0].op_type in RENAMES | {"Mul", "Clip", "Max"}:
         value = readers[0].outputs[0]
-
-
-# --- mean and log scale ---------------------------------------------------------------------
+    return value
 
 
 def _tell_apart(
-    graph: ir.Graph, products: list[ir.Node], frames: ir.Value, noise_factors: list[ir.Value]
+    products: list[ir.Node], frames: ir.Value, noise_factors: list[ir.Value]
 ) -> tuple[Prior, Prior]:
     """Tell the mean from the log scale: the one of which an Exp is taken, to scale the noise."""
     exponents = [node for factor in noise_factors if (node := factor.producer()) and node.op_type == "Exp"]
@@ -235,16 +193,13 @@ def _tell_apart(
     means = [p for p in products if p not in scales and p.outputs[0] in in_frames]
     if len(scales) != 1 or len(means) != 1:
         raise not_a_voice("the products with the path are not one mean and one log scale of the frames")
-    return _prior(graph, means[0]), _prior(graph, scales[0])
+    return _prior(means[0]), _prior(scales[0])
 
 
-def _prior(graph: ir.Graph, product: ir.Node) -> Prior:
+def _prior(product: ir.Node) -> Prior:
     a, b = required(product.inputs[0]), required(product.inputs[1])
     # The path depends on the durations, so on everything that the prior depends on, and on more.
     return Prior(b, True) if len(ancestors([a])) > len(ancestors([b])) else Prior(a, False)
-
-
-# --- the decoder -----------------------------------------------------------------------------
 
 
 def _find_samples(graph: ir.Graph, frames: ir.Value) -> ir.Value:
@@ -255,9 +210,12 @@ def _find_samples(graph: ir.Graph, frames: ir.Value) -> ir.Value:
     return outputs[0]
 
 
-def _find_totals(graph: ir.Graph, durations: ir.Value, frames: ir.Value) -> tuple[ir.Value, ...]:
+def _find_totals(
+    graph: ir.Graph, durations: ir.Value, frames: ir.Value, samples: ir.Value
+) -> tuple[ir.Value, ...]:
     """Find what the decoder reads of the durations apart from the frames: only their sum is known."""
-    needed = ancestors([_find_samples(graph, frames)], stop=[frames])
+    # The sum sizes the decoder's mask. Anything else that depends on single durations could not be streamed.
+    needed = ancestors([samples], stop=[frames])
     totals = []
     for node in graph:
         if node.outputs and durations in read_by(node) and any(value in needed for value in node.outputs):

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.match import input_of, name_of
 from balacoon_tk.graph.probe import Probe
 from balacoon_tk.graph.timeline import POINTWISE, Local, Timeline
+
+if TYPE_CHECKING:  # it is made of what the rules say
+    from balacoon_tk.graph.streaming.writer import StreamWriter
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a node does with time.
-
-    Attributes
-    ----------
-    axis : int
-        The time axis of the outputs.
-    local : Local
-        The window that a step of the output looks at.
-    kind : str
-        ``local``: a bounded window. ``recurrent``: carries its own state through the utterance,
-        as the operator's inputs and outputs say.
-    """
+    """What a node does with time, and how it is written in a stateful graph."""
 
     axis: int
+    """The time axis of the outputs."""
     local: Local = POINTWISE
-    kind: Literal["local", "recurrent"] = "local"
+    """The window that a step of the output looks at."""
+    write: Callable[[StreamWriter, ir.Node, Effect], None] | None = None
+    """Writes the node on what is newly known, with a state of its own. If None, the node is written as it
+    is if it is pointwise, and otherwise as a segment, whose margin is computed again."""
+    recurrent: bool = False
+    """Whether a step depends on all before it: then no margin is enough, and `write` must be given."""
+    fill: float = 0.0
+    """What the operator's own padding is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,7 @@ class NodeContext:
 
     def time(self, index: int) -> Timeline | None:
         """Return the timeline of an input, None if it has no time (or isn't there)."""
-        name = self.input(index)
-        return None if name is None else self.timelines.get(name)
+        return self.timelines.get(self.input(index) or "")
 
     def only_time(self, index: int = 0) -> Timeline:
         """Return the timeline of an input that must be the only one with time."""
@@ -69,7 +69,7 @@ class NodeContext:
 
     def input(self, index: int) -> str | None:
         """Return the name of an input."""
-        value = self.node.inputs[index] if index < len(self.node.inputs) else None
+        value = input_of(self.node, index)
         return None if value is None else value.name
 
     def rank(self, index: int) -> int:
@@ -78,30 +78,30 @@ class NodeContext:
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Return the shape of an input at the probe's first length."""
-        value = self.node.inputs[index]
-        name = self.input(index)
-        if value is not None and value.const_value is not None:
-            return value.const_value.numpy().shape
-        if name is None or name not in self.probe.shapes:
+        if not self.input(index):
             self.refuse(f"its input {index} is missing")
-        return self.probe.shapes[name][0]
+        return self.probe.shape_of(self.node.inputs[index])
 
-    def output_shapes(self, index: int = 0) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of an output at all of the probe's lengths."""
-        name = self.node.outputs[index].name
-        return self.probe.shapes[name] if name is not None else ()
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of the first output at all of the probe's lengths."""
+        return self.probe.shapes[name_of(self.node.outputs[0])]
+
+    def varying_axis(self) -> int:
+        """Return the one axis of the output that varies with time."""
+        sizes = zip(*self.output_shapes(), strict=True)
+        axes = [axis for axis, seen in enumerate(sizes) if len(set(seen)) > 1]
+        if len(axes) != 1:
+            self.refuse(
+                "time can't be followed through it: not exactly one axis of the result varies with time"
+            )
+        return axes[0]
 
     def const(self, index: int) -> AnyArray | None:
-        """Return the value of an input that is the same whatever the utterance; None if absent.
-
-        Raises
-        ------
-        NotStreamableError
-            If the input is there, and its value isn't constant.
-        """
+        """Return the value of an input; None if absent, and refused if it isn't a constant."""
         name = self.input(index)
         if name is None:
             return None
+        # Seen to be the same at the probe's lengths would not do: at others it might not be.
         value = self.node.inputs[index]
         if value is None or value.const_value is None:
             self.refuse(f"its input {index} ({name!r}) must be a constant")
@@ -116,13 +116,11 @@ class NodeContext:
 
     def int(self, attribute: str, default: int) -> int:
         """Return an integer attribute."""
-        found = self.node.attributes.get(attribute)
-        return default if found is None else int(found.as_int())
+        return self.node.attributes.get_int(attribute, default)
 
     def string(self, attribute: str, default: str) -> str:
         """Return a string attribute."""
-        found = self.node.attributes.get(attribute)
-        return default if found is None else str(found.as_string())
+        return self.node.attributes.get_string(attribute, default)
 
 
 Rule = Callable[[NodeContext], Effect]
@@ -148,13 +146,8 @@ def rule(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
 
 
 def find_rule(node: ir.Node) -> Rule:
-    """Return the rule for a node.
-
-    Raises
-    ------
-    NotStreamableError
-        If there is none: what isn't known is refused.
-    """
+    """Return the rule for a node; what isn't known is refused."""
+    # Both are names of the standard domain.
     found = _RULES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
     if found is None:
         raise NotStreamableError(node, "no rule says what this operator does with time")

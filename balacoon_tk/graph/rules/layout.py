@@ -1,18 +1,25 @@
-"""Operators that move elements about without computing: shapes, axes, channels."""
+"""Operators that move elements about without computing: shapes, axes, channels.
+
+Some raise the rate: a constant made to a length, and a repetition. Reshapes and slices stand in `stateful`.
+"""
 
 from __future__ import annotations
 
-from math import prod
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
 
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
 from balacoon_tk.graph.timeline import Local
 
-_TO_THE_END = 2**31 - 1
+if TYPE_CHECKING:
+    from balacoon_tk.graph.streaming.writer import StreamWriter
 
 
 @rule("Transpose")
 def _transpose(ctx: NodeContext) -> Effect:
     timeline = ctx.only_time()
+    # Left out, it turns all axes round.
     order = ctx.ints("perm") or list(reversed(range(ctx.rank(0))))
     return Effect(order.index(timeline.axis))
 
@@ -28,8 +35,7 @@ def _unsqueeze(ctx: NodeContext) -> Effect:
 
 @rule("Squeeze")
 def _squeeze(ctx: NodeContext) -> Effect:
-    timeline = ctx.only_time()
-    shape = ctx.shape(0)
+    timeline, shape = ctx.only_time(), ctx.shape(0)
     given = ctx.ints("axes", 1)
     if given is None:
         ctx.refuse("without axes it would also drop time when a push brings one step")
@@ -39,91 +45,39 @@ def _squeeze(ctx: NodeContext) -> Effect:
     return Effect(timeline.axis - sum(axis < timeline.axis for axis in dropped))
 
 
-@rule("Reshape", "Flatten")
-def _reshape(ctx: NodeContext) -> Effect:
-    """Follow time through a reshape: element (p, t, q) lies at ``(p * n_t + t) * n_q + q``."""
-    timeline = ctx.only_time()
-    shape = ctx.shape(0)
-    before, after = prod(shape[: timeline.axis]), prod(shape[timeline.axis + 1 :])
-    shapes = ctx.output_shapes()
-    varying = [axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1]
-    if len(varying) != 1:
-        ctx.refuse("time can't be followed through it: not exactly one axis of the result varies with time")
-    axis = varying[0]
-    if prod(shapes[0][:axis]) != before:
-        ctx.refuse("it mixes time with the axes before it")
-    if ctx.node.op_type == "Reshape":
-        target = ctx.const(1)
-        if target is not None and (len(target) <= axis or int(target[axis]) not in (-1, 0)):
-            ctx.refuse("its target shape fixes the length of time")
-    rest = prod(shapes[0][axis + 1 :])
-    if after % rest == 0:
-        up = after // rest
-        return Effect(axis, Local(up=up, span=up - 1))
-    if rest % after == 0:
-        down = rest // after
-        return Effect(axis, Local(down=down, span=down - 1, valid=True))
-    ctx.refuse("it folds time by a factor that is not a whole number")
-
-
 @rule("Concat")
 def _concat(ctx: NodeContext) -> Effect:
-    n_dims = len(ctx.output_shapes()[0])
     axes = {t.axis for i in range(len(ctx.node.inputs)) if (t := ctx.time(i)) is not None}
     if len(axes) != 1:
         ctx.refuse("its inputs have time on different axes")
     axis = axes.pop()
-    if ctx.int("axis", 0) % n_dims == axis:
+    if ctx.int("axis", 0) % len(ctx.output_shapes()[0]) == axis:
         ctx.refuse("it joins tensors one after the other in time")
     for index in range(len(ctx.node.inputs)):
+        # It would have to grow with each push.
         if ctx.time(index) is None:
             ctx.refuse(f"its input {index} has a fixed length along time")
     return Effect(axis)
-
-
-@rule("Split")
-def _split(ctx: NodeContext) -> Effect:
-    timeline = ctx.only_time()
-    if ctx.int("axis", 0) % ctx.rank(0) == timeline.axis:
-        ctx.refuse("it cuts the utterance into pieces along time")
-    return Effect(timeline.axis)
-
-
-@rule("Slice")
-def _slice(ctx: NodeContext) -> Effect:
-    timeline = ctx.only_time()
-    starts, ends = ctx.ints("starts", 1) or [], ctx.ints("ends", 2) or []
-    axes = ctx.ints("axes", 3) or list(range(len(starts)))
-    steps = ctx.ints("steps", 4) or [1] * len(starts)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if axis % ctx.rank(0) != timeline.axis:
-            continue
-        if step != 1:
-            ctx.refuse(f"it takes steps of {step} along time")
-        if start < 0 or (0 <= end < _TO_THE_END):
-            ctx.refuse("it cuts at a place counted from the other end of the utterance")
-        tail = -end if end < 0 else 0
-        return Effect(timeline.axis, Local(pad_left=-start, pad_right=-tail))
-    return Effect(timeline.axis)
 
 
 @rule("Gather")
 def _gather(ctx: NodeContext) -> Effect:
     data, indices = ctx.time(0), ctx.time(1)
     axis = ctx.int("axis", 0) % ctx.rank(0)
+    # A table of embeddings, looked up by ids along time.
     if indices is not None:
         if data is not None:
             ctx.refuse("it looks up steps of an utterance at computed places")
         return Effect(indices.axis + axis)
     if data is None or data.axis == axis:
         ctx.refuse("it picks steps of the utterance by their number")
+    # The axis that is looked up gives way to those of the indices.
     return Effect(data.axis if data.axis < axis else data.axis + ctx.rank(1) - 1)
 
 
 @rule("Expand", "Tile")
 def _expand(ctx: NodeContext) -> Effect:
-    timeline = ctx.time(0)
-    shapes = ctx.output_shapes()
+    timeline, shapes = ctx.time(0), ctx.output_shapes()
     if timeline is None:
         return _sized(ctx)
     axis = timeline.axis + len(shapes[0]) - ctx.rank(0)
@@ -136,24 +90,25 @@ def _expand(ctx: NodeContext) -> Effect:
 
 @rule("ConstantOfShape")
 def _sized(ctx: NodeContext) -> Effect:
-    """Follow a constant made to the length of a tensor with time: it is known as far as that is."""
-    shape_input = 0 if ctx.node.op_type == "ConstantOfShape" else 1
-    name = ctx.input(shape_input)
+    # A constant made to the length of a tensor with time is known as far as that is.
+    name = ctx.input(0 if ctx.node.op_type == "ConstantOfShape" else 1)
     source = None if name is None else ctx.sized_by.get(name)
     if source is None:
         ctx.refuse("its shape can't be traced to a tensor with time")
     if name not in ctx.lengths:
         ctx.refuse("how its shape follows from the number of frames isn't known")
     lengths = ctx.timelines[source].lengths
-    shapes = ctx.output_shapes()
-    varying = [axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1]
-    if len(varying) != 1:
-        ctx.refuse("not exactly one axis of the result varies with time")
-    ratios = {shape[varying[0]] / n for shape, n in zip(shapes, lengths, strict=True)}
+    axis = ctx.varying_axis()
+    ratios = {shape[axis] / n for shape, n in zip(ctx.output_shapes(), lengths, strict=True)}
     up = ratios.pop()
     if ratios or up != int(up):
         ctx.refuse("its length is not a whole multiple of the length that it is made from")
-    return Effect(varying[0], Local(up=int(up), span=int(up) - 1))
+    return Effect(axis, Local(up=int(up), span=int(up) - 1), write=_write_sized)
+
+
+def _write_sized(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
+    # As if it were pointwise: the length it is made to is that of what is newly known.
+    writer.write_aligned(node, up=effect.local.up)
 
 
 @rule("Resize")
@@ -164,18 +119,21 @@ def _resize(ctx: NodeContext) -> Effect:
     scales = ctx.const(1 if ctx.opset == 10 else 2)
     if scales is None or not scales.size:
         ctx.refuse("it stretches time to a fixed length")
-    given = ctx.ints("axes") or list(range(ctx.rank(0)))
-    axes = [axis % ctx.rank(0) for axis in given]
+    axes = [axis % ctx.rank(0) for axis in ctx.ints("axes") or range(ctx.rank(0))]
     up = float(scales[axes.index(timeline.axis)]) if timeline.axis in axes else 1.0
     if up < 1 or up != int(up):
         ctx.refuse(f"it stretches time by {up:g}, which is not a whole number")
-    if _mode(ctx)[0] == "tf_crop_and_resize":
+    transform = ctx.string("coordinate_transformation_mode", "half_pixel")
+    mode = (transform, ctx.string("nearest_mode", "round_prefer_floor"))
+    if transform == "tf_crop_and_resize":
         ctx.refuse("it crops by a share of the length")
-    if up > 1 and ctx.opset > 10 and _mode(ctx) not in _REPEATING:
-        ctx.refuse(f"with {' and '.join(_mode(ctx))} it doesn't repeat every step equally often")
+    if up > 1 and ctx.opset > 10 and mode not in _REPEATING:
+        ctx.refuse(f"with {' and '.join(mode)} it doesn't repeat every step equally often")
     return Effect(timeline.axis, Local(up=int(up), span=int(up) - 1))
 
 
+# Where the steps ``up * n`` to ``up * n + up - 1`` are all made of step ``n``: with half pixels the place is
+# ``(i + 0.5) / up - 0.5``, less than half a step away; otherwise it is ``i / up``.
 _REPEATING = {
     ("asymmetric", "floor"),
     *(
@@ -184,12 +142,3 @@ _REPEATING = {
         for nearest in ("round_prefer_floor", "round_prefer_ceil")
     ),
 }
-"""Where the steps ``up * n`` to ``up * n + up - 1`` are all made of step ``n``: with half pixels the place
-is ``(i + 0.5) / up - 0.5``, less than half a step away; otherwise it is ``i / up``."""
-
-
-def _mode(ctx: NodeContext) -> tuple[str, str]:
-    return (
-        ctx.string("coordinate_transformation_mode", "half_pixel"),
-        ctx.string("nearest_mode", "round_prefer_floor"),
-    )

@@ -22,26 +22,21 @@ from onnx_ir.passes import InPlacePass, PassResult
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.graph.lengths import is_fixed, read_lengths
+from balacoon_tk.graph.counts import is_fixed
+from balacoon_tk.graph.edit import FAR, add_constant
+from balacoon_tk.graph.lengths import read_lengths
+from balacoon_tk.graph.match import input_of, is_standard, name_of
 from balacoon_tk.graph.probe import Probe
 
-_TO_THE_END = 2**31 - 1
-
+# What these give at the lengths seen says nothing about others, unless `read_lengths` follows them.
 _CHOOSING = frozenset({"Clip", "If", "Loop", "Max", "Min", "Mod", "NonZero", "Scan", "TopK", "Where"})
-"""What these give at the lengths seen says nothing about others, unless `read_lengths` follows them."""
 
 Lengths = Mapping[ir.Value, Sequence[AnyArray]]
 """What is computed from lengths, at each of the probe's lengths."""
 
 
 class FixShapesPass(InPlacePass):
-    """Make computed shape arguments constant, and drop what computed them.
-
-    Parameters
-    ----------
-    probe : Probe
-        What was seen of the same graph.
-    """
+    """Make computed shape arguments constant, and drop what computed them; the probe is of the same graph."""
 
     def __init__(self, probe: Probe) -> None:
         super().__init__()
@@ -50,34 +45,29 @@ class FixShapesPass(InPlacePass):
     def call(self, model: ir.Model) -> PassResult:
         """Rewrite every node that has a computed shape argument."""
         lengths = read_lengths(model.graph, self._probe)
+        fixes = {
+            "Reshape": self._fix_reshape,  # case 1
+            "Expand": self._fix_expand,  # case 2
+            "Slice": self._fix_slice,  # case 3
+            "Resize": self._fix_resize,  # case 4
+        }
         modified = False
         for node in list(model.graph):
-            modified |= self._fix(model.graph, node, lengths)
+            fix = fixes.get(node.op_type) if is_standard(node) else None
+            if fix is not None:
+                modified |= fix(model.graph, node, lengths)
         for value, column in lengths.items():
             if value.producer() is not None and value.uses() and is_fixed(column):  # case 5
-                constant = _add_constant(model.graph, f"{value.name}.fixed", column[0])
+                constant = add_constant(model.graph, column[0], f"{value.name}.fixed")
                 value.replace_all_uses_with(constant)
                 modified = True
         if modified:
             RemoveUnusedNodesPass()(model)
         return PassResult(model, modified)
 
-    def _fix(self, graph: ir.Graph, node: ir.Node, lengths: Lengths) -> bool:
-        if node.domain not in ("", "ai.onnx"):
-            return False
-        if node.op_type == "Reshape":
-            return self._fix_reshape(graph, node, lengths)  # case 1
-        if node.op_type == "Expand":
-            return self._fix_expand(graph, node, lengths)  # case 2
-        if node.op_type == "Slice":
-            return self._fix_slice(graph, node, lengths)  # case 3
-        if node.op_type == "Resize" and len(node.inputs) > 3:
-            return self._fix_resize(graph, node, lengths)  # case 4
-        return False
-
     def _fix_reshape(self, graph: ir.Graph, node: ir.Node, lengths: Lengths) -> bool:
         shapes = self._shapes(node.outputs[0])
-        if shapes is None or not self._is_computed(node, 1):
+        if shapes is None or not _is_computed(node, 1):
             return False
         # The number of elements stays, so plain arithmetic can't give another shape at another length.
         if _column(node, 1, lengths) is None and not _is_arithmetic(node.inputs[1]):
@@ -98,7 +88,7 @@ class FixShapesPass(InPlacePass):
         if before == after and not node.outputs[0].is_graph_output():
             node.outputs[0].replace_all_uses_with(source)
             return True
-        if not self._is_computed(node, 1):
+        if not _is_computed(node, 1):
             return False
         target = []
         n_new = len(after[0]) - len(before[0])
@@ -111,7 +101,7 @@ class FixShapesPass(InPlacePass):
         return True
 
     def _fix_slice(self, graph: ir.Graph, node: ir.Node, lengths: Lengths) -> bool:
-        if not any(self._is_computed(node, index) for index in range(1, len(node.inputs))):
+        if not any(_is_computed(node, index) for index in range(1, len(node.inputs))):
             return False
         shapes = self._shapes(node.inputs[0])
         starts, ends, axes, steps = (_column(node, index, lengths) for index in (1, 2, 3, 4))
@@ -135,40 +125,40 @@ class FixShapesPass(InPlacePass):
 
     def _fix_resize(self, graph: ir.Graph, node: ir.Node, lengths: Lengths) -> bool:
         before, after = self._shapes(node.inputs[0]), self._shapes(node.outputs[0])
-        if before is None or after is None or not self._is_computed(node, 3):
-            return False
-        if _column(node, 3, lengths) is None:
+        if before is None or after is None or not _is_computed(node, 3) or _column(node, 3, lengths) is None:
             return False
         ratios = [np.array(b, dtype=np.float64) / np.array(a) for a, b in zip(before, after, strict=True)]
         if any(not np.array_equal(ratio, ratios[0]) for ratio in ratios):
             return False
+        # Scales say the same whatever the length.
         _replace_input(graph, node, 2, ratios[0].astype(np.float32))
         node.replace_input_with(3, None)
         return True
 
-    def _is_computed(self, node: ir.Node, index: int) -> bool:
-        value = node.inputs[index] if index < len(node.inputs) else None
-        return value is not None and value.const_value is None
-
     def _shapes(self, value: ir.Value | None) -> tuple[tuple[int, ...], ...] | None:
-        return None if value is None or value.name is None else self._probe.shapes.get(value.name)
+        return self._probe.shapes.get(name_of(value))
+
+
+def _is_computed(node: ir.Node, index: int) -> bool:
+    value = input_of(node, index)
+    return value is not None and value.const_value is None
 
 
 def _column(node: ir.Node, index: int, lengths: Lengths) -> Sequence[AnyArray] | None:
     """Return an input's value at each length; None if it isn't there, or depends on more than lengths."""
-    value = node.inputs[index] if index < len(node.inputs) else None
+    value = input_of(node, index)
     return None if value is None else lengths.get(value)
 
 
 def _is_arithmetic(value: ir.Value | None) -> bool:
-    """Whether a value is computed from lengths and constants without choosing between them."""
+    # From lengths and constants, without choosing between them: no other length is treated otherwise.
     pending = [value]
     while pending:
         value = pending.pop()
         if value is None or value.const_value is not None:
             continue
         producer = value.producer()
-        if producer is None or producer.op_type in _CHOOSING or producer.domain not in ("", "ai.onnx"):
+        if producer is None or producer.op_type in _CHOOSING or not is_standard(producer):
             return False
         if producer.op_type not in ("Shape", "Size"):
             pending += producer.inputs
@@ -176,7 +166,7 @@ def _is_arithmetic(value: ir.Value | None) -> bool:
 
 
 def _fixed_bounds(bounds: Sequence[AnyArray], lengths: Sequence[Sequence[int]]) -> AnyArray | None:
-    """Return bounds that are the same at all lengths, or the same counted from the end."""
+    # The same at all lengths, or the same counted from the end: what a Slice can say without a length.
     row = []
     for k in range(len(bounds[0])):
         seen = [int(values[k]) for values in bounds]
@@ -185,18 +175,12 @@ def _fixed_bounds(bounds: Sequence[AnyArray], lengths: Sequence[Sequence[int]]) 
         if len(set(seen)) == 1:
             row.append(seen[0])
         elif len(from_end) == 1 and (offset := from_end.pop()) <= 0:
-            row.append(offset if offset else _TO_THE_END)
+            # A bound of -0 would be the start.
+            row.append(offset or FAR)
         else:
             return None
     return np.array(row, dtype=np.int64)
 
 
 def _replace_input(graph: ir.Graph, node: ir.Node, index: int, array: AnyArray) -> None:
-    node.replace_input_with(index, _add_constant(graph, f"{node.outputs[0].name}.fixed_{index}", array))
-
-
-def _add_constant(graph: ir.Graph, name: str, array: AnyArray) -> ir.Value:
-    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-    value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(array.dtype))
-    graph.register_initializer(value)
-    return value
+    node.replace_input_with(index, add_constant(graph, array, f"{node.outputs[0].name}.fixed_{index}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf, log10
 
 import numpy as np
 import onnx
@@ -18,8 +18,12 @@ from balacoon_tk.graph.time_inputs import find_time_inputs
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 
+# Largest difference of a streamed to a whole sample that is put down to floating point.
 TOLERANCE = 2e-5
-"""Largest difference of a streamed to a whole sample that is put down to floating point."""
+
+_LEAST_SNR_DB = 40.0
+"""Of rounded graphs; a layer of many that isn't rounded gives 10 to 30, and equal rounding more than 100."""
+_SHORT, _N_DRAWS = (1, 2, 5, 13), 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,35 +54,22 @@ def verify_streaming(
     The chunks are of 1 frame, 7, the lag, the lag and one, 64, mixed sizes with empty pushes in
     between, the whole utterance, and the whole utterance with an empty last push.
 
-    Parameters
-    ----------
-    original, streaming : ModelProto
-        The graph as it was, and as `make_streaming` has rewritten it.
-    utterances : sequence of mapping of str to ndarray, optional
-        Inputs of whole utterances, time on the last axis; random ones are made in any case.
-    draw : callable, optional
-        Makes a random utterance such as the graph was trained on, of a number of frames and by a seed;
-        standard normal values, which may be far from them, if None.
-    time_inputs : mapping of str to int, optional
-        As for `make_streaming`.
-    tolerance : float
-        Largest difference that passes.
-    seed : int
-        Of the random utterances and the mixed sizes.
-    progress : callable, optional
-        Called with the share of the comparisons that is done.
-
-    Raises
-    ------
-    ModelError
-        If lengths differ, or a sample differs by more than `tolerance` or isn't a number.
+    Random utterances are made in any case: by `draw`, of a number of frames and a seed, or else of standard
+    normal values, which may be far from what the graph was trained on. More can be given, with time on the
+    last axis. `progress` is called with the share of the comparisons that is done. A ModelError says that
+    lengths differ, or that a sample differs by more than `tolerance` or isn't a number.
     """
     if tolerance < 0:
         raise ParameterError(f"tolerance={tolerance} must be >= 0")
     graph = OrtEngine(streaming)
+    spec = graph.streaming
+    if spec is None:
+        raise ModelError("the second graph must be stateful: make_streaming makes one")
     reference = _Reference(original, time_inputs)
-    lag_frames = reference.lag_frames(graph)
+    lag_frames = max(1, *(ceil(output.lag / output.hop_length) for output in spec.outputs))
+    steps = {item.name: item.steps_per_frame for item in spec.inputs}
     rng = np.random.default_rng(seed)
+    # One frame, fewer than the lag, just more, and enough for every cut: each end of the books is met.
     lengths = (1, max(2, lag_frames // 2), lag_frames + 1, lag_frames + 71)
     make = draw or reference.random
     cases = [dict(make(n, seed + k)) for k, n in enumerate(lengths)]
@@ -91,7 +82,7 @@ def verify_streaming(
         expected = reference.run(feeds)
         n_frames = graph.contract.n_frames(graph.contract.check(feeds))
         for label, sizes in _cuts(n_frames, lag_frames, rng):
-            difference = _compare(graph, feeds, sizes, expected, label)
+            difference = _compare(graph, steps, feeds, sizes, expected, label)
             if not difference <= tolerance:
                 raise ModelError(
                     f"streamed in {label}, {n_frames} frames differ from the whole run by {difference:.3g}: "
@@ -103,39 +94,78 @@ def verify_streaming(
     return StreamingCheck(worst, worst_whole, n_runs)
 
 
+def verify_rounding(
+    original: onnx.ModelProto,
+    compiled: onnx.ModelProto,
+    *,
+    draw: Callable[[int, int], Mapping[str, AnyArray]] | None = None,
+) -> None:
+    """Run a graph in int8 as a target computes it beside the plain one, on short utterances.
+
+    Where two kernels differ in their last bits, a number on the edge between two steps now and then goes to
+    the other one, and each such flip makes more of them in the layers behind: over seconds of speech graphs
+    that round alike are far apart. Within few frames there mostly is none, so one draw of several has to
+    agree at each length.
+
+    Parameters
+    ----------
+    original, compiled : ModelProto
+        The plain graph, with QDQ pairs, and what was made of it; both without state.
+    draw : callable, optional
+        As for `verify_streaming`.
+
+    Raises
+    ------
+    ModelError
+        If they differ more than rare flips explain.
+    """
+    plainly, fast = _Reference(original, None), _Reference(compiled, None)
+    for n_frames in _SHORT:
+        draws = [dict((draw or plainly.random)(n_frames, seed)) for seed in range(_N_DRAWS)]
+        best = max(_snr_db(plainly.run(feeds), fast.run(feeds)) for feeds in draws)
+        if not best >= _LEAST_SNR_DB:
+            raise ModelError(
+                f"in int8, {n_frames} frames have an SNR of {best:.1f} dB to the plain graph: "
+                f"must be >= {_LEAST_SNR_DB:g}"
+            )
+
+
+def _snr_db(ours: Mapping[str, AnyArray], theirs: Mapping[str, AnyArray]) -> float:
+    """Return the lowest ratio of an output's power to that of its difference; -inf if shapes differ."""
+    ratios = []
+    for name, array in ours.items():
+        if array.shape != theirs[name].shape:
+            return -inf
+        noise = float(np.square(array.astype(np.float64) - theirs[name]).sum())
+        signal = float(np.square(array, dtype=np.float64).sum())
+        ratios.append(inf if noise == 0.0 else 10 * log10(max(signal, 1e-30) / noise))
+    return min(ratios)
+
+
 class _Reference:
     """The original graph, run on inputs that have time on their last axis."""
 
     def __init__(self, original: onnx.ModelProto, time_inputs: Mapping[str, int] | None) -> None:
         model = ir.from_proto(original)
-        self._inputs = find_time_inputs(model, time_inputs)
-        self._values = graph_inputs(model)
-        self._session = Session(original)
-
-    def lag_frames(self, graph: OrtEngine) -> int:
-        streaming = graph.streaming
-        if streaming is None:
-            raise ModelError("the second graph must be stateful: make_streaming makes one")
-        return max(1, *(ceil(output.lag / output.hop_length) for output in streaming.outputs))
+        self._inputs, self._values = find_time_inputs(model, time_inputs), graph_inputs(model)
+        self._axes, self._session = self._inputs.axes, Session(original)
 
     def random(self, n_frames: int, seed: int) -> dict[str, AnyArray]:
-        feeds = make_feeds(self._values, self._inputs.axes, self._inputs.steps_per_frame, n_frames, seed=seed)
-        axes = self._inputs.axes
-        return {
-            name: np.moveaxis(array, axes[name], -1) if name in axes else array
-            for name, array in feeds.items()
-        }
+        feeds = make_feeds(self._values, self._axes, self._inputs.steps_per_frame, n_frames, seed=seed)
+        return self._turned(feeds, lambda axis: (axis, -1))
 
     def run(self, feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-        axes, shapes = self._inputs.axes, self._inputs.probe.shapes
-        outputs = self._session.run(
-            {name: np.moveaxis(a, -1, axes[name]) if name in axes else a for name, a in feeds.items()}
-        )
-        return {name: np.moveaxis(a, _varying_axis(shapes[name]), -1) for name, a in outputs.items()}
+        outputs = self._session.run(self._turned(feeds, lambda axis: (-1, axis)))
+        return {name: np.moveaxis(a, self._time_axis(name), -1) for name, a in outputs.items()}
 
+    def _turned(
+        self, feeds: Mapping[str, AnyArray], way: Callable[[int], tuple[int, int]]
+    ) -> dict[str, AnyArray]:
+        return {n: np.moveaxis(a, *way(self._axes[n])) if n in self._axes else a for n, a in feeds.items()}
 
-def _varying_axis(shapes: Sequence[tuple[int, ...]]) -> int:
-    return next(axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1)
+    def _time_axis(self, output: str) -> int:
+        sizes = zip(*self._inputs.probe.shapes[output], strict=True)
+        return next(axis for axis, seen in enumerate(sizes) if len(set(seen)) > 1)
 
 
 def _cuts(n_frames: int, lag_frames: int, rng: np.random.Generator) -> Iterator[tuple[str, list[int]]]:
@@ -143,6 +173,7 @@ def _cuts(n_frames: int, lag_frames: int, rng: np.random.Generator) -> Iterator[
     for size in dict.fromkeys((1, 7, lag_frames, lag_frames + 1, 64)):
         if size < n_frames:
             yield f"chunks of {size}", [size] * (n_frames // size) + [n_frames % size]
+    # Some of 0 frames: a push may bring nothing, and that must change nothing.
     sizes: list[int] = []
     while sum(sizes) < n_frames:
         sizes.append(min(int(rng.integers(0, 40)), n_frames - sum(sizes)))
@@ -153,36 +184,31 @@ def _cuts(n_frames: int, lag_frames: int, rng: np.random.Generator) -> Iterator[
 
 def _compare(
     graph: OrtEngine,
+    steps: Mapping[str, int],
     feeds: Mapping[str, AnyArray],
     sizes: Sequence[int],
     expected: Mapping[str, AnyArray],
     label: str,
 ) -> float:
-    streaming = graph.streaming
-    steps = {} if streaming is None else {item.name: item.steps_per_frame for item in streaming.inputs}
     decoder = StatefulDecoder(graph)
     pieces: dict[str, list[AnyArray]] = {name: [] for name in graph.contract.outputs}
     position = 0
     for k, size in enumerate(sizes):
-        push = {
-            name: array[..., position * steps[name] : (position + size) * steps[name]]
-            if name in steps
-            else array
-            for name, array in feeds.items()
-        }
+        cuts = {name: array[..., position * steps[name] :] for name, array in feeds.items() if name in steps}
+        push = {**feeds, **{name: array[..., : size * steps[name]] for name, array in cuts.items()}}
         given = decoder.push(push, last=k == len(sizes) - 1)
         for name, samples in given.items() if isinstance(given, dict) else ((next(iter(pieces)), given),):
             pieces[name].append(samples)
         position += size
     worst = 0.0
     for name, parts in pieces.items():
-        streamed = np.concatenate(parts, axis=-1)
-        whole = expected[name]
+        streamed, whole = np.concatenate(parts, axis=-1), expected[name]
         if streamed.size != whole.size:
             raise ModelError(
                 f"streamed in {label}, output {name!r} has {streamed.shape[-1]} steps, whole {whole.shape}"
             )
         if whole.size:
             worst = max(worst, float(np.abs(streamed.astype(np.float64) - whole).max()))
+            # NaN compares as smaller than everything, which would pass.
             worst = worst if np.isfinite(worst) else float("inf")
     return worst

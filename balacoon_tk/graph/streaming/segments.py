@@ -14,10 +14,15 @@ were seen before, and the new ones. What the missing neighbourhood spoils is cro
 At both ends of the utterance nothing is cropped, so the padding that the graph was trained with
 stands where it stood. `left`, `lag` and `right` are those of `Timeline`, counted from the
 segment's input. The lag is negative where padding at the start makes more steps than come in.
+
+No segment are runs of nodes that read anything else with time, that go down in rate (where a piece begins
+would decide which steps are taken), that hold a recurrence (no margin is enough), or whose target
+would be known later than the same nodes with states of their own give it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -26,7 +31,8 @@ from math import ceil, inf
 import onnx_ir as ir
 
 from balacoon_tk.graph.analysis import Analysis, time_names
-from balacoon_tk.graph.timeline import Timeline, join
+from balacoon_tk.graph.match import name_of
+from balacoon_tk.graph.timeline import join
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +42,11 @@ class Segment:
     nodes: tuple[ir.Node, ...]
     source: str
     target: str
-    rate: int
-    """Steps of the target for one of the source."""
-    lag: int
-    """Steps of the target that trail ``rate * n``."""
-    right_crop: int
-    """Steps at the target's end that are not known yet."""
-    tail: int
-    """Steps of the source that are kept from push to push."""
-    min_length: int
-    """Steps that a piece of the source must have."""
-    in_halves: bool = False
-    """Whether the piece is run as two rows (see `halves`)."""
+    rate: int  # steps of the target for one of the source
+    lag: int  # steps of the target that trail ``rate * n``
+    right_crop: int  # steps at the target's end that are not known yet
+    tail: int  # steps of the source that are kept from push to push
+    min_length: int  # steps that a piece of the source must have
 
     @property
     def pointwise(self) -> bool:
@@ -67,45 +66,34 @@ def time_nodes(analysis: Analysis) -> list[ir.Node]:
 def sources_of(node: ir.Node, analysis: Analysis) -> list[str]:
     """Return the tensors with time that a node reads, or whose length it reads."""
     names = time_names(node, analysis.timelines)
-    roots = [
-        analysis.sized_by[str(value.name)]
-        for value in node.inputs
-        if value is not None and value.name in analysis.sized_by
-    ]
-    return list(dict.fromkeys([*names, *roots]))
+    return list(dict.fromkeys([*names, *(analysis.sized_by[name] for name in _sizes(node, analysis))]))
+
+
+def _sizes(node: ir.Node, analysis: Analysis) -> list[str]:
+    return [name for value in node.inputs if (name := name_of(value)) in analysis.sized_by]
 
 
 def find_cuts(analysis: Analysis, nodes: Sequence[ir.Node]) -> list[tuple[int, str]]:
-    """Return the places where all that is known passes through one tensor.
-
-    Returns
-    -------
-    list of (int, str)
-        How many nodes come before the place, and the tensor's name.
-    """
-    uses: dict[str, int] = {}
-    for node in nodes:
-        for name in _read_names(node, analysis):
-            uses[name] = uses.get(name, 0) + 1
-    for name in analysis.outputs:
-        uses[name] = uses.get(name, 0) + 1  # an output is never used up
-    live = {name for name in analysis.inputs.axes if uses.get(name)}
+    """Return where all that is known passes through one tensor: the nodes before the place, and its name."""
+    uses = Counter(name for node in nodes for name in _read_names(node, analysis))
+    uses.update(analysis.outputs)  # an output is never used up
+    live = {name for name in analysis.inputs.axes if uses[name]}
     cuts = [(0, next(iter(live)))] if len(live) == 1 else []
     for position, node in enumerate(nodes, start=1):
         for name in _read_names(node, analysis):
             uses[name] -= 1
             if not uses[name]:
                 live.discard(name)
-        live |= {name for value in node.outputs if uses.get(name := str(value.name))}
+        live |= {name for value in node.outputs if uses[name := str(value.name)]}
+        # A length that is still to be read is live too: it is no tensor to cut at.
         if len(live) == 1 and (name := next(iter(live))) in analysis.timelines:
             cuts.append((position, name))
     return cuts
 
 
 def _read_names(node: ir.Node, analysis: Analysis) -> list[str]:
-    """Return the tensors that a node reads and that a cut must not lose: those with time, and lengths."""
-    sizes = [str(v.name) for v in node.inputs if v is not None and v.name in analysis.sized_by]
-    return list(dict.fromkeys([*sources_of(node, analysis), *sizes]))
+    # A cut must lose neither what has time nor a length that is still to be read.
+    return list(dict.fromkeys([*sources_of(node, analysis), *_sizes(node, analysis)]))
 
 
 def measure_segment(
@@ -116,18 +104,16 @@ def measure_segment(
     A node that cuts steps off the end cuts them off a piece as well, though they are known: what comes
     out is late. Such a run is None too, unless `late` is true; begun further up it would not be late.
     """
+    # As `analyse`, but with the source as the input: what its own past has spoiled is not counted again.
     start = analysis.timelines[source]
     n_steps = start.lengths
-    local: dict[str, Timeline] = {
-        source: replace(start, rate=Fraction(1), lag=Fraction(0), left=0, phased=False)
-    }
-    tail = 0
-    min_length = 1
+    local = {source: replace(start, rate=Fraction(1), lag=Fraction(0), left=0, phased=False)}
+    tail, min_length = 0, 1
     for node in nodes:
         effect = analysis.effects.get(node)
-        if effect is None:
+        if effect is None:  # it measures a length, of the piece as well as of the whole
             continue
-        if effect.kind != "local" or effect.local.down > 1:
+        if effect.recurrent or effect.local.down > 1:
             return None
         names = sources_of(node, analysis)
         if any(name not in local for name in names):
@@ -156,6 +142,8 @@ def measure_segment(
         rate=rate,
         lag=lag,
         right_crop=int(out.right(n_steps)),
+        # A push may bring a single step, so all but one of the shortest piece must be in the tail. With a
+        # negative lag that it isn't empty is the only sign that the utterance has begun.
         tail=max(tail, ceil((int(out.left) + lag) / rate), int(lag < 0), min_length - 1),
         min_length=min_length,
     )

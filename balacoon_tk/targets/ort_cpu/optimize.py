@@ -5,7 +5,7 @@ The decoder's passes run before it is made stateful.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ import onnx_ir as ir
 from onnx_ir.passes import InPlacePass
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.graph.half import fold_weight_casts
+from balacoon_tk.graph.int8 import read_qdq
 from balacoon_tk.graph.known import Shapes
 from balacoon_tk.graph.opset import raise_opset
 from balacoon_tk.graph.prepare import prepare
@@ -21,6 +24,8 @@ from balacoon_tk.graph.probe import Probe, graph_inputs, probe
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
 from balacoon_tk.graph.time_inputs import find_time_inputs
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.ort_cpu.int8.convolutions import round_convolutions
+from balacoon_tk.targets.ort_cpu.int8.products import multiply_int8
 from balacoon_tk.targets.ort_cpu.passes.band_attention import BandAttentionPass
 from balacoon_tk.targets.ort_cpu.passes.channels_last import ChannelsLastPass
 from balacoon_tk.targets.ort_cpu.passes.dense_spline import DenseSplinePass
@@ -35,37 +40,37 @@ from balacoon_tk.targets.ort_cpu.passes.wavenet.fold_products import FoldProduct
 from balacoon_tk.targets.ort_cpu.passes.wavenet.fold_projections import FoldProjectionsPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.join_residual_and_skip import JoinResidualAndSkipPass
 
+# In the order in which they are tried; each is made with the shapes that the one before has left. Each entry
+# brings 3 % end to end or more, on one thread or on two, by `benchmarks/bench_passes.py`.
 _DECODER_PASSES: Mapping[str, tuple[Callable[[Shapes], InPlacePass], ...]] = {
     "lift_to_2d": (LiftTo2dPass,),
-    "polyphase": (lambda shapes: PolyphasePass(),),
+    "polyphase": (PolyphasePass,),
     "keep_blocked": (KeepBlockedPass,),
-    "wavenet": (
-        lambda shapes: FoldProductsPass(),
-        JoinResidualAndSkipPass,
-        FoldProjectionsPass,
-        ChannelsLastGatesPass,
-    ),
+    "wavenet": (FoldProductsPass, JoinResidualAndSkipPass, FoldProjectionsPass, ChannelsLastGatesPass),
 }
-"""In the order in which they are tried; each is made with the shapes that the one before has left.
-
-Each entry brings 3 % end to end or more, on one thread or on two, by `benchmarks/bench_passes.py`.
-"""
-
-_ENCODER_PASSES: Mapping[str, Callable[[Probe], InPlacePass]] = {
-    "dense_spline": lambda seen: DenseSplinePass(seen.shapes),
-    "band_attention": lambda seen: BandAttentionPass(seen.shapes),
-    "fuse_layer_norm": lambda seen: FuseLayerNormPass(),
-    "fold_pads": lambda seen: FoldPadsPass(),
-    "fix_shapes": FixShapesPass,
-    "channels_last": lambda seen: ChannelsLastPass(seen.shapes),
-    "split_sums": lambda seen: SplitSumsPass(),
+# Where convolutions compute in int8: they have no blocks, and each reads what it was calibrated on.
+_INT8_PASSES: Mapping[str, tuple[Callable[[Shapes], InPlacePass], ...]] = {
+    "lift_to_2d": (LiftTo2dPass,),
+    "polyphase": (PolyphasePass,),
+    "wavenet": (FoldProductsPass, JoinResidualAndSkipPass, ChannelsLastGatesPass),
 }
-"""As for the decoder."""
+_ENCODER_PASSES: Mapping[str, tuple[Callable[[Probe], InPlacePass], ...]] = {
+    "dense_spline": (lambda seen: DenseSplinePass(seen.shapes),),
+    "band_attention": (lambda seen: BandAttentionPass(seen.shapes),),
+    "fuse_layer_norm": (lambda seen: FuseLayerNormPass(seen.shapes),),
+    # Each takes some thirty to a hundred nodes away, which pays together.
+    "fold_shapes": (lambda seen: FoldPadsPass(seen.shapes), FixShapesPass),
+    "channels_last": (lambda seen: ChannelsLastPass(seen.shapes),),
+    "split_sums": (lambda seen: SplitSumsPass(seen.shapes),),
+}
+DECODER_PASSES, ENCODER_PASSES = tuple(_DECODER_PASSES), tuple(_ENCODER_PASSES)
+"""Their names, in their order."""
 
 _ENCODER_TIME_AXES = {"phoneme_ids": 1, "duration_noise": 2}
 _PROBED_LENGTHS = ((5, 8, 13), (41, 48, 72))
 _COMPARED_LENGTHS = (1, 2, 5, 13, 60)
-_MAX_DIFF = 1e-4  # of encodings of unit scale; what samples may differ by
+# Of encodings of unit scale: what samples may differ by.
+_MAX_DIFF = 1e-4
 _N_DRAWS = 3
 
 
@@ -78,10 +83,17 @@ class Optimized:
     """Names of those that found something to do, in their order."""
 
 
-def optimize_decoder(model: onnx.ModelProto, *, time_inputs: Mapping[str, int] | None = None) -> Optimized:
-    """Return a faster form of a decoder, which adds up the same numbers in another order.
+def optimize_decoder(
+    model: onnx.ModelProto,
+    *,
+    time_inputs: Mapping[str, int] | None = None,
+    for_int8: bool = False,
+    leave_out: Collection[str] = (),
+) -> Optimized:
+    """Return a faster form of a plain decoder, which adds up the same numbers in another order.
 
-    Nothing is compared here: `verify_streaming` runs what is made of it against the original.
+    What its QDQ pairs round is computed in int8. Nothing is compared here: `verify_streaming` runs what is
+    made of it against the original.
 
     Parameters
     ----------
@@ -89,76 +101,90 @@ def optimize_decoder(model: onnx.ModelProto, *, time_inputs: Mapping[str, int] |
         The decoder, batch 1; it is not changed.
     time_inputs : mapping of str to int, optional
         The time axis of each input that has one, where it can't be found from the graph.
+    for_int8 : bool
+        Whether to prepare a graph in floating point for `round_convolutions`.
+    leave_out : collection of str
+        Of `DECODER_PASSES`, those that are not tried: what a pass brings is seen without it.
 
     Raises
     ------
     ModelError
         If the graph can't be run, or has no time axis.
+    ParameterError
+        If `leave_out` names what is no pass.
     """
-    prepared, inputs = prepare(model, time_inputs=None if time_inputs is None else dict(time_inputs))
+    # Before `prepare`, which computes what constants alone give, small weights among it.
+    in_float = ir.from_proto(model)
+    fold_weight_casts(in_float)
+    rounding = read_qdq(in_float)
+    prepared, inputs = prepare(in_float, time_inputs=None if time_inputs is None else dict(time_inputs))
     done = []
-    for name, steps in _DECODER_PASSES.items():
-        for make_pass in steps:
+    passes = _INT8_PASSES if rounding.layers or for_int8 else _DECODER_PASSES
+    for name in _names_without(leave_out, passes):
+        for make_pass in passes[name]:
             if make_pass(inputs.probe.shapes)(prepared).modified:
                 done.append(name)
                 inputs = find_time_inputs(prepared, inputs.axes)
+    if rounding.layers and round_convolutions(prepared, rounding):
+        done.append("int8")
+    # Several steps may be of one name.
     return Optimized(ir.to_proto(prepared), tuple(dict.fromkeys(done)))
 
 
-def optimize_encoder(model: onnx.ModelProto, *, phoneme_ids: Sequence[int], seed: int = 0) -> Optimized:
-    """Return a faster form of an encoder, if it was seen to say the same.
+def optimize_encoder(
+    model: onnx.ModelProto, *, phoneme_ids: Sequence[int], seed: int = 0, leave_out: Collection[str] = ()
+) -> Optimized:
+    """Return a faster form of an encoder of batch 1, if it was seen to say the same.
 
-    The passes look for what VITS's exports have in common, so what they make of a graph is run
-    beside it, on random sequences of 1 to 60 phonemes. If encodings or durations differ, the encoder
-    stays as it came.
-
-    Parameters
-    ----------
-    model : ModelProto
-        The encoder, batch 1; it is not changed.
-    phoneme_ids : sequence of int
-        Ids that the encoder knows.
-    seed : int
-        Chooses the sequences and the noise.
-
-    Raises
-    ------
-    ModelError
-        If the graph can't be run.
+    The passes look for what VITS's exports have in common, so what they make of a graph is run beside it, on
+    1 to 60 of the phonemes at random. If encodings or durations differ, the encoder stays as it came.
     """
     optimized = ir.from_proto(model)
+    # Layer norms are operators since opset 17, and sums can be scattered since 16.
     if not raise_opset(optimized):
         return Optimized(model, ())
+    fold_weight_casts(optimized)
+    rounding = read_qdq(optimized)
+    # Both sides are compared in floating point: in int8 the same sums in another order fall to other steps.
+    unrounded = ir.to_proto(optimized) if rounding.layers else model
     axes = {name: axis for name, axis in _ENCODER_TIME_AXES.items() if name in graph_inputs(optimized)}
-    steps = dict.fromkeys(axes, 1)
     done = []
     seen: Probe | None = None
-    for name, make_pass in _ENCODER_PASSES.items():
-        seen = seen or probe(optimized, axes, steps, lengths=_PROBED_LENGTHS)
-        if make_pass(seen)(optimized).modified:
-            done.append(name)
-            seen = None
-    if not done:
+    for name in _names_without(leave_out, _ENCODER_PASSES):
+        for make_pass in _ENCODER_PASSES[name]:
+            # A run at six lengths takes longer than most passes: only what was changed is run again.
+            seen = seen or probe(optimized, axes, dict.fromkeys(axes, 1), lengths=_PROBED_LENGTHS)
+            if make_pass(seen)(optimized).modified:
+                done.append(name)
+                seen = None
+    known, rng = np.asarray(phoneme_ids, np.int64), np.random.default_rng(seed)
+    if not done or not _say_the_same(unrounded, ir.to_proto(optimized), known, rng):
         return Optimized(model, ())
-    result = ir.to_proto(optimized)
-    same = _say_the_same(model, result, np.asarray(phoneme_ids, np.int64), np.random.default_rng(seed))
-    return Optimized(result, tuple(done)) if same else Optimized(model, ())
+    if rounding.dynamic and multiply_int8(optimized):
+        done.append("int8")
+    return Optimized(ir.to_proto(optimized), tuple(dict.fromkeys(done)))
+
+
+def _names_without(names: Collection[str], passes: Collection[str]) -> list[str]:
+    # A name that is none would measure nothing.
+    if unknown := sorted(set(names).difference(passes)):
+        raise ParameterError(f"leave_out={unknown} must be of {', '.join(passes)}")
+    return [name for name in passes if name not in names]
 
 
 def _say_the_same(
     model: onnx.ModelProto, other: onnx.ModelProto, known: AnyArray, rng: np.random.Generator
 ) -> bool:
-    sessions = [Session(model), Session(other)]
-    return all(
-        any(_agree(*(session.run(feeds) for session in sessions)) for feeds in draws)
-        for draws in (
-            [_draw(sessions[0], known, length, rng) for _ in range(_N_DRAWS)] for length in _COMPARED_LENGTHS
-        )
-    )
+    ours, theirs = Session(model), Session(other)
+    for length in _COMPARED_LENGTHS:
+        # A duration on the edge of two numbers may fall to either side, but hardly in several draws.
+        draws = [_draw(ours, known, length, rng) for _ in range(_N_DRAWS)]
+        if not any(_agree(ours.run(feeds), theirs.run(feeds)) for feeds in draws):
+            return False
+    return True
 
 
 def _draw(session: Session, known: AnyArray, length: int, rng: np.random.Generator) -> dict[str, AnyArray]:
-    """Make random inputs of a length."""
     feeds: dict[str, AnyArray] = {
         "phoneme_ids": rng.choice(known, (1, length)),
         "length_scale": np.ones(1, np.float32),
@@ -169,10 +195,6 @@ def _draw(session: Session, known: AnyArray, length: int, rng: np.random.Generat
 
 
 def _agree(a: Mapping[str, AnyArray], b: Mapping[str, AnyArray]) -> bool:
-    """Whether two encoders gave the same; durations on the edge of two numbers may differ in one draw."""
-    return all(
-        np.array_equal(a[name], b[name])
-        if name == "durations"
-        else float(np.abs(a[name] - b[name]).max()) <= _MAX_DIFF * max(1.0, float(np.abs(a[name]).max()))
-        for name in a
-    )
+    encodings = [(a[name], b[name]) for name in a if name != "durations"]
+    same = (float(np.abs(x - y).max()) <= _MAX_DIFF * max(1.0, float(np.abs(x).max())) for x, y in encodings)
+    return np.array_equal(a["durations"], b["durations"]) and all(same)

@@ -5,6 +5,7 @@ The fields are those of `protobuf/model_config.proto` in triton-inference-server
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,15 +17,7 @@ from balacoon_tk.targets.triton.held_states import END_INPUT, HeldState
 INITIAL_STATE_FOLDER = "initial_state"
 """Where Triton looks for states that don't begin with zeros, beside a model's versions."""
 
-_TYPES = {
-    "float32": "TYPE_FP32",
-    "float16": "TYPE_FP16",
-    "int64": "TYPE_INT64",
-    "int32": "TYPE_INT32",
-    "int8": "TYPE_INT8",
-    "uint8": "TYPE_UINT8",
-}
-_BACKEND = "onnxruntime"
+_DTYPES = ("float32", "float16", "int64", "int32", "int8", "uint8")
 
 Block = list[tuple[str, object]]
 """Names and values of a message: a str, int, bool, `Word`, list of ints, or another `Block`."""
@@ -41,25 +34,10 @@ def model_config(
     *,
     batching: Block | None = None,
 ) -> str:
-    """Return the text of a model's config.pbtxt.
-
-    Parameters
-    ----------
-    name : str
-        Name of the model, which its folder has as well.
-    inputs, outputs : mapping of str to TensorSpec
-        What a request brings, and what a response brings back.
-    batching : Block, optional
-        What `sequence_batching` gives, for a model that takes streams.
-
-    Raises
-    ------
-    ModelError
-        If a tensor is of a type that Triton doesn't take.
-    """
+    """Return the text of a model's config.pbtxt, with `batching` if it takes streams."""
     config: Block = [
         ("name", name),
-        ("backend", _BACKEND),
+        ("backend", "onnxruntime"),
         # Batches of one stand in the graphs' own shapes: sentences have different lengths.
         ("max_batch_size", 0),
         *(("input", _tensor(spec)) for spec in inputs.values()),
@@ -72,19 +50,11 @@ def model_config(
 
 
 def sequence_batching(states: Sequence[HeldState], *, max_streams: int, max_idle_s: float) -> Block:
-    """Return how Triton carries states from push to push, and says which push is a stream's last.
-
-    Parameters
-    ----------
-    states : sequence of HeldState
-    max_streams : int
-        Streams that may be under way at the same time; others wait.
-    max_idle_s : float
-        A stream that nothing was heard of for so long is given up.
-    """
+    """Return how Triton carries states from push to push, and says which push is a stream's last."""
     control: Block = [("kind", Word("CONTROL_SEQUENCE_END")), ("int32_false_true", [0, 1])]
     return [
         ("max_sequence_idle_microseconds", round(1e6 * max_idle_s)),
+        # The other strategy, "direct", ties a stream to a slot of a batch, and there are no batches.
         ("oldest", [("max_candidate_sequences", max_streams)]),
         ("control_input", [("name", END_INPUT), ("control", control)]),
         *(("state", _state(state)) for state in states),
@@ -100,22 +70,23 @@ def initial_state_file(state: HeldState) -> tuple[str, bytes] | None:
 
 def _state(state: HeldState) -> Block:
     file = initial_state_file(state)
-    kind, dims = ("data_type", Word(_TYPES[state.dtype])), ("dims", list(state.shape))
+    kind = _kind(state.dtype, list(state.shape))
     data = ("zero_data", True) if file is None else ("data_file", file[0])
-    return [
-        ("input_name", state.input),
-        ("output_name", state.output),
-        kind,
-        dims,
-        ("initial_state", [("name", f"first_{state.input}"), kind, dims, data]),
-    ]
+    first: Block = [("name", f"first_{state.input}"), *kind, data]
+    return [("input_name", state.input), ("output_name", state.output), *kind, ("initial_state", first)]
 
 
 def _tensor(spec: TensorSpec) -> Block:
-    if spec.dtype.name not in _TYPES:
-        raise ModelError(f"{spec.name} of {spec.dtype} must be one of {', '.join(_TYPES)}")
-    dims = [n if isinstance(n, int) else -1 for n in spec.shape]
-    return [("name", spec.name), ("data_type", Word(_TYPES[spec.dtype.name])), ("dims", dims)]
+    if spec.dtype.name not in _DTYPES:
+        raise ModelError(f"{spec.name} of {spec.dtype} must be one of {', '.join(_DTYPES)}")
+    return [
+        ("name", spec.name),
+        *_kind(spec.dtype.name, [n if isinstance(n, int) else -1 for n in spec.shape]),
+    ]
+
+
+def _kind(dtype: str, dims: list[int]) -> Block:
+    return [("data_type", Word(f"TYPE_{dtype.replace('float', 'fp').upper()}")), ("dims", dims)]
 
 
 def _lines(block: Block, indent: str = "") -> list[str]:
@@ -124,13 +95,6 @@ def _lines(block: Block, indent: str = "") -> list[str]:
         if isinstance(value, list) and value and isinstance(value[0], tuple):
             lines += [f"{indent}{name} {{", *_lines(value, f"{indent}  "), f"{indent}}}"]
         else:
-            lines.append(f"{indent}{name}: {_text(value)}")
+            # Scalars and lists are written as in JSON.
+            lines.append(f"{indent}{name}: {value if isinstance(value, Word) else json.dumps(value)}")
     return lines
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str) and not isinstance(value, Word):
-        return f'"{value}"'
-    return str(value)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import onnx
 
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
-from balacoon_tk.targets.source import DeployedForm, Source, Utterance, compare_samples
+from balacoon_tk.targets.source import DeployedForm, Source, Utterance
 from balacoon_tk.targets.triton.config import (
     INITIAL_STATE_FOLDER,
     initial_state_file,
@@ -21,7 +20,6 @@ from balacoon_tk.targets.triton.config import (
 from balacoon_tk.targets.triton.held_states import END_INPUT, HeldState, hold_states
 from balacoon_tk.voice.files import MANIFEST_FILE
 
-_MODELS = "models"
 _MAX_STREAMS = 64
 _MAX_IDLE_S = 60.0
 _CHUNK_FRAMES = 16
@@ -58,13 +56,7 @@ Up to {streams} sequences go on at the same time; one that is not heard of for {
 
 
 def make_triton_form(source: Source) -> DeployedForm:
-    """Write a model repository and run the decoder as its configuration says.
-
-    Raises
-    ------
-    ModelError
-        If the voice's decoder isn't stateful, or gives other samples so.
-    """
+    """Write a model repository of a stateful decoder, and run that as its configuration says."""
     voice, spec = source.voice, source.voice.decoder.streaming
     if spec is None:
         raise ModelError(
@@ -72,27 +64,23 @@ def make_triton_form(source: Source) -> DeployedForm:
             f"({voice.manifest.decoder.not_streamable}): the sequence batcher would have no states to carry. "
             "The forms ort and tensorrt decode whole sentences"
         )
-    model, states = hold_states(onnx.load_model_from_string(source.decoder), spec)
+    model, states = hold_states(source.decoder, spec)
     data = model.SerializeToString(deterministic=True)
     session = Session(data, RuntimeOptions(n_threads=voice.n_threads))
     held = {name for state in states for name in (state.input, state.output)} | {END_INPUT}
-    encoder = Session(source.encoder)
+    encoder = Session(source.encoder)  # has no state, and is asked once a sentence
+    # What the server holds is no business of a request.
+    asked, given = (
+        {name: tensor for name, tensor in tensors.items() if name not in held}
+        for tensors in (session.inputs, session.outputs)
+    )
     batching = sequence_batching(states, max_streams=_MAX_STREAMS, max_idle_s=_MAX_IDLE_S)
     configs = {
         "encoder": model_config("encoder", encoder.inputs, encoder.outputs),
-        "decoder": model_config(
-            "decoder",
-            {name: tensor for name, tensor in session.inputs.items() if name not in held},
-            {name: tensor for name, tensor in session.outputs.items() if name not in held},
-            batching=batching,
-        ),
+        "decoder": model_config("decoder", asked, given, batching=batching),
     }
     starts = (spec.min_first_frames, spec.min_push_frames)
-    worst = compare_samples(
-        lambda utterance: _serve(session, states, utterance, starts),
-        source.utterances,
-        tolerance=source.max_abs_diff,
-    )
+    worst = source.compare_samples(lambda utterance: _serve(session, states, utterance, starts))
     readme = _README.format(
         name=voice.manifest.name,
         end=END_INPUT,
@@ -105,14 +93,14 @@ def make_triton_form(source: Source) -> DeployedForm:
         idle=_MAX_IDLE_S,
     )
     files = {
-        f"{_MODELS}/encoder/1/model.onnx": source.encoder,
-        f"{_MODELS}/decoder/1/model.onnx": data,
-        **{f"{_MODELS}/{name}/config.pbtxt": text.encode() for name, text in configs.items()},
+        "models/encoder/1/model.onnx": source.encoder.SerializeToString(deterministic=True),
+        "models/decoder/1/model.onnx": data,
+        **{f"models/{name}/config.pbtxt": text.encode() for name, text in configs.items()},
         MANIFEST_FILE: voice.manifest.to_json().encode(),
         "README.md": readme.encode(),
     }
     for file in filter(None, map(initial_state_file, states)):
-        files[f"{_MODELS}/decoder/{INITIAL_STATE_FOLDER}/{file[0]}"] = file[1]
+        files[f"models/decoder/{INITIAL_STATE_FOLDER}/{file[0]}"] = file[1]
     return DeployedForm(files, {"samples_streamed": worst}, not_run_on="Triton")
 
 
@@ -121,13 +109,11 @@ def _serve(
 ) -> FloatArray:
     """Send an utterance through as one sequence: what the sequence batcher does with one stream."""
     first, later = minima
-    carried: Mapping[str, AnyArray] = {
-        state.input: np.full(state.shape, state.fill, state.dtype) for state in states
-    }
+    carried: dict[str, AnyArray] = {s.input: np.full(s.shape, s.fill, s.dtype) for s in states}
     pieces, start = [], 0
     while start < utterance.n_frames:
         stop = start + max(_CHUNK_FRAMES, later if start else first)
-        if utterance.n_frames - stop < later:
+        if utterance.n_frames - stop < later:  # too few for a push of their own
             stop = utterance.n_frames
         end = np.array([stop == utterance.n_frames], np.int32)
         outputs = session.run({**utterance.part(start, stop), **carried, END_INPUT: end})

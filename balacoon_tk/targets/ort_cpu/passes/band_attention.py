@@ -16,137 +16,94 @@ position 0 with the factor 0. Sums that are scattered are of opset 16.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import PassResult
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.graph.edit import Names, Writer, only_user, remove_unused
-from balacoon_tk.graph.shaped import ShapedPass
+from balacoon_tk.graph.edit import Names, Writer
+from balacoon_tk.graph.known import Shapes
+from balacoon_tk.graph.match import name_of, only_user, producer_of
+from balacoon_tk.targets.ort_cpu.passes.base import RewritePass
 
-_MOVES = frozenset(
-    {
-        "Concat",
-        "Expand",
-        "Flatten",
-        "Identity",
-        "Pad",
-        "Reshape",
-        "Slice",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
-"""Operators that put the numbers of their first input elsewhere."""
+# Operators that put the numbers of their first input elsewhere.
+_RESHAPES = frozenset({"Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+_MOVES = _RESHAPES | {"Concat", "Pad", "Slice", "Transpose"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """A product with an embedding of distances."""
+class _Term(NamedTuple):
+    """A product with an embedding of distances, and what it is added to."""
 
-    factor: ir.Value
+    factor: ir.Value | None
+    # Shape (1 or n_heads, 2 window + 1, channels of a head).
     embedding: AnyArray
-    """Shape (1 or n_heads, 2 window + 1, channels of a head)."""
+    other: ir.Value | None
+    # Scores are skewed after the product, and probabilities before it.
+    is_skewed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Attention:
-    """One attention with relative positions."""
-
-    add_to_scores: ir.Node
-    scores: ir.Value
-    key_term: _Term
-    add_to_result: ir.Node
-    result: ir.Value
-    value_term: _Term
-    probabilities: ir.Value
-
-
-@dataclass(frozen=True, slots=True)
-class _Band:
+class _Band(NamedTuple):
     """Where the band lies, for all attentions of one window and number of heads."""
 
+    # Shape (1, n_heads, T, 2 window + 1), int64.
     indices: ir.Value
-    """Shape (1, n_heads, T, 2 window + 1), int64."""
+    # Shape (T, 2 window + 1), float32: 1 inside of the sentence.
     inside: ir.Value
-    """Shape (T, 2 window + 1), float32: 1 inside of the sentence."""
 
 
-class BandAttentionPass(ShapedPass):
+class BandAttentionPass(RewritePass):
     """Rewrite each attention whose scores and results both have a relative term."""
 
-    def call(self, model: ir.Model) -> PassResult:
-        """Rewrite them all."""
-        found = [attention for node in model.graph if (attention := _match(node)) is not None]
-        names = Names(model.graph)
-        bands: dict[tuple[int, int], _Band] = {}
-        for attention in found:
-            n_heads = self._shapes[str(attention.scores.name)][0][1]
-            n_distances = attention.key_term.embedding.shape[1]
-            if (n_heads, n_distances) not in bands:
-                write = Writer(model.graph, names, "band")
-                bands[n_heads, n_distances] = _write_band(write, attention.scores, n_heads, n_distances)
-                model.graph.insert_before(attention.add_to_scores, write.nodes)
-            _rewrite(model.graph, attention, bands[n_heads, n_distances], names)
-        if found:
-            remove_unused(model)
-        return PassResult(model, modified=bool(found))
+    def __init__(self, shapes: Shapes) -> None:
+        super().__init__(shapes)
+        self._bands: dict[tuple[int, int], _Band] = {}
+
+    def _rewrite(self, node: ir.Node, graph: ir.Graph, names: Names) -> bool:
+        add_to_scores = producer_of(node.inputs[0], "Add") if node.op_type == "Softmax" else None
+        terms = () if add_to_scores is None else _terms(add_to_scores)
+        key = next((term for term in terms if term.is_skewed), None)
+        if add_to_scores is None or key is None or producer_of(key.other, "MatMul") is None:
+            return False
+        probabilities = node.outputs[0]
+        for user, _ in probabilities.uses():
+            add_to_result = only_user(user.outputs[0]) if user.op_type == "MatMul" else None
+            if add_to_result is None or add_to_result.op_type != "Add":
+                continue
+            terms = (term for term in _terms(add_to_result) if not term.is_skewed)
+            value = next((term for term in terms if _origin(term.factor) is probabilities), None)
+            if value is None or value.other is not user.outputs[0] or not _fit(key, value):
+                continue
+            band = self._band(key, add_to_scores, graph, names)
+            _rewrite_scores(add_to_scores, key, band, graph, names)
+            _rewrite_result(add_to_result, value._replace(factor=probabilities), band, graph, names)
+            return True
+        return False
+
+    def _band(self, key: _Term, before: ir.Node, graph: ir.Graph, names: Names) -> _Band:
+        """Return where the band lies, written once for all attentions of its width."""
+        n_heads, n_distances = self.shapes_of(key.other)[0][1], key.embedding.shape[1]
+        if (n_heads, n_distances) not in self._bands:
+            write = Writer(graph, names, "band")
+            self._bands[n_heads, n_distances] = _write_band(write, key.other, n_heads, n_distances)
+            graph.insert_before(before, write.nodes)
+        return self._bands[n_heads, n_distances]
 
 
-def _match(node: ir.Node) -> _Attention | None:
-    """Return the attention whose softmax a node is."""
-    add_to_scores = None if node.op_type != "Softmax" else _producer(node.inputs[0], "Add")
-    if add_to_scores is None:
-        return None
-    key_term, scores = _relative_term(add_to_scores)
-    if key_term is None or scores is None or _producer(scores, "MatMul") is None:
-        return None
-    probabilities = node.outputs[0]
-    for user, _ in probabilities.uses():
-        add_to_result = only_user(user.outputs[0]) if user.op_type == "MatMul" else None
-        if add_to_result is None or add_to_result.op_type != "Add":
-            continue
-        value_term, result = _weighted_term(add_to_result, probabilities)
-        if value_term is None or result is not user.outputs[0] or not _fit(key_term, value_term):
-            continue
-        return _Attention(add_to_scores, scores, key_term, add_to_result, result, value_term, probabilities)
-    return None
-
-
-def _relative_term(add: ir.Node) -> tuple[_Term | None, ir.Value | None]:
-    """Return a product with an embedding that is added, after it was skewed, and what it is added to."""
-    for index in (0, 1):
-        moved = add.inputs[index]
-        product = _producer(_origin(moved), "MatMul")
+def _terms(add: ir.Node) -> Iterator[_Term]:
+    """Yield the products with an embedding that a node adds."""
+    for moved, other in (add.inputs, reversed(add.inputs)):
+        product = producer_of(_origin(moved), "MatMul")
         embedding = None if product is None else _moved_constant(product.inputs[1])
-        factor = None if product is None or product.outputs[0] is moved else product.inputs[0]
-        if factor is not None and embedding is not None:
-            return _Term(factor, embedding), add.inputs[1 - index]
-    return None, None
-
-
-def _weighted_term(add: ir.Node, probabilities: ir.Value) -> tuple[_Term | None, ir.Value | None]:
-    """Return a product of skewed probabilities with an embedding that is added, and what it is added to."""
-    for index in (0, 1):
-        product = _producer(add.inputs[index], "MatMul")
-        embedding = None if product is None else _moved_constant(product.inputs[1])
-        if product is not None and embedding is not None and _origin(product.inputs[0]) is probabilities:
-            return _Term(probabilities, embedding), add.inputs[1 - index]
-    return None, None
+        if product is not None and embedding is not None:
+            yield _Term(product.inputs[0], embedding, other, product.outputs[0] is not moved)
 
 
 def _fit(key_term: _Term, value_term: _Term) -> bool:
     """Whether two embeddings are of one window."""
     key, value = key_term.embedding, value_term.embedding
     return key.ndim == value.ndim == 3 and key.shape[:2] == value.shape[:2] and key.shape[1] % 2 == 1
-
-
-def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    node = None if value is None else value.producer()
-    return node if node is not None and node.op_type == op_type else None
 
 
 def _origin(value: ir.Value | None) -> ir.Value | None:
@@ -164,47 +121,34 @@ def _moved_constant(value: ir.Value | None) -> AnyArray | None:
     return origin.const_value.numpy()
 
 
-def _write_band(write: Writer, scores: ir.Value, n_heads: int, n_distances: int) -> _Band:
-    """Write where the band lies, once for all attentions of its width."""
+def _write_band(write: Writer, scores: ir.Value | None, n_heads: int, n_distances: int) -> _Band:
     n_phonemes = write.one("Shape", scores, start=3, end=4)
     one, zero = write.ints(1), write.constant(np.array(0, np.int64))
     rows = write.one("Range", zero, write.one("Squeeze", n_phonemes), write.constant(np.array(1, np.int64)))
     window = n_distances // 2
-    columns = write.one(
-        "Add", write.one("Unsqueeze", rows, one), write.ints(*range(-window, n_distances - window))
-    )
-    inside = write.one(
-        "And", write.one("GreaterOrEqual", columns, zero), write.one("Less", columns, n_phonemes)
-    )
+    offsets = write.ints(*range(-window, n_distances - window))
+    columns = write.one("Add", write.one("Unsqueeze", rows, one), offsets)
+    not_before, not_after = write.one("GreaterOrEqual", columns, zero), write.one("Less", columns, n_phonemes)
+    inside = write.one("And", not_before, not_after)
+    # What lies outside is gathered and scattered at position 0, where it counts for nothing.
     columns = write.one("Mul", columns, write.one("Cast", inside, to=int(ir.DataType.INT64)))
-    return _Band(
-        indices=write.one("Expand", columns, write.ints(1, n_heads, 1, 1)),
-        inside=write.one("Cast", inside, to=int(ir.DataType.FLOAT)),
-    )
+    indices = write.one("Expand", columns, write.ints(1, n_heads, 1, 1))
+    return _Band(indices, write.one("Cast", inside, to=int(ir.DataType.FLOAT)))
 
 
-def _rewrite(graph: ir.Graph, attention: _Attention, band: _Band, names: Names) -> None:
-    write = Writer(graph, names, f"{attention.scores.name}.band")
-    by_distance = write.one(
-        "MatMul",
-        attention.key_term.factor,
-        write.constant(attention.key_term.embedding.transpose(0, 2, 1)),
-    )
-    scores = write.one(
-        "ScatterElements",
-        attention.scores,
-        band.indices,
-        write.one("Mul", by_distance, band.inside),
-        axis=3,
-        reduction="add",
-    )
-    graph.insert_before(attention.add_to_scores, write.nodes)
-    attention.add_to_scores.outputs[0].replace_all_uses_with(scores)
+def _rewrite_scores(add: ir.Node, key: _Term, band: _Band, graph: ir.Graph, names: Names) -> None:
+    write = Writer(graph, names, f"{name_of(key.other)}.band")
+    by_distance = write.one("MatMul", key.factor, write.constant(key.embedding.transpose(0, 2, 1)))
+    near = write.one("Mul", by_distance, band.inside)
+    scores = write.one("ScatterElements", key.other, band.indices, near, axis=3, reduction="add")
+    graph.insert_before(add, write.nodes)
+    add.outputs[0].replace_all_uses_with(scores)
 
-    write = Writer(graph, names, f"{attention.result.name}.band")
-    near = write.one("GatherElements", attention.probabilities, band.indices, axis=3)
-    near = write.one("Mul", near, band.inside)
-    embedding = write.constant(attention.value_term.embedding)
-    result = write.one("Add", attention.result, write.one("MatMul", near, embedding))
-    graph.insert_before(attention.add_to_result, write.nodes)
-    attention.add_to_result.outputs[0].replace_all_uses_with(result)
+
+def _rewrite_result(add: ir.Node, value: _Term, band: _Band, graph: ir.Graph, names: Names) -> None:
+    write = Writer(graph, names, f"{name_of(value.other)}.band")
+    near = write.one("GatherElements", value.factor, band.indices, axis=3)
+    weighted = write.one("MatMul", write.one("Mul", near, band.inside), write.constant(value.embedding))
+    result = write.one("Add", value.other, weighted)
+    graph.insert_before(add, write.nodes)
+    add.outputs[0].replace_all_uses_with(result)

@@ -16,62 +16,65 @@ Whatever else reads such a tensor gets it as it was.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import PassResult
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.graph.edit import Names, Writer, bypass, constant_of, remove_unused
+from balacoon_tk.graph.edit import Names, Writer, bypass, remove_unused
 from balacoon_tk.graph.known import Shapes
+from balacoon_tk.graph.match import constant_of, ints_of, is_standard, name_of
 from balacoon_tk.graph.rules import ELEMENTWISE
 from balacoon_tk.graph.shaped import ShapedPass
+from balacoon_tk.targets.ort_cpu.passes.base import TO_IMAGE, TO_ROWS
 
 _TURN, _TURN_HEADS = [0, 2, 1], [0, 1, 3, 2]
-_OVER_CHANNELS = frozenset({"Concat", "Slice", "Split"})
+
+_Form = Literal["plain", "turned", "rows", "image"]
+"""(1, C, T), (1, T, C), (T, C) and (1, C, 1, T); of heads (1, n_heads, C, T) and (1, n_heads, T, C)."""
+
+# From which forms each is written, the first that is there. If none is, the last is written on the way.
+_SOURCES: dict[_Form, tuple[_Form, ...]] = {
+    "plain": ("image", "turned", "image"),
+    "turned": ("rows", "plain", "rows"),
+    "rows": ("turned", "image"),
+    "image": ("plain", "rows"),
+}
+# By which operators, with a permutation or with axes.
+_STEPS: dict[tuple[_Form, _Form], tuple[tuple[str, Sequence[int]], ...]] = {
+    ("image", "plain"): (("Squeeze", [2]),),
+    ("turned", "plain"): (("Transpose", _TURN),),
+    ("rows", "turned"): (("Unsqueeze", [0]),),
+    ("plain", "turned"): (("Transpose", _TURN),),
+    ("turned", "rows"): (("Squeeze", [0]),),
+    ("image", "rows"): (("Transpose", TO_ROWS), ("Squeeze", [0, 1])),
+    ("plain", "image"): (("Unsqueeze", [2]),),
+    ("rows", "image"): (("Unsqueeze", [0, 1]), ("Transpose", TO_IMAGE)),
+}
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class _Tensor:
     """One tensor in the forms that have been written so far."""
 
-    plain: ir.Value | None = None
-    """(1, C, T)"""
-    turned: ir.Value | None = None
-    """(1, T, C)"""
-    rows: ir.Value | None = None
-    """(T, C)"""
-    image: ir.Value | None = None
-    """(1, C, 1, T)"""
+    forms: dict[_Form, ir.Value]
+    is_heads: bool = False
 
 
-@dataclass(slots=True)
-class _Heads:
-    """One tensor of an attention's heads."""
-
-    plain: ir.Value | None = None
-    """(1, n_heads, C, T)"""
-    turned: ir.Value | None = None
-    """(1, n_heads, T, C)"""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _View:
     """How a value of the graph sees a tensor."""
 
-    tensor: _Tensor | _Heads
-    is_turned: bool
+    tensor: _Tensor
+    is_turned: bool = False
 
 
 class ChannelsLastPass(ShapedPass):
-    """Turn over everything between convolutions, layer norms and the projections of heads.
-
-    Parameters
-    ----------
-    shapes : mapping of str to sequence of tuple
-        The shape of every tensor, at two lengths or more; what is turned over has none afterwards.
-    """
+    """Turn over everything between convolutions, layer norms and the projections of heads."""
 
     def call(self, model: ir.Model) -> PassResult:
         """Rewrite the graph from its first node to its last."""
@@ -87,15 +90,14 @@ class ChannelsLastPass(ShapedPass):
 
 class _Rewriting:
     def __init__(self, graph: ir.Graph, shapes: Shapes) -> None:
-        self._graph, self._shapes = graph, shapes
-        self._names = Names(graph)
-        self._views: dict[ir.Value, _View] = {}
+        self._graph, self._shapes, self._names = graph, shapes, Names(graph)
+        self._views: dict[ir.Value | None, _View] = {}
         self._write = Writer(graph, self._names, "")
 
     def node(self, node: ir.Node) -> None:
         """Write a node anew, or give it its inputs as they were."""
         self._write = Writer(self._graph, self._names, node.outputs[0].name or node.op_type)
-        if node.domain not in ("", "ai.onnx") or not self._rewrite(node):
+        if not is_standard(node) or not self._rewrite(node):
             for index, value in enumerate(node.inputs):
                 if value in self._views:
                     node.replace_input_with(index, self._as_it_was(value))
@@ -113,257 +115,191 @@ class _Rewriting:
         self._graph.sort()
 
     def _rewrite(self, node: ir.Node) -> bool:
-        if node.op_type == "Transpose":
-            return self._transpose(node)
-        if node.op_type == "Conv":
-            return self._conv(node)
-        if node.op_type == "LayerNormalization":
-            return self._layer_norm(node)
-        if node.op_type == "Reshape":
-            return self._reshape(node)
-        if node.op_type in _OVER_CHANNELS:
-            return self._over_channels(node)
-        return node.op_type in ELEMENTWISE and self._pointwise(node)
+        methods = dict.fromkeys(ELEMENTWISE, self._pointwise)
+        methods |= dict.fromkeys(("Concat", "Slice", "Split"), self._over_channels)
+        methods |= {"Transpose": self._transpose, "Conv": self._conv}
+        methods |= {"LayerNormalization": self._layer_norm, "Reshape": self._reshape}
+        return node.op_type in methods and methods[node.op_type](node)
 
-    # --- one method for each kind of operator ------------------------------------------------------------
+    # --- one method for each kind of operator; False of what it doesn't know --------------------------------
 
     def _transpose(self, node: ir.Node) -> bool:
-        source = node.inputs[0]
-        perm = list(node.attributes["perm"].as_ints()) if "perm" in node.attributes else []
+        source, perm = node.inputs[0], ints_of(node, "perm", [])
         if source is None or perm not in (_TURN, _TURN_HEADS):
             return False
         if source not in self._views:
-            tensor = _Tensor(turned=source) if perm == _TURN else _Heads(turned=source)
             if not self._has_rank(source, len(perm)):
                 return False
+            # Of a tensor that comes from elsewhere, what is turned over is taken as the usual order.
+            tensor = _Tensor({"turned": source}, is_heads=perm == _TURN_HEADS)
             self._views[source] = _View(tensor, is_turned=True)
         view = self._views[source]
-        self._views[node.outputs[0]] = _View(view.tensor, is_turned=not view.is_turned)
+        # Nothing is written: whoever reads it chooses a form.
+        self._views[node.outputs[0]] = _View(view.tensor, not view.is_turned)
         return True
 
     def _conv(self, node: ir.Node) -> bool:
-        tensor, weight = self._tensor(node.inputs[0]), constant_of(node, 1)
-        bias = constant_of(node, 2) if len(node.inputs) > 2 else None
+        tensor, weight, bias = self._tensor(node.inputs[0]), constant_of(node, 1), constant_of(node, 2)
         if tensor is None or weight is None or weight.ndim != 3 or (bias is None and len(node.inputs) > 2):
             return False
-        if "auto_pad" in node.attributes and node.attributes["auto_pad"].as_string() != "NOTSET":
+        if node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
             return False
-        group = node.attributes["group"].as_int() if "group" in node.attributes else 1
-        pads, strides, dilations = (
-            list(node.attributes[name].as_ints()) if name in node.attributes else default
-            for name, default in (("pads", [0, 0]), ("strides", [1]), ("dilations", [1]))
-        )
+        group, pads = node.attributes.get_int("group", 1), ints_of(node, "pads", [0, 0])
+        strides, dilations = (ints_of(node, name, [1]) for name in ("strides", "dilations"))
         if weight.shape[2] == group == strides[0] == 1 and not any(pads):
-            self._views[node.outputs[0]] = _View(_Tensor(rows=self._product(tensor, weight, bias)), False)
+            self._views[node.outputs[0]] = _View(_Tensor({"rows": self._product(tensor, weight, bias)}))
             return True
         weights = [self._write.constant(weight[:, :, None])]
         if bias is not None:
             weights.append(self._write.constant(bias))
-        image = self._write.one(
-            "Conv",
-            self._image(tensor),
-            *weights,
-            group=group,
-            kernel_shape=[1, weight.shape[2]],
-            pads=[0, pads[0], 0, pads[1]],
-            strides=[1, *strides],
-            dilations=[1, *dilations],
-        )
-        self._views[node.outputs[0]] = _View(_Tensor(image=image), is_turned=False)
+        # An image has one row more: of one step, and without padding.
+        attributes = {"kernel_shape": [1, weight.shape[2]], "pads": [0, pads[0], 0, pads[1]]}
+        attributes |= {"strides": [1, *strides], "dilations": [1, *dilations]}
+        source = self._form(tensor, "image")
+        image = self._write.one("Conv", source, *weights, group=group, **attributes)
+        self._views[node.outputs[0]] = _View(_Tensor({"image": image}))
         return True
 
     def _product(self, tensor: _Tensor, weight: AnyArray, bias: AnyArray | None) -> ir.Value:
-        if weight.shape[1] == 1 and tensor.plain is not None and tensor.rows is None:
-            tensor.rows = self._write.one("Reshape", tensor.plain, self._write.ints(-1, 1))
-        rows = self._rows(tensor)
+        if weight.shape[1] == 1 and "plain" in tensor.forms and "rows" not in tensor.forms:
+            # A single channel lies in time as in rows: no number moves.
+            tensor.forms["rows"] = self._write.one("Reshape", tensor.forms["plain"], self._write.ints(-1, 1))
+        rows = self._form(tensor, "rows")
         matrix = self._write.constant(weight[:, :, 0].T)
         if bias is None:
             return self._write.one("MatMul", rows, matrix)
         return self._write.one("Gemm", rows, matrix, self._write.constant(bias))
 
     def _layer_norm(self, node: ir.Node) -> bool:
-        view = self._views.get(node.inputs[0]) if node.inputs[0] is not None else None
-        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
-        if view is None or not isinstance(view.tensor, _Tensor) or not view.is_turned or axis not in (-1, 2):
+        view, axis = self._views.get(node.inputs[0]), node.attributes.get_int("axis", -1)
+        if view is None or view.tensor.is_heads or not view.is_turned or axis not in (-1, 2):
             return False
-        epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
-        rows = self._write.one(
-            "LayerNormalization", self._rows(view.tensor), *node.inputs[1:], axis=-1, epsilon=epsilon
-        )
-        self._views[node.outputs[0]] = _View(_Tensor(rows=rows), is_turned=True)
+        epsilon = node.attributes.get_float("epsilon", 1e-5)
+        rows = self._form(view.tensor, "rows")
+        rows = self._write.one("LayerNormalization", rows, *node.inputs[1:], axis=-1, epsilon=epsilon)
+        self._views[node.outputs[0]] = _View(_Tensor({"rows": rows}), is_turned=True)
         return True
 
     def _reshape(self, node: ir.Node) -> bool:
-        source, shapes = node.inputs[0], self._shapes.get(node.outputs[0].name or "")
-        before = None if source is None else self._shapes.get(source.name or "")
-        view = None if source is None else self._views.get(source)
-        shape = constant_of(node, 1)
-        if view is None or before is None or shapes is None or shape is None:
+        before, after = (self._shapes.get(name_of(value)) for value in (node.inputs[0], node.outputs[0]))
+        view, shape = self._views.get(node.inputs[0]), constant_of(node, 1)
+        if view is None or before is None or after is None or shape is None:
             return False
         if view.is_turned:
-            if not isinstance(view.tensor, _Tensor) or not shape.all():
+            # A zero would copy a size of the form that rows don't have.
+            if view.tensor.is_heads or not shape.all():
                 return False
-            to_rows = shape.tolist() == [-1, before[0][-1]]
-            return self._reshape_turned(node, view.tensor, to_rows=to_rows)
-        if isinstance(view.tensor, _Tensor):
-            heads = {shape[:-1] for shape in shapes}
-            if len(heads) != 1 or any(
-                len(s) != 4 or s[3] != b[2] for s, b in zip(shapes, before, strict=True)
-            ):
-                return False
-            _, n_heads, n_channels = heads.pop()
-            rows = self._write.one(
-                "Reshape", self._rows(view.tensor), self._write.ints(1, -1, n_heads, n_channels)
-            )
-            turned = self._write.one("Transpose", rows, perm=[0, 2, 1, 3])
-            self._views[node.outputs[0]] = _View(_Heads(turned=turned), is_turned=False)
+            rows = self._form(view.tensor, "rows")
+            node.replace_input_with(0, rows)
+            if shape.tolist() == [-1, before[0][-1]] and not node.outputs[0].is_graph_output():
+                node.outputs[0].replace_all_uses_with(rows)
             return True
-        if any(len(s) != 3 or s[2] != b[3] for s, b in zip(shapes, before, strict=True)):
+        # Time must stay the last axis, at each length that was seen.
+        rank = 3 if view.tensor.is_heads else 4
+        if any(len(a) != rank or a[-1] != b[-1] for a, b in zip(after, before, strict=True)):
             return False
-        rows = self._write.one("Transpose", self._turned(view.tensor), perm=[0, 2, 1, 3])
-        rows = self._write.one("Reshape", rows, self._write.ints(-1, shapes[0][1]))
-        self._views[node.outputs[0]] = _View(_Tensor(rows=rows), is_turned=False)
-        return True
-
-    def _reshape_turned(self, node: ir.Node, tensor: _Tensor, *, to_rows: bool) -> bool:
-        """Reshape rows, whose numbers have the order of the turned tensor."""
-        node.replace_input_with(0, self._rows(tensor))
-        if to_rows and not node.outputs[0].is_graph_output():
-            node.outputs[0].replace_all_uses_with(self._rows(tensor))
+        if view.tensor.is_heads:
+            rows = self._write.one("Transpose", self._form(view.tensor, "turned"), perm=[0, 2, 1, 3])
+            rows = self._write.one("Reshape", rows, self._write.ints(-1, after[0][1]))
+            self._views[node.outputs[0]] = _View(_Tensor({"rows": rows}))
+            return True
+        if len({sizes[:-1] for sizes in after}) != 1:
+            return False
+        rows, sizes = self._form(view.tensor, "rows"), self._write.ints(1, -1, *after[0][1:3])
+        rows = self._write.one("Reshape", rows, sizes)
+        turned = self._write.one("Transpose", rows, perm=[0, 2, 1, 3])
+        self._views[node.outputs[0]] = _View(_Tensor({"turned": turned}, is_heads=True))
         return True
 
     def _over_channels(self, node: ir.Node) -> bool:
-        """Split, slice or join along axis 1, which is the last of rows."""
+        """Split, slice or join along axis 1, which is the last of rows and the same of heads."""
         data = node.inputs if node.op_type == "Concat" else node.inputs[:1]
-        views = [self._views.get(value) for value in data if value is not None]
-        if any(view is None or view.is_turned for view in views) or not views:
+        views = [self._views[value] for value in data if value in self._views]
+        if len(views) < len(data) or any(view.is_turned for view in views):
             return False
-        known = [view.tensor for view in views if view is not None]
-        arguments = list(node.inputs[len(data) :])
-        attributes: dict[str, int] = {}
+        if not views or len({view.tensor.is_heads for view in views}) != 1:
+            return False
+        arguments, attributes = list(node.inputs[len(data) :]), dict[str, int]()
         if node.op_type == "Slice":
             axes = constant_of(node, 3)
             if axes is None or axes.tolist() != [1]:
                 return False
             arguments[2] = self._write.ints(1)
-        elif (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) != 1:
+        elif node.attributes.get_int("axis", 0) != 1:
             return False
         else:
             attributes["axis"] = 1
-        if all(isinstance(tensor, _Tensor) for tensor in known):
-            values = [self._rows(tensor) for tensor in known if isinstance(tensor, _Tensor)]
-        elif all(isinstance(tensor, _Heads) for tensor in known):
-            values = [self._turned(tensor) for tensor in known if isinstance(tensor, _Heads)]
-        else:
-            return False
+        is_heads = views[0].tensor.is_heads
+        form: _Form = "turned" if is_heads else "rows"
+        values = [self._form(view.tensor, form) for view in views]
         made = self._write.op(node.op_type, *values, *arguments, n_outputs=len(node.outputs), **attributes)
         for old, new in zip(node.outputs, made, strict=True):
-            tensor = _Tensor(rows=new) if isinstance(known[0], _Tensor) else _Heads(turned=new)
-            self._views[old] = _View(tensor, is_turned=False)
+            self._views[old] = _View(_Tensor({form: new}, is_heads))
         return True
 
     def _pointwise(self, node: ir.Node) -> bool:
-        views: dict[int, _View] = {}
-        constants: dict[int, AnyArray] = {}
-        for index, value in enumerate(node.inputs):
-            constant = constant_of(node, index)
-            if constant is not None:
-                constants[index] = constant
-            elif value is not None:
-                if value not in self._views and not self._has_rank(value, 3):
-                    return False
-                views[index] = self._views.get(value) or _View(_Tensor(plain=value), is_turned=False)
-        if (
-            not any(value in self._views for value in node.inputs)
-            or len({v.is_turned for v in views.values()}) != 1
-        ):
+        constants = {k: each for k in range(len(node.inputs)) if (each := constant_of(node, k)) is not None}
+        data = {k: value for k, value in enumerate(node.inputs) if value is not None and k not in constants}
+        known = [value for value in data.values() if value in self._views]
+        if not known or not all(value in known or self._has_rank(value, 3) for value in data.values()):
             return False
-        tensors = {index: view.tensor for index, view in views.items() if isinstance(view.tensor, _Tensor)}
-        is_turned = next(iter(views.values())).is_turned
-        if len(tensors) != len(views):
+        views = {k: self._views.get(value) or _View(_Tensor({"plain": value})) for k, value in data.items()}
+        is_turned = self._views[known[0]].is_turned
+        if any(view.is_turned != is_turned or view.tensor.is_heads for view in views.values()):
             return False
-        as_image = all(tensor.image is not None and tensor.rows is None for tensor in tensors.values())
-        inputs: list[ir.Value | None] = [None] * len(node.inputs)
+        # Between convolutions of several steps a tensor stays an image; wherever rows are there, they win.
+        forms = [view.tensor.forms for view in views.values()]
+        as_image = all("image" in each and "rows" not in each for each in forms)
+        form: _Form = "image" if as_image else "rows"
+        inputs = list(node.inputs)
         for index, constant in constants.items():
             vector = _along_channels(constant, is_turned=is_turned)
             if vector is None:
                 return False
-            shaped = vector.reshape(-1, 1, 1) if as_image and vector.ndim else vector
-            inputs[index] = self._write.constant(shaped) if vector.ndim else node.inputs[index]
-        for index, tensor in tensors.items():
-            inputs[index] = self._image(tensor) if as_image else self._rows(tensor)
-        made = ir.node(node.op_type, inputs, dict(node.attributes))
-        made.outputs[0].name = self._names.take(f"{node.outputs[0].name}.rows")
-        made.name = self._names.take(f"{node.name}.rows")
-        self._write.nodes.append(made)
-        tensor = _Tensor(image=made.outputs[0]) if as_image else _Tensor(rows=made.outputs[0])
-        self._views[node.outputs[0]] = _View(tensor, is_turned)
+            if vector.ndim:
+                inputs[index] = self._write.constant(vector.reshape(-1, 1, 1) if as_image else vector)
+        for index, view in views.items():
+            inputs[index] = self._form(view.tensor, form)
+        made = self._write.clone(node, inputs, suffix=".rows")
+        self._views[node.outputs[0]] = _View(_Tensor({form: made.outputs[0]}), is_turned)
         return True
 
     # --- the forms of a tensor, each written once ----------------------------------------------------------
 
     def _tensor(self, value: ir.Value | None) -> _Tensor | None:
         """Return the tensor that a value sees as (1, C, T)."""
-        if value is None:
-            return None
-        if value not in self._views:
-            if not self._has_rank(value, 3):
-                return None
-            self._views[value] = _View(_Tensor(plain=value), is_turned=False)
-        view = self._views[value]
-        return None if view.is_turned or not isinstance(view.tensor, _Tensor) else view.tensor
+        if value is not None and value not in self._views and self._has_rank(value, 3):
+            self._views[value] = _View(_Tensor({"plain": value}))
+        view = self._views.get(value)
+        return None if view is None or view.is_turned or view.tensor.is_heads else view.tensor
 
     def _has_rank(self, value: ir.Value, rank: int) -> bool:
         """Whether a value is a tensor of that rank whose batch is 1."""
-        shapes = self._shapes.get(value.name or "")
-        return bool(shapes) and all(len(shape) == rank and shape[0] == 1 for shape in shapes or ())
+        shapes = self._shapes.get(name_of(value), ())
+        return bool(shapes) and all(len(shape) == rank and shape[0] == 1 for shape in shapes)
 
-    def _as_it_was(self, value: ir.Value) -> ir.Value:
+    def _as_it_was(self, value: ir.Value | None) -> ir.Value:
         view = self._views[value]
-        if isinstance(view.tensor, _Heads):
-            return self._turned(view.tensor) if view.is_turned else self._plain_heads(view.tensor)
-        tensor = view.tensor
-        if view.is_turned:
-            if tensor.turned is None:
-                if tensor.rows is None and tensor.plain is not None:
-                    tensor.turned = self._write.one("Transpose", tensor.plain, perm=_TURN)
-                else:
-                    tensor.turned = self._write.one("Unsqueeze", self._rows(tensor), self._write.ints(0))
-            return tensor.turned
-        if tensor.plain is None:
-            if tensor.image is None and tensor.turned is not None:
-                tensor.plain = self._write.one("Transpose", tensor.turned, perm=_TURN)
+        return self._form(view.tensor, "turned" if view.is_turned else "plain")
+
+    def _form(self, tensor: _Tensor, form: _Form) -> ir.Value:
+        """Return a tensor in a form, written the first time that it is asked for."""
+        if form in tensor.forms:
+            return tensor.forms[form]
+        if tensor.is_heads:
+            (other,) = tensor.forms.values()
+            tensor.forms[form] = self._write.one("Transpose", other, perm=_TURN_HEADS)
+            return tensor.forms[form]
+        sources = _SOURCES[form]
+        source = next((each for each in sources if each in tensor.forms), sources[-1])
+        value = self._form(tensor, source)
+        for op_type, numbers in _STEPS[source, form]:
+            if op_type == "Transpose":
+                value = self._write.one(op_type, value, perm=numbers)
             else:
-                tensor.plain = self._write.one("Squeeze", self._image(tensor), self._write.ints(2))
-        return tensor.plain
-
-    def _rows(self, tensor: _Tensor) -> ir.Value:
-        if tensor.rows is None:
-            if tensor.turned is not None:
-                tensor.rows = self._write.one("Squeeze", tensor.turned, self._write.ints(0))
-            else:
-                line = self._write.one("Transpose", self._image(tensor), perm=[0, 2, 3, 1])
-                tensor.rows = self._write.one("Squeeze", line, self._write.ints(0, 1))
-        return tensor.rows
-
-    def _image(self, tensor: _Tensor) -> ir.Value:
-        if tensor.image is None:
-            if tensor.plain is not None:
-                tensor.image = self._write.one("Unsqueeze", tensor.plain, self._write.ints(2))
-            else:
-                line = self._write.one("Unsqueeze", self._rows(tensor), self._write.ints(0, 1))
-                tensor.image = self._write.one("Transpose", line, perm=[0, 3, 1, 2])
-        return tensor.image
-
-    def _turned(self, heads: _Heads) -> ir.Value:
-        if heads.turned is None:
-            heads.turned = self._write.one("Transpose", heads.plain, perm=_TURN_HEADS)
-        return heads.turned
-
-    def _plain_heads(self, heads: _Heads) -> ir.Value:
-        if heads.plain is None:
-            heads.plain = self._write.one("Transpose", heads.turned, perm=_TURN_HEADS)
-        return heads.plain
+                value = self._write.one(op_type, value, self._write.ints(*numbers))
+        tensor.forms[form] = value
+        return value
 
 
 def _along_channels(constant: AnyArray, *, is_turned: bool) -> AnyArray | None:

@@ -22,53 +22,57 @@ Here every position is computed, and those outside are left by a choice at the e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import PassResult
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.graph.edit import Names, Writer, constant_of, remove_unused, scalar_of
-from balacoon_tk.graph.shaped import ShapedPass
+from balacoon_tk.graph.edit import FAR, Names, Writer
+from balacoon_tk.graph.match import constant_of, scalar_of
 from balacoon_tk.graph.walk import ancestors, descendants
+from balacoon_tk.targets.ort_cpu.passes.base import RewritePass
 
-_MIN_BIN = 1e-3  # least width, height and derivative of a bin, in [1] and in every VITS
+# Least width, height and derivative of a bin, in [1] and in every VITS.
+_MIN_BIN = 1e-3
+# Of a bin: y at both ends, the derivatives at both (before their softplus), sizes, and x. Their order lets
+# `_inverse_in_bin` take both ends, and both derivatives, in one piece.
 _LOW, _HIGH, _RISE_HIGH, _RISE_LOW, _TWICE_HEIGHT, _WIDTH, _LEFT = range(7)
-_NUMBERS = 7  # of a bin: y at both ends, the derivatives at both (before their softplus), sizes, and x
-_TO_THE_END = 2**31 - 1
+_NUMBERS = 7
 _COMPARES = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Spline:
+class _Spline(NamedTuple):
     """One flow's spline, as it is found."""
 
-    convolution: ir.Node
-    """Gives widths, heights and inner derivatives: 3 n_bins - 1 channels."""
+    # What the convolution reads that gives widths, heights and inner derivatives.
+    source: ir.Value | None
+    # Of that convolution, for 3 n_bins - 1 channels.
+    weight: AnyArray
+    bias: AnyArray | None
+    # Shape (1, 1, T): what is inverted.
     y: ir.Value
-    """Shape (1, 1, T): what is inverted."""
+    # Its inverse.
     x: ir.Value
-    """Its inverse."""
     n_bins: int
     bound: float
+    # Of widths and heights before their softmax.
     divisor: float
-    """Of widths and heights before their softmax."""
 
 
-class DenseSplinePass(ShapedPass):
+class DenseSplinePass(RewritePass):
     """Rewrite each inverse spline between a convolution and the join of a coupling layer."""
 
-    def call(self, model: ir.Model) -> PassResult:
-        """Rewrite them all."""
-        names = Names(model.graph)
-        splines = [spline for node in model.graph if (spline := self._match(model.graph, node)) is not None]
-        for spline in splines:
-            _rewrite(model.graph, spline, names)
-        if splines:
-            remove_unused(model)
-        return PassResult(model, modified=bool(splines))
+    def _rewrite(self, node: ir.Node, graph: ir.Graph, names: Names) -> bool:
+        spline = self._match(graph, node)
+        producer = None if spline is None else spline.x.producer()
+        if spline is None or producer is None:
+            return False
+        write = Writer(graph, names, f"{spline.x.name}.spline")
+        x = _inverse(write, spline)
+        graph.insert_before(producer, write.nodes)
+        spline.x.replace_all_uses_with(x)
+        return True
 
     def _match(self, graph: ir.Graph, node: ir.Node) -> _Spline | None:
         weight = constant_of(node, 1) if node.op_type == "Conv" else None
@@ -79,9 +83,13 @@ class DenseSplinePass(ShapedPass):
             return None
         parameters = node.outputs[0]
         behind = descendants(graph, [parameters])
-        x = next((value for value in self._joined(graph) if value in behind), None)
+        joins = (other for other in graph if other.op_type == "Concat" and len(other.inputs) == 2)
+        joined = (value for join in joins for value in join.inputs if value in behind and self._is_row(value))
+        x = next(joined, None)
         if x is None:
             return None
+        # No single node tells a spline. What lies between the parameters and the join does, as a whole: it
+        # has two softmaxes over bins, and compares one row with one bound; the row alone is also made before.
         before = ancestors([parameters])
         between = [value.producer() for value in ancestors([x], stop=before) - before]
         nodes = [n for n in between if n is not None and (n.outputs[0] in behind or n.op_type in _COMPARES)]
@@ -89,45 +97,27 @@ class DenseSplinePass(ShapedPass):
         bounds = {abs(number) for n in compared if (number := scalar_of(n, 1)) is not None}
         sources = {n.inputs[0] for n in compared if scalar_of(n, 1) is not None}
         divisors = {number for n in nodes if n.op_type == "Div" and (number := scalar_of(n, 1)) is not None}
-        softmaxes = [n.outputs[0] for n in nodes if n.op_type == "Softmax"]
-        if len(softmaxes) != 2 or any(self._last_size(value) != n_bins for value in softmaxes):
+        softmaxes = [self.shapes_of(n.outputs[0]) for n in nodes if n.op_type == "Softmax"]
+        if len(softmaxes) != 2 or any(not shapes or shapes[0][-1] != n_bins for shapes in softmaxes):
             return None
         if len(bounds) != 1 or len(sources) != 1 or len(divisors) > 1 or 0.0 in bounds:
             return None
         (y,), bound = sources, bounds.pop()
         if y is None:
             return None
-        return _Spline(node, y, x, n_bins, bound, divisors.pop() if divisors else 1.0)
-
-    def _joined(self, graph: ir.Graph) -> Iterator[ir.Value]:
-        """Yield the rows that coupling layers join, in the order of the graph."""
-        for node in graph:
-            if node.op_type == "Concat" and len(node.inputs) == 2:
-                yield from (value for value in node.inputs if value is not None and self._is_row(value))
-
-    def _last_size(self, value: ir.Value) -> int:
-        shapes = self._shapes.get(value.name or "")
-        return shapes[0][-1] if shapes else 0
+        divisor = divisors.pop() if divisors else 1.0
+        return _Spline(node.inputs[0], weight, constant_of(node, 2), y, x, n_bins, bound, divisor)
 
     def _is_row(self, value: ir.Value | None) -> bool:
-        shapes = None if value is None else self._shapes.get(value.name or "")
-        return bool(shapes) and all(len(shape) == 3 and shape[:2] == (1, 1) for shape in shapes or ())
-
-
-def _rewrite(graph: ir.Graph, spline: _Spline, names: Names) -> None:
-    write = Writer(graph, names, f"{spline.x.name}.spline")
-    x = _inverse(write, spline)
-    producer = spline.x.producer()
-    if producer is not None:
-        graph.insert_before(producer, write.nodes)
-    spline.x.replace_all_uses_with(x)
+        shapes = self.shapes_of(value)
+        return bool(shapes) and all(len(shape) == 3 and shape[:2] == (1, 1) for shape in shapes)
 
 
 def _inverse(write: Writer, spline: _Spline) -> ir.Value:
     """Write the inverse for all positions; return it as (1, 1, T)."""
     n = spline.n_bins
     weight, bias = _scaled(spline)
-    parameters = write.one("Conv", spline.convolution.inputs[0], write.constant(weight), write.constant(bias))
+    parameters = write.one("Conv", spline.source, write.constant(weight), write.constant(bias))
     rows = write.one("Transpose", parameters, perm=[0, 2, 1])
     given = write.one("Reshape", rows, write.ints(-1, 3 * n))
     shares = write.one("Softmax", write.one("Reshape", rows, write.ints(-1, n)), axis=-1)
@@ -138,11 +128,12 @@ def _inverse(write: Writer, spline: _Spline) -> ir.Value:
 
     y = write.one("Reshape", spline.y, write.ints(-1, 1))
     one, size = write.ints(1), write.ints(_NUMBERS)
-    knots = write.one("Slice", bins, write.ints(_NUMBERS + _LOW), write.ints(_TO_THE_END), one, size)
+    knots = write.one("Slice", bins, write.ints(_NUMBERS + _LOW), write.ints(FAR), one, size)
     passed = write.one("Cast", write.one("GreaterOrEqual", y, knots), to=int(ir.DataType.INT64))
     number = write.one("ReduceSum", passed, one, keepdims=1)
     bins = write.one("Reshape", bins, write.ints(-1, n, _NUMBERS))
     own = write.one("GatherND", bins, number, batch_dims=1)
+    # Outside of the bound the spline is the identity.
     inside = write.one("LessOrEqual", write.one("Abs", y), write.floats(spline.bound))
     x = write.one("Where", inside, _inverse_in_bin(write, y, own), y)
     return write.one("Reshape", x, write.ints(1, 1, -1))
@@ -165,18 +156,14 @@ def _inverse_in_bin(write: Writer, y: ir.Value, own: ir.Value) -> ir.Value:
 
 def _scaled(spline: _Spline) -> tuple[AnyArray, AnyArray]:
     """Return weights and bias that give widths and heights as the softmax wants them, and derivatives."""
-    n = spline.n_bins
-    weight = constant_of(spline.convolution, 1)
-    given = constant_of(spline.convolution, 2) if len(spline.convolution.inputs) > 2 else None
-    if weight is None:
-        raise ValueError(f"the weights of {spline.convolution.name!r} are gone")
-    rows = np.zeros((3 * n, *weight.shape[1:]), np.float64)  # the last is nobody's
-    bias = np.zeros(3 * n, np.float64)
-    rows[:-1] = weight
-    bias[:-1] = 0 if given is None else given
+    n, dtype = spline.n_bins, spline.weight.dtype
+    # The last row is nobody's: with it, all three have as many.
+    rows, bias = np.zeros((3 * n, *spline.weight.shape[1:])), np.zeros(3 * n)
+    rows[:-1] = spline.weight
+    bias[:-1] = 0 if spline.bias is None else spline.bias
     rows[: 2 * n] /= spline.divisor
     bias[: 2 * n] /= spline.divisor
-    return rows.astype(weight.dtype), bias.astype(weight.dtype)
+    return rows.astype(dtype), bias.astype(dtype)
 
 
 def _to_bins(n_bins: int, bound: float) -> tuple[AnyArray, AnyArray]:

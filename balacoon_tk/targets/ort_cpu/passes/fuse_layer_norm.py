@@ -11,129 +11,77 @@ the graph has to be of (`balacoon_tk.graph.opset`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import InPlacePass, PassResult
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.graph.edit import (
-    Names,
-    Writer,
-    bypass,
-    constant_of,
-    only_user,
-    remove_unused,
-    scalar_of,
-)
+from balacoon_tk.graph.edit import Names, Writer, bypass
+from balacoon_tk.graph.match import constant_of, ints_of, only_user, producer_of, scalar_of
+from balacoon_tk.targets.ort_cpu.passes.base import RewritePass
 
 
-@dataclass(frozen=True, slots=True)
-class _LayerNorm:
-    """One that is spelled out."""
-
-    source: ir.Value
-    result: ir.Value
-    scale: AnyArray | None
-    bias: AnyArray | None
-    epsilon: float
-
-
-class FuseLayerNormPass(InPlacePass):
+class FuseLayerNormPass(RewritePass):
     """Fuse every layer norm over the last axis that has a scale."""
 
-    def call(self, model: ir.Model) -> PassResult:
-        """Fuse them all."""
-        names = Names(model.graph)
-        modified = False
-        for node in list(model.graph):
-            found = _match(node)
-            if found is None or found.scale is None:
-                continue
-            write = Writer(model.graph, names, f"{found.result.name}.layer_norm")
-            bias = np.zeros_like(found.scale) if found.bias is None else found.bias
-            fused = write.one(
-                "LayerNormalization",
-                found.source,
-                write.constant(found.scale),
-                write.constant(bias),
-                axis=-1,
-                epsilon=found.epsilon,
-            )
-            producer = found.result.producer()
-            if producer is None:
-                continue
-            model.graph.insert_before(producer, write.nodes)
-            modified |= bypass(model.graph, found.result, fused)
-        if modified:
-            remove_unused(model)
-        return PassResult(model, modified)
+    def _rewrite(self, node: ir.Node, graph: ir.Graph, names: Names) -> bool:
+        centred = _centred(node.inputs[0]) if node.op_type == "Div" else None
+        epsilon = None if centred is None else _epsilon(node, centred)
+        scaled, scale = _applied(node, "Mul")
+        if epsilon is None or scale is None:
+            return False
+        last, bias = _applied(scaled, "Add")
+        result = last.outputs[0]
+        write = Writer(graph, names, f"{result.name}.layer_norm")
+        # The operator may go without a bias, but what comes later joins only norms that have one.
+        weights = [write.constant(each) for each in (scale, np.zeros_like(scale) if bias is None else bias)]
+        fused = write.one("LayerNormalization", centred, *weights, axis=-1, epsilon=epsilon)
+        graph.insert_before(last, write.nodes)
+        return bypass(graph, result, fused)
 
 
-def _match(node: ir.Node) -> _LayerNorm | None:
-    """Return the layer norm whose division a node is."""
-    if node.op_type != "Div" or (centred := _centred(node.inputs[0])) is None:
-        return None
-    root = _producer(node.inputs[1], "Sqrt")
-    shifted = None if root is None else _producer(root.inputs[0], "Add")
+def _epsilon(node: ir.Node, centred: ir.Value) -> float | None:
+    """Return what is added to the variance of x, if a node divides by its root."""
+    root = producer_of(node.inputs[1], "Sqrt")
+    shifted = None if root is None else producer_of(root.inputs[0], "Add")
     if shifted is None:
         return None
     epsilon = next((number for k in (0, 1) if (number := scalar_of(shifted, k)) is not None), None)
-    variance = _mean_over_last(
-        next((v for k, v in enumerate(shifted.inputs) if constant_of(shifted, k) is None), None)
-    )
-    if epsilon is None or variance is None or _centred(_square_root(variance)) is not centred:
-        return None
-    result, scale = _parameter(node.outputs[0], "Mul")
-    result, bias = (result, None) if scale is None else _parameter(result, "Add")
-    return _LayerNorm(centred, result, scale, bias, epsilon)
-
-
-def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    node = None if value is None else value.producer()
-    return node if node is not None and node.op_type == op_type else None
+    variance = next((v for k, v in enumerate(shifted.inputs) if constant_of(shifted, k) is None), None)
+    squares = _mean_over_last(variance)
+    return epsilon if squares is not None and _centred(_square_root(squares)) is centred else None
 
 
 def _centred(value: ir.Value | None) -> ir.Value | None:
     """Return x of ``x - ReduceMean(x)``."""
-    node = _producer(value, "Sub")
-    if node is None or _mean_over_last(node.inputs[1]) is not node.inputs[0]:
-        return None
-    return node.inputs[0]
+    node = producer_of(value, "Sub")
+    return node.inputs[0] if node is not None and _mean_over_last(node.inputs[1]) is node.inputs[0] else None
 
 
 def _mean_over_last(value: ir.Value | None) -> ir.Value | None:
     """Return what a value is the mean of, if that is taken over the last axis, which stays."""
-    node = _producer(value, "ReduceMean")
+    node = producer_of(value, "ReduceMean")
     if node is None:
         return None
-    keeps = node.attributes.get("keepdims")
-    if "axes" in node.attributes:
-        axes = list(node.attributes["axes"].as_ints())
-    else:
-        given = constant_of(node, 1)
-        axes = [] if given is None else given.tolist()
-    return node.inputs[0] if axes == [-1] and (keeps is None or keeps.as_int() == 1) else None
+    given = constant_of(node, 1)  # an input since opset 18
+    axes = ints_of(node, "axes", [] if given is None else given.tolist())
+    return node.inputs[0] if axes == [-1] and node.attributes.get_int("keepdims", 1) == 1 else None
 
 
 def _square_root(value: ir.Value) -> ir.Value | None:
     """Return what a value is the square of."""
-    node = value.producer()
-    if node is None:
-        return None
-    squares = (node.op_type == "Pow" and scalar_of(node, 1) == 2) or (
-        node.op_type == "Mul" and node.inputs[0] is node.inputs[1]
-    )
-    return node.inputs[0] if squares else None
+    power, product = producer_of(value, "Pow"), producer_of(value, "Mul")
+    if power is not None and scalar_of(power, 1) == 2:
+        return power.inputs[0]
+    return product.inputs[0] if product is not None and product.inputs[0] is product.inputs[1] else None
 
 
-def _parameter(value: ir.Value, op_type: str) -> tuple[ir.Value, AnyArray | None]:
-    """Return what the only user of a value makes of it with a vector, and that vector."""
-    user = only_user(value)
+def _applied(node: ir.Node, op_type: str) -> tuple[ir.Node, AnyArray | None]:
+    """Return the only reader of what a node makes and the vector that it applies, or the node itself."""
+    made = node.outputs[0]
+    user = only_user(made)
     if user is not None and user.op_type == op_type:
         for index in (0, 1):
             array = constant_of(user, index)
-            if user.inputs[1 - index] is value and array is not None and array.ndim == 1 and array.size > 1:
-                return user.outputs[0], array
-    return value, None
+            if user.inputs[1 - index] is made and array is not None and array.ndim == 1 and array.size > 1:
+                return user, array
+    return node, None

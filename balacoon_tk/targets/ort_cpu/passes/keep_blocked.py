@@ -12,43 +12,41 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import PassResult
 
-from balacoon_tk.graph.edit import Names, add_constant, constant_of
-from balacoon_tk.graph.shaped import ShapedPass
+from balacoon_tk.graph.edit import Names, Writer
+from balacoon_tk.graph.known import Shapes
+from balacoon_tk.graph.match import constant_of, name_of
+from balacoon_tk.targets.ort_cpu.passes.base import CHANNELS, RewritePass
 
-_CHANNELS = 1
-_RANK = 4
 _BLOCK = 16
 _MADE_IN_BLOCKS = frozenset({"Add", "Conv", "Sum"})
 
 
-class KeepBlockedPass(ShapedPass):
+class KeepBlockedPass(RewritePass):
     """Put a convolution that changes nothing in front of every LeakyRelu that another convolution reads."""
 
-    def call(self, model: ir.Model) -> PassResult:
-        """Insert all of them."""
-        inserter = _Inserter(model.graph)
-        modified = False
-        for node in [node for node in model.graph if node.op_type == "LeakyRelu"]:
-            source = node.inputs[0]
-            producer = None if source is None else source.producer()
-            if source is None or producer is None or not self._is_between(node, source):
-                continue
-            n_channels = self._n_channels(source)
-            if producer.op_type not in _MADE_IN_BLOCKS and len(source.uses()) > 1:
-                users = list(source.uses())
-                entered = inserter.unchanged(source, producer, n_channels)
-                for user, index in users:
-                    user.replace_input_with(index, entered)
-                self._shapes[str(entered.name)] = self._shapes[str(source.name)]
-                source, producer = entered, entered.producer() or producer
-            node.replace_input_with(0, inserter.unchanged(source, producer, n_channels))
-            modified = True
-        return PassResult(model, modified)
+    def __init__(self, shapes: Shapes) -> None:
+        super().__init__(shapes)
+        self._kernels: dict[int, ir.Value] = {}  # convolutions of as many channels share one
+
+    def _rewrite(self, node: ir.Node, graph: ir.Graph, names: Names) -> bool:
+        source = node.inputs[0] if node.op_type == "LeakyRelu" else None
+        producer = None if source is None else source.producer()
+        if source is None or producer is None or not self._is_between(node, source):
+            return False
+        if producer.op_type not in _MADE_IN_BLOCKS and len(source.uses()) > 1:
+            users = list(source.uses())
+            source = self._unchanged(graph, names, source, producer)
+            for user, index in users:
+                user.replace_input_with(index, source)
+            producer = source.producer() or producer
+        # Nobody but the activation reads this one, so the runtime makes the two a single node.
+        node.replace_input_with(0, self._unchanged(graph, names, source, producer))
+        return True
 
     def _is_between(self, node: ir.Node, source: ir.Value) -> bool:
         producer = source.producer()
+        # Right behind a convolution it is made part of that already.
         follows = producer is not None and producer.op_type == "Conv" and len(source.uses()) == 1
         if follows or source.is_graph_output() or self._n_channels(source) % _BLOCK:
             return False
@@ -57,8 +55,19 @@ class KeepBlockedPass(ShapedPass):
 
     def _n_channels(self, value: ir.Value) -> int:
         """Return the number of channels of a tensor of rank 4; 1 of others, which is no whole block."""
-        shape = self._shapes[str(value.name)][0]
-        return shape[_CHANNELS] if len(shape) == _RANK else 1
+        shape = self.shapes_of(value)[0]
+        return shape[CHANNELS] if len(shape) == 4 else 1
+
+    def _unchanged(self, graph: ir.Graph, names: Names, value: ir.Value, after: ir.Node) -> ir.Value:
+        """Return a value again, as the output of a convolution."""
+        write, n_channels = Writer(graph, names, f"{value.name}.blocked"), self._n_channels(value)
+        if n_channels not in self._kernels:
+            self._kernels[n_channels] = write.constant(np.ones((n_channels, 1, 1, 1), np.float32))
+        kernel = self._kernels[n_channels]
+        again = write.one("Conv", value, kernel, group=n_channels, kernel_shape=[1, 1])
+        graph.insert_after(after, write.nodes)
+        self._shapes[name_of(again)] = self._shapes[name_of(value)]
+        return again
 
 
 def changes_nothing(node: ir.Node | None) -> bool:
@@ -66,27 +75,7 @@ def changes_nothing(node: ir.Node | None) -> bool:
     if node is None or node.op_type != "Conv" or len(node.inputs) > 2:
         return False
     weight = constant_of(node, 1)
-    return weight is not None and weight.shape[1:] == (1, 1, 1) and bool((weight == 1).all())
-
-
-class _Inserter:
-    """Adds convolutions that change nothing; those of as many channels share a kernel."""
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self._graph, self._names = graph, Names(graph)
-        self._kernels: dict[int, ir.Value] = {}
-
-    def unchanged(self, value: ir.Value, after: ir.Node, n_channels: int) -> ir.Value:
-        """Return the value again, as the output of a convolution."""
-        if n_channels not in self._kernels:
-            ones = np.ones((n_channels, 1, 1, 1), np.float32)
-            self._kernels[n_channels] = add_constant(
-                self._graph, ones, self._names.take(f"ones_{n_channels}")
-            )
-        node = ir.node(
-            "Conv", [value, self._kernels[n_channels]], {"group": n_channels, "kernel_shape": [1, 1]}
-        )
-        node.name = self._names.take(f"{value.name}.blocked")
-        node.outputs[0].name = self._names.take(f"{node.name}.out")
-        self._graph.insert_after(after, node)
-        return node.outputs[0]
+    if weight is None or weight.shape[1:] != (1, 1, 1) or not (weight == 1).all():
+        return False
+    # Such a kernel in one group repeats a single channel; and pads or strides would change the steps.
+    return set(node.attributes) == {"group", "kernel_shape"} and node.attributes["group"].value == len(weight)

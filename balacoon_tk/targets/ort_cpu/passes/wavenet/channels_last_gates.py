@@ -20,27 +20,21 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import PassResult
 
-from balacoon_tk.graph.edit import Names, Writer, constant_of, remove_unused
+from balacoon_tk.graph.edit import Names, Writer, bypass, remove_unused
+from balacoon_tk.graph.match import constant_of, is_standard, product_of
 from balacoon_tk.graph.rules import ELEMENTWISE
 from balacoon_tk.graph.shaped import ShapedPass
+from balacoon_tk.targets.ort_cpu.passes.base import TO_IMAGE, TO_ROWS, data_inputs, insert_behind
 
-_TO_ROWS, _TO_IMAGE = [0, 2, 3, 1], [0, 3, 1, 2]
+# Where an axis of an image is in rows.
 _ROW_AXIS_OF = [0, 3, 1, 2]
-"""Where an axis of an image is in rows."""
 _RANK = 4
-_ONE_INPUT = frozenset({"Conv", "Pad", "Slice", "Split"})
-"""Read one tensor; their other inputs say what they do with it."""
-_POINTWISE = ELEMENTWISE - {"LeakyRelu"}  # that one stays in blocks, see `keep_blocked`
+# A LeakyRelu stays in blocks, see `keep_blocked`.
+_POINTWISE = ELEMENTWISE - {"LeakyRelu"}
 
 
 class ChannelsLastGatesPass(ShapedPass):
-    """Turn over what lies around gates, as far as convolutions of several steps.
-
-    Parameters
-    ----------
-    shapes : mapping of str to sequence of tuple
-        The shape of every tensor, at one length or more; what is turned over has others afterwards.
-    """
+    """Turn over what lies around gates, as far as convolutions of several steps."""
 
     def call(self, model: ir.Model) -> PassResult:
         """Find what hangs together with a gate, and rewrite it from the first node to the last."""
@@ -55,93 +49,70 @@ class ChannelsLastGatesPass(ShapedPass):
         return PassResult(model, modified=True)
 
     def _region(self, graph: ir.Graph) -> set[ir.Node]:
+        # All that hangs together: an island in the plain order would be turned over at either shore.
         region: set[ir.Node] = set()
         found = [node for node in graph if _is_gate(node) and self._can_turn(node)]
         while found:
             node = found.pop()
-            if node in region:
-                continue
-            region.add(node)
-            producers = [value.producer() for value in node.inputs if value is not None]
-            users = [user for value in node.outputs for user, _ in value.uses()]
-            found += [other for other in (*producers, *users) if other is not None and self._can_turn(other)]
+            if node not in region:
+                region.add(node)
+                found += filter(self._can_turn, (*node.predecessors(), *node.successors()))
         return region
 
     def _can_turn(self, node: ir.Node) -> bool:
         """Whether a node is one of cases 1 and 2, and all that it reads and makes are images of one row."""
-        if node.domain not in ("", "ai.onnx"):
-            return False
-        n_data = 1 if node.op_type in _ONE_INPUT else len(node.inputs)
-        data = [value for k, value in enumerate(node.inputs[:n_data]) if constant_of(node, k) is None]
-        if not data or not all(self._is_image(value) for value in (*data, *node.outputs)):
+        data = [node.inputs[k] for k in data_inputs(node) if constant_of(node, k) is None]
+        if not is_standard(node) or not data or not all(map(self._is_image, (*data, *node.outputs))):
             return False
         if node.op_type == "Conv":
-            return _is_product(node)
+            return product_of(node) is not None
         if node.op_type == "Slice":
             return len(node.inputs) > 3 and constant_of(node, 3) is not None
         if node.op_type == "Pad":
             return len(node.inputs) in (2, 3) and constant_of(node, 1) is not None
         if node.op_type in ("Concat", "Split"):
-            return len(data) == n_data
+            return len(data) == len(data_inputs(node))
         return node.op_type in _POINTWISE
 
     def _is_image(self, value: ir.Value | None) -> bool:
-        shapes = None if value is None else self._shapes.get(value.name or "")
-        return bool(shapes) and all(len(s) == _RANK and s[0] == s[2] == 1 for s in shapes or ())
+        shapes = self.shapes_of(value)
+        return bool(shapes) and all(len(s) == _RANK and s[0] == s[2] == 1 for s in shapes)
 
 
 def _is_gate(node: ir.Node) -> bool:
-    made_by = [None if value is None else value.producer() for value in node.inputs]
-    return node.op_type == "Mul" and {p.op_type for p in made_by if p is not None} == {"Sigmoid", "Tanh"}
-
-
-def _is_product(node: ir.Node) -> bool:
-    """Whether a convolution looks at one step of all channels."""
-    weight = constant_of(node, 1)
-    if weight is None or weight.ndim != _RANK or weight.shape[2:] != (1, 1) or "auto_pad" in node.attributes:
-        return False
-    if len(node.inputs) > 2 and constant_of(node, 2) is None:
-        return False
-    ones = node.attributes["strides"].as_ints() if "strides" in node.attributes else [1]
-    pads = node.attributes["pads"].as_ints() if "pads" in node.attributes else [0]
-    return node.attributes.get_int("group", 1) == 1 and set(ones) == {1} and not any(pads)
+    return node.op_type == "Mul" and {made.op_type for made in node.predecessors()} == {"Sigmoid", "Tanh"}
 
 
 class _Rewriting:
     def __init__(self, graph: ir.Graph, region: Collection[ir.Node]) -> None:
-        self._graph, self._names = graph, Names(graph)
-        self._region = region
+        self._graph, self._names, self._region = graph, Names(graph), region
+        # The rows of an image.
         self._rows: dict[ir.Value, ir.Value] = {}
-        """The rows of an image."""
 
     def node(self, node: ir.Node) -> None:
         """Write a node anew, for rows."""
         write = Writer(self._graph, self._names, node.outputs[0].name or node.op_type)
-        n_data = 1 if node.op_type in _ONE_INPUT else len(node.inputs)
         inputs = list(node.inputs)
-        for index, value in enumerate(node.inputs[:n_data]):
+        for index in data_inputs(node):
             constant = constant_of(node, index)
             if constant is None:
-                inputs[index] = self._rows_of(value)
+                inputs[index] = self._rows_of(node.inputs[index])
             elif constant.ndim > 0:
                 image = constant.reshape((1,) * (_RANK - constant.ndim) + constant.shape)
-                inputs[index] = write.constant(image.transpose(_TO_ROWS))
+                inputs[index] = write.constant(image.transpose(TO_ROWS))
         if node.op_type == "Conv":
             outputs = [_product(node, inputs[0], write)]
         else:
-            if node.op_type == "Slice" and (axes := constant_of(node, 3)) is not None:
+            if node.op_type == "Slice":
+                axes = np.asarray(constant_of(node, 3))
                 inputs[3] = write.ints(*(_ROW_AXIS_OF[int(axis)] for axis in axes))
-            if node.op_type == "Pad" and (pads := constant_of(node, 1)) is not None:
-                inputs[1] = write.constant(pads.reshape(2, _RANK)[:, _TO_ROWS].reshape(-1))
-            made = ir.node(node.op_type, inputs, dict(node.attributes), num_outputs=len(node.outputs))
-            made.name = self._names.take(f"{node.name}.rows")
+            elif node.op_type == "Pad":
+                pads = np.asarray(constant_of(node, 1))
+                inputs[1] = write.constant(pads.reshape(2, _RANK)[:, TO_ROWS].reshape(-1))
+            made = write.clone(node, inputs, suffix=".rows")
             if node.op_type in ("Concat", "Split"):
-                made.attributes["axis"] = ir.AttrInt64(
-                    "axis", _ROW_AXIS_OF[node.attributes.get_int("axis", 0)]
-                )
-            for old, new in zip(node.outputs, made.outputs, strict=True):
-                new.name = self._names.take(f"{old.name}.rows")
-            write.nodes.append(made)
+                axis = _ROW_AXIS_OF[node.attributes.get_int("axis", 0)]
+                made.attributes["axis"] = ir.AttrInt64("axis", axis)
             outputs = list(made.outputs)
         self._graph.insert_before(node, write.nodes)
         self._rows.update(zip(node.outputs, outputs, strict=True))
@@ -150,38 +121,26 @@ class _Rewriting:
         """Give whatever reads an image, or the graph's outputs, the image of its rows."""
         for value, rows in list(self._rows.items()):
             producer = value.producer()
-            if producer is None or producer not in self._region:
-                continue
             users = [(user, index) for user, index in value.uses() if user not in self._region]
-            if not users and not value.is_graph_output():
+            # What came from outside is an image as it is.
+            if producer not in self._region or producer is None or not (users or value.is_graph_output()):
                 continue
-            turn = ir.node("Transpose", [rows], {"perm": _TO_IMAGE})
-            turn.name = self._names.take(f"{value.name}.turned")
-            self._graph.insert_before(producer, turn)
-            turn.outputs[0].name, name = self._names.take(f"{value.name}.image"), value.name
+            write = Writer(self._graph, self._names, f"{value.name}.image")
+            image = write.one("Transpose", rows, perm=TO_IMAGE)
+            self._graph.insert_before(producer, write.nodes)
             for user, index in users:
-                user.replace_input_with(index, turn.outputs[0])
-            if value.is_graph_output():
-                turn.outputs[0].type, turn.outputs[0].shape = value.type, value.shape
-                value.replace_all_uses_with(turn.outputs[0], replace_graph_outputs=True)
-                value.name, turn.outputs[0].name = f"{name}.old", name
+                user.replace_input_with(index, image)
+            bypass(self._graph, value, image)
 
     def _rows_of(self, value: ir.Value | None) -> ir.Value | None:
         if value is not None and value not in self._rows:
-            turn = ir.node("Transpose", [value], {"perm": _TO_ROWS})
-            turn.name = self._names.take(f"{value.name}.turned")
-            turn.outputs[0].name = self._names.take(f"{value.name}.rows")
-            producer = value.producer()
-            if producer is None:
-                self._graph.insert_before(self._graph[0], turn)
-            else:
-                self._graph.insert_after(producer, turn)
-            self._rows[value] = turn.outputs[0]
+            write = Writer(self._graph, self._names, f"{value.name}.rows")
+            self._rows[value] = write.one("Transpose", value, perm=TO_ROWS)
+            insert_behind(self._graph, value, write.nodes)
         return None if value is None else self._rows[value]
 
 
 def _product(node: ir.Node, rows: ir.Value | None, write: Writer) -> ir.Value:
-    """Case 2."""
     weight, bias = np.asarray(constant_of(node, 1)), constant_of(node, 2)
     made = write.one("MatMul", rows, write.constant(weight[:, :, 0, 0].T))
     return made if bias is None else write.one("Add", made, write.constant(bias))

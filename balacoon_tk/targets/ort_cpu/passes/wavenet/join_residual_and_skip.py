@@ -12,38 +12,35 @@ The sums are the same, one is left instead of two, and a stream has to delay one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import onnx_ir as ir
 from onnx_ir.passes import PassResult
 
-from balacoon_tk.graph.edit import Names, Writer, constant_of, only_user, remove_unused
+from balacoon_tk.graph.edit import Names, Writer, remove_unused
+from balacoon_tk.graph.match import bounds_of, name_of, only_user
 from balacoon_tk.graph.shaped import ShapedPass
-
-_CHANNELS = 1
-_TO_THE_END = 2**31 - 1
+from balacoon_tk.targets.ort_cpu.passes.base import CHANNELS
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
+class _Layer(NamedTuple):
     """One convolution for both signals."""
 
     both: ir.Value
+    # Channels of the residual signal, which come first.
     n_residual: int
-    """Channels of the residual signal, which come first."""
     skip: ir.Value
     residual_in: ir.Value
     residual_out: ir.Value
 
 
-@dataclass(frozen=True, slots=True)
-class _Sums:
+class _Sums(NamedTuple):
     """What has been added up after a layer."""
 
+    residual: ir.Value
     skip: ir.Value
+    # Both sums in one tensor, if there is one already.
     joined: ir.Value | None
-    """Both sums in one tensor, if there is one already."""
 
 
 class JoinResidualAndSkipPass(ShapedPass):
@@ -52,25 +49,23 @@ class JoinResidualAndSkipPass(ShapedPass):
     def call(self, model: ir.Model) -> PassResult:
         """Join all layers that follow one another."""
         names = Names(model.graph)
+        # After each layer, by its residual sum, by which the next layer is known to be one.
         sums: dict[ir.Value, _Sums] = {}
-        """After each layer, by its residual sum."""
         modified = False
-        for node in list(model.graph):
-            layer = self._layer(node)
-            if layer is None:
-                continue
+        # One at a time: joining a layer changes what the next one reads.
+        for layer in filter(None, map(self._layer, list(model.graph))):
             before = sums.pop(layer.residual_in, None)
-            if before is not None and self._shape(before.skip) != self._shape(layer.skip):
-                before = None
-            add = None if before is None else _sum_of(before.skip, layer.skip)
+            add = None if before is None else self._sum_of(before.skip, layer.skip)
             if before is None or add is None:
-                sums[layer.residual_out] = _Sums(layer.skip, None)
-                continue
-            residual, skip, joined = _join(model.graph, layer, before, add, names)
-            self._shapes[str(residual.name)] = self._shape(layer.residual_in)
-            self._shapes[str(skip.name)] = self._shape(layer.skip)
-            sums[residual] = _Sums(skip, joined)
-            modified = True
+                # A first layer only says where its sums begin: the second makes the tensor that joins them.
+                after = _Sums(layer.residual_out, layer.skip, None)
+            else:
+                after = _join(model.graph, layer, before, add, names)
+                # The next layer asks for the shapes of values that nobody has seen run.
+                self._shapes[name_of(after.residual)] = self.shapes_of(layer.residual_in)
+                self._shapes[name_of(after.skip)] = self.shapes_of(layer.skip)
+                modified = True
+            sums[after.residual] = after
         if modified:
             model.graph.sort()
             remove_unused(model)
@@ -81,64 +76,45 @@ class JoinResidualAndSkipPass(ShapedPass):
         users = [user for user, _ in both.uses()]
         if node.op_type != "Conv" or both.is_graph_output() or len(users) != 2:
             return None
-        n_channels = self._shape(both)[0][_CHANNELS]
-        parts = {_channels(user, n_channels): user.outputs[0] for user in users}
+        n_channels = self.shapes_of(both)[0][CHANNELS]
+        bounds = {user: bounds_of(user, CHANNELS) for user in users}
+        parts = {slice(*b).indices(n_channels)[:2]: user.outputs[0] for user, b in bounds.items() if b}
         n_residual = next((stop for start, stop in parts if start == 0), 0)
         residual, skip = parts.get((0, n_residual)), parts.get((n_residual, n_channels))
         add = None if residual is None else only_user(residual)
         if residual is None or skip is None or add is None or add.op_type != "Add":
             return None
-        if add.outputs[0].is_graph_output():
-            return None
         residual_in = next((value for value in add.inputs if value is not residual), None)
-        if residual_in is None or self._shape(residual_in) != self._shape(residual):
+        if residual_in is None or add.outputs[0].is_graph_output():
+            return None
+        # An addition that repeats what it adds is no sum of signals.
+        if self.shapes_of(residual_in) != self.shapes_of(residual):
             return None
         return _Layer(both, n_residual, skip, residual_in, add.outputs[0])
 
-    def _shape(self, value: ir.Value) -> Sequence[tuple[int, ...]]:
-        return self._shapes[str(value.name)]
+    def _sum_of(self, a: ir.Value, b: ir.Value) -> ir.Node | None:
+        """Return the node that adds two values of one shape, if it is the only one to read the second."""
+        add = only_user(b)
+        if add is None or add.op_type != "Add" or a not in add.inputs or add.outputs[0].is_graph_output():
+            return None
+        return add if self.shapes_of(a) == self.shapes_of(b) else None
 
 
-def _channels(node: ir.Node, n_channels: int) -> tuple[int, int]:
-    """Return from where to where a node cuts out channels; (-1, -1) if it does something else."""
-    bounds = [constant_of(node, index) for index in range(1, 5)]
-    starts, ends, axes, steps = bounds
-    if node.op_type != "Slice" or starts is None or ends is None or axes is None:
-        return -1, -1
-    if axes.tolist() != [_CHANNELS] or (steps is not None and steps.tolist() != [1]):
-        return -1, -1
-    start, stop, _ = slice(int(starts[0]), int(ends[0])).indices(n_channels)
-    return start, stop
-
-
-def _sum_of(a: ir.Value, b: ir.Value) -> ir.Node | None:
-    """Return the node that adds two values, if it is the only one to read the second."""
-    add = only_user(b)
-    fits = add is not None and add.op_type == "Add" and a in add.inputs
-    return add if fits and add is not None and not add.outputs[0].is_graph_output() else None
-
-
-def _join(
-    graph: ir.Graph, layer: _Layer, before: _Sums, add: ir.Node, names: Names
-) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """Add a layer to both sums at once; return the residual sum, the skip sum, and both in one."""
+def _join(graph: ir.Graph, layer: _Layer, before: _Sums, add: ir.Node, names: Names) -> _Sums:
+    """Add a layer to both sums at once."""
     write = Writer(graph, names, str(layer.both.name))
-
-    def cut(value: ir.Value, start: int, stop: int) -> ir.Value:
-        return write.one("Slice", value, *(write.ints(n) for n in (start, stop, _CHANNELS)))
-
-    n_residual = layer.n_residual
     joined = before.joined
     if joined is None:
-        joined = write.one("Concat", layer.residual_in, before.skip, axis=_CHANNELS)
+        joined = write.one("Concat", layer.residual_in, before.skip, axis=CHANNELS)
         # Whoever reads the sum so far reads it from here, so that a stream needs to keep only one.
-        earlier = cut(joined, 0, n_residual)
+        earlier = write.slice(joined, CHANNELS, 0, layer.n_residual)
         for user, index in list(layer.residual_in.uses()):
             if user is not write.nodes[0]:
                 user.replace_input_with(index, earlier)
     total = write.one("Add", joined, layer.both)
-    residual, skip = cut(total, 0, n_residual), cut(total, n_residual, _TO_THE_END)
+    residual = write.slice(total, CHANNELS, 0, layer.n_residual)
+    skip = write.after(total, CHANNELS, layer.n_residual)
     graph.extend(write.nodes)
     layer.residual_out.replace_all_uses_with(residual)
     add.outputs[0].replace_all_uses_with(skip)
-    return residual, skip, total
+    return _Sums(residual, skip, total)

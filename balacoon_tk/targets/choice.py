@@ -1,0 +1,49 @@
+"""Which target a voice is run by, and where its compiled graphs lie: in the voice, or in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from typing import NamedTuple
+
+from balacoon_tk._files import cache_folder
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.voice.files import MANIFEST_FILE, VoiceFiles
+from balacoon_tk.voice.manifest import TargetInfo
+
+SEVERAL_THREADS, ONE_THREAD = "ort_cpu", "ort_cpu_1"
+"""ONNX Runtime on a processor: where a run may use several threads, and where it may use one."""
+
+VERSION = 1
+"""Of what `balacoon_tk.targets.ort_cpu` makes of a plain graph: goes up whenever that changes."""
+
+
+class CompiledFiles(NamedTuple):
+    """What was compiled for a target, and the files in which it lies."""
+
+    files: VoiceFiles
+    info: TargetInfo
+
+
+def choose_target(options: RuntimeOptions) -> str:
+    """Return the name of the target for some options."""
+    return ONE_THREAD if options.n_threads == 1 else SEVERAL_THREADS
+
+
+def find_compiled(files: VoiceFiles, options: RuntimeOptions) -> CompiledFiles:
+    """Return a voice's compiled graphs; the first time, if the voice has none that fit, compile them."""
+    manifest, name = files.manifest, choose_target(options)
+    info = manifest.targets.get(name)
+    if info is not None and info.version == VERSION:
+        return CompiledFiles(files, info)
+    # Whatever changes what is compiled changes the folder, so that nothing in the cache ever is out of date.
+    key = hashlib.sha256(f"{VERSION} {manifest.fingerprint}".encode()).hexdigest()[:16]
+    folder = cache_folder() / "compiled" / f"{manifest.name}-{key}"
+    if not (folder / MANIFEST_FILE).is_file():
+        # Compiling needs onnx, which a voice that was compiled before is loaded without.
+        from balacoon_tk.voice.finish import compile_again
+
+        print(f"balacoon_tk: compiling {files.path}, once, to {folder}", file=sys.stderr, flush=True)
+        compile_again(files, folder)
+    compiled = VoiceFiles(folder)
+    return CompiledFiles(compiled, compiled.manifest.targets[name])

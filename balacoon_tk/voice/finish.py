@@ -1,0 +1,151 @@
+"""From plain graphs to a voice in its place: compile, verify, hash, install."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.targets.choice import VERSION
+from balacoon_tk.targets.ort_cpu.compile import Compiled, compile_voice
+from balacoon_tk.voice.files import MANIFEST_FILE, VoiceFiles
+from balacoon_tk.voice.install import install
+from balacoon_tk.voice.manifest import CompiledGraph, DecoderInfo, FileInfo, Manifest, TargetInfo
+from balacoon_tk.voice.weights import WEIGHTS_FILE, WeightsWriter
+
+Progress = Callable[[str, float], None]
+"""Called with the stage's name and the share of the whole that is done, from 0 to 1."""
+
+_ENCODER_FILE, _DECODER_FILE = "encoder.onnx", "decoder.onnx"
+_COMPILED = 0.95
+_UNKNOWN = "0" * 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlainVoice:
+    """The graphs of a voice in standard operators, and what the compiled ones are compared on."""
+
+    decoder: onnx.ModelProto
+    encoder: onnx.ModelProto | None = None  # None for a vocoder
+    # Inputs of the decoder, such as the voice's own encoder makes them.
+    utterances: Sequence[Mapping[str, AnyArray]] = ()
+    # Makes such inputs at random, of a number of frames and by a seed; standard normal ones if None.
+    draw: Callable[[int, int], Mapping[str, AnyArray]] | None = None
+
+
+def ignore_progress(stage: str, share: float) -> None:
+    """Report to nobody."""
+
+
+def share_of(report: Progress, start: float, stop: float) -> Progress:
+    """Return what reports a part that goes from one share of the whole to another."""
+    return lambda stage, share: report(stage, start + share * (stop - start))
+
+
+# What a manifest says of files that `finish_voice` has yet to write.
+UNKNOWN_ENCODER = FileInfo(_ENCODER_FILE, _UNKNOWN)
+
+
+def unknown_decoder(left_context: int, lookahead: int) -> DecoderInfo:
+    """Return what a manifest says of a decoder before `finish_voice` knows its file."""
+    return DecoderInfo(_DECODER_FILE, _UNKNOWN, left_context, lookahead)
+
+
+def finish_voice(
+    plain: PlainVoice,
+    manifest: Manifest,
+    target: Path,
+    *,
+    compiled: Mapping[str, Compiled] | None = None,
+    extra: Mapping[str, bytes] | None = None,
+    overwrite: bool = False,
+    progress: Progress = ignore_progress,
+) -> Manifest:
+    """Compile a voice for the targets that run it here, and put all of it in place at once.
+
+    `manifest` lacks the files, their checksums and what was compiled; it is returned with them, as it stands
+    in the voice. `compiled` is what `compile_voice` has made of these graphs already, `extra` are other files
+    that go into the voice. `ModelError` says that the compiled graphs don't do what the plain ones do; the
+    other errors are those of `install`.
+    """
+    if compiled is None:
+        compiled = compile_voice(
+            plain,
+            known_ids=() if manifest.text is None else manifest.frontend.known_ids,
+            precision=manifest.decoder.precision,
+            progress=share_of(progress, 0.0, _COMPILED),
+        )
+    progress("writing", _COMPILED)
+    written = _Files()
+    decoder = written.add(_DECODER_FILE, plain.decoder)
+    text = manifest.text
+    if text is not None and plain.encoder is not None:
+        text = replace(text, encoder=written.add(_ENCODER_FILE, plain.encoder))
+    targets = {name: _target(each, name, written) for name, each in compiled.items()}
+    # All targets stream by the same rewriting, so that one's reason is everyone's.
+    reason = next(iter(compiled.values())).not_streamable
+    finished = replace(
+        manifest,
+        text=text,
+        decoder=replace(manifest.decoder, file=decoder.file, sha256=decoder.sha256, not_streamable=reason),
+        weights=written.add_weights(),
+        targets=targets,
+    )
+    files = {**written.contents, **(extra or {}), MANIFEST_FILE: finished.to_json().encode("utf-8")}
+    install(files, target, overwrite=overwrite)
+    progress("done", 1.0)
+    return finished
+
+
+def compile_again(files: VoiceFiles, target: Path) -> None:
+    """Write a copy of a voice whose graphs this version has compiled; errors are those of `finish_voice`."""
+    manifest = files.manifest
+    encoder = None if manifest.text is None else files.model(manifest.text.encoder)
+    finish_voice(PlainVoice(files.model(manifest.decoder), encoder), manifest, target)
+
+
+def made_by() -> str:
+    """Return what a manifest says of the program that has made a voice."""
+    return f"balacoon_tk {version('balacoon_tk')}"
+
+
+class _Files:
+    """The files of a voice in the making; equal graphs are one file."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        self._weights = WeightsWriter()
+        self._names: dict[str, str] = {}
+
+    def add(self, name: str, model: onnx.ModelProto) -> FileInfo:
+        # The weights are taken out first: whether graphs are equal is asked of what is left.
+        data = self._weights.take(model)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 not in self._names:
+            self._names[sha256] = name
+            self.contents[name] = data
+        return FileInfo(self._names[sha256], sha256)
+
+    def add_weights(self) -> FileInfo | None:
+        data = self._weights.data
+        if not data:
+            return None
+        self.contents[WEIGHTS_FILE] = data
+        return FileInfo(WEIGHTS_FILE, hashlib.sha256(data).hexdigest())
+
+
+def _target(compiled: Compiled, name: str, written: _Files) -> TargetInfo:
+    decoder = written.add(f"decoder.{name}.onnx", compiled.decoder.model)
+    encoder = None
+    if compiled.encoder is not None:
+        file = written.add(f"encoder.{name}.onnx", compiled.encoder.model)
+        encoder = CompiledGraph(file.file, file.sha256, compiled.encoder.passes)
+    return TargetInfo(
+        version=VERSION,
+        decoder=CompiledGraph(decoder.file, decoder.sha256, compiled.decoder.passes),
+        encoder=encoder,
+        streaming=compiled.streaming,
+    )
