@@ -7,7 +7,7 @@ plain encoder ──▶ passes ──▶ of fewer nodes, compared at many length
 
 There are two targets of the same passes. Where several threads run, narrow segments are run in halves
 (`balacoon_tk.targets.ort_cpu.halves`): on two threads a whole decode takes 1.4 times as long without. Where
-one thread runs, halves cost 5 % of a first push, so there they are left out. Weights are the same for both.
+one thread runs, they bring nothing and cost nodes, so there they are left out. Weights are the same for both.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A flow of WaveNets with its channels last, from gate to gate: four rewrites that pay as one.
 
-On two threads a decoder without all four takes 5 % longer in a first push and 7 % longer whole; each alone
+On two threads a decoder without all four takes 10 % longer in a first push and 2 % longer whole; each alone
 is within what a machine's mood does, because each makes what the next one needs:
 
 1. `fold_products`: the matrix behind a stack goes into those of its layers;
