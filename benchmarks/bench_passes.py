@@ -19,6 +19,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -30,10 +31,13 @@ import onnx
 
 from balacoon_tk._files import write_whole
 from balacoon_tk.decoder import StatefulDecoder
+from balacoon_tk.frontend import PhonemeMap
 from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.stages.encoder import Encoder
+from balacoon_tk.stages.sentence import own_settings, prepare_sentence
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.targets.choice import ONE_THREAD, choose_target
 from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
@@ -46,6 +50,7 @@ from balacoon_tk.targets.ort_cpu.optimize import (
 )
 from balacoon_tk.voice.default import default_voice_folder
 from balacoon_tk.voice.files import VoiceFiles
+from balacoon_tk.voice.voice import Voice, load_voice
 from speed.machine import facts
 from speed.markdown import stamp, table, threads_label
 from speed.measure import in_turn, show_progress, shuffled, spread
@@ -57,7 +62,7 @@ WORTH = 1.03
 THREADS = (1, 2)
 N_ROUNDS = 12
 """Of the whole utterance; what is shorter is timed more often, since its spread is wider."""
-N_TIMES_AS_OFTEN = {"first push": 4, "whole": 1, "60 phonemes": 4}
+N_TIMES_AS_OFTEN = {"first push": 4, "whole": 1, "60 phonemes": 4, "first sound of 60": 4}
 """2 for the others."""
 N_FRAMES = 440
 """Of the whole utterance; five seconds of the default voice."""
@@ -145,10 +150,38 @@ def all_decoder_runs(decoders: Forms, options: RuntimeOptions) -> dict[str, Runs
     return {name: decoder_runs(engine, frames) for name, engine in engines.items()}
 
 
-def all_encoder_runs(encoders: Forms, phoneme_ids: Sequence[int], options: RuntimeOptions) -> dict[str, Runs]:
-    """Return what is timed of every form of an encoder."""
-    sessions = {name: Session(form.model, options) for name, form in encoders.items()}
-    return {name: encoder_runs(session, phoneme_ids) for name, session in sessions.items()}
+def all_encoder_runs(encoders: Forms, voice: Voice) -> dict[str, Runs]:
+    """Return what is timed of every form of a voice's encoder."""
+    text = voice.manifest.frontend
+    phoneme_ids = sorted(text.known_ids)
+    runs = {}
+    for name, form in encoders.items():
+        session = Session(form.model, voice.options)
+        encoder = Encoder(form.model, n_symbols=text.n_symbols, options=voice.options)
+        runs[name] = {
+            **encoder_runs(session, phoneme_ids),
+            **first_sound_runs(replace(voice, text_encoder=encoder)),
+        }
+    return runs
+
+
+def first_sound_runs(voice: Voice) -> Runs:
+    """Return what is timed of a voice until it sounds: a sentence is encoded, and its first chunk decoded.
+
+    Unlike an encoder that runs by itself, this one finds the caches full of the decoder.
+    """
+    phoneme_map = PhonemeMap(voice.manifest.frontend.phoneme_ids)
+    symbols, rng = sorted(phoneme_map.symbols), np.random.default_rng(0)
+    settings = own_settings(voice)
+
+    def first_sound(phonemes: Sequence[str]) -> None:
+        prepared = prepare_sentence(voice, phoneme_map.encode(phonemes), settings, index=0)
+        embedding, strategy = prepared.speaker_embedding, settings.strategy
+        chunks = voice.render(prepared.upsampler, embedding, strategy, DEFAULT_CHUNK_FRAMES)
+        next(iter(chunks))
+
+    # A symbol is an id and a pad.
+    return {f"first sound of {n}": partial(first_sound, rng.choice(symbols, n // 2)) for n in N_PHONEMES}
 
 
 def time_forms(
@@ -165,14 +198,7 @@ def time_forms(
     return found
 
 
-def measure(
-    decoders: Forms,
-    encoders: Forms,
-    phoneme_ids: Sequence[int],
-    *,
-    n_rounds: int,
-    threads: Sequence[int] = THREADS,
-) -> dict[str, Any]:
+def measure(files: VoiceFiles, *, n_rounds: int, threads: Sequence[int] = THREADS) -> dict[str, Any]:
     """Time all forms of both graphs of a voice with one speaker, in their target for so many threads.
 
     Returns
@@ -181,6 +207,9 @@ def measure(
         By the graph: ``passes``, the names of those that found something to do, by form; ``threads``, by
         their number, column and form the seconds, a value a round.
     """
+    text = files.manifest.speech
+    decoders = optimized_decoders(files.model(files.manifest.decoder))
+    encoders = optimized_encoders(files.model(text.encoder), sorted(text.frontend.known_ids))
     found: dict[str, Any] = {
         part: {"passes": {name: form.passes for name, form in forms.items()}, "threads": {}}
         for part, forms in (("decoder", decoders), ("encoder", encoders))
@@ -190,7 +219,7 @@ def measure(
         # A dictionary of sessions goes as soon as it was timed: all at once would be gigabytes.
         for part, make_runs in (
             ("decoder", partial(all_decoder_runs, decoders, options)),
-            ("encoder", partial(all_encoder_runs, encoders, phoneme_ids, options)),
+            ("encoder", partial(all_encoder_runs, encoders, load_voice(files.path, options=options))),
         ):
             seconds = time_forms(make_runs(), n_rounds=n_rounds, n_threads=n_threads)
             found[part]["threads"][str(n_threads)] = seconds
@@ -262,18 +291,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()
     files = VoiceFiles(args.voice or default_voice_folder())
-    text = files.manifest.speech
-    phoneme_ids = sorted(text.frontend.known_ids)
     load_before = os.getloadavg()[0]
     result = {
         "facts": facts(),
         "n_rounds": args.rounds,
-        "parts": measure(
-            optimized_decoders(files.model(files.manifest.decoder)),
-            optimized_encoders(files.model(text.encoder), phoneme_ids),
-            phoneme_ids,
-            n_rounds=args.rounds,
-        ),
+        "parts": measure(files, n_rounds=args.rounds),
         # To be seen beside the figures: on a busy machine those of two threads say little.
         "load": [load_before, os.getloadavg()[0]],
     }

@@ -20,6 +20,7 @@ from balacoon_tk.metrics import StreamTrace
 from balacoon_tk.metrics.runs import rotated
 from balacoon_tk.targets.ort_cpu.optimize import DECODER_PASSES, ENCODER_PASSES, optimize_decoder
 from balacoon_tk.voice import load_voice
+from balacoon_tk.voice.files import VoiceFiles
 from peers import PEERS
 from speed import results, streams
 from speed.end_to_end import summary
@@ -280,12 +281,12 @@ def passes_result(parts, n_rounds=1):
     return {"facts": facts, "n_rounds": n_rounds, "load": [0.0, 1.0], "parts": parts}
 
 
-def test_every_pass_is_timed_and_named(decoders, encoders):
-    parts = bench_passes.measure(decoders, encoders, PHONEME_IDS, n_rounds=1, threads=(1,))
+def test_every_pass_is_timed_and_named(exported_vits_folder):
+    parts = bench_passes.measure(VoiceFiles(exported_vits_folder), n_rounds=1, threads=(1,))
     lines = bench_passes.to_markdown(passes_result(parts)).splitlines()
     named = [line.split("`")[1] for line in lines if line.startswith("| `")]
     assert named == [*DECODER_PASSES, bench_passes.HALVES, *ENCODER_PASSES]
-    for part, n_columns in (("decoder", 4), ("encoder", 2)):
+    for part, n_columns in (("decoder", 4), ("encoder", 4)):
         columns = parts[part]["threads"]["1"]
         assert len(columns) == n_columns
         assert all(min(seconds) > 0 for forms in columns.values() for seconds in forms.values())

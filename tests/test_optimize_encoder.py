@@ -18,7 +18,6 @@ from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.ort_cpu import optimize
 from balacoon_tk.targets.ort_cpu.optimize import optimize_encoder
 from balacoon_tk.targets.ort_cpu.passes.channels_last import ChannelsLastPass
-from balacoon_tk.targets.ort_cpu.passes.fold_pads import FoldPadsPass
 from balacoon_tk.targets.ort_cpu.passes.fuse_layer_norm import FuseLayerNormPass
 from balacoon_tk.targets.ort_cpu.passes.split_sums import SplitSumsPass
 from tiny_graphs import TinyGraph
@@ -76,7 +75,7 @@ def test_an_optimized_encoder_says_the_same_at_every_length(variant: TinyVits, f
     made = optimized_of(variant, folder)
     assert model.SerializeToString() == before
     onnx.checker.check_model(made.model)
-    assert {"fuse_layer_norm", "fold_shapes", "channels_last"} <= set(made.passes)
+    assert {"fuse_layer_norm", "channels_last"} <= set(made.passes)
     assert ("band_attention" in made.passes) == variant.relative
     assert ("dense_spline" in made.passes) == (variant.splines and variant.stochastic)
     theirs, ours = Session(model), Session(made.model)
@@ -94,7 +93,7 @@ def test_it_leaves_nothing_of_what_exporters_spell_out(folder: Path) -> None:
     made = count(optimized_of(WHOLE, folder).model)
     assert sum(made.values()) < 0.55 * len(model.graph.node)
     assert made["LayerNormalization"] == 3
-    for op_type in ("CumSum", "NonZero", "Pad", "ReduceMean", "ScatterND"):
+    for op_type in ("CumSum", "NonZero", "ReduceMean", "ScatterND"):
         assert made[op_type] == 0, op_type
     assert made["GatherND"] == N_FLOWS  # one for each spline: its bin
 
@@ -259,23 +258,34 @@ def test_without_layer_norms_nothing_is_turned_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pads", "value", "folds"),
+    ("pads", "value", "is_known"),
     [
         ([0, 0, 2, 0, 0, 1], None, True),
-        ([0, 0, 2, 0, 0, 1], 0.0, True),
-        ([0, 0, 2, 0, 0, 1], 1.0, False),
-        ([0, 0, -1, 0, 0, 1], None, False),
-        ([0, 1, 0, 0, 0, 0], None, False),
+        ([0, 0, 2, 0, 0, 1], 1.0, True),
+        ([0, 0, -1, 0, 0, 1], None, True),
+        ([0, 1, 0, 0, 0, 2], 0.0, True),
+        ([1, 0, 0, 0, 0, 0], None, False),
     ],
 )
-def test_a_convolution_pads_its_own_input(pads: list[int], value: float | None, folds: bool) -> None:
+@pytest.mark.parametrize("behind", ["norm", "convolution"])
+def test_what_is_padded_is_padded_as_it_stands(
+    pads: list[int], value: float | None, is_known: bool, behind: str
+) -> None:
+    """Behind a norm as rows, between convolutions as an image."""
     g = TinyGraph(opset=17)
-    arguments = [g.const(pads)]
-    arguments += [] if value is None else [g.number(value)]
-    padded = g.op("Pad", g.frames(3), *arguments)
+    x = g.transpose(g.conv(g.frames(3), 3, 3, 1), 0, 2, 1)
+    y = g.transpose(g.op("LayerNormalization", x, g.weight(3), g.weight(3), axis=-1), 0, 2, 1)
+    if behind == "convolution":
+        y = g.op("Relu", g.conv(y, 3, 3, 3))
+    arguments = [] if value is None else [g.number(value)]
+    padded = g.op("Pad", y, g.const(pads), *arguments)
     n_channels = 3 + pads[1] + pads[4]
     model = g.model(g.op("Conv", padded, g.weight(2, n_channels, 3), pads=[1, 0]))
-    made, modified, difference = rewritten(model, lambda shapes: FoldPadsPass())
-    assert modified == folds
-    assert count(made)["Pad"] == (0 if folds else 1)
+    shapes = {"frames": [(1, 3, 9), (1, 3, 5)]}
+    made, modified, difference = rewritten(model, ChannelsLastPass, shapes)
+    assert modified
     assert difference <= 1e-6
+    (pad,) = (node for node in made.graph.node if node.op_type == "Pad")
+    amounts = next(onnx.numpy_helper.to_array(i) for i in made.graph.initializer if i.name == pad.input[1])
+    rank = 3 if not is_known else 2 if behind == "norm" else 4
+    assert len(amounts) == 2 * rank

@@ -14,7 +14,7 @@ from balacoon_tk.voice.manifest import TargetInfo
 SEVERAL_THREADS, ONE_THREAD = "ort_cpu", "ort_cpu_1"
 """ONNX Runtime on a processor: where a run may use several threads, and where it may use one."""
 
-VERSION = 1
+VERSION = 2
 """Of what `balacoon_tk.targets.ort_cpu` makes of a plain graph: goes up whenever that changes."""
 
 

@@ -1,4 +1,4 @@
-"""Free a graph of what a run can't change: branches always taken, fixed counts, masks of ones and zeros.
+"""Free a graph of what a run can't change: branches always taken, fixed shapes, masks of ones and zeros.
 
 What is known of a graph without its data is found by `balacoon_tk.graph.known`. Each function folds in place
 and says whether anything changed; the graph has its constants lifted to initializers, and `shapes` are those
@@ -34,6 +34,7 @@ from balacoon_tk.graph.edit import FAR, Names, add_constant, bypass, remove_unus
 from balacoon_tk.graph.known import Known, Shapes, read_known
 from balacoon_tk.graph.match import is_standard
 from balacoon_tk.graph.probe import Probe, probe
+from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
 
 _LENGTHS = ((5, 8, 13), (41, 48, 72))  # short, as every tensor is kept; longer ones for graphs that need it
 _MAX_SHARED = 1024  # elements; larger weights are not there twice, and comparing them takes long
@@ -50,7 +51,7 @@ def lift_constants(model: ir.Model) -> None:
 
 
 def tidy(model: ir.Model, time_axes: Mapping[str, int], outputs: Mapping[str, Sequence[int | str]]) -> Probe:
-    """Fold branches, masks and lengths of a graph, in place; return the shapes of what is left.
+    """Fold branches, shapes, masks and lengths of a graph, in place; return the shapes of what is left.
 
     The graph has a batch of 1 and `lift_constants` behind it. `outputs` are the shapes to declare for them.
     """
@@ -61,6 +62,7 @@ def tidy(model: ir.Model, time_axes: Mapping[str, int], outputs: Mapping[str, Se
     seen = look()
     if fold_branches(model, seen.shapes):
         seen = look()
+    FixShapesPass(seen)(model)
     fold_masks(model, seen.shapes)
     fold_lengths(model, seen.shapes)
     DeduplicateInitializersPass(size_limit=_MAX_SHARED)(model)

@@ -21,7 +21,6 @@ from balacoon_tk.graph.known import Shapes
 from balacoon_tk.graph.opset import raise_opset
 from balacoon_tk.graph.prepare import prepare
 from balacoon_tk.graph.probe import Probe, graph_inputs, probe
-from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
 from balacoon_tk.graph.time_inputs import find_time_inputs
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.ort_cpu.int8.convolutions import round_convolutions
@@ -29,7 +28,6 @@ from balacoon_tk.targets.ort_cpu.int8.products import multiply_int8
 from balacoon_tk.targets.ort_cpu.passes.band_attention import BandAttentionPass
 from balacoon_tk.targets.ort_cpu.passes.channels_last import ChannelsLastPass
 from balacoon_tk.targets.ort_cpu.passes.dense_spline import DenseSplinePass
-from balacoon_tk.targets.ort_cpu.passes.fold_pads import FoldPadsPass
 from balacoon_tk.targets.ort_cpu.passes.fuse_layer_norm import FuseLayerNormPass
 from balacoon_tk.targets.ort_cpu.passes.keep_blocked import KeepBlockedPass
 from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
@@ -58,8 +56,6 @@ _ENCODER_PASSES: Mapping[str, tuple[Callable[[Probe], InPlacePass], ...]] = {
     "dense_spline": (lambda seen: DenseSplinePass(seen.shapes),),
     "band_attention": (lambda seen: BandAttentionPass(seen.shapes),),
     "fuse_layer_norm": (lambda seen: FuseLayerNormPass(seen.shapes),),
-    # Each takes some thirty to a hundred nodes away, which pays together.
-    "fold_shapes": (lambda seen: FoldPadsPass(seen.shapes), FixShapesPass),
     "channels_last": (lambda seen: ChannelsLastPass(seen.shapes),),
     "split_sums": (lambda seen: SplitSumsPass(seen.shapes),),
 }

@@ -8,8 +8,10 @@ Here a tensor stands as rows, (T, C), and in the other forms only where an opera
    kernels; it reads and writes rows, as (1, 1, T, C), while it blocks channels.
 3. ``LayerNormalization`` of a tensor that was turned over is one of rows.
 4. Pointwise operators, ``Split``, ``Slice`` and ``Concat`` of channels take the form that is there.
-5. ``Reshape`` to the heads of an attention and back goes by way of (1, T, n_heads, C / n_heads);
-   one of a tensor that was turned over takes rows, whose numbers have the same order.
+5. ``Reshape`` to the heads of an attention and back goes by way of (T, 1, n_heads, C / n_heads), from which
+   the runtime's products read heads without a copy; one of a tensor that was turned over takes rows, whose
+   numbers have the same order.
+6. ``Pad`` along time pads the form that is there: nothing stands between a transpose and a convolution.
 
 Whatever else reads such a tensor gets it as it was.
 """
@@ -35,7 +37,8 @@ from balacoon_tk.targets.ort_cpu.passes.base import TO_IMAGE, TO_ROWS
 _TURN, _TURN_HEADS = [0, 2, 1], [0, 1, 3, 2]
 
 _Form = Literal["plain", "turned", "rows", "image"]
-"""(1, C, T), (1, T, C), (T, C) and (1, C, 1, T); of heads (1, n_heads, C, T) and (1, n_heads, T, C)."""
+"""(1, C, T), (1, T, C), (T, C) and (1, C, 1, T); of heads, which are no image, (1, n_heads, C, T),
+(1, n_heads, T, C) and (T, 1, n_heads, C)."""
 
 # From which forms each is written, the first that is there. If none is, the last is written on the way.
 _SOURCES: dict[_Form, tuple[_Form, ...]] = {
@@ -54,6 +57,12 @@ _STEPS: dict[tuple[_Form, _Form], tuple[tuple[str, Sequence[int]], ...]] = {
     ("image", "rows"): (("Transpose", TO_ROWS), ("Squeeze", [0, 1])),
     ("plain", "image"): (("Unsqueeze", [2]),),
     ("rows", "image"): (("Unsqueeze", [0, 1]), ("Transpose", TO_IMAGE)),
+}
+# From the first form of heads that is there. Written so, a transpose becomes a flag of the product behind it.
+_HEADS_STEPS: dict[_Form, dict[_Form, Sequence[int]]] = {
+    "plain": {"rows": [1, 2, 3, 0], "turned": _TURN_HEADS},
+    "turned": {"rows": [1, 2, 0, 3], "plain": _TURN_HEADS},
+    "rows": {"turned": [2, 0, 1, 3], "plain": [3, 0, 1, 2]},
 }
 
 
@@ -117,7 +126,7 @@ class _Rewriting:
     def _rewrite(self, node: ir.Node) -> bool:
         methods = dict.fromkeys(ELEMENTWISE, self._pointwise)
         methods |= dict.fromkeys(("Concat", "Slice", "Split"), self._over_channels)
-        methods |= {"Transpose": self._transpose, "Conv": self._conv}
+        methods |= {"Transpose": self._transpose, "Pad": self._pad, "Conv": self._conv}
         methods |= {"LayerNormalization": self._layer_norm, "Reshape": self._reshape}
         return node.op_type in methods and methods[node.op_type](node)
 
@@ -199,16 +208,16 @@ class _Rewriting:
         if any(len(a) != rank or a[-1] != b[-1] for a, b in zip(after, before, strict=True)):
             return False
         if view.tensor.is_heads:
-            rows = self._write.one("Transpose", self._form(view.tensor, "turned"), perm=[0, 2, 1, 3])
-            rows = self._write.one("Reshape", rows, self._write.ints(-1, after[0][1]))
+            rows = self._write.one(
+                "Reshape", self._form(view.tensor, "rows"), self._write.ints(-1, after[0][1])
+            )
             self._views[node.outputs[0]] = _View(_Tensor({"rows": rows}))
             return True
         if len({sizes[:-1] for sizes in after}) != 1:
             return False
-        rows, sizes = self._form(view.tensor, "rows"), self._write.ints(1, -1, *after[0][1:3])
+        rows, sizes = self._form(view.tensor, "rows"), self._write.ints(-1, 1, *after[0][1:3])
         rows = self._write.one("Reshape", rows, sizes)
-        turned = self._write.one("Transpose", rows, perm=[0, 2, 1, 3])
-        self._views[node.outputs[0]] = _View(_Tensor({"turned": turned}, is_heads=True))
+        self._views[node.outputs[0]] = _View(_Tensor({"rows": rows}, is_heads=True))
         return True
 
     def _over_channels(self, node: ir.Node) -> bool:
@@ -241,6 +250,8 @@ class _Rewriting:
         constants = {k: each for k in range(len(node.inputs)) if (each := constant_of(node, k)) is not None}
         data = {k: value for k, value in enumerate(node.inputs) if value is not None and k not in constants}
         known = [value for value in data.values() if value in self._views]
+        if len(data) == 1 and known and self._views[known[0]].tensor.is_heads:
+            return self._scale_heads(node, constants)
         if not known or not all(value in known or self._has_rank(value, 3) for value in data.values()):
             return False
         views = {k: self._views.get(value) or _View(_Tensor({"plain": value})) for k, value in data.items()}
@@ -262,6 +273,35 @@ class _Rewriting:
             inputs[index] = self._form(view.tensor, form)
         made = self._write.clone(node, inputs, suffix=".rows")
         self._views[node.outputs[0]] = _View(_Tensor({form: made.outputs[0]}), is_turned)
+        return True
+
+    def _scale_heads(self, node: ir.Node, constants: dict[int, AnyArray]) -> bool:
+        """Scale heads as they are: a scale between a transpose and a product would keep them apart."""
+        if any(constant.size > 1 for constant in constants.values()):
+            return False
+        inputs, (index,) = list(node.inputs), set(range(len(node.inputs))) - set(constants)
+        view = self._views[inputs[index]]
+        form, inputs[index] = next(iter(view.tensor.forms.items()))
+        made = self._write.clone(node, inputs, suffix=".heads")
+        tensor = _Tensor({form: made.outputs[0]}, is_heads=True)
+        self._views[node.outputs[0]] = _View(tensor, view.is_turned)
+        return True
+
+    def _pad(self, node: ir.Node) -> bool:
+        view, pads = self._views.get(node.inputs[0]), constant_of(node, 1)
+        if view is None or view.is_turned or view.tensor.is_heads or pads is None or len(node.inputs) > 3:
+            return False
+        (batch, *before), (batch_behind, *behind) = np.split(pads, 2)
+        if batch or batch_behind:
+            return False
+        form: _Form = "rows" if "rows" in view.tensor.forms else "image"
+        # Of channels and time, as this form has them.
+        own = [[t, c] if form == "rows" else [0, c, 0, t] for c, t in (before, behind)]
+        amounts = self._write.ints(*own[0], *own[1])
+        padded = self._write.clone(
+            node, [self._form(view.tensor, form), amounts, *node.inputs[2:]], suffix=".pad"
+        )
+        self._views[node.outputs[0]] = _View(_Tensor({form: padded.outputs[0]}))
         return True
 
     # --- the forms of a tensor, each written once ----------------------------------------------------------
@@ -287,8 +327,9 @@ class _Rewriting:
         if form in tensor.forms:
             return tensor.forms[form]
         if tensor.is_heads:
-            (other,) = tensor.forms.values()
-            tensor.forms[form] = self._write.one("Transpose", other, perm=_TURN_HEADS)
+            steps = _HEADS_STEPS[form]
+            source = next(each for each in steps if each in tensor.forms)
+            tensor.forms[form] = self._write.one("Transpose", tensor.forms[source], perm=steps[source])
             return tensor.forms[form]
         sources = _SOURCES[form]
         source = next((each for each in sources if each in tensor.forms), sources[-1])
