@@ -14,15 +14,13 @@ from typing import Any, overload
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial, UnprovenError, larger, remainder, smaller
 
 _EXACT = 1024  # fractions of a step in floating point: below, sums and products aren't rounded
 
-_Objects = NDArray[np.object_]
-_Arguments = Sequence[_Objects | None]
+_Arguments = Sequence[AnyArray | None]
 
 
 class Counts(Sequence[AnyArray]):
@@ -42,7 +40,7 @@ class Counts(Sequence[AnyArray]):
         self._values = values
 
     @cached_property
-    def values(self) -> _Objects:
+    def values(self) -> AnyArray:
         """The elements as functions."""
         # Written out only where somebody computes with them: most constants of a graph are weights.
         return self._values if self._values.dtype == object else _as_functions(self._values)
@@ -146,7 +144,7 @@ def _line(n: tuple[int, ...], column: Sequence[int]) -> QuasiPolynomial | None:
         return None
 
 
-def _as_functions(array: AnyArray) -> _Objects:
+def _as_functions(array: AnyArray) -> AnyArray:
     made: dict[Any, QuasiPolynomial | None] = {}
     for number in array.flat:
         if number.item() not in made:
@@ -154,9 +152,7 @@ def _as_functions(array: AnyArray) -> _Objects:
                 made[number.item()] = QuasiPolynomial.of(number.item())
             except UnprovenError:
                 made[number.item()] = None
-    values = np.empty(array.shape, object)
-    values.flat = [made[number.item()] for number in array.flat]
-    return values
+    return np.array([made[number.item()] for number in array.flat], object).reshape(array.shape)
 
 
 def _dtype(node: ir.Node, given: Sequence[Counts]) -> np.dtype[Any] | None:
@@ -181,7 +177,7 @@ def _each(function: Callable[..., QuasiPolynomial]) -> Callable[[ir.Node, _Argum
         except UnprovenError:
             return None
 
-    return lambda node, a: np.frompyfunc(compute, len(a), 1)(*a)
+    return lambda node, a: np.frompyfunc(compute, len(a), 1)(*map(_given, a))
 
 
 def _exactly(function: Callable[..., QuasiPolynomial]) -> Callable[..., QuasiPolynomial]:
@@ -238,7 +234,7 @@ def _not(x: QuasiPolynomial) -> QuasiPolynomial:
 # --- elements that move --------------------------------------------------------------------------------
 
 
-def _numbers(argument: _Objects | None) -> list[int]:
+def _numbers(argument: AnyArray | None) -> list[int]:
     return [] if argument is None else [int(value.constant) for value in argument.reshape(-1)]
 
 
@@ -280,7 +276,7 @@ def _reduce(node: ir.Node, a: _Arguments) -> Any:
     return np.reshape(result, (1,) * values.ndim if node.attributes.get_int("keepdims", 1) else ())
 
 
-def _given(argument: _Objects | None) -> _Objects:
+def _given(argument: AnyArray | None) -> AnyArray:
     if argument is None:
         raise UnprovenError("an input that is left out")
     return argument

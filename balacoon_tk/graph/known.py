@@ -196,7 +196,8 @@ def _ramp(node: ir.Node, known: Known) -> QuasiPolynomial | None:
         start, limit, step = (known.counts.get(v) if v is not None else None for v in node.inputs)
         if start is None or limit is None or step is None or start.fixed != 0 or step.fixed != 1:
             return None
-        return limit.values.flat[0]  # type: ignore[no-any-return]
+        bound: QuasiPolynomial = limit.values.flat[0]
+        return bound
     first = node.inputs[0] if node.inputs else None
     if first is not None and (node.op_type in _SPREAD or (node.op_type == "Cast" and holds_counts(node))):
         return known.ramps.get(first)

@@ -15,8 +15,8 @@ class Family:
     name: str
     what: str
     """What it is made of that others aren't."""
-    build: Callable[[], nn.Module]
-    """Makes it with random weights; the seed is set before."""
-    example: Callable[[int], Mapping[str, Tensor]]
-    """Inputs of a number of frames, in the order of the module's arguments."""
+    build: Callable[[bool], nn.Module]
+    """Makes it with random weights, as large as published or tiny; the seed is set before."""
+    example: Callable[[int, bool], Mapping[str, Tensor]]
+    """Inputs of a number of frames, for a large one or a tiny one, in the order of the module's arguments."""
     time_axes: Mapping[str, int] = field(default_factory=lambda: {"frames": 2})

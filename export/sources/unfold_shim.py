@@ -1,8 +1,8 @@
 """``Tensor.unfold`` as a strided convolution, for the time of an export.
 
 torch's exporters write it as a loop over windows, whose number is that of the example or counted while the
-graph runs. A convolution with one kernel for each place of the window gives the same numbers, and is what every
-runtime knows; windows that begin at every step are slices beside each other.
+graph runs. A convolution with one kernel for each place of the window gives the same numbers; windows that
+begin at every step are slices beside each other.
 """
 
 from __future__ import annotations
