@@ -60,15 +60,20 @@ class StreamWriter:
         """Write a node that gives `up` steps for one, as it is, on inputs brought to the same frontier."""
         names = sources_of(node, self.analysis)
         lag = max(self.lag(name) for name in names)
-        phased = len(names) > 1 and any(self.analysis.timelines[name].phased for name in names)
-        aligned = self._align_phased(names) if phased else {name: self._delay(name, lag) for name in names}
-        local = {**self.values, **aligned}
+        local = {**self.values, **self.aligned(names)}
         self.copy(node, local, keep_names=True)
         steps = self.frontiers.slowest(names)
         for value in node.outputs:
             if value.name:
                 self.values[value.name] = local[value.name]
                 self.frontiers.note(value.name, lag * up, steps * up)
+
+    def aligned(self, names: Sequence[str]) -> dict[str, ir.Value]:
+        """Return some tensors brought to the frontier of the slowest of them."""
+        lag = max(self.lag(name) for name in names)
+        if len(names) > 1 and any(self.analysis.timelines[name].phased for name in names):
+            return self._align_phased(names)
+        return {name: self._delay(name, lag) for name in names}
 
     def copy_on(self, node: ir.Node, value: ir.Value) -> ir.Node:
         """Copy a node with another value in place of its first input."""
@@ -82,14 +87,20 @@ class StreamWriter:
         self.frontiers.note(name, lag, steps)
 
     def line(
-        self, name: str, max_length: int, local: Local = POINTWISE, *, fill: float = 0.0
+        self,
+        name: str,
+        max_length: int,
+        local: Local = POINTWISE,
+        *,
+        fill: float = 0.0,
+        new: ir.Value | None = None,
     ) -> tuple[ir.Value, ir.Value]:
-        """Return a state that keeps steps of a tensor, and its new steps behind those."""
+        """Return a state that keeps steps of a tensor, and its new steps behind those, or others if given."""
         # An operator's own padding is its first state, and follows the last push: nothing has to be masked.
         axis, shape = self.axis(name), self.shape(name)
         first = tuple(local.pad_left if k == axis else n for k, n in enumerate(shape))
         state = self.builder.state(first, axis, max_length, self.dtype(name), fill=fill)
-        parts = [state, self.values[name]]
+        parts = [state, self.values[name] if new is None else new]
         if local.pad_right:
             parts.append(self.builder.at_the_end(shape, axis, local.pad_right, self.dtype(name), fill=fill))
         return state, self.builder.concat(parts, axis)

@@ -1,0 +1,163 @@
+"""Attention of which is known how far it sees, as `balacoon_tk.graph.attention` takes it out of a graph.
+
+Keys and values are kept as far back as a query sees. A query waits for the steps after its own that it
+sees. Which of the keys there are it sees, its mask says, computed for the positions that this push has:
+of the queries from their count on, of the keys from the first that is kept::
+
+    keys      [ kept, at most left + right | new ]
+    queries            [ waited: right | new, but for the last right ]
+
+There is no padding anywhere: at the start fewer keys are kept, and in the last push no query waits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.graph.match import name_of
+from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
+from balacoon_tk.graph.rules.positions import add_to_count, counted
+from balacoon_tk.graph.timeline import Local
+from balacoon_tk.graph.windows import KEYS, N_AXES, QUERIES, Expression, Window
+
+if TYPE_CHECKING:
+    from balacoon_tk.graph.streaming.writer import StreamWriter
+
+
+@rule("Window", domain="balacoon")
+def _window(ctx: NodeContext) -> Effect:
+    axes = (ctx.rank(0) - 2, ctx.rank(1) - 1, ctx.rank(2) - 2)
+    for index, axis in enumerate(axes):
+        timeline = ctx.time(index)
+        if timeline is None or timeline.axis != axis:
+            ctx.refuse("time isn't where the queries, keys and values of an attention have it")
+    window = _window_of(ctx.node)
+    left = window.left or 0
+    local = Local(span=left + window.right, pad_left=left, pad_right=window.right)
+    return Effect(
+        len(ctx.output_shapes()[0]) - 2,
+        local,
+        write=_write,
+        recurrent=window.left is None,
+        in_segments=False,
+    )
+
+
+def _window_of(node: ir.Node) -> Window:
+    window = node.meta[node.op_type]
+    assert isinstance(window, Window)
+    return window
+
+
+def _write(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
+    build, window = writer.builder, _window_of(node)
+    query, key, value = (name_of(source) for source in node.inputs[:3])
+    new = writer.aligned([query, key, value])
+    lag = max(writer.lag(name) for name in new)
+    steps = writer.frontiers.slowest(list(new))
+    queries, axis = new[query], writer.axis(query)
+    if window.right:
+        waiting, line = writer.line(query, window.right, new=queries)
+        queries = build.slice(line, axis, 0, build.end_before(window.right))
+        build.keep(waiting, build.after(line, axis, -window.right))
+    n_queries = build.length(queries, axis)
+    n_most = None if window.left is not None else _most_steps(writer, query, window)
+    first, next_first = add_to_count(build, n_queries, n_most=n_most)
+    first_key, kept_from = build.ints(0), build.ints(0)
+    if window.left is not None:
+        first_key, kept_from = (
+            build.larger(build.one("Sub", count, build.ints(window.left)), build.ints(0))
+            for count in (first, next_first)
+        )
+    n_kept = max(1, window.left + window.right) if window.left is not None else n_most or 1
+    lines = []
+    for name in (key, value):
+        kept, line = writer.line(name, n_kept, new=new[name])
+        build.keep(kept, build.after(line, writer.axis(name), build.one("Sub", kept_from, first_key)))
+        lines.append(line)
+    keys, values = lines
+    positions = {
+        QUERIES: counted(build, first, n_queries),
+        KEYS: counted(build, first_key, build.length(keys, writer.axis(key))),
+    }
+    emit = _Emitter(writer, positions)
+    emit.have("scores", emit.lifted(build.one("MatMul", queries, keys), len(writer.shape(query))))
+    emit.have("probabilities", build.one("Softmax", emit.value(window.scores), axis=-1))
+    weights = emit.value(window.weights)
+    if window.n_axes < N_AXES:
+        weights = build.over_axes("Squeeze", weights, *range(N_AXES - window.n_axes))
+    out = build.one("MatMul", weights, values)
+    writer.set(node, out, lag + window.right, steps - window.right)
+
+
+def _most_steps(writer: StreamWriter, name: str, window: Window) -> int:
+    return int((window.max_frames or 0) * writer.analysis.timelines[name].rate)
+
+
+class _Emitter:
+    """Writes expressions, each once, for the queries and keys that a push has."""
+
+    def __init__(self, writer: StreamWriter, positions: dict[int, ir.Value]) -> None:
+        self._writer, self._build = writer, writer.builder
+        self._positions = positions
+        self._leaves: dict[str, ir.Value] = {}
+        self._made: dict[Expression, ir.Value] = {}
+
+    def have(self, op_type: str, value: ir.Value) -> None:
+        """Say what the expressions of some type are."""
+        self._leaves[op_type] = value
+
+    def lifted(self, value: ir.Value, n_axes: int) -> ir.Value:
+        """Give a value the axes that the scores have."""
+        missing = range(N_AXES - n_axes)
+        return self._build.over_axes("Unsqueeze", value, *missing) if missing else value
+
+    def value(self, item: Expression) -> ir.Value:
+        """Write an expression, if it isn't yet."""
+        if item.op_type in self._leaves:
+            return self._leaves[item.op_type]
+        if item not in self._made:
+            self._made[item] = self._write(item)
+        return self._made[item]
+
+    def _write(self, item: Expression) -> ir.Value:
+        build = self._build
+        if item.value is not None:
+            known = self._writer.values[name_of(item.value)]
+            return build.one("Reshape", known, build.ints(*item.shape))
+        if item.op_type == "position":
+            axis = item.axes[0]
+            assert axis is not None
+            shape = [-1 if k == N_AXES + axis else 1 for k in range(N_AXES)]
+            return build.one("Reshape", self._positions[axis], build.ints(*shape))
+        if item.array is not None:
+            return self._constant(item, item.array)
+        inputs = [None if value is None else self.value(value) for value in item.inputs]
+        if item.node is not None:
+            return build.clone(item.node, inputs).outputs[0]
+        if item.to is not None:
+            return build.one(item.op_type, *inputs, to=int(item.to))
+        return build.one(item.op_type, *inputs)
+
+    def _constant(self, item: Expression, array: AnyArray) -> ir.Value:
+        build = self._build
+        if item.op_type == "lookup":
+            index = self.value(next(value for value in item.inputs if value is not None))
+            beside = item.axes[0]
+            if beside is None:
+                return build.one("Gather", build.constant(array[:, 0]), index, axis=0)
+            # What is looked up comes behind the index, one of whose axes of one element it takes.
+            found = build.one("Gather", build.constant(array), index, axis=0)
+            order = [*range(N_AXES), N_AXES + beside]
+            order[N_AXES + beside] = N_AXES
+            return build.over_axes("Squeeze", build.one("Transpose", found, perm=order), N_AXES)
+        # A single number without axes, as Clip asks for.
+        value = build.constant(array.reshape(()) if array.size == 1 else array)
+        if item.op_type == "table":
+            for axis in (QUERIES, KEYS):
+                if axis in item.axes:
+                    value = build.one("Gather", value, self._positions[axis], axis=N_AXES + axis)
+        return value

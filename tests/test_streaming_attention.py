@@ -1,0 +1,216 @@
+"""Attention that sees a bounded part of an utterance streams; what sees all of it is refused, or has a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from balacoon_tk.export import NotStreamableError, make_streaming
+from balacoon_tk.graph.prepare import analyse_model
+from balacoon_tk.graph.receptive_field import receptive_field
+from streaming_laws import assert_streams
+from tiny_graphs import TinyGraph
+
+N, HEADS = 8, 2
+"""Channels, and heads that share them."""
+
+FAR_BELOW = float(np.finfo(np.float32).min)
+
+Mask = Callable[[TinyGraph, str], str]
+
+
+def n_steps(g: TinyGraph, x: str) -> str:
+    return g.op("Squeeze", g.length(x), g.const([0]))
+
+
+def ramp(g: TinyGraph, x: str, *, axis: int, to: int | None = None) -> str:
+    """The numbers of the steps, along the queries (axis 1, as a column) or the keys (axis 0)."""
+    numbers = g.op("Range", g.const(0), n_steps(g, x), g.const(1))
+    return g.unsqueeze(numbers if to is None else g.op("Cast", numbers, to=to), axis)
+
+
+def square(g: TinyGraph, x: str, value: float, dtype: type = np.float32) -> str:
+    """A constant of as many rows and columns as there are steps."""
+    n = g.length(x)
+    return g.op("Expand", g.const(value, dtype), g.op("Concat", n, n, axis=0))
+
+
+def heads(g: TinyGraph, x: str, n_heads: int = HEADS) -> str:
+    """A projection of (1, N, time), as (1, heads, time, channels of a head)."""
+    y = g.op("MatMul", g.transpose(x, 0, 2, 1), g.weight(N, n_heads * N // HEADS))
+    return g.transpose(g.op("Reshape", y, g.const([1, -1, n_heads, N // HEADS])), 0, 2, 1, 3)
+
+
+def attention(masked: Callable[[TinyGraph, str, str], str], *, opset: int = 20) -> onnx.ModelProto:
+    """Attention between two convolutions; `masked` is what becomes of the scores."""
+    g = TinyGraph(opset=opset)
+    x = g.conv(g.frames(N), N, N, 3, pads=[1, 1])
+    q, k, v = (heads(g, x) for _ in range(3))
+    scores = g.op("Mul", g.op("MatMul", q, g.transpose(k, 0, 1, 3, 2)), g.number(0.5))
+    weights = g.op("Softmax", masked(g, x, scores), axis=-1)
+    y = g.transpose(g.op("MatMul", weights, v), 0, 1, 3, 2)
+    y = g.op("Add", x, g.op("Reshape", y, g.const([1, N, -1])))
+    return g.model(g.up(y, N, 2, 4, 2, pads=[1, 1]))
+
+
+def where(seen: Mask, value: float = -np.inf) -> Callable[[TinyGraph, str, str], str]:
+    return lambda g, x, scores: g.op("Where", seen(g, x), scores, g.number(value))
+
+
+def added(hidden: Mask, value: float = -np.inf) -> Callable[[TinyGraph, str, str], str]:
+    def masked(g: TinyGraph, x: str, scores: str) -> str:
+        bias = g.op("Where", hidden(g, x), g.number(value), g.number(0))
+        return g.op("Add", scores, g.unsqueeze(bias, 0, 1))
+
+    return masked
+
+
+def near(g: TinyGraph, x: str, *, left: int = 5, right: int = 0) -> str:
+    i, j = ramp(g, x, axis=1), ramp(g, x, axis=0)
+    not_after = g.op("LessOrEqual", j, g.op("Add", i, g.const(right)))
+    return g.op("And", not_after, g.op("GreaterOrEqual", g.op("Sub", j, i), g.const(-left)))
+
+
+def far(g: TinyGraph, x: str) -> str:
+    i, j = ramp(g, x, axis=1), ramp(g, x, axis=0)
+    return g.op("Or", g.op("Greater", j, i), g.op("Less", j, g.op("Sub", i, g.const(4))))
+
+
+def by_triangles(g: TinyGraph, x: str) -> str:
+    ones = square(g, x, 1.0)
+    band = g.op("Mul", g.op("Trilu", ones, upper=0), g.op("Trilu", ones, g.const(-6), upper=1))
+    return g.op("Equal", band, g.number(0))
+
+
+def by_sums(g: TinyGraph, x: str) -> str:
+    ones = g.op("ConstantOfShape", g.length(x), value=onnx.numpy_helper.from_array(np.array([1], np.int64)))
+    steps = g.op("CumSum", ones, g.const(0))
+    i, j = g.unsqueeze(steps, 1), g.unsqueeze(steps, 0)
+    distance = g.op("Sub", i, j)
+    return g.op("Or", g.op("Less", distance, g.const(0)), g.op("Not", g.op("Less", distance, g.const(4))))
+
+
+def by_table(g: TinyGraph, x: str) -> str:
+    table = np.tril(np.ones((1, 100, 100), bool)) & np.triu(np.ones((1, 100, 100), bool), -3)
+    rows = g.op("Slice", g.const(table, bool), g.const([0]), g.length(x), g.const([1]))
+    return g.op("Slice", rows, g.const([0]), g.length(x), g.const([2]), g.const([1]))
+
+
+def around(g: TinyGraph, x: str) -> str:
+    return g.op("LessOrEqual", g.op("Abs", g.op("Sub", ramp(g, x, axis=1), ramp(g, x, axis=0))), g.const(3))
+
+
+def blocks(g: TinyGraph, x: str) -> str:
+    i, j = (g.op("Div", ramp(g, x, axis=axis), g.const(4)) for axis in (1, 0))
+    return g.op("And", g.op("LessOrEqual", j, i), g.op("GreaterOrEqual", j, g.op("Sub", i, g.const(1))))
+
+
+def blocks_of_floats(g: TinyGraph, x: str) -> str:
+    i, j = (g.op("Floor", g.op("Div", ramp(g, x, axis=a, to=TensorProto.FLOAT), g.number(3))) for a in (1, 0))
+    return g.op("Equal", i, j)
+
+
+def slopes(g: TinyGraph, x: str, scores: str) -> str:
+    """ALiBi, with a window."""
+    i, j = (ramp(g, x, axis=axis, to=TensorProto.FLOAT) for axis in (1, 0))
+    slope = g.const([[[0.5]], [[0.25]]], np.float32)
+    scores = g.op("Add", scores, g.op("Mul", slope, g.op("Sub", j, i)))
+    return added(far, FAR_BELOW)(g, x, scores)
+
+
+def by_distance(g: TinyGraph, x: str, scores: str) -> str:
+    """A learned bias for each distance, of each head."""
+    distance = g.op("Sub", ramp(g, x, axis=0), ramp(g, x, axis=1))
+    row = g.op("Add", g.op("Clip", distance, g.const(-6), g.const(6)), g.const(6))
+    bias = g.transpose(g.op("Gather", g.weight(13, HEADS), row, axis=0), 2, 0, 1)
+    return added(far)(g, x, g.op("Add", scores, g.unsqueeze(bias, 0)))
+
+
+def capped(g: TinyGraph, x: str, scores: str) -> str:
+    scores = g.op("Mul", g.op("Tanh", g.op("Div", scores, g.number(30))), g.number(30))
+    return where(near)(g, x, scores)
+
+
+def by_product(g: TinyGraph, x: str, scores: str) -> str:
+    """(1 - mask) * -1e9, as older exports have it."""
+    mask = g.op("Cast", near(g, x), to=TensorProto.FLOAT)
+    return g.op("Add", scores, g.op("Mul", g.op("Sub", g.number(1), mask), g.number(-1e9)))
+
+
+MASKS: dict[str, tuple[Callable[[TinyGraph, str, str], str], int, int]] = {
+    "Where by a window": (where(near), 5, 0),
+    "Where by a window, not to infinity": (where(near, -1e4), 5, 0),
+    "a window added": (added(far), 4, 0),
+    "a window added, not of infinity": (added(far, FAR_BELOW), 4, 0),
+    "a window that looks ahead": (where(lambda g, x: near(g, x, right=3)), 5, 3),
+    "as far before as after": (where(around, -1e9), 3, 3),
+    "triangles": (added(by_triangles), 6, 0),
+    "sums of ones": (added(by_sums), 3, 0),
+    "a table": (where(by_table), 3, 0),
+    "blocks": (where(blocks), 7, 3),
+    "blocks of floats": (where(blocks_of_floats), 2, 2),
+    "slopes": (slopes, 4, 0),
+    "a bias by distance": (by_distance, 4, 0),
+    "capped": (capped, 5, 0),
+    "a product": (by_product, 5, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_attention_streams_whose_mask_bounds_it(name: str) -> None:
+    masked, left, right = MASKS[name]
+    twins = assert_streams(attention(masked), tolerance=1e-5)
+    kept = [state for state in twins[0].spec.states if len(state.shape) == 4]
+    assert {state.max_length for state in kept} == {left + right} | ({right} if right else set())
+
+
+def test_an_attention_is_one_node_that_sees_as_far_as_its_mask_lets_it() -> None:
+    """Whatever else is decided by how far a decoder sees, as an overlap is, is told of it."""
+    model = attention(where(lambda g, x: near(g, x, right=3)))
+    local = {node.op_type: effect.local for node, effect in analyse_model(model).effects.items()}["Window"]
+    assert (local.pad_left, local.pad_right, local.span) == (5, 3, 8)
+    field = receptive_field(model)
+    assert (field.left_context, field.lookahead) == (5 + 1 + 1, 3 + 1 + 1)
+
+
+def test_a_causal_attention_without_a_window_needs_the_longest_utterance() -> None:
+    causal = where(lambda g, x: g.op("LessOrEqual", ramp(g, x, axis=0), ramp(g, x, axis=1)))
+    with pytest.raises(NotStreamableError, match="max_frames"):
+        make_streaming(attention(causal))
+    assert_streams(attention(causal), tolerance=1e-5, max_frames=200)
+
+
+def test_an_attention_that_sees_everything_is_refused() -> None:
+    with pytest.raises(NotStreamableError, match="window for the attention"):
+        make_streaming(attention(lambda g, x, scores: scores))
+    ahead = where(lambda g, x: g.op("GreaterOrEqual", ramp(g, x, axis=0), ramp(g, x, axis=1)))
+    with pytest.raises(NotStreamableError, match="window for the attention"):
+        make_streaming(attention(ahead))
+
+
+def positions(g: TinyGraph, x: str) -> str:
+    steps = g.op("Cast", g.op("Range", g.const(0), n_steps(g, x), g.const(1)), to=TensorProto.FLOAT)
+    return g.op(
+        "Add", x, g.op("Sin", g.op("Mul", steps, g.const(np.linspace(0.1, 1, N)[:, None], np.float32)))
+    )
+
+
+def looked_up(g: TinyGraph, x: str) -> str:
+    numbers = g.op("Range", g.const(1), g.op("Add", n_steps(g, x), g.const(1)), g.const(1))
+    return g.op("Add", x, g.transpose(g.op("Gather", g.weight(100, N), numbers, axis=0), 1, 0))
+
+
+def cut_table(g: TinyGraph, x: str) -> str:
+    table = g.op("Slice", g.weight(1, N, 100), g.const([0]), g.length(x), g.const([2]), g.const([1]))
+    return g.op("Add", x, table)
+
+
+@pytest.mark.parametrize("build", [positions, looked_up, cut_table])
+def test_positions_are_counted_from_the_start(build: Callable[[TinyGraph, str], str]) -> None:
+    g = TinyGraph(opset=20)
+    x = g.conv(g.frames(N), N, N, 3, pads=[1, 1])
+    assert_streams(g.model(g.conv(build(g, x), N, 2, 4, pads=[2, 1])))
