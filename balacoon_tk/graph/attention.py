@@ -52,7 +52,7 @@ def fuse_attention(model: ir.Model, inputs: TimeInputs, *, max_frames: int | Non
         return
     of_time = descendants(graph, [value for value in graph.inputs if value.name in inputs.axes])
     for softmax in softmaxes:
-        products = _Products.around(softmax)
+        products = _Products.around(softmax, probe)
         if products is not None:
             _fuse(graph, softmax, products, MaskReader(probe, of_time, products.leaves(softmax)), max_frames)
     remove_unused(model)
@@ -70,28 +70,69 @@ def _is_over_time(node: ir.Node, graph: ir.Graph, probe: Probe) -> bool:
     return len(set(shapes)) > 1 and all(shape[-1] == shape[-2] for shape in shapes)
 
 
+_Terms = tuple[str, str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class _Products:
     """The two products with a softmax between."""
 
     scores: ir.Node
     result: ir.Node
+    # The axes of both, as letters: of their operands and of what they give.
+    of_scores: _Terms
+    of_result: _Terms
 
     @classmethod
-    def around(cls, softmax: ir.Node) -> _Products | None:
+    def around(cls, softmax: ir.Node, probe: Probe) -> _Products | None:
         above = _first_others([softmax.inputs[0]], lambda value: [value.producer()], lambda node: node.inputs)
         products = [node for node in above if node.op_type in _PRODUCTS]
         users = _first_others(
             softmax.outputs, lambda value: [use.node for use in value.uses()], lambda node: node.outputs
         )
-        if len(products) != 1 or len(users) != 1 or {products[0].op_type, users[0].op_type} != {"MatMul"}:
+        if len(products) != 1 or len(users) != 1:
             return None
-        return cls(products[0], users[0])
+        of_scores, of_result = _terms(products[0], probe), _terms(users[0], probe)
+        if of_scores is None or of_result is None:
+            return None
+        found = cls(products[0], users[0], of_scores, of_result)
+        return found if found._are_of_attention() else None
+
+    def _are_of_attention(self) -> bool:
+        (query, key, scores), (weights, values, result) = self.of_scores, self.of_result
+        (i, j), (step, summed) = scores[-2:], weights[-2:]
+        by_step = step in result and step not in values and summed in values and summed not in result
+        return by_step and i in query and i not in key and j in key and j not in query
+
+    @property
+    def axes(self) -> tuple[int, int, int, int]:
+        """Where queries, keys, values and the result have time."""
+        (query, key, scores), (weights, values, result) = self.of_scores, self.of_result
+        (i, j), (step, summed) = scores[-2:], weights[-2:]
+        return query.index(i), key.index(j), values.index(summed), result.index(step)
 
     def leaves(self, softmax: ir.Node) -> dict[ir.Value, Expression]:
         """Return the values that stand for themselves in an expression."""
         probabilities = Expression("probabilities")
         return {self.scores.outputs[0]: Expression("scores"), softmax.outputs[0]: probabilities}
+
+
+def _terms(node: ir.Node, probe: Probe) -> tuple[str, str, str] | None:
+    """Return the axes of a product's two operands and its result as letters, as Einsum has them."""
+    if node.op_type == "MatMul":
+        ranks = [len(probe.shape_of(value)) for value in node.inputs]
+        outer = "abcdefgh"[: max(ranks) - 2]
+        if min(ranks) < 2:
+            return None
+        return (
+            f"{outer[len(outer) - ranks[0] + 2 :]}xy",
+            f"{outer[len(outer) - ranks[1] + 2 :]}yz",
+            f"{outer}xz",
+        )
+    equation = node.attributes.get_string("equation", "").replace(" ", "")
+    terms = equation.replace("->", ",").split(",")
+    plain = node.op_type == "Einsum" and "->" in equation and "." not in equation
+    return (terms[0], terms[1], terms[2]) if plain and len(terms) == 3 else None
 
 
 def _first_others(
@@ -121,7 +162,8 @@ def _fuse(
     axes = reader.natural_axes(weighted)
     weights = reader.read(weighted, axes)
     left, right = _reach(products.scores, scores, weights, max_frames)
-    window = Window(left, right, scores, weights, len(axes), max_frames)
+    nodes = (products.scores, products.result)
+    window = Window(left, right, scores, weights, len(axes), nodes, products.axes, max_frames)
     _put(graph, products.result, [query, key, value], window)
 
 

@@ -2,9 +2,9 @@
 
 A mask, a bias of distances, a look-up in a table: all are made for the whole square of an utterance's steps.
 Read here, they are expressions of the position of a query and that of a key, which hold whatever part of
-the square is asked for. Every value of an expression has four axes, those of the scores: batch, heads,
-queries, keys. So what only lays axes out (``Unsqueeze``, ``Transpose``, ``Expand``) is followed once and is
-gone, and the two positions are told apart by the axis that each comes to lie on.
+the square is asked for. Every value of an expression has the axes of the scores. So what only lays axes out
+(``Unsqueeze``, ``Transpose``, ``Expand``) is followed once and is gone, and the two positions are told apart
+by the axis that each comes to lie on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What an attention computes of the positions of its queries and keys, apart from any graph.
 
-An `Expression` is one value, of four axes, those of the scores: batch, heads, queries, keys. It holds
-whatever part of the square of an utterance's steps is asked for.
+An `Expression` is one value, its axes those of the scores: batch, heads (in groups, perhaps), queries, keys.
+It holds whatever part of the square of an utterance's steps is asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import onnx_ir as ir
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.bands import Cases, anything, constant, infer, position, table
 
-N_AXES = 4
+N_AXES = 5  # of every expression, so that none has to be aligned with another
 QUERIES, KEYS = -2, -1
 """The axes of scores along which the queries and the keys lie."""
 
@@ -44,7 +44,7 @@ class Expression:
     integers: bool = False
     """Whether it gives integers."""
     shape: tuple[int, ...] = ()
-    """Of a computed value, with four axes."""
+    """Of a computed value, with all axes."""
 
 
 def call(op_type: str, *inputs: Expression | None, to: ir.DataType | None = None) -> Expression:
@@ -76,6 +76,10 @@ class Window:
     """What values are summed with."""
     n_axes: int
     """Axes of the weights in the graph."""
+    products: tuple[ir.Node, ir.Node]
+    """The product of queries and keys, and that of weights and values."""
+    axes: tuple[int, int, int, int]
+    """Where queries, keys, values and the result have time."""
     max_frames: int | None = None
     """Frames of the longest utterance, where a query sees all before."""
 
@@ -123,7 +127,7 @@ def _cases(item: Expression, inputs: list[Cases], leaves: Mapping[str, Cases], d
 
 
 def _table_cases(array: AnyArray, axes: Axes, diagonal: bool) -> Cases:
-    square = array[0, 0]
+    square = array.reshape(-1, *array.shape[-2:])[0]
     if QUERIES not in axes or KEYS not in axes or array.size != square.size:
         return constant(array)
     return constant(np.diagonal(square)) if diagonal else table(square)

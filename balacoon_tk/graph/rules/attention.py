@@ -29,16 +29,15 @@ if TYPE_CHECKING:
 
 @rule("Window", domain="balacoon")
 def _window(ctx: NodeContext) -> Effect:
-    axes = (ctx.rank(0) - 2, ctx.rank(1) - 1, ctx.rank(2) - 2)
-    for index, axis in enumerate(axes):
+    window = _window_of(ctx.node)
+    for index, axis in enumerate(window.axes[:3]):
         timeline = ctx.time(index)
         if timeline is None or timeline.axis != axis:
             ctx.refuse("time isn't where the queries, keys and values of an attention have it")
-    window = _window_of(ctx.node)
     left = window.left or 0
     local = Local(span=left + window.right, pad_left=left, pad_right=window.right)
     return Effect(
-        len(ctx.output_shapes()[0]) - 2,
+        window.axes[3],
         local,
         write=_write,
         recurrent=window.left is None,
@@ -84,12 +83,14 @@ def _write(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
         KEYS: counted(build, first_key, build.length(keys, writer.axis(key))),
     }
     emit = _Emitter(writer, positions)
-    emit.have("scores", emit.lifted(build.one("MatMul", queries, keys), len(writer.shape(query))))
+    by_keys, by_values = window.products
+    scores = build.clone(by_keys, [queries, keys]).outputs[0]
+    emit.have("scores", emit.lifted(scores, len(writer.shape(name_of(by_keys.outputs[0])))))
     emit.have("probabilities", build.one("Softmax", emit.value(window.scores), axis=-1))
     weights = emit.value(window.weights)
     if window.n_axes < N_AXES:
         weights = build.over_axes("Squeeze", weights, *range(N_AXES - window.n_axes))
-    out = build.one("MatMul", weights, values)
+    out = build.clone(by_values, [weights, values]).outputs[0]
     writer.set(node, out, lag + window.right, steps - window.right)
 
 
