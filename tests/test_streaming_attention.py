@@ -177,6 +177,34 @@ def test_an_attention_is_one_node_that_sees_as_far_as_its_mask_lets_it() -> None
     assert (field.left_context, field.lookahead) == (5 + 1 + 1, 3 + 1 + 1)
 
 
+def in_one_operator(
+    g: TinyGraph, x: str, mask: str, *, kv_heads: int = HEADS, flat: bool, **attributes: float
+) -> str:
+    if not flat:
+        y = g.op("Attention", *(heads(g, x, n) for n in (HEADS, kv_heads, kv_heads)), mask, **attributes)
+        return g.op("Reshape", g.transpose(y, 0, 1, 3, 2), g.const([1, N, -1]))
+    by_steps, size = g.transpose(x, 0, 2, 1), N // HEADS
+    parts = [g.op("MatMul", by_steps, g.weight(N, n * size)) for n in (HEADS, kv_heads, kv_heads)]
+    y = g.op("Attention", *parts, mask, q_num_heads=HEADS, kv_num_heads=kv_heads, **attributes)
+    return g.transpose(y, 0, 2, 1)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"kv_heads": 1, "scale": 0.3}, {"is_causal": 1}, {"kv_heads": 1, "is_causal": 1, "bias": 1}],
+)
+def test_attention_in_one_operator_streams(flat: bool, options: dict[str, float]) -> None:
+    given = dict(options)
+    g = TinyGraph(opset=23)
+    x = g.conv(g.frames(N), N, N, 3, pads=[1, 1])
+    mask = near(g, x, right=2)
+    if given.pop("bias", 0):
+        mask = g.op("Where", mask, g.number(0), g.number(-np.inf))
+    y = in_one_operator(g, x, mask, flat=flat, **given)  # type: ignore[arg-type]
+    assert_streams(g.model(g.conv(g.op("Add", x, y), N, 2, 4, pads=[2, 1])), tolerance=1e-5)
+
+
 def test_a_causal_attention_without_a_window_needs_the_longest_utterance() -> None:
     causal = where(lambda g, x: g.op("LessOrEqual", ramp(g, x, axis=0), ramp(g, x, axis=1)))
     with pytest.raises(NotStreamableError, match="max_frames"):

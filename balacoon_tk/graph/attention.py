@@ -51,10 +51,16 @@ def fuse_attention(model: ir.Model, inputs: TimeInputs, *, max_frames: int | Non
     if not softmaxes:
         return
     of_time = descendants(graph, [value for value in graph.inputs if value.name in inputs.axes])
-    for softmax in softmaxes:
-        products = _Products.around(softmax, probe)
-        if products is not None:
-            _fuse(graph, softmax, products, MaskReader(probe, of_time, products.leaves(softmax)), max_frames)
+    around = {softmax: _Products.around(softmax, probe) for softmax in softmaxes}
+    found = {softmax: products for softmax, products in around.items() if products is not None}
+    leaves: dict[ir.Value, Expression] = {}
+    for softmax, products in found.items():
+        leaves[products.scores.outputs[0]] = Expression("scores")
+        leaves[softmax.outputs[0]] = Expression("probabilities")
+    # One for all, so that a mask that several read is one expression.
+    reader = MaskReader(probe, of_time, leaves)
+    for softmax, products in found.items():
+        _fuse(graph, softmax, products, reader, max_frames)
     remove_unused(model)
 
 
@@ -100,7 +106,7 @@ class _Products:
 
     def _are_of_attention(self) -> bool:
         (query, key, scores), (weights, values, result) = self.of_scores, self.of_result
-        (i, j), (step, summed) = scores[-2:], weights[-2:]
+        i, j, step, summed = *scores[-2:], *weights[-2:]
         by_step = step in result and step not in values and summed in values and summed not in result
         return by_step and i in query and i not in key and j in key and j not in query
 
@@ -108,13 +114,8 @@ class _Products:
     def axes(self) -> tuple[int, int, int, int]:
         """Where queries, keys, values and the result have time."""
         (query, key, scores), (weights, values, result) = self.of_scores, self.of_result
-        (i, j), (step, summed) = scores[-2:], weights[-2:]
+        i, j, step, summed = *scores[-2:], *weights[-2:]
         return query.index(i), key.index(j), values.index(summed), result.index(step)
-
-    def leaves(self, softmax: ir.Node) -> dict[ir.Value, Expression]:
-        """Return the values that stand for themselves in an expression."""
-        probabilities = Expression("probabilities")
-        return {self.scores.outputs[0]: Expression("scores"), softmax.outputs[0]: probabilities}
 
 
 def _terms(node: ir.Node, probe: Probe) -> tuple[str, str, str] | None:

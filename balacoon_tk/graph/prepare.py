@@ -12,6 +12,7 @@ from balacoon_tk.graph.attention import fuse_attention
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
 from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
+from balacoon_tk.graph.simplify.write_attention_out import write_attention_out
 from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 
 
@@ -28,6 +29,7 @@ def prepare(
     if opset < 10:
         raise ModelError(f"the graph is of opset {opset}: 10 or newer is needed, export it again")
     lift_constants(copy)
+    write_attention_out(copy)
     # Not onnx_ir's own pass: of an output that is there twice it makes one name.
     for node in list(copy.graph):
         source = node.inputs[0] if node.op_type == "Identity" else None

@@ -12,6 +12,7 @@ There is no padding anywhere: at the start fewer keys are kept, and in the last 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -51,39 +52,42 @@ def _window_of(node: ir.Node) -> Window:
     return window
 
 
+@dataclass(slots=True)
+class _Push:
+    """What attentions share that look equally far, at tensors that are known equally far."""
+
+    n_dropped: ir.Value
+    """Keys, of those that there are, which no later query sees."""
+    positions: dict[int, ir.Value]
+    """Those of the queries and keys, int64 vectors."""
+    written: dict[Expression, ir.Value]
+    """What is computed of them."""
+
+
 def _write(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
     build, window = writer.builder, _window_of(node)
     query, key, value = (name_of(source) for source in node.inputs[:3])
     new = writer.aligned([query, key, value])
-    lag = max(writer.lag(name) for name in new)
-    steps = writer.frontiers.slowest(list(new))
+    lag, steps = max(writer.lag(name) for name in new), writer.frontiers.slowest(list(new))
     queries, axis = new[query], writer.axis(query)
     if window.right:
         waiting, line = writer.line(query, window.right, new=queries)
         queries = build.slice(line, axis, 0, build.end_before(window.right))
         build.keep(waiting, build.after(line, axis, -window.right))
-    n_queries = build.length(queries, axis)
-    n_most = None if window.left is not None else _most_steps(writer, query, window)
-    first, next_first = add_to_count(build, n_queries, n_most=n_most)
-    first_key, kept_from = build.ints(0), build.ints(0)
-    if window.left is not None:
-        first_key, kept_from = (
-            build.larger(build.one("Sub", count, build.ints(window.left)), build.ints(0))
-            for count in (first, next_first)
-        )
-    n_kept = max(1, window.left + window.right) if window.left is not None else n_most or 1
-    lines = []
-    for name in (key, value):
-        kept, line = writer.line(name, n_kept, new=new[name])
-        build.keep(kept, build.after(line, writer.axis(name), build.one("Sub", kept_from, first_key)))
-        lines.append(line)
-    keys, values = lines
-    positions = {
-        QUERIES: counted(build, first, n_queries),
-        KEYS: counted(build, first_key, build.length(keys, writer.axis(key))),
-    }
-    emit = _Emitter(writer, positions)
+    n_kept = _most_steps(writer, query, window) if window.left is None else window.left + window.right
+    lines = {name: writer.line(name, max(1, n_kept), new=new[name]) for name in (key, value)}
+    (_, keys), (_, values) = lines[key], lines[value]
+    n_keys = build.length(keys, writer.axis(key))
+    shared = (steps.tobytes(), writer.analysis.timelines[query].lengths, window.left, window.right)
+    if shared not in writer.shared:
+        writer.shared[shared] = _new_push(writer, node, build.length(queries, axis), n_keys)
+    push = writer.shared[shared]
+    assert isinstance(push, _Push)
+    for name, (kept, line) in lines.items():
+        build.keep(kept, build.after(line, writer.axis(name), push.n_dropped))
+
     by_keys, by_values = window.products
+    emit = _Emitter(writer, push)
     scores = build.clone(by_keys, [queries, keys]).outputs[0]
     emit.have("scores", emit.lifted(scores, len(writer.shape(name_of(by_keys.outputs[0])))))
     emit.have("probabilities", build.one("Softmax", emit.value(window.scores), axis=-1))
@@ -98,14 +102,30 @@ def _most_steps(writer: StreamWriter, name: str, window: Window) -> int:
     return int((window.max_frames or 0) * writer.analysis.timelines[name].rate)
 
 
+def _new_push(writer: StreamWriter, node: ir.Node, n_queries: ir.Value, n_keys: ir.Value) -> _Push:
+    build, window = writer.builder, _window_of(node)
+    if window.left is None:
+        n_most = _most_steps(writer, name_of(node.inputs[0]), window)
+        first, _ = add_to_count(build, n_queries, n_most=n_most)
+        first_key, n_dropped = build.ints(0), build.ints(0)
+    else:
+        first, after = add_to_count(build, n_queries)
+        first_key, kept_from = (
+            build.larger(build.one("Sub", count, build.ints(window.left)), build.ints(0))
+            for count in (first, after)
+        )
+        n_dropped = build.one("Sub", kept_from, first_key)
+    positions = {QUERIES: counted(build, first, n_queries), KEYS: counted(build, first_key, n_keys)}
+    return _Push(n_dropped, positions, {})
+
+
 class _Emitter:
     """Writes expressions, each once, for the queries and keys that a push has."""
 
-    def __init__(self, writer: StreamWriter, positions: dict[int, ir.Value]) -> None:
+    def __init__(self, writer: StreamWriter, push: _Push) -> None:
         self._writer, self._build = writer, writer.builder
-        self._positions = positions
+        self._positions, self._made = push.positions, push.written
         self._leaves: dict[str, ir.Value] = {}
-        self._made: dict[Expression, ir.Value] = {}
 
     def have(self, op_type: str, value: ir.Value) -> None:
         """Say what the expressions of some type are."""

@@ -94,8 +94,14 @@ def _positions(writer: StreamWriter, node: ir.Node, effect: Effect) -> ir.Value:
     n_new = build.length(writer.values[source], writer.axis(source))
     if effect.local.up > 1:
         n_new = build.one("Mul", n_new, build.ints(effect.local.up))
-    first, _ = add_to_count(build, n_new)
-    return counted(build, first, n_new)
+    # Of tensors that are known equally far, one count is enough.
+    steps, lengths = writer.steps(source) * effect.local.up, writer.analysis.timelines[source].lengths
+    key = ("positions", steps.tobytes(), lengths)
+    if key not in writer.shared:
+        writer.shared[key] = counted(build, add_to_count(build, n_new)[0], n_new)
+    positions = writer.shared[key]
+    assert isinstance(positions, ir.Value)
+    return positions
 
 
 def _set(writer: StreamWriter, node: ir.Node, effect: Effect, value: ir.Value) -> None:

@@ -46,6 +46,8 @@ class StreamWriter:
         self._delayed: dict[tuple[str, Fraction], ir.Value] = {}
         # Kernels' windows by tensor and the lag of the middle, which begins at the second number.
         self._windows: dict[tuple[str, Fraction], tuple[ir.Value, int]] = {}
+        # What nodes of one kind have in common, by keys of that kind.
+        self.shared: dict[object, object] = {}
 
     def write_static(self) -> None:
         """Copy the nodes that time doesn't reach."""
