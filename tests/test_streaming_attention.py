@@ -9,10 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import NotStreamableError, make_streaming
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.receptive_field import receptive_field
-from streaming_laws import assert_streams
+from streaming_laws import Streamed, assert_streams, stream
 from tiny_graphs import TinyGraph
 
 N, HEADS = 8, 2
@@ -45,13 +46,16 @@ def heads(g: TinyGraph, x: str, n_heads: int = HEADS) -> str:
     return g.transpose(g.op("Reshape", y, g.const([1, -1, n_heads, N // HEADS])), 0, 2, 1, 3)
 
 
-def attention(masked: Callable[[TinyGraph, str, str], str], *, opset: int = 20) -> onnx.ModelProto:
+def attention(
+    masked: Callable[[TinyGraph, str, str], str], *, opset: int = 20, after: float = 0.0
+) -> onnx.ModelProto:
     """Attention between two convolutions; `masked` is what becomes of the scores."""
     g = TinyGraph(opset=opset)
     x = g.conv(g.frames(N), N, N, 3, pads=[1, 1])
     q, k, v = (heads(g, x) for _ in range(3))
     scores = g.op("Mul", g.op("MatMul", q, g.transpose(k, 0, 1, 3, 2)), g.number(0.5))
     weights = g.op("Softmax", masked(g, x, scores), axis=-1)
+    weights = g.op("Add", weights, g.number(after)) if after else weights
     y = g.transpose(g.op("MatMul", weights, v), 0, 1, 3, 2)
     y = g.op("Add", x, g.op("Reshape", y, g.const([1, N, -1])))
     return g.model(g.up(y, N, 2, 4, 2, pads=[1, 1]))
@@ -206,10 +210,81 @@ def test_attention_in_one_operator_streams(flat: bool, options: dict[str, float]
 
 
 def test_a_causal_attention_without_a_window_needs_the_longest_utterance() -> None:
-    causal = where(lambda g, x: g.op("LessOrEqual", ramp(g, x, axis=0), ramp(g, x, axis=1)))
     with pytest.raises(NotStreamableError, match="max_frames"):
-        make_streaming(attention(causal))
-    assert_streams(attention(causal), tolerance=1e-5, max_frames=200)
+        make_streaming(attention(where(causal)))
+    assert_streams(attention(where(causal)), tolerance=1e-5, max_frames=200)
+
+
+def first_steps_too(g: TinyGraph, x: str) -> str:
+    """A window, and two steps at the start that all see."""
+    i, j = ramp(g, x, axis=1), ramp(g, x, axis=0)
+    return g.op("And", g.op("LessOrEqual", j, i), g.op("Or", near(g, x), g.op("Less", j, g.const(2))))
+
+
+def test_steps_that_all_later_ones_see_are_kept_for_the_longest_utterance() -> None:
+    with pytest.raises(NotStreamableError, match="max_frames"):
+        make_streaming(attention(where(first_steps_too)))
+    assert_streams(attention(where(first_steps_too)), tolerance=1e-5, max_frames=60)
+
+
+def causal(g: TinyGraph, x: str) -> str:
+    return g.op("LessOrEqual", ramp(g, x, axis=0), ramp(g, x, axis=1))
+
+
+@pytest.mark.parametrize("pushes", [[20], [7, 7, 6], [1] * 20])
+def test_an_utterance_longer_than_the_longest_fails(pushes: list[int]) -> None:
+    pair = Streamed(attention(where(causal)), max_frames=19)
+    stream(pair, pair.feeds(19), [19])
+    with pytest.raises(ModelError, match="run failed"):
+        stream(pair, pair.feeds(20), pushes)
+
+
+@pytest.mark.parametrize("max_frames", [0, -1, 2.5, "long"])
+def test_the_longest_utterance_is_a_number_of_frames(max_frames: object) -> None:
+    with pytest.raises(ParameterError, match="max_frames"):
+        make_streaming(attention(where(causal)), max_frames=max_frames)  # type: ignore[arg-type]
+
+
+def test_attentions_of_one_window_count_once() -> None:
+    g = TinyGraph(opset=20)
+    x = g.frames(N)
+    seen = near(g, x)
+    for _ in range(3):
+        q, k, v = (heads(g, x) for _ in range(3))
+        scores = g.op("Where", seen, g.op("MatMul", q, g.transpose(k, 0, 1, 3, 2)), g.number(-np.inf))
+        y = g.op("MatMul", g.op("Softmax", scores), v)
+        x = g.op("Add", x, g.op("Reshape", g.transpose(y, 0, 1, 3, 2), g.const([1, N, -1])))
+    (pair, *_) = assert_streams(g.model(x), tolerance=1e-5)
+    assert [state.dtype for state in pair.spec.states].count("int64") == 1
+    ops = [node.op_type for node in make_streaming(g.model(x)).graph.node]
+    assert ops.count("LessOrEqual") == 1
+
+
+def by_what_is_said(g: TinyGraph, x: str) -> str:
+    """A mask of frames that are loud: it isn't known beforehand."""
+    loud = g.op("Greater", g.reduce("ReduceSum", x, 1), g.number(0))
+    return g.op("And", near(g, x), loud)
+
+
+UNKNOWN: dict[str, tuple[Callable[[TinyGraph, str, str], str], str]] = {
+    "by what is said": (where(by_what_is_said), "isn't known"),
+    "by the utterance's end": (
+        where(lambda g, x: g.op("And", near(g, x), g.op(
+            "Less", ramp(g, x, axis=0), g.op("Sub", n_steps(g, x), g.const(2))))),
+        "isn't known"),
+    "not far enough below": (where(near, -50.0), "every step meets every other"),
+    "a bias alone": (lambda g, x, scores: g.op("Add", scores, g.op("Cast", g.op(
+        "Sub", ramp(g, x, axis=0), ramp(g, x, axis=1)), to=TensorProto.FLOAT)), "every step meets every other"),
+    "weights that are raised after the softmax": (where(near), "every step meets every other"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_attention_is_refused_of_which_it_cannot_be_told_what_it_sees(name: str) -> None:
+    masked, reason = UNKNOWN[name]
+    after = 1e-3 if name.startswith("weights") else 0.0
+    with pytest.raises(NotStreamableError, match=reason):
+        make_streaming(attention(masked, after=after), max_frames=100)
 
 
 def test_an_attention_that_sees_everything_is_refused() -> None:
@@ -242,3 +317,15 @@ def test_positions_are_counted_from_the_start(build: Callable[[TinyGraph, str], 
     g = TinyGraph(opset=20)
     x = g.conv(g.frames(N), N, N, 3, pads=[1, 1])
     assert_streams(g.model(g.conv(build(g, x), N, 2, 4, pads=[2, 1])))
+
+
+@pytest.mark.parametrize("build", [looked_up, cut_table])
+def test_an_utterance_longer_than_its_table_of_positions_fails(
+    build: Callable[[TinyGraph, str], str],
+) -> None:
+    g = TinyGraph(opset=20)
+    pair = Streamed(g.model(build(g, g.frames(N))))
+    n_rows = 99 if build is looked_up else 100
+    for pushes in ([n_rows + 1], [n_rows, 1], [n_rows - 1, 2]):
+        with pytest.raises(ModelError, match="run failed"):
+            stream(pair, pair.feeds(n_rows + 1), pushes)

@@ -2,7 +2,7 @@
 
 So that what is masked is seen, whichever way a graph has it. With ``H`` heads of queries and ``K`` of keys::
 
-    scores  = scale * Q K^T, each head of keys for H / K heads of queries; by default scale = 1 / sqrt(channels)
+    scores  = scale * Q K^T, each head of keys for H / K of queries; by default scale = 1 / sqrt(channels)
     scores += mask, or minus infinity where a mask of truth values is false
     scores  = minus infinity where the key is after the query, if it is causal
     Y       = softmax(scores) V
