@@ -161,6 +161,24 @@ def by_einsum(_, q, k, v):
     return torch.einsum("bhij,bhjd->bhid", scores.softmax(-1), v)
 
 
+def by_einsum_of_rows(_, q, k, v):
+    """Heads behind the steps, as they come out of a projection; keys shared by a group stand for themselves."""
+    i, j = steps(q)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    q = q[:, :, None].transpose(2, 3)
+    scores = torch.einsum("bthgd,bshd->bhgts", q, k).masked_fill((j > i) | (j < i - 4), -1e4)
+    return torch.einsum("bhgts,bshd->bthgd", scores.softmax(-1), v)[:, :, :, 0].transpose(1, 2)
+
+
+def added_to_a_view(_, q, k, v):
+    """Scores of all heads in one batch, as older code has them."""
+    i, j = steps(q)
+    hidden = (j > i) | (i - j > 3)
+    scores = torch.baddbmm(torch.zeros(1), q[0], k[0].transpose(1, 2), beta=0, alpha=0.5)
+    scores = scores.masked_fill(hidden[None], float("-inf"))
+    return torch.bmm(F.dropout(scores.softmax(-1), 0.1, False), v[0])[None]
+
+
 def ahead(module, q, k, v):
     return windowed(module, q, k, v, right=2)
 
@@ -177,6 +195,8 @@ ATTENTIONS = {
     "triangles": (by_triangles, HEADS),
     "learned positions": (with_positions, HEADS),
     "Einsum": (by_einsum, HEADS),
+    "Einsum of rows": (by_einsum_of_rows, HEADS),
+    "a batch of heads": (added_to_a_view, HEADS),
 }
 
 
@@ -184,6 +204,34 @@ ATTENTIONS = {
 def test_a_transformer_streams(name: str) -> None:
     attend, kv_heads = ATTENTIONS[name]
     assert_streams(export(Transformer(attend, kv_heads=kv_heads)), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_the_transformer_of_a_codec_streams(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mimi's, between the frames and the convolutions of its decoder, as the library itself masks it."""
+    transformers = pytest.importorskip("transformers")
+    masks = pytest.importorskip("transformers.masking_utils")
+    # Whether several sequences are packed into one is asked with an operator that ONNX doesn't have.
+    monkeypatch.setattr(masks, "find_packed_sequence_indices", lambda _: None)
+    config = transformers.MimiConfig(
+        hidden_size=N, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=4,
+        intermediate_size=16, sliding_window=6, num_filters=2, upsampling_ratios=[2], codebook_size=4,
+        codebook_dim=4, vector_quantization_hidden_dimension=4, upsample_groups=N, use_cache=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.MimiModel._from_config(config, attn_implementation=implementation)
+
+    class Decoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer = model.decoder_transformer
+            self.up = torch.nn.ConvTranspose1d(N, 2, 4, 2)
+
+        def forward(self, frames):
+            return self.up(self.transformer(frames.transpose(1, 2))[0].transpose(1, 2))
+
+    (pair, *_) = assert_streams(export(Decoder()), tolerance=1e-5)
+    assert {state.max_length for state in pair.spec.states if len(state.shape) == 4} == {5}
 
 
 def causal(_, q, k, v):

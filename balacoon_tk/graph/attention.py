@@ -51,8 +51,7 @@ def fuse_attention(model: ir.Model, inputs: TimeInputs, *, max_frames: int | Non
     if not softmaxes:
         return
     of_time = descendants(graph, [value for value in graph.inputs if value.name in inputs.axes])
-    around = {softmax: _Products.around(softmax, probe) for softmax in softmaxes}
-    found = {softmax: products for softmax, products in around.items() if products is not None}
+    found = {softmax: _Products.around(softmax, probe) for softmax in softmaxes}
     leaves: dict[ir.Value, Expression] = {}
     for softmax, products in found.items():
         leaves[products.scores.outputs[0]] = Expression("scores")
@@ -90,19 +89,23 @@ class _Products:
     of_result: _Terms
 
     @classmethod
-    def around(cls, softmax: ir.Node, probe: Probe) -> _Products | None:
+    def around(cls, softmax: ir.Node, probe: Probe) -> _Products:
         above = _first_others([softmax.inputs[0]], lambda value: [value.producer()], lambda node: node.inputs)
         products = [node for node in above if node.op_type in _PRODUCTS]
         users = _first_others(
             softmax.outputs, lambda value: [use.node for use in value.uses()], lambda node: node.outputs
         )
-        if len(products) != 1 or len(users) != 1:
-            return None
-        of_scores, of_result = _terms(products[0], probe), _terms(users[0], probe)
-        if of_scores is None or of_result is None:
-            return None
-        found = cls(products[0], users[0], of_scores, of_result)
-        return found if found._are_of_attention() else None
+        if len(products) == len(users) == 1:
+            of_scores, of_result = _terms(products[0], probe), _terms(users[0], probe)
+            if of_scores is not None and of_result is not None:
+                found = cls(products[0], users[0], of_scores, of_result)
+                if found._are_of_attention():
+                    return found
+        raise NotStreamableError(
+            softmax,
+            "it normalises over time, as attention does, but not between one product of queries and keys and "
+            "one with the values",
+        )
 
     def _are_of_attention(self) -> bool:
         (query, key, scores), (weights, values, result) = self.of_scores, self.of_result

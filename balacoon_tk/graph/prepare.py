@@ -17,10 +17,14 @@ from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 
 
 def prepare(
-    model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
+    model: onnx.ModelProto | ir.Model,
+    *,
+    time_inputs: dict[str, int] | None = None,
+    write_out: bool = False,
 ) -> tuple[ir.Model, TimeInputs]:
     """Return a copy with constants lifted, computed shapes fixed, masks made from shapes folded; its inputs.
 
+    With `write_out` an operator that stands for several, as Attention does, is written as these.
     A ModelError says that it is of an opset before 10, can't be run, or has no time axis.
     """
     # Through the protocol buffer, so that the passes change nothing of the original.
@@ -29,7 +33,8 @@ def prepare(
     if opset < 10:
         raise ModelError(f"the graph is of opset {opset}: 10 or newer is needed, export it again")
     lift_constants(copy)
-    write_attention_out(copy)
+    if write_out:
+        write_attention_out(copy)
     # Not onnx_ir's own pass: of an output that is there twice it makes one name.
     for node in list(copy.graph):
         source = node.inputs[0] if node.op_type == "Identity" else None
@@ -55,7 +60,7 @@ def analyse_model(
     A NotStreamableError names a node that has no bounded view of time, or isn't known; a ModelError says
     that the graph can't be run, or that it or one of its outputs has no time axis.
     """
-    prepared, inputs = prepare(model, time_inputs=time_inputs)
+    prepared, inputs = prepare(model, time_inputs=time_inputs, write_out=True)
     try:
         fuse_attention(prepared, inputs, max_frames=max_frames)
         return analyse(prepared, inputs)
