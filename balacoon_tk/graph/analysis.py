@@ -8,11 +8,13 @@ Time enters with the inputs and is followed from node to node. A node belongs to
    numbers (`sized_by`). Lengths of two tensors in one node are refused: in a push they are known to
    different extents, so no arithmetic with both is right.
 3. With time: its rule (`balacoon_tk.graph.rules`) says what it does with it, or refuses.
-4. Made to a length (``ConstantOfShape``, ``Expand``; ``Range`` and a ``Slice`` of a table): a tensor with
-   time though no input has any.
+4. Made to a length (``ConstantOfShape``, ``Expand``): a tensor with time though no input has any.
 
 Nothing is guessed. What the rules say is held against the shapes that the probe has seen, so a rule that is
 wrong about a node refuses the graph, and doesn't rewrite it into something else.
+
+Made to a length are a ``Range`` and a ``Slice`` of a table as well, where they have a step for each of an
+utterance's: positions.
 """
 
 from __future__ import annotations
@@ -36,7 +38,6 @@ from balacoon_tk.graph.timeline import Timeline, join
 from balacoon_tk.graph.walk import read_by
 
 _SHAPE_MAKERS = ("ConstantOfShape", "Expand")
-_NUMBERING = ("Range", "Slice")  # of the steps, or of a table's rows; else they compute with lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,9 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
 def _is_made_to_length(node: ir.Node, probe: Probe) -> bool:
     if not is_standard(node):
         return False
-    numbers = node.op_type in _NUMBERING and probe.varies(name_of(node.outputs[0]))
-    return numbers or node.op_type in _SHAPE_MAKERS
+    # Else they are arithmetic with lengths.
+    numbers_steps = node.op_type in ("Range", "Slice") and probe.varies(name_of(node.outputs[0]))
+    return numbers_steps or node.op_type in _SHAPE_MAKERS
 
 
 def time_names(node: ir.Node, timelines: Mapping[str, Timeline]) -> list[str]:

@@ -14,7 +14,7 @@ An attention that sees everything stays as it is, and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 
@@ -30,7 +30,7 @@ from balacoon_tk.graph.probe import Probe
 from balacoon_tk.graph.rules import ELEMENTWISE
 from balacoon_tk.graph.time_inputs import TimeInputs
 from balacoon_tk.graph.walk import descendants
-from balacoon_tk.graph.windows import N_AXES, Expression, Window, cases_of
+from balacoon_tk.graph.windows import N_AXES, REFUSAL, WINDOW, Expression, Window, cases_of
 
 DOMAIN, OP_TYPE = "balacoon", "Window"
 """Of the node that stands for an attention; it is in no graph that is given to anybody."""
@@ -43,23 +43,34 @@ _PRODUCTS = frozenset({"Einsum", "Gemm", "MatMul"})
 def fuse_attention(model: ir.Model, inputs: TimeInputs, *, max_frames: int | None = None) -> None:
     """Replace each attention over time by a node, in place; the values that stay keep their names.
 
-    A NotStreamableError says of which it can't be told what a query sees, or that it is everything, or
-    everything before and `max_frames` isn't given.
+    Where it can't be told what a query sees, or that is everything, or everything before and `max_frames`
+    isn't given, the node holds the error that says so, for the rule to raise.
     """
     graph, probe = model.graph, inputs.probe
     softmaxes = [node for node in graph if _is_over_time(node, graph, probe)]
     if not softmaxes:
         return
-    of_time = descendants(graph, [value for value in graph.inputs if value.name in inputs.axes])
-    found = {softmax: _Products.around(softmax, probe) for softmax in softmaxes}
+    with_time = [value for value in graph.inputs if value.name in inputs.axes]
+    found: dict[ir.Node, _Products] = {}
     leaves: dict[ir.Value, Expression] = {}
-    for softmax, products in found.items():
-        leaves[products.scores.outputs[0]] = Expression("scores")
-        leaves[softmax.outputs[0]] = Expression("probabilities")
+    for softmax in softmaxes:
+        try:
+            products = found[softmax] = _Products.around(softmax, probe)
+        except NotStreamableError as error:
+            _put(graph, softmax, with_time[:1], REFUSAL, error)
+        else:
+            leaves[products.scores.outputs[0]] = Expression("scores")
+            leaves[softmax.outputs[0]] = Expression("probabilities")
     # One for all, so that a mask that several read is one expression.
-    reader = MaskReader(probe, of_time, leaves)
+    reader = MaskReader(probe, descendants(graph, with_time), leaves)
     for softmax, products in found.items():
-        _fuse(graph, softmax, products, reader, max_frames)
+        read = [*products.scores.inputs, products.result.inputs[1]]
+        try:
+            window = _window_of(softmax, products, reader, max_frames)
+        except NotStreamableError as error:
+            _put(graph, products.result, read, REFUSAL, error)
+        else:
+            _put(graph, products.result, [*read, *window.computed()], WINDOW, window)
     remove_unused(model)
 
 
@@ -156,25 +167,21 @@ def _first_others(
     return [node for node, alone in seen.items() if not alone]
 
 
-def _fuse(
-    graph: ir.Graph, softmax: ir.Node, products: _Products, reader: MaskReader, max_frames: int | None
-) -> None:
-    query, key = products.scores.inputs
-    weighted, value = products.result.inputs
-    assert weighted is not None and softmax.inputs[0] is not None
-    scores = reader.read(softmax.inputs[0], reader.natural_axes(softmax.inputs[0]))
-    axes = reader.natural_axes(weighted)
-    weights = reader.read(weighted, axes)
+def _window_of(softmax: ir.Node, products: _Products, reader: MaskReader, max_frames: int | None) -> Window:
+    before, after = softmax.inputs[0], products.result.inputs[0]
+    assert before is not None and after is not None
+    scores = reader.read(before, reader.natural_axes(before))
+    axes = reader.natural_axes(after)
+    weights = reader.read(after, axes)
     left, right = _reach(products.scores, scores, weights, max_frames)
     nodes = (products.scores, products.result)
-    window = Window(left, right, scores, weights, len(axes), nodes, products.axes, max_frames)
-    _put(graph, products.result, [query, key, value], window)
+    return Window(left, right, scores, weights, len(axes), nodes, products.axes, max_frames)
 
 
-def _put(graph: ir.Graph, old: ir.Node, inputs: list[ir.Value | None], window: Window) -> None:
+def _put(graph: ir.Graph, old: ir.Node, inputs: Sequence[ir.Value | None], key: str, held: object) -> None:
     """Put a node in the place of another, to whose output it gives its name."""
-    node = ir.Node(DOMAIN, OP_TYPE, [*inputs, *window.computed()], num_outputs=1, name=old.name)
-    node.meta[OP_TYPE] = window
+    node = ir.Node(DOMAIN, OP_TYPE, inputs, num_outputs=1, name=old.name)
+    node.meta[key] = held
     before, after = old.outputs[0], node.outputs[0]
     name, before.name = before.name, f"{before.name}.before"
     after.name, after.shape, after.type = name, before.shape, before.type

@@ -9,22 +9,18 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.analysis import Analysis, analyse
 from balacoon_tk.graph.attention import fuse_attention
+from balacoon_tk.graph.attention_operator import attention_written_out
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
 from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
-from balacoon_tk.graph.simplify.write_attention_out import write_attention_out
 from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 
 
 def prepare(
-    model: onnx.ModelProto | ir.Model,
-    *,
-    time_inputs: dict[str, int] | None = None,
-    write_out: bool = False,
+    model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
 ) -> tuple[ir.Model, TimeInputs]:
     """Return a copy with constants lifted, computed shapes fixed, masks made from shapes folded; its inputs.
 
-    With `write_out` an operator that stands for several, as Attention does, is written as these.
     A ModelError says that it is of an opset before 10, can't be run, or has no time axis.
     """
     # Through the protocol buffer, so that the passes change nothing of the original.
@@ -33,8 +29,6 @@ def prepare(
     if opset < 10:
         raise ModelError(f"the graph is of opset {opset}: 10 or newer is needed, export it again")
     lift_constants(copy)
-    if write_out:
-        write_attention_out(copy)
     # Not onnx_ir's own pass: of an output that is there twice it makes one name.
     for node in list(copy.graph):
         source = node.inputs[0] if node.op_type == "Identity" else None
@@ -55,14 +49,14 @@ def analyse_model(
 ) -> Analysis:
     """Prepare a copy of a model and follow time through it.
 
-    An attention that looks back without end needs `max_frames`, the length of the longest utterance.
-
     A NotStreamableError names a node that has no bounded view of time, or isn't known; a ModelError says
     that the graph can't be run, or that it or one of its outputs has no time axis.
+
+    An attention that looks back without end needs `max_frames`, the frames of the longest utterance.
     """
-    prepared, inputs = prepare(model, time_inputs=time_inputs, write_out=True)
+    prepared, inputs = prepare(attention_written_out(model), time_inputs=time_inputs)
+    fuse_attention(prepared, inputs, max_frames=max_frames)
     try:
-        fuse_attention(prepared, inputs, max_frames=max_frames)
         return analyse(prepared, inputs)
     except NotStreamableError as error:
         symbols = [name for name in inputs.axes if inputs.probe.dtypes[name].kind in "iu"]

@@ -20,6 +20,9 @@ N_AXES = 5  # of every expression, so that none has to be aligned with another
 QUERIES, KEYS = -2, -1
 """The axes of scores along which the queries and the keys lie."""
 
+WINDOW, REFUSAL = "window", "refusal"
+"""Under which a node that stands for an attention holds its `Window`, or why there is none."""
+
 Axes = tuple[int | None, ...]
 """Where each axis of a tensor lies in the scores, counted from their end; None where it has one element."""
 

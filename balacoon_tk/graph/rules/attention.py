@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.match import name_of
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
 from balacoon_tk.graph.rules.positions import add_to_count, counted
 from balacoon_tk.graph.timeline import Local
-from balacoon_tk.graph.windows import KEYS, N_AXES, QUERIES, Expression, Window
+from balacoon_tk.graph.windows import KEYS, N_AXES, QUERIES, REFUSAL, WINDOW, Expression, Window
 
 if TYPE_CHECKING:
     from balacoon_tk.graph.streaming.writer import StreamWriter
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 @rule("Window", domain="balacoon")
 def _window(ctx: NodeContext) -> Effect:
+    refusal = ctx.node.meta.get(REFUSAL)
+    if isinstance(refusal, NotStreamableError):
+        raise refusal
     window = _window_of(ctx.node)
     for index, axis in enumerate(window.axes[:3]):
         timeline = ctx.time(index)
@@ -47,7 +51,7 @@ def _window(ctx: NodeContext) -> Effect:
 
 
 def _window_of(node: ir.Node) -> Window:
-    window = node.meta[node.op_type]
+    window = node.meta[WINDOW]
     assert isinstance(window, Window)
     return window
 
@@ -67,8 +71,7 @@ class _Push:
 def _write(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
     build, window = writer.builder, _window_of(node)
     query, key, value = (name_of(source) for source in node.inputs[:3])
-    new = writer.aligned([query, key, value])
-    lag, steps = max(writer.lag(name) for name in new), writer.frontiers.slowest(list(new))
+    new, lag, steps = writer.align(list(dict.fromkeys([query, key, value])))
     queries, axis = new[query], writer.axis(query)
     if window.right:
         waiting, line = writer.line(query, window.right, new=queries)

@@ -113,10 +113,10 @@ def measure_segment(
         effect = analysis.effects.get(node)
         if effect is None:  # it measures a length, of the piece as well as of the whole
             continue
-        if effect.recurrent or not effect.in_segments or effect.local.down > 1:
+        if effect.recurrent or effect.local.down > 1:
             return None
         names = sources_of(node, analysis)
-        if any(name not in local for name in names):
+        if not effect.in_segments or any(name not in local for name in names):
             return None
         into = join([local[name] for name in names])
         if effect.local.reach:

@@ -21,12 +21,24 @@ import onnx_ir as ir
 
 from balacoon_tk.graph.edit import Names, Writer
 from balacoon_tk.graph.match import input_of, is_standard
+from balacoon_tk.graph.simplify.tidy import lift_constants
 
 _MASK, _N_INPUTS = 3, 4
 
 
-def write_attention_out(model: ir.Model) -> bool:
-    """Replace each masked Attention, in place; say whether there was one."""
+def attention_written_out(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto | ir.Model:
+    """Return a copy without masked Attention, or the model itself if it has none."""
+    proto = model if isinstance(model, onnx.ModelProto) else ir.to_proto(model)
+    nodes = [node for part in (proto.graph, *proto.functions) for node in part.node]
+    if not any(node.op_type == "Attention" for node in nodes):
+        return model
+    copy = ir.from_proto(proto)
+    lift_constants(copy)
+    _write_out(copy)
+    return copy
+
+
+def _write_out(model: ir.Model) -> None:
     names = Names(model.graph)
     found = [node for node in model.graph if node.op_type == "Attention" and _is_masked(node)]
     # Exporters needn't say of which type a mask is.
@@ -41,7 +53,6 @@ def write_attention_out(model: ir.Model) -> bool:
         old.replace_all_uses_with(result, replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
         result.name = name
-    return bool(found)
 
 
 def _is_masked(node: ir.Node) -> bool:
