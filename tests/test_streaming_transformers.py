@@ -207,15 +207,15 @@ def test_a_transformer_streams(name: str) -> None:
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_the_transformer_of_a_codec_streams(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mimi's, between the frames and the convolutions of its decoder, as the library itself masks it."""
+def test_a_codec_streams_from_codes_to_samples(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mimi: a transformer between codes and convolutions, as the library itself masks it."""
     transformers = pytest.importorskip("transformers")
     masks = pytest.importorskip("transformers.masking_utils")
     # Whether several sequences are packed into one is asked with an operator that ONNX doesn't have.
     monkeypatch.setattr(masks, "find_packed_sequence_indices", lambda _: None)
     config = transformers.MimiConfig(
         hidden_size=N, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=4,
-        intermediate_size=16, sliding_window=6, num_filters=2, upsampling_ratios=[2], codebook_size=4,
+        intermediate_size=16, sliding_window=6, num_filters=2, upsampling_ratios=[2], codebook_size=4, num_quantizers=2, num_semantic_quantizers=1,
         codebook_dim=4, vector_quantization_hidden_dimension=4, upsample_groups=N, use_cache=False,
     )  # fmt: skip
     torch.manual_seed(0)
@@ -224,13 +224,13 @@ def test_the_transformer_of_a_codec_streams(implementation: str, monkeypatch: py
     class Decoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.transformer = model.decoder_transformer
-            self.up = torch.nn.ConvTranspose1d(N, 2, 4, 2)
+            self.model = model
 
-        def forward(self, frames):
-            return self.up(self.transformer(frames.transpose(1, 2))[0].transpose(1, 2))
+        def forward(self, codes):
+            return self.model.decode(codes, return_dict=False)[0]
 
-    (pair, *_) = assert_streams(export(Decoder()), tolerance=1e-5)
+    codes = torch.randint(0, 4, (1, 2, 12))
+    (pair, *_) = assert_streams(export(Decoder(), codes), tolerance=1e-5, n_tokens=4)
     assert {state.max_length for state in pair.spec.states if len(state.shape) == 4} == {5}
 
 
