@@ -25,7 +25,7 @@ Mask = Callable[[TinyGraph, str], str]
 
 
 def n_steps(g: TinyGraph, x: str) -> str:
-    return g.op("Squeeze", g.length(x), g.const([0]))
+    return g.squeeze(g.length(x), 0)
 
 
 def ramp(g: TinyGraph, x: str, *, axis: int, to: int | None = None) -> str:
@@ -170,6 +170,30 @@ def test_attention_streams_whose_mask_bounds_it(name: str) -> None:
     twins = assert_streams(attention(masked), tolerance=1e-5)
     kept = [state for state in twins[0].spec.states if len(state.shape) == 4]
     assert {state.max_length for state in kept} == {left + right} | ({right} if right else set())
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 17, 22])
+def test_attention_streams_in_any_opset_that_numbers_steps(opset: int) -> None:
+    assert_streams(attention(added(far), opset=opset), tolerance=1e-5, plans=("planned",))
+
+
+def test_attention_of_an_opset_that_numbers_no_steps_is_refused() -> None:
+    with pytest.raises(NotStreamableError, match="opset 10"):
+        make_streaming(attention(where(by_table), opset=10))
+
+
+@pytest.mark.parametrize("right", [0, 3])
+def test_attention_streams_where_the_rate_has_fallen(right: int) -> None:
+    """As between an encoder's strides and a decoder's."""
+    g = TinyGraph(opset=20)
+    x = g.conv(g.frames(N), N, N, 3, strides=[2], pads=[2, 0])
+    x = positions(g, x)
+    q, k, v = (heads(g, x) for _ in range(3))
+    scores = g.op("MatMul", q, g.transpose(k, 0, 1, 3, 2))
+    seen = near(g, x, right=right)
+    weights = g.op("Softmax", g.op("Where", seen, scores, g.number(-np.inf)))
+    y = g.op("Reshape", g.transpose(g.op("MatMul", weights, v), 0, 1, 3, 2), g.const([1, N, -1]))
+    assert_streams(g.model(g.up(g.op("Add", x, y), N, 2, 4, 2, pads=[1, 1])), tolerance=1e-5)
 
 
 def test_an_attention_is_one_node_that_sees_as_far_as_its_mask_lets_it() -> None:

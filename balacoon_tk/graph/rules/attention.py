@@ -21,7 +21,7 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.match import name_of
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
-from balacoon_tk.graph.rules.positions import add_to_count, counted
+from balacoon_tk.graph.rules.positions import add_to_count, check_can_count, counted
 from balacoon_tk.graph.timeline import Local
 from balacoon_tk.graph.windows import KEYS, N_AXES, QUERIES, REFUSAL, WINDOW, Expression, Window
 
@@ -34,6 +34,7 @@ def _window(ctx: NodeContext) -> Effect:
     refusal = ctx.node.meta.get(REFUSAL)
     if isinstance(refusal, NotStreamableError):
         raise refusal
+    check_can_count(ctx)
     window = _window_of(ctx.node)
     for index, axis in enumerate(window.axes[:3]):
         timeline = ctx.time(index)

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from balacoon_tk.graph.match import name_of
+from balacoon_tk.graph.counts import holds_counts
+from balacoon_tk.graph.match import is_standard, name_of
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
 from balacoon_tk.graph.timeline import Local
 
 if TYPE_CHECKING:
     from balacoon_tk.graph.streaming.builder import GraphBuilder
     from balacoon_tk.graph.streaming.writer import StreamWriter
+
+_HAS_RANGE = 11
+_PICKING = frozenset({"Cast", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
 
 
 def add_to_count(
@@ -38,6 +42,14 @@ def add_to_count(
     return before, after
 
 
+def check_can_count(ctx: NodeContext) -> None:
+    """Refuse a node of a graph whose operators can't number steps."""
+    if ctx.opset < _HAS_RANGE:
+        ctx.refuse(
+            f"its positions have to be counted, which opset {ctx.opset} can't: export for {_HAS_RANGE}"
+        )
+
+
 def counted(build: GraphBuilder, first: ir.Value, n_steps: ir.Value) -> ir.Value:
     """Return so many numbers from the first on, int64."""
     zero, one = (build.constant(np.array(n, np.int64)) for n in (0, 1))
@@ -53,13 +65,14 @@ def _range(ctx: NodeContext) -> Effect:
     # The runtime adds the step again and again, so that fractions round otherwise than counted ones.
     if start != np.floor(start) or step != np.floor(step):
         ctx.refuse("it numbers steps by fractions")
-    return Effect(0, _of_each(ctx, ctx.input(1), 0), write=_write_range, recurrent=True)
+    return Effect(0, _of_each(ctx, 1, 0), write=_write_range, recurrent=True)
 
 
-def _of_each(ctx: NodeContext, limit: str | None, axis: int) -> Local:
-    """Return the effect of what has a step, or several, for each of the tensor whose length is its limit."""
-    source = None if limit is None else ctx.sized_by.get(limit)
-    if source is None or limit not in ctx.lengths:
+def _of_each(ctx: NodeContext, limit: int, axis: int) -> Local:
+    """Return the effect of what has a step, or several, for each of the tensor whose length is an input."""
+    name = ctx.input(limit) or ""
+    source = ctx.sized_by.get(name)
+    if source is None or (name not in ctx.lengths and not _is_picked(ctx.node.inputs[limit])):
         ctx.refuse("how its length follows from the number of frames isn't known")
     lengths = ctx.timelines[source].lengths
     ratios = {shape[axis] / n for shape, n in zip(ctx.output_shapes(), lengths, strict=True)}
@@ -67,6 +80,17 @@ def _of_each(ctx: NodeContext, limit: str | None, axis: int) -> Local:
     if ratios or up != int(up):
         ctx.refuse("its length is not a whole multiple of the length that it is made from")
     return Local(up=int(up), span=int(up) - 1)
+
+
+def _is_picked(value: ir.Value | None) -> bool:
+    """Whether a number is one of a tensor's sizes, as it is; the one that varies is then its length."""
+    while value is not None and (node := value.producer()) is not None and is_standard(node):
+        if node.op_type == "Shape":
+            return True
+        if node.op_type not in _PICKING or (node.op_type == "Cast" and not holds_counts(node)):
+            return False
+        value = node.inputs[0]
+    return False
 
 
 def _write_range(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
@@ -111,6 +135,7 @@ def _set(writer: StreamWriter, node: ir.Node, effect: Effect, value: ir.Value) -
 
 def table_of_positions(ctx: NodeContext) -> Effect:
     """Return the effect of a Slice that cuts a table, which has no time, to an utterance's length."""
+    check_can_count(ctx)
     starts, axes, steps = ctx.const(1), ctx.const(3), ctx.const(4)
     axis = ctx.varying_axis()
     if starts is None or starts.size != 1 or int(starts[0]) < 0:
@@ -119,7 +144,7 @@ def table_of_positions(ctx: NodeContext) -> Effect:
         ctx.refuse("it takes a table of positions in steps")
     if axis != (0 if axes is None else int(axes[0]) % ctx.rank(0)):
         ctx.refuse("it cuts another axis than the one that varies")
-    return Effect(axis, _of_each(ctx, ctx.input(2), axis), write=_write_table, recurrent=True)
+    return Effect(axis, _of_each(ctx, 2, axis), write=_write_table, recurrent=True)
 
 
 def _write_table(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
