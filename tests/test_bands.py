@@ -105,6 +105,22 @@ def test_nothing_is_seen_outside_of_the_band(seen: Known) -> None:
     assert not elements[(band.low > DISTANCES) | (band.high < DISTANCES)].any()
 
 
+def test_blocks_by_a_rounded_factor_are_told_no_closer_than_they_are() -> None:
+    """In float32, 41 times a 41st is less than 1."""
+    factor = np.float32(1 / 41)
+    blocks = [
+        infer("Floor", [infer("Mul", [position(of_key=of_key), constant(np.array(factor))])])
+        for of_key in (False, True)
+    ]
+    band = where_above(infer("Equal", blocks), 0)
+    steps = np.arange(41 * 6, dtype=np.float32)
+    of_step = np.floor(steps * factor)
+    same = np.argwhere(of_step[:, None] == of_step[None, :])
+    assert (of_step != steps // 41).any()
+    assert band.low <= (same[:, 1] - same[:, 0]).min()
+    assert (same[:, 1] - same[:, 0]).max() <= band.high < 50
+
+
 def test_a_window_is_told_to_the_step() -> None:
     i, j = position(of_key=False), position(of_key=True)
     one, eight = constant(np.array(1)), constant(np.array(8))

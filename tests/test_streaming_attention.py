@@ -290,12 +290,19 @@ def by_what_is_said(g: TinyGraph, x: str) -> str:
     return g.op("And", near(g, x), loud)
 
 
+def in_bytes(g: TinyGraph, x: str) -> str:
+    i, j = (ramp(g, x, axis=axis, to=TensorProto.INT8) for axis in (1, 0))
+    i, j = (g.op("Cast", k, to=TensorProto.INT32) for k in (i, j))
+    return g.op("LessOrEqual", g.op("Abs", g.op("Sub", i, j)), g.const(3, np.int32))
+
+
 UNKNOWN: dict[str, tuple[Callable[[TinyGraph, str, str], str], str]] = {
     "by what is said": (where(by_what_is_said), "isn't known"),
     "by the utterance's end": (
         where(lambda g, x: g.op("And", near(g, x), g.op(
             "Less", ramp(g, x, axis=0), g.op("Sub", n_steps(g, x), g.const(2))))),
         "isn't known"),
+    "positions in bytes": (where(in_bytes), "every step meets every other"),
     "not far enough below": (where(near, -50.0), "every step meets every other"),
     "a bias alone": (lambda g, x, scores: g.op("Add", scores, g.op("Cast", g.op(
         "Sub", ramp(g, x, axis=0), ramp(g, x, axis=1)), to=TensorProto.FLOAT)), "every step meets every other"),

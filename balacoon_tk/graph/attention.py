@@ -209,7 +209,7 @@ def _reach(
             node,
             "every step looks back to the utterance's start, so its keys and values grow without bound. With "
             "max_frames, the frames of the longest utterance, they are kept; with a window for the attention "
-            "none would grow",
+            "none would grow (one that has a window may show it only if exported with a longer example)",
         )
     return None, right
 

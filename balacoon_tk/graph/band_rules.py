@@ -102,7 +102,9 @@ def _absolute(_: Band, __: bool, x: Form) -> list[Case]:
 def _times(band: Band, _: bool, x: Form, y: Form) -> list[Case]:
     for one, other in ((x, y), (y, x)):
         if one.point is not None and isfinite(one.point):
-            return _one(other.times(one.point))
+            # A factor that isn't whole rounds, and what is rounded may fall below the whole number it was.
+            made = other.times(one.point)
+            return _one(made if one.grain else replace(made, grain=0.0))
     with np.errstate(invalid="ignore"):
         products = np.multiply.outer(np.array(x.bounds(band)), np.array(y.bounds(band)))
     if np.isnan(products).any():

@@ -67,7 +67,8 @@ class Form:
     @property
     def by_distance(self) -> bool:
         """Whether it depends on the distance alone."""
-        return abs(self.a + self.b) < CLOSE * max(abs(self.a), abs(self.b), 1e-30)
+        # Anything more would grow to whole steps far from the start.
+        return abs(self.a + self.b) <= 1e-12 * max(abs(self.a), abs(self.b))
 
     def __neg__(self) -> Form:
         return Form(-self.a, -self.b, -self.high, -self.low, self.grain)
