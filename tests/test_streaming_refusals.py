@@ -46,8 +46,8 @@ def adain(g: TinyGraph, x: str) -> str:
 
 def positions(g: TinyGraph, x: str) -> str:
     steps = g.op("Squeeze", g.length(x), g.const([0]))
-    ramp = g.op("Range", g.const(0), steps, g.const(1))
-    return g.op("Add", x, g.op("Cast", ramp, to=TensorProto.FLOAT))
+    limit = g.op("Mul", g.op("Cast", steps, to=TensorProto.FLOAT), g.number(0.5))
+    return g.op("Add", x, g.op("Range", g.number(0), limit, g.number(0.5)))
 
 
 def mean_by_length(g: TinyGraph, x: str) -> str:
@@ -144,7 +144,7 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "every second step": (lambda g, x: g.slice(x, 0, TO_THE_END, 2, 2), "Slice", "steps of 2"),
     "time backwards": (lambda g, x: g.slice(x, -1, -TO_THE_END, 2, -1), "Slice", "steps of -1"),
     "one step by its number": (lambda g, x: g.op("Gather", x, g.const([3]), axis=2), "Gather", "by their number"),
-    "positions": (positions, "Range", "number"),
+    "positions that are no whole numbers": (positions, "Range", "fractions"),
     "a division by the number of frames": (mean_by_length, "Div", "computed from the number of frames"),
     "an operator of another domain": (
         lambda g, x: g.op("Gelu", x, domain="com.microsoft"), "Gelu", "no rule"),

@@ -12,6 +12,9 @@ Time enters with the inputs and is followed from node to node. A node belongs to
 
 Nothing is guessed. What the rules say is held against the shapes that the probe has seen, so a rule that is
 wrong about a node refuses the graph, and doesn't rewrite it into something else.
+
+Made to a length are a ``Range`` and a ``Slice`` of a table as well, where they have a step for each of an
+utterance's: positions.
 """
 
 from __future__ import annotations
@@ -89,7 +92,7 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
             raise NotStreamableError(
                 node, f"it computes with the lengths of {' and '.join(map(repr, roots))}"
             )
-        if not sources and not (is_standard(node) and node.op_type in _SHAPE_MAKERS):
+        if not sources and not _is_made_to_length(node, probe):
             if any(name not in probe.values or probe.varies(name) for name in names):
                 raise NotStreamableError(node, f"it computes with the number of frames{_said(node, lengths)}")
             sized_by |= dict.fromkeys(names, roots[0])
@@ -114,6 +117,14 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
         if value.name not in timelines:
             raise ModelError(f"output {value.name!r} has no time axis, so there is nothing to stream")
     return Analysis(model, inputs, timelines, effects, sized_by)
+
+
+def _is_made_to_length(node: ir.Node, probe: Probe) -> bool:
+    if not is_standard(node):
+        return False
+    # Else they are arithmetic with lengths.
+    numbers_steps = node.op_type in ("Range", "Slice") and probe.varies(name_of(node.outputs[0]))
+    return numbers_steps or node.op_type in _SHAPE_MAKERS
 
 
 def time_names(node: ir.Node, timelines: Mapping[str, Timeline]) -> list[str]:

@@ -8,6 +8,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.analysis import Analysis, analyse
+from balacoon_tk.graph.attention import fuse_attention
+from balacoon_tk.graph.attention_operator import attention_written_out
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
 from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
@@ -40,14 +42,20 @@ def prepare(
 
 
 def analyse_model(
-    model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
+    model: onnx.ModelProto | ir.Model,
+    *,
+    time_inputs: dict[str, int] | None = None,
+    max_frames: int | None = None,
 ) -> Analysis:
     """Prepare a copy of a model and follow time through it.
 
     A NotStreamableError names a node that has no bounded view of time, or isn't known; a ModelError says
     that the graph can't be run, or that it or one of its outputs has no time axis.
+
+    An attention that looks back without end needs `max_frames`, the frames of the longest utterance.
     """
-    prepared, inputs = prepare(model, time_inputs=time_inputs)
+    prepared, inputs = prepare(attention_written_out(model), time_inputs=time_inputs)
+    fuse_attention(prepared, inputs, max_frames=max_frames)
     try:
         return analyse(prepared, inputs)
     except NotStreamableError as error:

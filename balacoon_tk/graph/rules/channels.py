@@ -204,7 +204,6 @@ _REASONS = {
     **dict.fromkeys(RANDOM, "it draws its own noise, other in each run: make the noise an input"),
     **dict.fromkeys(("NonZero", "Compress"), "how many steps it gives depends on their values"),
     "Unique": _WHOLE,
-    "Range": "it numbers the steps of the utterance",
     "If": "its branches are not followed: fold the condition before",
     **dict.fromkeys(("Loop", "Scan"), "its body is not followed"),
     "STFT": "its frames are cut out of the whole utterance: write it as a convolution",

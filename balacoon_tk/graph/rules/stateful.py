@@ -16,6 +16,7 @@ import onnx_ir as ir
 from balacoon_tk.graph.edit import FAR
 from balacoon_tk.graph.match import constant_of
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
+from balacoon_tk.graph.rules.positions import table_of_positions
 from balacoon_tk.graph.timeline import Local
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def _write_fold(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
 
 @rule("Slice")
 def _slice(ctx: NodeContext) -> Effect:
+    if ctx.time(0) is None:
+        return table_of_positions(ctx)
     timeline = ctx.only_time()
     starts, ends = ctx.ints("starts", 1) or [], ctx.ints("ends", 2) or []
     axes = ctx.ints("axes", 3) or list(range(len(starts)))

@@ -116,7 +116,7 @@ def measure_segment(
         if effect.recurrent or effect.local.down > 1:
             return None
         names = sources_of(node, analysis)
-        if any(name not in local for name in names):
+        if not effect.in_segments or any(name not in local for name in names):
             return None
         into = join([local[name] for name in names])
         if effect.local.reach:
