@@ -24,7 +24,7 @@ from math import inf
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.errors import DRAWS_NOISE, NotStreamableError
 from balacoon_tk.graph.lengths import RANDOM, read_lengths
 from balacoon_tk.graph.match import is_standard, name_of
 from balacoon_tk.graph.probe import Probe
@@ -104,9 +104,11 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
         _check_rates(node, [timelines[name] for name in sources])
         effects[node] = effect
         made = start.through(effect.local, axis=effect.axis, n_frames=probe.n_frames)
-        for name in names:
-            timelines[name] = made
-            _check_shape(node, name, made, probe)
+        for value in node.outputs:
+            # What nothing reads may be a recurrence's final state, which has no time.
+            if value.name and (value.uses() or value.is_graph_output()):
+                timelines[value.name] = made
+                _check_shape(node, value.name, made, probe)
     for value in model.graph.outputs:
         if value.name not in timelines:
             raise ModelError(f"output {value.name!r} has no time axis, so there is nothing to stream")
@@ -129,7 +131,7 @@ def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: 
 def _check_timeless(node: ir.Node, probe: Probe) -> None:
     # It is written once, and must be the same whatever the utterance.
     if node.op_type in RANDOM:
-        raise NotStreamableError(node, "it draws its own noise, other in each run: make the noise an input")
+        raise NotStreamableError(node, DRAWS_NOISE)
     for value in node.outputs:
         if value.name and value.name in probe.shapes and probe.varies(value.name):
             raise NotStreamableError(node, "its output varies in shape, but none of its inputs has time")

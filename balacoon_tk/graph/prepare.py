@@ -10,6 +10,7 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.analysis import Analysis, analyse
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
+from balacoon_tk.graph.simplify.squeezes import name_squeezed_axes
 from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
 from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 
@@ -34,6 +35,7 @@ def prepare(
             node.outputs[0].replace_all_uses_with(source)
     RemoveUnusedNodesPass()(copy)
     inputs = find_time_inputs(copy, time_inputs)
+    name_squeezed_axes(copy.graph, inputs.probe)
     FixShapesPass(inputs.probe)(copy)
     fold_masks(copy, inputs.probe.shapes)
     return copy, inputs

@@ -58,17 +58,20 @@ class StreamWriter:
 
     def write_aligned(self, node: ir.Node, *, up: int = 1) -> None:
         """Write a node that gives `up` steps for one, as it is, on inputs brought to the same frontier."""
-        names = sources_of(node, self.analysis)
-        lag = max(self.lag(name) for name in names)
-        phased = len(names) > 1 and any(self.analysis.timelines[name].phased for name in names)
-        aligned = self._align_phased(names) if phased else {name: self._delay(name, lag) for name in names}
+        aligned, lag, steps = self.align(sources_of(node, self.analysis))
         local = {**self.values, **aligned}
         self.copy(node, local, keep_names=True)
-        steps = self.frontiers.slowest(names)
         for value in node.outputs:
             if value.name:
                 self.values[value.name] = local[value.name]
                 self.frontiers.note(value.name, lag * up, steps * up)
+
+    def align(self, names: Sequence[str]) -> tuple[dict[str, ir.Value], Fraction, Steps]:
+        """Bring tensors to the frontier of the slowest; return them, the lag and the steps known there."""
+        lag = max(self.lag(name) for name in names)
+        phased = len(names) > 1 and any(self.analysis.timelines[name].phased for name in names)
+        aligned = self._align_phased(names) if phased else {name: self._delay(name, lag) for name in names}
+        return aligned, lag, self.frontiers.slowest(list(names))
 
     def copy_on(self, node: ir.Node, value: ir.Value) -> ir.Node:
         """Copy a node with another value in place of its first input."""
@@ -214,6 +217,10 @@ class StreamWriter:
     def lag(self, name: str) -> Fraction:
         """Return by how many steps a tensor trails ``rate * n_frames``."""
         return self.frontiers.lags[name]
+
+    def lag_after(self, name: str, n_steps: int, down: int) -> Fraction:
+        """Return the lag of every `down`-th step of a tensor that `n_steps` more are held back of."""
+        return self.analysis.timelines[name].lag_after(n_steps, down, lag=self.lag(name))
 
     def steps(self, name: str) -> Steps:
         """Return how many steps of a tensor are known after 0, 1, 2, … frames."""
