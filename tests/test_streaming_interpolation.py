@@ -50,7 +50,7 @@ def test_interpolation_by_a_fraction_streams(rate: float, mode: str, transform: 
     assert_streams(model, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("transform", ["half_pixel", "asymmetric"])
+@pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("rate", [1 / 2, 1 / 4, 3 / 4, 2 / 5])
 def test_interpolation_that_goes_down_in_rate_streams(rate: float, transform: str) -> None:
     g = TinyGraph(opset=19)
@@ -125,8 +125,6 @@ REFUSED: dict[str, tuple[float, dict[str, Any], str]] = {
     "a filter of its own": (1 / 2, {"antialias": 1}, "write it as a convolution"),
     "places counted from the middle": (
         1.5, {"coordinate_transformation_mode": "half_pixel_symmetric"}, "rate is a fraction"),
-    "a single step read elsewhere": (
-        1 / 2, {"coordinate_transformation_mode": "pytorch_half_pixel"}, "use half_pixel"),
     "no ratio": (2**0.5, {}, "ratio of small whole numbers"),
     "cubic interpolation down": (1 / 2, {"mode": "cubic"}, "use linear"),
 }  # fmt: skip

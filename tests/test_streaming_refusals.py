@@ -111,6 +111,9 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "group norm": (
         lambda g, x: g.op("GroupNormalization", x, g.weight(N), g.weight(N), num_groups=2),
         "GroupNormalization", WHOLE),
+    "group norm as torch writes it": (
+        lambda g, x: g.op("InstanceNormalization", g.op("Reshape", x, g.const([1, 2, -1])), g.weight(2), g.weight(2)),
+        "Reshape", "as group norm does"),
     "mean variance norm": (
         lambda g, x: g.op("MeanVarianceNormalization", x, axes=[0, 2]),
         "MeanVarianceNormalization", WHOLE),

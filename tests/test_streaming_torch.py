@@ -87,6 +87,20 @@ def test_interpolation_of_an_image_in_time_streams(mode: str) -> None:
     assert_streams(exported(Stretch()), tolerance=1e-5)
 
 
+def test_a_harmonic_source_streams_that_sums_its_phase_at_the_rate_of_frames() -> None:
+    """The sine generator of NSF vocoders (arXiv:1904.12088) as StyleTTS 2 has it: down, summed, and up again."""
+
+    class Source(nn.Module):
+        def forward(self, f0):
+            f0 = functional.interpolate(f0, scale_factor=24.0, mode="nearest")
+            turns = (f0.abs() * 0.05) % 1
+            turns = functional.interpolate(turns, scale_factor=1 / 24, mode="linear")
+            phase = functional.interpolate(torch.cumsum(turns, dim=2) * 24, scale_factor=24.0, mode="linear")
+            return torch.sin(phase * 2 * torch.pi)
+
+    assert_streams(exported(Source()), tolerance=2e-4)
+
+
 class Repeated(nn.Module):
     def forward(self, x):
         return x.repeat_interleave(3, dim=2)

@@ -8,7 +8,7 @@ Time enters with the inputs and is followed from node to node. A node belongs to
    numbers (`sized_by`). Lengths of two tensors in one node are refused: in a push they are known to
    different extents, so no arithmetic with both is right.
 3. With time: its rule (`balacoon_tk.graph.rules`) says what it does with it, or refuses.
-4. Made to a length (``ConstantOfShape``, ``Expand``): a tensor with time though no input has any.
+4. Made to a length (``ConstantOfShape``, ``Expand``, ``Tile``): a tensor with time though no input has any.
 
 Nothing is guessed. What the rules say is held against the shapes that the probe has seen, so a rule that is
 wrong about a node refuses the graph, and doesn't rewrite it into something else.
@@ -33,7 +33,7 @@ from balacoon_tk.graph.time_inputs import TimeInputs
 from balacoon_tk.graph.timeline import Timeline, join
 from balacoon_tk.graph.walk import read_by
 
-_SHAPE_MAKERS = ("ConstantOfShape", "Expand")
+_SHAPE_MAKERS = ("ConstantOfShape", "Expand", "Tile")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from balacoon_tk.graph.streaming.builder import GraphBuilder, Steps
     from balacoon_tk.graph.streaming.writer import StreamWriter
 
-_LARGEST_DENOMINATOR = 1000  # as in 24000 / 22050 = 160 / 147: a rate beyond is no rate of audio
-_N_CHECKED = 2**16  # steps up to which a rate in float32 must give the lengths of its fraction: minutes
+_LARGEST_DENOMINATOR = 4096  # 24000 / 22050 is 160 / 147, and a frame has few thousands of samples
+_N_CHECKED = 2**16  # steps of the output for which a rate in float32 must give the lengths of its fraction
 
 _HALF_PIXEL = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
 _RADIUS = {"linear": 1, "cubic": 2}
@@ -43,6 +43,8 @@ class _Stretch:
     down: int
     radius: int
     half_pixel: bool
+    # Of one step of the output the place is the first step of the input, as pytorch_half_pixel has it.
+    first_if_single: bool
 
     @property
     def _shift(self) -> int:
@@ -69,15 +71,19 @@ class _Stretch:
 
     @property
     def min_length(self) -> int:
-        """Steps that a piece must have to come out longer: ONNX Runtime copies what keeps its length."""
-        return -(-self.down // (self.up - self.down)) if self.up > self.down else 1
+        """Steps that a piece must have to be treated as any longer one is.
+
+        ONNX Runtime copies what keeps its length, as a few steps do at a rate little above 1.
+        """
+        if self.up > self.down:
+            return -(-self.down // (self.up - self.down))
+        return -(-2 * self.down // self.up) if self.first_if_single else 1
 
     @property
     def n_back(self) -> int:
         """Steps behind the newest that what isn't known yet may look at, and that a piece must have."""
-        if self.up > self.down:
-            return max(2 * self.radius, self.min_length)
-        return self.radius + self.down // self.up + 2
+        reach = 2 * self.radius if self.up > self.down else self.radius + self.down // self.up + 2
+        return max(reach, self.min_length)
 
     def known(self, n_steps: Steps) -> Steps:
         """Return how many steps of the output are known, given how many of the input are."""
@@ -119,12 +125,10 @@ def _resize(ctx: NodeContext) -> Effect:
         ctx.refuse("with antialias its window is not that of interpolation: write it as a convolution")
     if transform == "half_pixel_symmetric" and rate.denominator > 1:
         ctx.refuse("with half_pixel_symmetric places depend on the length where the rate is a fraction")
-    # Of a single step the place is the first, and that it stays the only one is known at the end only.
-    if transform == "pytorch_half_pixel" and rate < 1:
-        ctx.refuse("with pytorch_half_pixel a single step would be read at another place: use half_pixel")
     if mode == "cubic" and rate.numerator == 1:
         ctx.refuse("cubic interpolation that only goes down in rate is not supported: use linear")
-    stretch = _Stretch(rate.numerator, rate.denominator, _RADIUS[mode], transform in _HALF_PIXEL)
+    half, single = transform in _HALF_PIXEL, transform == "pytorch_half_pixel"
+    stretch = _Stretch(rate.numerator, rate.denominator, _RADIUS[mode], half, single)
     return Effect(timeline.axis, stretch.local, write=partial(_write_stretch, stretch))
 
 
@@ -137,10 +141,13 @@ def _rate(ctx: NodeContext, axis: int) -> Fraction:
     scale = np.float32(scales[axes.index(axis)] if axis in axes else 1)
     rate = Fraction(float(scale)).limit_denominator(_LARGEST_DENOMINATOR)
     # The runtime multiplies lengths by the scale in float32, which may fall just short of a whole number.
-    n_steps = np.arange(_N_CHECKED)
-    lengths = (n_steps.astype(np.float32) * scale).astype(np.int64)
-    if not np.array_equal(lengths, n_steps * rate.numerator // rate.denominator):
-        ctx.refuse(f"it stretches time by {scale:g}, which is not a ratio of small whole numbers")
+    # Lengths grow where a step of the output is reached, so there and just before is where to look.
+    made = np.arange(1, _N_CHECKED)
+    given = -(-made * rate.denominator // rate.numerator)
+    for n_steps in (given, given - 1):
+        lengths = (n_steps.astype(np.float32) * scale).astype(np.int64)
+        if not np.array_equal(lengths, n_steps * rate.numerator // rate.denominator):
+            ctx.refuse(f"it stretches time by {scale:g}, which is not a ratio of small whole numbers")
     return rate
 
 
@@ -165,7 +172,7 @@ _REPEATING = {
 def _write_stretch(stretch: _Stretch, writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
     name, build, down = writer.source(node), writer.builder, stretch.down
     axis = writer.axis(name)
-    # A first push is no shorter, unless the utterance is: then the whole run copies it too.
+    # A first push is no shorter, unless the utterance is: then it is the whole run.
     writer.frontiers.need(name, stretch.min_length)
     state, line = writer.line(name, stretch.n_back + down - 1)
     shown, known = (stretch.write_known(build, build.length(value, axis)) for value in (state, line))

@@ -39,7 +39,7 @@ def _squeeze(ctx: NodeContext) -> Effect:
     timeline, shape = ctx.only_time(), ctx.shape(0)
     given = ctx.ints("axes", 1)
     if given is None:
-        ctx.refuse("without axes it would also drop time when a push brings one step")
+        ctx.refuse("without axes it would also drop time of one step: name its axes")
     dropped = {axis % len(shape) for axis in given}
     if timeline.axis in dropped:
         ctx.refuse("it drops the time axis")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from balacoon_tk.graph.streaming.writer import StreamWriter
 
 
+_AS_GROUP_NORM = ", as group norm does: that takes the mean over the whole time axis"
+
+
 @rule("Reshape", "Flatten")
 def _reshape(ctx: NodeContext) -> Effect:
     # Element (p, t, q) lies at ``(p * n_t + t) * n_q + q``.
@@ -29,7 +32,8 @@ def _reshape(ctx: NodeContext) -> Effect:
     before, after = prod(shape[: timeline.axis]), prod(shape[timeline.axis + 1 :])
     axis, result = ctx.varying_axis(), ctx.output_shapes()[0]
     if prod(result[:axis]) != before:
-        ctx.refuse("it mixes time with the axes before it")
+        normed = any(user.op_type == "InstanceNormalization" for user, _ in ctx.node.outputs[0].uses())
+        ctx.refuse(f"it mixes time with the axes before it{_AS_GROUP_NORM if normed else ''}")
     if ctx.node.op_type == "Reshape":
         target = ctx.const(1)
         if target is not None and (len(target) <= axis or int(target[axis]) not in (-1, 0)):
