@@ -155,7 +155,7 @@ class Maker:
         if x.rate > 8 or x.rate * up / down < 0.5:
             return
         scales = self.g.const([1, 1, up / down], np.float32)
-        transform = self.draw(st.sampled_from(["half_pixel", "asymmetric"]))
+        transform = self.draw(st.sampled_from(["half_pixel", "pytorch_half_pixel", "asymmetric"]))
         name = self.g.op(
             "Resize", x.name, "", scales, mode="linear", coordinate_transformation_mode=transform
         )

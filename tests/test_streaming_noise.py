@@ -11,9 +11,9 @@ import pytest
 from onnx import helper
 
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.export import NotStreamableError, make_streaming
+from balacoon_tk.export import NotStreamableError, make_streaming, noise_inputs
 from balacoon_tk.graph.prepare import analyse_model
-from balacoon_tk.graph.simplify.noise import METADATA_KEY, noise_inputs
+from balacoon_tk.graph.simplify.noise import METADATA_KEY
 from balacoon_tk.runtime.session import Session
 from streaming_laws import assert_streams
 from tiny_graphs import TinyGraph

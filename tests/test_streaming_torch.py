@@ -8,7 +8,7 @@ import warnings
 import onnx
 import pytest
 
-from balacoon_tk.graph.simplify.noise import noise_inputs
+from balacoon_tk.export import noise_inputs
 from streaming_laws import assert_streams
 
 torch = pytest.importorskip("torch", reason='needs pip install "balacoon_tk[export]"')

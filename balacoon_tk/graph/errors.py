@@ -8,7 +8,7 @@ from balacoon_tk.errors import ModelError
 
 DRAWS_NOISE = (
     "it draws its own noise, other in each run: make the noise an input, "
-    "as balacoon_tk.graph.simplify.noise.noise_inputs does"
+    "as balacoon_tk.export.noise_inputs does"
 )
 """Why a random operator is refused."""
 

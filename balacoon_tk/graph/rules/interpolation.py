@@ -62,7 +62,7 @@ class _Stretch:
         """The window, as that of a transposed convolution whose ends are clamped."""
         up, down = self.up, self.down
         if up == 1:
-            return Local(down=down, span=down - 1)
+            return Local(down=down, span=down - 1, reach=self.min_length)
         late = max(0, -(-self._shift // self._factor)) + down - 1
         # Of a whole rate the last step within the radius; of a fraction no segment asks for it.
         last = (2 * self.radius + 1) * up // 2 - 1 if self.half_pixel else self.radius * up - 1
