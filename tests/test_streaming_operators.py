@@ -309,6 +309,15 @@ def test_a_slice_takes_every_few_steps_and_some_channels() -> None:
     assert_streams(g.model(g.conv(g.op("Slice", g.frames(), *bounds), 2, 2, 3, pads=[1, 1])))
 
 
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_time_goes_into_channels_and_back_by_blocks(mode: str) -> None:
+    g = TinyGraph()
+    x = g.input("image", [1, 2, 4, "n"])
+    x = g.op("SpaceToDepth", g.op("Conv", x, g.weight(2, 2, 3, 3), pads=[1] * 4), blocksize=2)
+    x = g.op("Conv", x, g.weight(8, 8, 1, 3), pads=[0, 1, 0, 1])
+    assert_streams(g.model(g.op("DepthToSpace", x, blocksize=2, mode=mode)), multiple=2)
+
+
 @pytest.mark.parametrize("opset", [11, 13, 17])
 def test_a_squeeze_without_axes_leaves_time_where_a_push_brings_one_step(opset: int) -> None:
     g = TinyGraph(opset=opset)

@@ -88,7 +88,7 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
             raise NotStreamableError(
                 node, f"it computes with the lengths of {' and '.join(map(repr, roots))}"
             )
-        if not sources and not (is_standard(node) and node.op_type in _SHAPE_MAKERS):
+        if not sources and not _is_made_to_a_length(node, names, probe):
             if any(name not in probe.values or probe.varies(name) for name in names):
                 raise NotStreamableError(node, "it computes with the number of frames")
             sized_by |= dict.fromkeys(names, roots[0])
@@ -118,6 +118,11 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
 def time_names(node: ir.Node, timelines: Mapping[str, Timeline]) -> list[str]:
     """Return the names of a node's inputs that have time, each once, in order."""
     return list(dict.fromkeys(name for value in node.inputs if (name := name_of(value)) in timelines))
+
+
+def _is_made_to_a_length(node: ir.Node, names: Sequence[str], probe: Probe) -> bool:
+    # Shapes are put together by the same operators, of numbers that are always as many.
+    return is_standard(node) and node.op_type in _SHAPE_MAKERS and any(map(probe.varies, names))
 
 
 def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
-from balacoon_tk.graph.timeline import POINTWISE, Local
+from balacoon_tk.graph.timeline import Local
 
 if TYPE_CHECKING:
     from balacoon_tk.graph.streaming.writer import StreamWriter
@@ -73,8 +73,9 @@ def _depth_to_space(ctx: NodeContext) -> Effect:
     timeline, up = ctx.only_time(), ctx.int("blocksize", 1)
     if timeline.axis == 1:
         ctx.refuse("its channels lie along time")
-    # Of the batch every step has an image of its own.
-    return Effect(timeline.axis, Local(up=up, span=up - 1) if timeline.axis else POINTWISE)
+    if timeline.axis == 0:
+        return Effect(0)  # the batch: every step has an image of its own
+    return Effect(timeline.axis, Local(up=up, span=up - 1))
 
 
 @rule("Gather")

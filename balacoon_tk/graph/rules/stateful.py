@@ -48,6 +48,16 @@ def _reshape(ctx: NodeContext) -> Effect:
     ctx.refuse("it folds time by a factor that is not a whole number")
 
 
+@rule("SpaceToDepth")
+def _space_to_depth(ctx: NodeContext) -> Effect:
+    timeline, down = ctx.only_time(), ctx.int("blocksize", 1)
+    if timeline.axis == 0:
+        return Effect(0)  # the batch: every step has an image of its own
+    if timeline.axis == 1:
+        ctx.refuse("its channels lie along time")
+    return Effect(timeline.axis, Local(down=down, span=down - 1), write=_write_fold)
+
+
 def _write_fold(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
     # As many groups of steps as are whole; what is left of a group waits in the state.
     name, down, build = writer.source(node), effect.local.down, writer.builder
