@@ -59,6 +59,21 @@ def test_interpolation_that_goes_down_in_rate_streams(rate: float, transform: st
     assert_streams(g.model(g.conv(x, N, 2, 3, pads=[1, 1])), tolerance=1e-5)
 
 
+@pytest.mark.parametrize("rate", [3 / 4, 2 / 5])
+def test_cubic_interpolation_by_a_fraction_below_one_streams(rate: float) -> None:
+    g = TinyGraph(opset=19)
+    x = g.up(g.frames(), N, N, 8, 4, pads=[2, 2])
+    assert_streams(g.model(stretch(g, x, rate, mode="cubic")), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("rate", [1 / 2, 1 / 4])
+def test_every_few_steps_are_taken_as_the_nearest(rate: float) -> None:
+    mode = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+    assert_streams(stretched(rate, mode="nearest", **mode))
+    with pytest.raises(NotStreamableError, match="not a whole number"):
+        make_streaming(stretched(1 / 3, mode="nearest", **mode))
+
+
 def test_interpolation_of_a_long_utterance_streams() -> None:
     g = TinyGraph(opset=19)
     pair = Streamed(g.model(stretch(g, g.frames(), 4, mode="linear")), "states")

@@ -48,7 +48,7 @@ class _Stretch:
 
     @property
     def _shift(self) -> int:
-        # Of ``known_of``: how far the last place that is known lies behind, in its units.
+        # Of `known`: how far the last place that is known lies behind, in its units.
         if self.half_pixel:
             return (2 * self.radius - 1) * self.up - self.down
         return self.radius * self.up - self.down
@@ -62,7 +62,7 @@ class _Stretch:
         """The window, as that of a transposed convolution whose ends are clamped."""
         up, down = self.up, self.down
         if up == 1:
-            return Local(down=down, span=down - 1, reach=self.min_length)
+            return Local(down=down, span=down - 1, reach=self.min_length if self.first_if_single else 0)
         late = max(0, -(-self._shift // self._factor)) + down - 1
         # Of a whole rate the last step within the radius; of a fraction no segment asks for it.
         last = (2 * self.radius + 1) * up // 2 - 1 if self.half_pixel else self.radius * up - 1
@@ -152,13 +152,17 @@ def _rate(ctx: NodeContext, axis: int) -> Fraction:
 
 
 def _repeat(ctx: NodeContext, rate: Fraction, transform: str) -> Effect:
-    if rate.denominator != 1:
+    mode = (transform, ctx.string("nearest_mode", "round_prefer_floor") if ctx.opset > 10 else "floor")
+    axis, up, down = ctx.only_time().axis, rate.numerator, rate.denominator
+    # Every so many steps; only a power of two is so many exactly, counted in float32.
+    if up == 1 and not down & (down - 1) and mode == ("asymmetric", "floor"):
+        stretch = _Stretch(up, down, 1, half_pixel=False, first_if_single=False)
+        return Effect(axis, stretch.local, write=partial(_write_stretch, stretch))
+    if down != 1:
         ctx.refuse(f"it stretches time by {float(rate):g}, which is not a whole number")
-    mode = (transform, ctx.string("nearest_mode", "round_prefer_floor"))
-    if ctx.opset > 10 and mode not in _REPEATING:
+    if mode not in _REPEATING:
         ctx.refuse(f"with {' and '.join(mode)} it doesn't repeat every step equally often")
-    up = rate.numerator
-    return Effect(ctx.only_time().axis, Local(up=up, span=up - 1))
+    return Effect(axis, Local(up=up, span=up - 1))
 
 
 # Where the steps ``up * n`` to ``up * n + up - 1`` are all made of step ``n``: with half pixels the place is
