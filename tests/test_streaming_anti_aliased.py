@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from streaming_laws import assert_streams
+from streaming_laws import Streamed, assert_streams
 from tiny_graphs import TinyGraph
 
 torch = pytest.importorskip("torch", reason='needs pip install "balacoon_tk[export]"')
@@ -49,6 +49,19 @@ def test_an_anti_aliased_activation_streams(ratio: int, n_taps: int) -> None:
     x = g.conv(g.frames(), N, N, 3, pads=[1, 1])
     x = anti_aliased(g, x, ratio=ratio, n_taps=n_taps)
     assert_streams(g.model(g.conv(x, N, 2, 5, pads=[2, 2])), tolerance=1e-5)
+
+
+def test_a_segment_runs_over_a_rate_that_falls_as_far_as_it_rose() -> None:
+    g = TinyGraph()
+    x = anti_aliased(g, g.conv(g.frames(), N, N, 3, pads=[1, 1]), ratio=2, n_taps=12)
+    pair = Streamed(g.model(x), "longest segments")
+    (step,) = pair.plan.steps
+    assert step.segment is not None
+    assert pair.spec.outputs[0].lag == 1 + 5  # what the convolution looks ahead, and half of both filters
+    # Of a rate that falls below that of the input, where a piece begins would decide.
+    g = TinyGraph()
+    pair = Streamed(g.model(g.conv(g.frames(), N, N, 4, strides=[2])), "longest segments")
+    assert all(step.segment is None for step in pair.plan.steps)
 
 
 def test_residual_blocks_of_anti_aliased_activations_stream() -> None:
