@@ -8,7 +8,7 @@ Time enters with the inputs and is followed from node to node. A node belongs to
    numbers (`sized_by`). Lengths of two tensors in one node are refused: in a push they are known to
    different extents, so no arithmetic with both is right.
 3. With time: its rule (`balacoon_tk.graph.rules`) says what it does with it, or refuses.
-4. Made to a length (``ConstantOfShape``, ``Expand``): a tensor with time though no input has any.
+4. Made to a length (``ConstantOfShape``, ``Expand``, ``Tile``): a tensor with time though no input has any.
 
 Nothing is guessed. What the rules say is held against the shapes that the probe has seen, so a rule that is
 wrong about a node refuses the graph, and doesn't rewrite it into something else.
@@ -28,7 +28,7 @@ import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.counts import Counts
-from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.errors import DRAWS_NOISE, NotStreamableError
 from balacoon_tk.graph.lengths import RANDOM, read_lengths
 from balacoon_tk.graph.match import is_standard, name_of
 from balacoon_tk.graph.probe import Probe
@@ -37,7 +37,7 @@ from balacoon_tk.graph.time_inputs import TimeInputs
 from balacoon_tk.graph.timeline import Timeline, join
 from balacoon_tk.graph.walk import read_by
 
-_SHAPE_MAKERS = ("ConstantOfShape", "Expand")
+_SHAPE_MAKERS = ("ConstantOfShape", "Expand", "Tile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +110,11 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
         _check_rates(node, [timelines[name] for name in sources])
         effects[node] = effect
         made = start.through(effect.local, axis=effect.axis, n_frames=probe.n_frames)
-        for name in names:
-            timelines[name] = made
-            _check_shape(node, name, made, probe)
+        for value in node.outputs:
+            # What nothing reads may be a recurrence's final state, which has no time.
+            if value.name and (value.uses() or value.is_graph_output()):
+                timelines[value.name] = made
+                _check_shape(node, value.name, made, probe)
     for value in model.graph.outputs:
         if value.name not in timelines:
             raise ModelError(f"output {value.name!r} has no time axis, so there is nothing to stream")
@@ -120,11 +122,9 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
 
 
 def _is_made_to_length(node: ir.Node, probe: Probe) -> bool:
-    if not is_standard(node):
-        return False
-    # Else they are arithmetic with lengths.
-    numbers_steps = node.op_type in ("Range", "Slice") and probe.varies(name_of(node.outputs[0]))
-    return numbers_steps or node.op_type in _SHAPE_MAKERS
+    # Shapes are put together by the same operators, of numbers that are always as many.
+    is_maker = is_standard(node) and node.op_type in (*_SHAPE_MAKERS, "Range", "Slice")
+    return is_maker and any(probe.varies(str(value.name)) for value in node.outputs if value.name)
 
 
 def time_names(node: ir.Node, timelines: Mapping[str, Timeline]) -> list[str]:
@@ -150,7 +150,7 @@ def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: 
 def _check_timeless(node: ir.Node, probe: Probe) -> None:
     # It is written once, and must be the same whatever the utterance.
     if node.op_type in RANDOM:
-        raise NotStreamableError(node, "it draws its own noise, other in each run: make the noise an input")
+        raise NotStreamableError(node, DRAWS_NOISE)
     for value in node.outputs:
         if value.name and value.name in probe.shapes and probe.varies(value.name):
             raise NotStreamableError(node, "its output varies in shape, but none of its inputs has time")

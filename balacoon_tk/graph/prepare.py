@@ -12,6 +12,7 @@ from balacoon_tk.graph.attention import fuse_attention
 from balacoon_tk.graph.attention_operator import attention_written_out
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
+from balacoon_tk.graph.simplify.squeezes import name_squeezed_axes
 from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
 from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 
@@ -36,6 +37,7 @@ def prepare(
             node.outputs[0].replace_all_uses_with(source)
     RemoveUnusedNodesPass()(copy)
     inputs = find_time_inputs(copy, time_inputs)
+    name_squeezed_axes(copy.graph, inputs.probe)
     FixShapesPass(inputs.probe)(copy)
     fold_masks(copy, inputs.probe.shapes)
     return copy, inputs

@@ -226,6 +226,10 @@ class StreamWriter:
         """Return by how many steps a tensor trails ``rate * n_frames``."""
         return self.frontiers.lags[name]
 
+    def lag_after(self, name: str, n_steps: int, down: int) -> Fraction:
+        """Return the lag of every `down`-th step of a tensor that `n_steps` more are held back of."""
+        return self.analysis.timelines[name].lag_after(n_steps, down, lag=self.lag(name))
+
     def steps(self, name: str) -> Steps:
         """Return how many steps of a tensor are known after 0, 1, 2, … frames."""
         return self.frontiers.steps[name]
