@@ -201,3 +201,82 @@ def test_what_is_not_a_linear_step_is_not_merged(build) -> None:
     model = g.model(g.up(x, n, 1, 8, 4))
     assert sum(operators(model).values()) == len(g.nodes)
     assert_streams(model, tolerance=TOLERANCE)
+
+
+def places(g: TinyGraph, x: str, *, by_frame: bool, step: str | None = None) -> str:
+    """Where each element of frames goes, (n_frames, n_fft) or the other way round, flattened."""
+    n_frames = g.op("Squeeze", g.length(x), g.const([0]))
+    starts = g.op("Mul", g.op("Range", g.const(0), n_frames, g.const(1)), step or g.const(HOP))
+    within = g.op("Range", g.const(0), g.const(N_FFT), g.const(1))
+    both = g.op("Add", g.unsqueeze(starts, 1 if by_frame else 0), g.unsqueeze(within, 0 if by_frame else 1))
+    return str(g.op("Reshape", both, g.const([-1])))
+
+
+def zeros(g: TinyGraph, x: str, *shape: int, n_more: int = 0, value: float = 0.0) -> str:
+    """Zeros as many as the samples, which stand at -1 in the shape."""
+    steps = g.op("Mul", g.op("Sub", g.length(x), g.const([1])), g.const([HOP]))
+    steps = g.op("Add", steps, g.const([N_FFT + n_more]))
+    sizes = g.op("Concat", *(steps if n < 0 else g.const([n]) for n in shape), axis=0)
+    return str(g.op("Expand", g.number(value), sizes))
+
+
+def scattered(
+    g: TinyGraph, x: str, op_type: str, *, by_frame: bool = True, n_more: int = 0, value: float = 0.0,
+    step: str | None = None, reduction: str = "add",
+) -> str:  # fmt: skip
+    """Frames (1, n_fft, n_frames) added up at computed places, to (1, n_samples)."""
+    where = places(g, x, by_frame=by_frame, step=step)
+    ordered = g.transpose(x, 0, 2, 1) if by_frame else x
+    if op_type == "ScatterND":
+        start = zeros(g, x, -1, n_more=n_more, value=value)
+        updates = g.op("Reshape", ordered, g.const([-1]))
+        added = g.op("ScatterND", start, g.unsqueeze(where, 1), updates, reduction=reduction)
+        return g.unsqueeze(added, 0)
+    start = zeros(g, x, 1, -1, n_more=n_more, value=value)
+    updates = g.op("Reshape", ordered, g.const([1, -1]))
+    return str(g.op("ScatterElements", start, g.unsqueeze(where, 0), updates, axis=1, reduction=reduction))
+
+
+@pytest.mark.parametrize("op_type", ["ScatterND", "ScatterElements"])
+@pytest.mark.parametrize("options", [{}, {"by_frame": False}, {"n_more": 3}], ids=str)
+def test_frames_that_are_scattered_stream(op_type: str, options) -> None:
+    g = TinyGraph(opset=18)
+    x = g.conv(g.frames(N), N, N_FFT, 3, pads=[1, 1])
+    model = g.model(scattered(g, x, op_type, **options))
+    found = operators(model)
+    assert found["ConvTranspose"] == 1
+    assert not {op_type, "Range"} & set(found)
+    assert_streams(model, tolerance=TOLERANCE)
+
+
+def test_a_head_of_scattered_frames_and_windows_streams() -> None:
+    """As the newer exporter takes torch's own inverse transform apart."""
+    g = TinyGraph(opset=20)
+    spectra = spectrum(g)
+    frames = g.op("Mul", real_frames(g, spectra), g.const(WINDOW[None, :, None], np.float32))
+    samples, sums = (scattered(g, each, "ScatterND") for each in (frames, windows_of(g, spectra)))
+    half = N_FFT // 2
+    samples, sums = (g.slice(each, half, -half, 1) for each in (samples, sums))
+    model = g.model(g.op("Div", samples, sums))
+    assert operators(model)["ConvTranspose"] == 2
+    assert_streams(model, tolerance=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("options", "op_type"),
+    [
+        ({"value": 1.0}, "Range"),
+        ({"reduction": "max"}, "Range"),
+        ({"n_more": HOP}, "Range"),
+        ({"step": "given"}, "Range"),
+    ],
+    ids=str,
+)
+def test_what_is_scattered_in_other_ways_is_refused(options, op_type: str) -> None:
+    g = TinyGraph(opset=18)
+    x = g.conv(g.frames(N), N, N_FFT, 3, pads=[1, 1])
+    if "step" in options:
+        options = {"step": g.op("Cast", g.op("Abs", g.input("step", [1])), to=TensorProto.INT64)}
+    with pytest.raises(NotStreamableError) as caught:
+        make_streaming(g.model(scattered(g, x, "ScatterND", **options)))
+    assert caught.value.op_type == op_type

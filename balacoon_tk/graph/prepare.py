@@ -14,6 +14,7 @@ from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.probe import probe
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
 from balacoon_tk.graph.simplify.overlap_add import merge_overlap_add
+from balacoon_tk.graph.simplify.scatter import write_scattered_frames
 from balacoon_tk.graph.simplify.spectra import simplify_spectra
 from balacoon_tk.graph.simplify.squeeze import name_squeezed_axes
 from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
@@ -43,7 +44,7 @@ def prepare(
     FixShapesPass(inputs.probe)(copy)
     fold_masks(copy, inputs.probe.shapes)
     # What a pass has written hasn't been seen by the probe.
-    for simplify in (name_squeezed_axes, simplify_spectra, merge_overlap_add):
+    for simplify in (name_squeezed_axes, simplify_spectra, write_scattered_frames, merge_overlap_add):
         if simplify(copy, inputs.probe):
             inputs = replace(inputs, probe=probe(copy, inputs.axes, inputs.steps_per_frame))
     return copy, inputs

@@ -33,7 +33,7 @@ def simplify_spectra(model: ir.Model, probe: Probe) -> bool:
     for node in list(model.graph):
         rewrite = rewrites.get(node.op_type) if is_standard(node) else None
         write = Writer(model.graph, names, f"{node.name or node.op_type}.spectra")
-        out = None if rewrite is None else rewrite(node, probe, write)
+        out = None if rewrite is None else rewrite(node, model.graph, probe, write)
         if out is not None:
             model.graph.insert_before(node, write.nodes)
             modified |= bypass(model.graph, node.outputs[0], out)
@@ -42,7 +42,7 @@ def simplify_spectra(model: ir.Model, probe: Probe) -> bool:
     return modified
 
 
-def _write_stft(node: ir.Node, probe: Probe, write: Writer) -> ir.Value | None:
+def _write_stft(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -> ir.Value | None:
     step, length = constant_of(node, 1), constant_of(node, 3)
     window, signal = input_of(node, 2), node.inputs[0]
     shape = probe.shape_of(signal)
@@ -67,14 +67,14 @@ def _write_stft(node: ir.Node, probe: Probe, write: Writer) -> ir.Value | None:
     return write.one("Transpose", split, perm=[0, 3, 2, 1])
 
 
-def _write_col2im(node: ir.Node, probe: Probe, write: Writer) -> ir.Value | None:
+def _write_col2im(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -> ir.Value | None:
     blocks, data = constant_of(node, 2), node.inputs[0]
     if blocks is None or data is None:
         return None
     n_axes = len(blocks)
     strides, dilations = (ints_of(node, key, [1] * n_axes) for key in ("strides", "dilations"))
     pads = ints_of(node, "pads", [0] * 2 * n_axes)
-    images = _at_each_length(node, 1, probe)
+    images = None if node.inputs[1] is None else at_each_length(node.inputs[1], graph, probe)
     if images is None:
         return None
     # Time is the one axis along which there is more than a single block of a single step.
@@ -111,10 +111,8 @@ def _write_col2im(node: ir.Node, probe: Probe, write: Writer) -> ir.Value | None
     return write.over_axes("Unsqueeze", added, *others)
 
 
-def _at_each_length(node: ir.Node, index: int, probe: Probe) -> Sequence[AnyArray] | None:
-    """Return what a node reads there at each of the probe's lengths, if it follows from lengths alone."""
-    given = constant_of(node, index)
-    if given is not None:
-        return (given,) * len(probe.n_frames)
-    value, graph = input_of(node, index), node.graph
-    return None if value is None or not isinstance(graph, ir.Graph) else read_lengths(graph, probe).get(value)
+def at_each_length(value: ir.Value, graph: ir.Graph, probe: Probe) -> Sequence[AnyArray] | None:
+    """Return a value at each of the probe's lengths, if it is known to follow from lengths alone."""
+    if value.const_value is not None and not value.is_graph_input():
+        return (value.const_value.numpy(),) * len(probe.n_frames)
+    return read_lengths(graph, probe).get(value)
