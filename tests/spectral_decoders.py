@@ -138,3 +138,22 @@ class HiFTNet(nn.Module):
         magnitude = torch.exp(x[:, : self.n_fft // 2 + 1, :])
         phase = torch.sin(x[:, self.n_fft // 2 + 1 :, :])
         return self._istft(magnitude, phase)
+
+
+class HarmonicHiFTNet(nn.Module):
+    """HiFTNet with its neural source filter (Wang et al. 2019): harmonics of a pitch that is predicted."""
+
+    def __init__(self, n_harmonics: int = 3):
+        super().__init__()
+        self.decoder = HiFTNet(with_source=True)
+        self.f0_predictor = nn.Conv1d(N_MELS, 1, 3, padding=1)
+        self.f0_upsamp = nn.Upsample(scale_factor=16)
+        self.register_buffer("harmonics", torch.arange(1.0, n_harmonics + 1)[None, :, None])
+        self.l_linear = nn.Linear(n_harmonics, 1)
+
+    def forward(self, mel):
+        f0 = self.f0_upsamp(torch.abs(self.f0_predictor(mel)))
+        turns = torch.cumsum(f0 * self.harmonics / 50, dim=-1)
+        sines = 0.1 * torch.sin(2 * torch.pi * turns)
+        source = torch.tanh(self.l_linear(sines.transpose(1, 2))).transpose(1, 2)
+        return self.decoder(mel, source)

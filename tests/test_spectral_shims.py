@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.export import export_decoder
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.voice import load_vocoder
 from streaming_laws import assert_streams
 
 torch = pytest.importorskip("torch", reason='needs pip install "balacoon_tk[export]"')
@@ -18,7 +21,7 @@ from torch.nn import functional  # noqa: E402 - behind the check that torch is t
 from balacoon_tk.export.sources.complex_pairs import ComplexPair  # noqa: E402
 from balacoon_tk.export.sources.spectral_shims import real_transforms  # noqa: E402
 from balacoon_tk.export.sources.torch_graph import quiet_torch, trace  # noqa: E402
-from spectral_decoders import N_MELS, HiFTNet, Vocos  # noqa: E402
+from spectral_decoders import N_MELS, HarmonicHiFTNet, HiFTNet, Vocos  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -128,6 +131,7 @@ DECODERS = {
     "Vocos, pairs": lambda: Vocos("same", phase="pairs"),
     "iSTFTNet": lambda: HiFTNet(with_source=False),
     "HiFTNet": lambda: HiFTNet(with_source=True),
+    "HiFTNet with its source": HarmonicHiFTNet,
 }
 
 
@@ -158,3 +162,38 @@ def test_the_newer_exporter_s_program_has_no_complex_numbers(name):
     assert not any(isinstance(value, torch.Tensor) and value.is_complex() for value in values)
     with torch.no_grad():
         torch.testing.assert_close(program.module()(mel), module(mel), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["wavtokenizer", "xcodec2", "neucodec"])
+def test_the_heads_of_published_codecs_stream(name):
+    models = pytest.importorskip(
+        f"transformers.models.{name}.modeling_{name}", reason='needs pip install "balacoon_tk[export]"'
+    )
+    (head,) = (kind for kind in vars(models).values() if getattr(kind, "__name__", "").endswith("ISTFTHead"))
+    torch.manual_seed(0)
+    module = head(SimpleNamespace(hidden_size=6, decoder_hidden_size=6, n_fft=16, hop_length=4)).eval()
+    with quiet_torch("a test"):
+        proto = trace(
+            module,
+            {"hidden": torch.randn(1, 16, 6)},
+            axes={"hidden": {1: "n_frames"}, "samples": {2: "n_samples"}},
+            outputs=["samples"],
+            what="a test",
+        )
+        hidden = torch.randn(1, 23, 6)
+        (found,) = Session(proto).run({"hidden": hidden.numpy()}).values()
+        np.testing.assert_allclose(found, module(hidden).numpy(), rtol=0, atol=1e-5)
+    assert_streams(proto, tolerance=1e-5)
+
+
+def test_a_vocoder_of_spectra_becomes_a_voice_that_streams(tmp_path):
+    torch.manual_seed(0)
+    example = torch.randn(N_MELS, 40).numpy()
+    export_decoder(Vocos("same"), example, tmp_path / "vocos", sample_rate=8000, mel=None)
+    vocoder = load_vocoder(tmp_path / "vocos", n_threads=1)
+    frames = np.random.default_rng(0).standard_normal((N_MELS, 53), np.float32)
+    (whole,) = (chunk.samples for chunk in vocoder.decode(frames, strategy="full"))
+    for chunk_frames in (1, 3, 7, 32):
+        chunks = vocoder.decode(frames, chunk_frames=chunk_frames, strategy="stateful")
+        streamed = np.concatenate([chunk.samples for chunk in chunks])
+        np.testing.assert_allclose(streamed, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
