@@ -21,7 +21,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.graph.edit import Names, Writer
+from balacoon_tk.graph.edit import Names, Writer, bypass
 from balacoon_tk.graph.match import constant_of, is_standard, name_of, only_user, producer_of, scalar_of
 from balacoon_tk.graph.probe import Probe
 from balacoon_tk.runtime.session import Session
@@ -42,17 +42,17 @@ def merge_overlap_add(model: ir.Model, probe: Probe) -> bool:
             write = Writer(model.graph, names, f"{node.name or node.op_type}.frames")
             merged = _merge(node, kernels, probe, write)
             if merged is not None:
+                # Under a name of its own: how a layer is rounded is known by its name, and this is another.
+                made = write.clone(node, [*merged, *node.inputs[2:]], suffix=".merged")
                 model.graph.insert_before(node, write.nodes)
-                node.replace_input_with(0, merged[0])
-                node.replace_input_with(1, write.constant(merged[1]))
-                modified = True
+                modified |= bypass(model.graph, node.outputs[0], made.outputs[0])
     if modified:
         RemoveUnusedNodesPass()(model)
     return modified
 
 
-def _merge(node: ir.Node, kernels: AnyArray, probe: Probe, write: Writer) -> tuple[ir.Value, AnyArray] | None:
-    """Return what the merged convolution reads, and its kernels."""
+def _merge(node: ir.Node, kernels: AnyArray, probe: Probe, write: Writer) -> tuple[ir.Value, ir.Value] | None:
+    """Return what the merged convolution reads: its frames and its kernels."""
     frames = source = node.inputs[0]
     steps: list[ir.Node] = []
     while (step := _linear_step(source, probe)) is not None:
@@ -75,12 +75,13 @@ def _merge(node: ir.Node, kernels: AnyArray, probe: Probe, write: Writer) -> tup
         return None
     merged = np.einsum("ju,jok->uok", of_units[0], kernels.astype(np.float64)).astype(dtype)
     order = [*(k for k in range(len(shape)) if k != axis), axis]
-    turned = source if order == sorted(order) else write.one("Transpose", source, perm=order)
-    channels = write.one("Reshape", turned, write.ints(1, n_channels, -1)) if len(shape) != 3 else turned
+    channels = source if order == sorted(order) else write.one("Transpose", source, perm=order)
+    if [shape[k] for k in order[:-1]] != [1, n_channels]:
+        channels = write.one("Reshape", channels, write.ints(1, n_channels, -1))
     if repeated is not None:
         zeros = write.one("Mul", write.slice(channels, 1, 0, 1), write.constant(np.zeros((), dtype)))
         channels = write.one("Add", zeros, write.constant(np.ones((), dtype)))
-    return channels, merged
+    return channels, write.constant(merged)
 
 
 def _is_cheaper(n_channels: int, kernels: AnyArray) -> bool:
