@@ -16,7 +16,7 @@ from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
 from balacoon_tk.graph.simplify.overlap_add import merge_overlap_add
 from balacoon_tk.graph.simplify.scatter import write_scattered_frames
 from balacoon_tk.graph.simplify.spectra import simplify_spectra
-from balacoon_tk.graph.simplify.squeeze import name_squeezed_axes
+from balacoon_tk.graph.simplify.squeezes import name_squeezed_axes
 from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
 from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 
@@ -41,10 +41,11 @@ def prepare(
             node.outputs[0].replace_all_uses_with(source)
     RemoveUnusedNodesPass()(copy)
     inputs = find_time_inputs(copy, time_inputs)
+    name_squeezed_axes(copy.graph, inputs.probe)
     FixShapesPass(inputs.probe)(copy)
     fold_masks(copy, inputs.probe.shapes)
     # What a pass has written hasn't been seen by the probe.
-    for simplify in (name_squeezed_axes, simplify_spectra, write_scattered_frames, merge_overlap_add):
+    for simplify in (simplify_spectra, write_scattered_frames, merge_overlap_add):
         if simplify(copy, inputs.probe):
             inputs = replace(inputs, probe=probe(copy, inputs.axes, inputs.steps_per_frame))
     return copy, inputs

@@ -16,9 +16,10 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk._typing import AnyArray, IntArray
 from balacoon_tk.graph.edit import Names, Writer, bypass
+from balacoon_tk.graph.lengths import read_lengths
 from balacoon_tk.graph.match import constant_of, is_standard, name_of
 from balacoon_tk.graph.probe import Probe
-from balacoon_tk.graph.simplify.spectra import at_each_length
+from balacoon_tk.graph.simplify.spectra import steps_behind
 
 _KEEP_ORDER = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _OF_TWO = {"Add": np.add, "Mul": np.multiply, "Sub": np.subtract}
@@ -46,16 +47,17 @@ def write_scattered_frames(model: ir.Model, probe: Probe) -> bool:
 def _write(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -> ir.Value | None:
     data, places, updates = node.inputs
     shapes = probe.shapes.get(name_of(node.outputs[0]), ())
-    totals = [prod(shape) for shape in shapes]
     axes = [axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1]
     # A single signal: then a place is a number, whatever axes of length 1 there are.
-    if len(axes) != 1 or any(shape[axes[0]] != n for shape, n in zip(shapes, totals, strict=True)):
+    if len(axes) != 1 or prod(shapes[0]) != shapes[0][axes[0]]:
         return None
     if node.op_type == "ScatterElements":
         is_along_time = node.attributes.get_int("axis", 0) % len(shapes[0]) == axes[0]
     else:  # each index is a single number, so it is one into the first axis
         is_along_time = axes[0] == 0 and probe.shape_of(places)[-1:] == (1,)
-    if not is_along_time or not _are_zeros(data, graph, probe):
+    size = None if data is None else _shape_of_zeros(data)
+    sizes = None if size is None else read_lengths(graph, probe).get(size)
+    if not is_along_time or sizes is None:
         return None
     frames = _frames_of(updates, probe)
     if frames is None:
@@ -67,10 +69,10 @@ def _write(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -> ir.Va
         return None
     hop, offsets = first
     length = int(offsets.max()) + 1
-    rest = {
-        n - (s[axis] - 1) * hop - length for n, s in zip(totals, probe.shapes[name_of(value)], strict=True)
-    }
-    if len(rest) != 1 or not 0 <= min(rest) < hop:
+    # Aligned at the end, as what is expanded is.
+    whole = sizes.values.reshape(-1)[axes[0] - len(shapes[0])]
+    rest = steps_behind(whole, sizes.n, probe.shapes[name_of(value)], axis, hop, length)
+    if rest is None:
         return None
     shape = probe.shape_of(value)
     kernels = np.zeros((offsets.size, 1, length), probe.dtypes[name_of(value)])
@@ -79,25 +81,22 @@ def _write(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -> ir.Va
     channels = write.one(
         "Reshape", write.one("Transpose", value, perm=order), write.ints(1, offsets.size, -1)
     )
-    sizes = {"strides": [hop], "kernel_shape": [length], "output_padding": [min(rest)]}
-    added = write.one("ConvTranspose", channels, write.constant(kernels), **sizes)
+    form = {"strides": [hop], "kernel_shape": [length], "output_padding": [rest]}
+    added = write.one("ConvTranspose", channels, write.constant(kernels), **form)
     target = [-1 if k == axes[0] else 1 for k in range(len(shapes[0]))]
     return write.one("Reshape", added, write.ints(*target))
 
 
-def _are_zeros(value: ir.Value | None, graph: ir.Graph, probe: Probe) -> bool:
-    """Whether a value is zeros, as many as follow from the number of frames in a way that is known."""
-    node = None if value is None else value.producer()
+def _shape_of_zeros(value: ir.Value) -> ir.Value | None:
+    """Return the shape that zeros are made to."""
+    node = value.producer()
     if node is None or node.op_type not in ("ConstantOfShape", "Expand"):
-        return False
+        return None
     if node.op_type == "Expand":
-        filling, shape = constant_of(node, 0), node.inputs[1]
-    else:
-        given = node.attributes.get("value")
-        filling, shape = np.zeros(1) if given is None else given.as_tensor().numpy(), node.inputs[0]
-    if filling is None or filling.any() or shape is None:
-        return False
-    return at_each_length(shape, graph, probe) is not None
+        filling = constant_of(node, 0)
+        return node.inputs[1] if filling is not None and not filling.any() else None
+    given = node.attributes.get("value")
+    return node.inputs[0] if given is None or not given.as_tensor().numpy().any() else None
 
 
 def _frames_of(value: ir.Value | None, probe: Probe) -> tuple[ir.Value, int] | None:

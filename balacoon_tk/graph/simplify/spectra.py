@@ -16,11 +16,11 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.edit import Names, Writer, bypass
 from balacoon_tk.graph.lengths import read_lengths
 from balacoon_tk.graph.match import constant_of, input_of, ints_of, is_standard, name_of
 from balacoon_tk.graph.probe import Probe
+from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial, UnprovenError
 
 
 def simplify_spectra(model: ir.Model, probe: Probe) -> bool:
@@ -74,25 +74,22 @@ def _write_col2im(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -
     n_axes = len(blocks)
     strides, dilations = (ints_of(node, key, [1] * n_axes) for key in ("strides", "dilations"))
     pads = ints_of(node, "pads", [0] * 2 * n_axes)
-    images = None if node.inputs[1] is None else at_each_length(node.inputs[1], graph, probe)
-    if images is None:
+    image = None if node.inputs[1] is None else read_lengths(graph, probe).get(node.inputs[1])
+    if image is None:
         return None
     # Time is the one axis along which there is more than a single block of a single step.
-    axes = [
-        k
+    sizes: list[QuasiPolynomial] = list(image.values)
+    single = [
+        blocks[k] == 1 and not pads[k] and not pads[k + n_axes] and sizes[k].constant == 1
         for k in range(n_axes)
-        if blocks[k] != 1 or pads[k] or pads[k + n_axes] or any(image[k] != 1 for image in images)
     ]
-    if len(axes) != 1:
+    if single.count(False) != 1:
         return None
-    axis = axes[0]
+    axis = single.index(False)
     kernel, stride, ends = int(blocks[axis]), strides[axis], [pads[axis], pads[axis + n_axes]]
-    span = dilations[axis] * (kernel - 1) + 1
-    rest = {
-        int(image[axis]) - (shape[-1] - 1) * stride - span + sum(ends)
-        for image, shape in zip(images, probe.shapes[name_of(data)], strict=True)
-    }
-    if len(rest) != 1 or not 0 <= min(rest) < stride:
+    span = dilations[axis] * (kernel - 1) + 1 - sum(ends)
+    rest = steps_behind(sizes[axis], image.n, probe.shapes[name_of(data)], 2, stride, span)
+    if rest is None:
         return None
     n_channels = probe.shape_of(data)[1] // kernel
     identity = np.tile(np.eye(kernel), (n_channels, 1))[:, None].astype(probe.dtypes[name_of(data)])
@@ -105,14 +102,29 @@ def _write_col2im(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -
         dilations=[dilations[axis]],
         kernel_shape=[kernel],
         pads=ends,
-        output_padding=[min(rest)],
+        output_padding=[rest],
     )
     others = [k + 2 for k in range(n_axes) if k != axis]
     return write.over_axes("Unsqueeze", added, *others)
 
 
-def at_each_length(value: ir.Value, graph: ir.Graph, probe: Probe) -> Sequence[AnyArray] | None:
-    """Return a value at each of the probe's lengths, if it is known to follow from lengths alone."""
-    if value.const_value is not None and not value.is_graph_input():
-        return (value.const_value.numpy(),) * len(probe.n_frames)
-    return read_lengths(graph, probe).get(value)
+def steps_behind(
+    length: QuasiPolynomial,
+    n: tuple[int, ...],
+    frames: Sequence[tuple[int, ...]],
+    axis: int,
+    stride: int,
+    span: int,
+) -> int | None:
+    """Return how many steps follow those that overlapping frames take up, if always as many.
+
+    The `length` of all is a function of what was `n` when the frames had these shapes, with time on an axis.
+    Each takes up `span` steps, `stride` behind the one before. None as well if another frame would fit in.
+    """
+    try:
+        n_frames = QuasiPolynomial.through({k: shape[axis] for k, shape in zip(n, frames, strict=True)})
+        taken = (n_frames - QuasiPolynomial.of(1)) * QuasiPolynomial.of(stride) + QuasiPolynomial.of(span)
+        rest = (length - taken).constant
+    except UnprovenError:
+        return None
+    return int(rest) if rest is not None and rest.denominator == 1 and 0 <= rest < stride else None
