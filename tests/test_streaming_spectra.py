@@ -13,12 +13,12 @@ from onnx import TensorProto
 from balacoon_tk.export import NotStreamableError, make_streaming
 from balacoon_tk.graph.prepare import prepare
 from balacoon_tk.runtime.session import Session
+from spectral_graphs import INVERSES, OVERLAPS, Head, Inverse, N, Overlap
 from streaming_laws import assert_streams
 from tiny_graphs import TO_THE_END, TinyGraph
 
-N, N_FFT, HOP = 4, 16, 4
-N_BINS = N_FFT // 2 + 1
-WINDOW = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
+HEAD = Head()
+N_FFT, HOP, N_BINS = HEAD.n_fft, HEAD.hop, HEAD.n_bins
 TOLERANCE = 1e-5
 """Of the largest sample; kernels that were merged round otherwise than the steps they are made of."""
 
@@ -37,90 +37,72 @@ def operators(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in prepared.graph)
 
 
-def spectrum(g: TinyGraph) -> str:
-    """A spectrum (1, n_bins, n_frames, 2)."""
-    x = g.conv(g.frames(N), N, 2 * N_BINS, 3, pads=[1, 1])
-    return g.transpose(g.op("Reshape", x, g.const([1, 2, N_BINS, -1])), 0, 2, 3, 1)
-
-
-def col2im(
-    g: TinyGraph, frames: str, *, n_more: int = 0, pads=(0, 0), stride: int = HOP, row: bool = True
-) -> str:
-    """What fold becomes: frames (1, n_fft, n_frames) to a row or a column of samples."""
-    length = g.op("Mul", g.op("Sub", g.length(frames), g.const([1])), g.const([stride]))
-    length = g.op("Add", length, g.const([N_FFT + n_more - sum(pads)]))
-    parts = [g.const([1]), length] if row else [length, g.const([1])]
-    image = g.op("Concat", *parts, axis=0)
-    attributes = {"strides": [1, stride] if row else [stride, 1]}
-    if any(pads):
-        attributes["pads"] = [0, pads[0], 0, pads[1]] if row else [pads[0], 0, pads[1], 0]
-    block = [1, N_FFT] if row else [N_FFT, 1]
-    return str(g.op("Col2Im", frames, image, g.const(block), **attributes))
-
-
-def real_frames(g: TinyGraph, spectra: str, *, inverse: str = "irfft") -> str:
-    """Frames (1, n_fft, n_frames) of a spectrum, without the window."""
-    n_fft, axis = g.const(N_FFT), g.const(1)
-    onesided = int(inverse == "irfft")
-    y = g.op("DFT", spectra, n_fft, axis, inverse=1, onesided=onesided)
-    return g.squeeze(y if onesided else g.slice(y, 0, 1, 3), 3)
-
-
-def windows_of(g: TinyGraph, frames: str, *, axis: int = 2) -> str:
-    """Squared windows (1, n_fft, n_frames), as many as frames."""
-    shape = g.op("Concat", g.const([1]), g.length(frames, axis), g.const([N_FFT]), axis=0)
-    squared = g.const(WINDOW[None, None] ** 2, np.float32)
-    return g.transpose(g.op("Expand", squared, shape), 0, 2, 1)
-
-
-def vocos_head(*, inverse: str = "irfft", opset: int = 20) -> onnx.ModelProto:
-    """Frames by DFT, window, Col2Im, divided by the Col2Im of squared windows, both cut at the ends."""
+def inverse_transform(
+    head: Head, inverse: Inverse, overlap: Overlap, *, cut: int, divided: bool = True, opset: int = 20
+) -> onnx.ModelProto:
+    """Frames by an inverse transform, windowed and added up, divided by the sums of windows, cut at the ends."""
     g = TinyGraph(opset=opset)
-    spectra = spectrum(g)
-    framed = g.op("Mul", real_frames(g, spectra, inverse=inverse), g.const(WINDOW[None, :, None], np.float32))
-    pad = (N_FFT - HOP) // 2
-    samples, sums = (
-        g.slice(g.squeeze(col2im(g, each), 1, 2), pad, -pad, 1) for each in (framed, windows_of(g, spectra))
-    )
-    return g.model(g.op("Div", samples, sums))
+    spectrum = head.spectrum(g)
+    frames = head.windowed(g, head.frames(g, spectrum, inverse))
+    samples = head.add_up(g, frames, overlap)
+    parts = [samples, head.add_up(g, head.windows(g, spectrum), overlap)] if divided else [samples]
+    parts = [g.slice(part, cut, -cut, 1) for part in parts] if cut else parts
+    return g.model(g.op("Div", *parts) if divided else g.op("Neg", *parts))
 
 
-@pytest.mark.parametrize("inverse", ["irfft", "ifft"])
-def test_a_head_of_fourier_transforms_is_two_transposed_convolutions_and_streams(inverse: str) -> None:
-    model = vocos_head(inverse=inverse)
+@pytest.mark.parametrize("opset", [18, 20])
+@pytest.mark.parametrize("overlap", OVERLAPS)
+@pytest.mark.parametrize("inverse", INVERSES)
+def test_a_head_is_two_transposed_convolutions_and_streams(
+    inverse: Inverse, overlap: Overlap, opset: int
+) -> None:
+    model = inverse_transform(HEAD, inverse, overlap, cut=(N_FFT - HOP) // 2, opset=opset)
     found = operators(model)
     assert found["ConvTranspose"] == 2
-    assert not {"DFT", "Col2Im"} & set(found)
-    assert_streams(model, tolerance=TOLERANCE)
+    # The halves of a spectrum that is mirrored meet in a Concat: two things are nothing to merge.
+    assert not {*OVERLAPS, *([] if inverse == "mirrored" else ["DFT"])} - {"ConvTranspose"} & set(found)
+    assert_streams(model, tolerance=TOLERANCE, plans=("planned", "states"))
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_random_heads_stream(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n_fft = int(rng.integers(4, 21))
+    hop = int(rng.integers(1, n_fft // 2 + 1))
+    head = Head(n_fft, hop, n_more=int(rng.integers(0, hop)))
+    inverse, overlap = str(rng.choice(INVERSES)), str(rng.choice(OVERLAPS))
+    cut = int(rng.integers(0, n_fft // 2))
+    model = inverse_transform(
+        head, inverse, overlap, cut=cut, divided=bool(rng.integers(2)) and not head.n_more
+    )
+    assert_streams(model, tolerance=TOLERANCE, plans=("planned", "states", "segments"))
 
 
 @pytest.mark.parametrize("optimize", [False, True])
 def test_a_head_streams_whose_windows_are_squeezed_without_axes(optimize: bool) -> None:
     g = TinyGraph(opset=20)
     frames = g.conv(g.frames(N), N, N_FFT, 3, pads=[1, 1])
-    sums = g.op("Squeeze", col2im(g, windows_of(g, frames)))
-    samples = g.op("Squeeze", col2im(g, frames), g.const([1, 2]))
+    sums = g.op("Squeeze", HEAD.col2im(g, HEAD.windows(g, frames)))
+    samples = g.op("Squeeze", HEAD.col2im(g, frames), g.const([1, 2]))
     pad = (N_FFT - HOP) // 2
     model = g.model(g.op("Div", g.slice(samples, pad, -pad, 1), g.slice(sums, pad, -pad, 0)))
     assert_streams(model, tolerance=TOLERANCE, optimize=optimize)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"row": False}, {"n_more": 3}, {"pads": (6, 6)}, {"pads": (2, 5), "n_more": 1}, {"stride": 1}],
-    ids=str,
-)
-def test_overlapping_blocks_stream(options) -> None:
+@pytest.mark.parametrize("row", [True, False])
+@pytest.mark.parametrize("pads", [(0, 0), (6, 6), (2, 5)])
+@pytest.mark.parametrize("head", [HEAD, Head(n_more=3), Head(hop=1)], ids=str)
+def test_overlapping_blocks_stream(head: Head, pads: tuple[int, int], row: bool) -> None:
     g = TinyGraph(opset=18)
-    added = col2im(g, g.conv(g.frames(N), N, N_FFT, 3, pads=[1, 1]), **options)
-    model = g.model(g.squeeze(added, 3 if not options.get("row", True) else 2))
+    added = head.col2im(g, g.conv(g.frames(N), N, N_FFT, 3, pads=[1, 1]), row=row, pads=pads)
+    model = g.model(g.squeeze(added, 2 if row else 3))
     assert operators(model)["ConvTranspose"] == 1
-    assert_streams(model, tolerance=TOLERANCE)
+    assert_streams(model, tolerance=TOLERANCE, plans=("planned", "states"))
 
 
 def test_blocks_of_several_channels_stay_apart() -> None:
     g = TinyGraph(opset=18)
-    added = col2im(g, g.conv(g.frames(N), N, 3 * N_FFT, 3, pads=[1, 1]))
+    added = HEAD.col2im(g, g.conv(g.frames(N), N, 3 * N_FFT, 3, pads=[1, 1]))
     model = g.model(g.conv(g.squeeze(added, 2), 3, 1, 5, pads=[2, 2]))
     assert operators(model)["ConvTranspose"] == 1
     assert_streams(model, tolerance=TOLERANCE)
@@ -149,7 +131,7 @@ def test_a_short_time_transform_streams(onesided: int, has_length: bool, has_uni
     x = g.pad(signal(g), 8, 8, axis=1, rank=2, mode="reflect")
     x = g.unsqueeze(x, 2) if has_unit_axis else x
     length = [g.const(N_FFT)] if has_length else []
-    y = g.op("STFT", x, g.const(HOP), g.const(WINDOW, np.float32), *length, onesided=onesided)
+    y = g.op("STFT", x, g.const(HOP), g.const(HEAD.window, np.float32), *length, onesided=onesided)
     power = g.reduce("ReduceSumSquare", y, 3, keepdims=0)
     n_bins = N_BINS if onesided else N_FFT
     model = g.model(g.conv(g.transpose(power, 0, 2, 1), n_bins, 2, 3, pads=[1, 1]))
@@ -159,7 +141,7 @@ def test_a_short_time_transform_streams(onesided: int, has_length: bool, has_uni
 
 def test_a_window_that_is_computed_of_constants_is_taken_as_it_is() -> None:
     g = TinyGraph(opset=17)
-    window = g.op("Cast", g.const(WINDOW, np.float64), to=TensorProto.FLOAT)
+    window = g.op("Cast", g.const(HEAD.window, np.float64), to=TensorProto.FLOAT)
     y = g.op("STFT", g.unsqueeze(signal(g), 2), g.const(HOP), window, g.const(N_FFT))
     model = g.model(g.transpose(g.slice(y, 0, 1, 3), 0, 2, 3, 1))
     assert operators(model)["Conv"] == 2
@@ -203,80 +185,14 @@ def test_what_is_not_a_linear_step_is_not_merged(build) -> None:
     assert_streams(model, tolerance=TOLERANCE)
 
 
-def places(g: TinyGraph, x: str, *, by_frame: bool, step: str | None = None) -> str:
-    """Where each element of frames goes, (n_frames, n_fft) or the other way round, flattened."""
-    n_frames = g.op("Squeeze", g.length(x), g.const([0]))
-    starts = g.op("Mul", g.op("Range", g.const(0), n_frames, g.const(1)), step or g.const(HOP))
-    within = g.op("Range", g.const(0), g.const(N_FFT), g.const(1))
-    both = g.op("Add", g.unsqueeze(starts, 1 if by_frame else 0), g.unsqueeze(within, 0 if by_frame else 1))
-    return str(g.op("Reshape", both, g.const([-1])))
-
-
-def zeros(g: TinyGraph, x: str, *shape: int, n_more: int = 0, value: float = 0.0) -> str:
-    """Zeros as many as the samples, which stand at -1 in the shape."""
-    steps = g.op("Mul", g.op("Sub", g.length(x), g.const([1])), g.const([HOP]))
-    steps = g.op("Add", steps, g.const([N_FFT + n_more]))
-    sizes = g.op("Concat", *(steps if n < 0 else g.const([n]) for n in shape), axis=0)
-    return str(g.op("Expand", g.number(value), sizes))
-
-
-def scattered(
-    g: TinyGraph, x: str, op_type: str, *, by_frame: bool = True, n_more: int = 0, value: float = 0.0,
-    step: str | None = None, reduction: str = "add",
-) -> str:  # fmt: skip
-    """Frames (1, n_fft, n_frames) added up at computed places, to (1, n_samples)."""
-    where = places(g, x, by_frame=by_frame, step=step)
-    ordered = g.transpose(x, 0, 2, 1) if by_frame else x
-    if op_type == "ScatterND":
-        start = zeros(g, x, -1, n_more=n_more, value=value)
-        updates = g.op("Reshape", ordered, g.const([-1]))
-        added = g.op("ScatterND", start, g.unsqueeze(where, 1), updates, reduction=reduction)
-        return g.unsqueeze(added, 0)
-    start = zeros(g, x, 1, -1, n_more=n_more, value=value)
-    updates = g.op("Reshape", ordered, g.const([1, -1]))
-    return str(g.op("ScatterElements", start, g.unsqueeze(where, 0), updates, axis=1, reduction=reduction))
-
-
-@pytest.mark.parametrize("op_type", ["ScatterND", "ScatterElements"])
-@pytest.mark.parametrize("options", [{}, {"by_frame": False}, {"n_more": 3}], ids=str)
-def test_frames_that_are_scattered_stream(op_type: str, options) -> None:
-    g = TinyGraph(opset=18)
-    x = g.conv(g.frames(N), N, N_FFT, 3, pads=[1, 1])
-    model = g.model(scattered(g, x, op_type, **options))
-    found = operators(model)
-    assert found["ConvTranspose"] == 1
-    assert not {op_type, "Range"} & set(found)
-    assert_streams(model, tolerance=TOLERANCE)
-
-
-def test_a_head_of_scattered_frames_and_windows_streams() -> None:
-    """As the newer exporter takes torch's own inverse transform apart."""
-    g = TinyGraph(opset=20)
-    spectra = spectrum(g)
-    frames = g.op("Mul", real_frames(g, spectra), g.const(WINDOW[None, :, None], np.float32))
-    samples, sums = (scattered(g, each, "ScatterND") for each in (frames, windows_of(g, spectra)))
-    half = N_FFT // 2
-    samples, sums = (g.slice(each, half, -half, 1) for each in (samples, sums))
-    model = g.model(g.op("Div", samples, sums))
-    assert operators(model)["ConvTranspose"] == 2
-    assert_streams(model, tolerance=TOLERANCE)
-
-
 @pytest.mark.parametrize(
-    ("options", "op_type"),
-    [
-        ({"value": 1.0}, "Range"),
-        ({"reduction": "max"}, "Range"),
-        ({"n_more": HOP}, "Range"),
-        ({"step": "given"}, "Range"),
-    ],
-    ids=str,
+    "options", [{"value": 1.0}, {"reduction": "max"}, {"hop": "given"}, {"n_more": HOP}], ids=str
 )
-def test_what_is_scattered_in_other_ways_is_refused(options, op_type: str) -> None:
+def test_what_is_scattered_in_other_ways_is_refused(options) -> None:
     g = TinyGraph(opset=18)
     x = g.conv(g.frames(N), N, N_FFT, 3, pads=[1, 1])
-    if "step" in options:
-        options = {"step": g.op("Cast", g.op("Abs", g.input("step", [1])), to=TensorProto.INT64)}
-    with pytest.raises(NotStreamableError) as caught:
-        make_streaming(g.model(scattered(g, x, "ScatterND", **options)))
-    assert caught.value.op_type == op_type
+    head = Head(n_more=options.pop("n_more", 0))
+    if "hop" in options:
+        options = {"hop": g.op("Cast", g.op("Abs", g.input("hop", [1])), to=TensorProto.INT64)}
+    with pytest.raises(NotStreamableError):
+        make_streaming(g.model(head.scatter(g, x, "ScatterND", **options)))
