@@ -40,6 +40,7 @@ SAME = {
     "istft": lambda: torch.istft(X.abs() * (torch.cos(Y) + 1j * torch.sin(Y)), 16, 4, 16, HANN),
     "istft, short window": lambda: torch.istft(X * torch.exp(1j * Y), 16, 4, 12, SHORT),
     "istft, defaults": lambda: torch.istft(z(), 16),
+    "arguments by name": lambda: torch.istft(input=z(), n_fft=16, window=HANN) + torch.abs(input=z()).sum(),
     "istft of one": lambda: torch.istft(z()[0], 16, 4, window=HANN),
     "istft to a length": lambda: torch.istft(z(), 16, 4, window=HANN, length=22, normalized=True),
     "istft to a longer length": lambda: torch.istft(z(), 16, 4, window=HANN, length=33),

@@ -6,6 +6,7 @@ and moves both of its parts where a shape changes; of anything else an error say
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -81,39 +82,55 @@ class ComplexPair:
         return partial(_call, method, self)
 
     def __add__(self, other: Any) -> ComplexPair:
-        return _add(self, other)
+        x = as_pair(other)
+        return _pair(_sum(self._real, x._real), _sum(self._imag, x._imag))
 
     def __sub__(self, other: Any) -> ComplexPair:
-        return _sub(self, other)
+        x = as_pair(other)
+        return _pair(_sum(self._real, x._real, -1), _sum(self._imag, x._imag, -1))
 
     def __rsub__(self, other: Any) -> ComplexPair:
-        return _sub(other, self)
-
-    def __mul__(self, other: Any) -> ComplexPair:
-        return _mul(self, other)
-
-    def __truediv__(self, other: Any) -> ComplexPair:
-        return _div(self, other)
-
-    def __rtruediv__(self, other: Any) -> ComplexPair:
-        return _div(other, self)
-
-    def __matmul__(self, other: Any) -> ComplexPair:
-        return _product(self, other, torch.matmul)
-
-    def __rmatmul__(self, other: Any) -> ComplexPair:
-        return _product(other, self, torch.matmul)
+        return as_pair(other) - self
 
     def __neg__(self) -> ComplexPair:
-        return _sub(0.0, self)
+        return as_pair(0) - self
+
+    def __mul__(self, other: Any) -> ComplexPair:
+        return self._product(other, operator.mul)
+
+    def __matmul__(self, other: Any) -> ComplexPair:
+        return self._product(other, torch.matmul)
+
+    def __rmatmul__(self, other: Any) -> ComplexPair:
+        return as_pair(other) @ self
+
+    def _product(self, other: Any, multiply: Callable[[Any, Any], Part]) -> ComplexPair:
+        x, times = as_pair(other), partial(_times, multiply=multiply)
+        real = _sum(times(self._real, x._real), times(self._imag, x._imag), -1)
+        return _pair(real, _sum(times(self._real, x._imag), times(self._imag, x._real)))
+
+    def __truediv__(self, other: Any) -> ComplexPair:
+        x = as_pair(other)
+        if isinstance(x._imag, Tensor) or x._imag:
+            return self * x.conj() / _sum(_times(x._real, x._real), _times(x._imag, x._imag))
+        parts = (self._real, self._imag)
+        return _pair(*(part / x._real if isinstance(part, Tensor) or part else 0.0 for part in parts))
+
+    def __rtruediv__(self, other: Any) -> ComplexPair:
+        return as_pair(other) / self
 
     def __abs__(self) -> Tensor:
-        return _abs(self)
+        return torch.sqrt(self.real * self.real + self.imag * self.imag)
 
     def __getitem__(self, index: Any) -> ComplexPair:
-        return _call(torch.Tensor.__getitem__, self, index)  # type: ignore[no-any-return]
+        found: ComplexPair = _call(torch.Tensor.__getitem__, self, index)
+        return found
 
     __radd__, __rmul__ = __add__, __mul__
+
+    def conj(self) -> ComplexPair:
+        """Return the pair with the sign of its imaginary part turned."""
+        return ComplexPair(self._real, _sum(0.0, self._imag, -1))
 
 
 def as_pair(value: Any) -> ComplexPair:
@@ -147,6 +164,8 @@ def name_of(func: Callable[..., Any]) -> str:
 def compute(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call a function of torch on arguments some of which are complex; a ModelError says that it can't be."""
     name = name_of(func)
+    if name in _OF_ONE:
+        return _OF_ONE[name](as_pair(next(iter((*args, *kwargs.values())))))
     if name in _FUNCTIONS:
         return _FUNCTIONS[name](*args, **kwargs)
     if getattr(func, "__name__", "") == "__get__":
@@ -195,7 +214,7 @@ def _sum(a: Part, b: Part, sign: int = 1) -> Part:
     return a + sign * b if sign > 0 or not isinstance(b, Tensor) else a - b
 
 
-def _times(a: Part, b: Part, multiply: Callable[[Any, Any], Part] = lambda a, b: a * b) -> Part:
+def _times(a: Part, b: Part, multiply: Callable[[Any, Any], Part] = operator.mul) -> Part:
     for x, y in ((a, b), (b, a)):
         if not isinstance(x, Tensor) and x in (0, 1):
             return 0.0 if x == 0 else y
@@ -214,86 +233,44 @@ def _pair(real: Part, imag: Part) -> ComplexPair:
     return ComplexPair(real, imag)
 
 
-def _add(a: Any, b: Any, *, alpha: float = 1) -> ComplexPair:
-    x, y = as_pair(a), as_pair(_mul(b, alpha) if alpha != 1 else b)
-    return _pair(_sum(x._real, y._real), _sum(x._imag, y._imag))
-
-
-def _sub(a: Any, b: Any) -> ComplexPair:
-    x, y = as_pair(a), as_pair(b)
-    return _pair(_sum(x._real, y._real, -1), _sum(x._imag, y._imag, -1))
-
-
-def _mul(a: Any, b: Any) -> ComplexPair:
-    return _product(a, b, lambda x, y: x * y)
-
-
-def _product(a: Any, b: Any, multiply: Callable[[Any, Any], Part]) -> ComplexPair:
-    x, y = as_pair(a), as_pair(b)
-    times = partial(_times, multiply=multiply)
-    real = _sum(times(x._real, y._real), times(x._imag, y._imag), -1)
-    return _pair(real, _sum(times(x._real, y._imag), times(x._imag, y._real)))
-
-
-def _div(a: Any, b: Any) -> ComplexPair:
-    divisor = as_pair(b)
-    if isinstance(divisor._imag, Tensor) or divisor._imag != 0:
-        square = _sum(_times(divisor._real, divisor._real), _times(divisor._imag, divisor._imag))
-        return _div(_mul(a, _conj(divisor)), square)
-    x, number = as_pair(a), divisor._real
-    return _pair(*(part / number if isinstance(part, Tensor) or part else 0.0 for part in (x._real, x._imag)))
-
-
-def _conj(a: Any) -> ComplexPair:
-    x = as_pair(a)
-    return ComplexPair(x._real, _sum(0.0, x._imag, -1))
-
-
-def _exp(a: Any) -> ComplexPair:
-    x = as_pair(a)
-    scale = torch.exp(x._real) if isinstance(x._real, Tensor) else 1.0
-    return polar(scale, x.imag)
-
-
-def _abs(a: Any) -> Tensor:
-    x = as_pair(a)
-    return torch.sqrt(x.real * x.real + x.imag * x.imag)
-
-
 def polar(abs: Part, angle: Tensor) -> ComplexPair:
     """Return a pair of magnitudes and phases."""
     return ComplexPair(_times(abs, torch.cos(angle)), _times(abs, torch.sin(angle)))
 
 
-def to_complex(value: Any, *_: Any, **__: Any) -> ComplexPair:
-    """Return a pair, whatever type or device is asked for."""
-    return as_pair(value)
+def _exp(a: ComplexPair) -> ComplexPair:
+    return polar(torch.exp(a._real) if isinstance(a._real, Tensor) else 1.0, a.imag)
 
 
+# Of numbers and tensors, at least one of which is complex; those of one argument get it as a pair.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("abs", "absolute"), _abs),
-    **dict.fromkeys(("add", "iadd", "radd"), _add),
-    **dict.fromkeys(("conj", "conj_physical"), _conj),
-    **dict.fromkeys(("div", "divide", "truediv", "true_divide"), _div),
-    **dict.fromkeys(("imul", "mul", "multiply", "rmul"), _mul),
-    **dict.fromkeys(("matmul", "mm", "bmm"), partial(_product, multiply=torch.matmul)),
-    **dict.fromkeys(("neg", "negative"), lambda a: _sub(0.0, a)),
-    **dict.fromkeys(("rdiv", "rtruediv"), lambda a, b: _div(b, a)),
-    **dict.fromkeys(("resolve_conj", "to", "type"), to_complex),
-    **dict.fromkeys(("sub", "subtract"), _sub),
-    "angle": lambda a: torch.atan2(as_pair(a).imag, as_pair(a).real),
+    **dict.fromkeys(("add", "iadd", "radd"), lambda a, b, *, alpha=1: as_pair(a) + as_pair(b) * alpha),
+    **dict.fromkeys(("div", "divide", "truediv", "true_divide"), lambda a, b: as_pair(a) / b),
+    **dict.fromkeys(("matmul", "mm", "bmm"), lambda a, b: as_pair(a) @ b),
+    **dict.fromkeys(("imul", "mul", "multiply", "rmul"), lambda a, b: as_pair(a) * b),
+    **dict.fromkeys(("rdiv", "rtruediv"), lambda a, b: as_pair(b) / a),
+    **dict.fromkeys(("sub", "subtract"), lambda a, b, *, alpha=1: as_pair(a) - as_pair(b) * alpha),
+    # Whatever type or device is asked for.
+    **dict.fromkeys(("to", "type"), lambda a, *_, **__: as_pair(a)),
     "complex": ComplexPair,
+    "polar": polar,
+    "rsub": lambda a, b: as_pair(b) - a,
+    "size": lambda a, *where: as_pair(a)._given.size(*where),
+    "view_as_complex": lambda a: ComplexPair(a[..., 0], a[..., 1]),
+}
+_OF_ONE: dict[str, Callable[[ComplexPair], Any]] = {
+    **dict.fromkeys(("abs", "absolute"), abs),
+    **dict.fromkeys(("conj", "conj_physical"), ComplexPair.conj),
+    **dict.fromkeys(("neg", "negative"), operator.neg),
+    "angle": lambda a: torch.atan2(a.imag, a.real),
     "dim": lambda a: a.ndim,
     "exp": _exp,
-    "imag": lambda a: as_pair(a).imag,
+    "imag": lambda a: a.imag,
     "is_complex": lambda _: True,
     "numel": lambda a: a._given.numel(),
-    "polar": polar,
-    "real": lambda a: as_pair(a).real,
-    "rsub": lambda a, b: _sub(b, a),
-    "size": lambda a, *where: a._given.size(*where),
-    "square": lambda a: _mul(a, a),
-    "view_as_complex": lambda a: ComplexPair(a[..., 0], a[..., 1]),
+    "real": lambda a: a.real,
+    "resolve_conj": lambda a: a,
+    "square": lambda a: a * a,
     "view_as_real": lambda a: torch.stack([a.real, a.imag], -1),
 }
 
