@@ -175,11 +175,10 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         "depends on their values",
     ),
     "different steps": (lambda g, x: g.op("Unique", x, axis=2), "Unique", WHOLE),
-    "frames cut out of samples": (
-        lambda g, x: g.op("STFT", g.transpose(g.slice(x, 0, 1, 1), 0, 2, 1), g.const(4), "", g.const(8)),
-        "STFT",
-        "write it as a convolution",
-    ),
+    "frames cut out of complex samples": (
+        lambda g, x: g.op(
+            "STFT", g.transpose(g.slice(x, 0, 2, 1), 0, 2, 1), g.const(4), "", g.const(8), onesided=0),
+        "STFT", "a real signal"),
     "attention in one operator": (
         lambda g, x: g.op("Attention", *[g.unsqueeze(g.transpose(x, 0, 2, 1), 1)] * 3),
         "Attention",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -11,7 +13,11 @@ from balacoon_tk.graph.analysis import Analysis, analyse
 from balacoon_tk.graph.attention import fuse_attention
 from balacoon_tk.graph.attention_operator import attention_written_out
 from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.probe import probe
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
+from balacoon_tk.graph.simplify.overlap_add import merge_overlap_add
+from balacoon_tk.graph.simplify.scatter import write_scattered_frames
+from balacoon_tk.graph.simplify.spectra import simplify_spectra
 from balacoon_tk.graph.simplify.squeezes import name_squeezed_axes
 from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
 from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
@@ -40,6 +46,10 @@ def prepare(
     name_squeezed_axes(copy.graph, inputs.probe)
     FixShapesPass(inputs.probe)(copy)
     fold_masks(copy, inputs.probe.shapes)
+    # What a pass has written hasn't been seen by the probe.
+    for simplify in (simplify_spectra, write_scattered_frames, merge_overlap_add):
+        if simplify(copy, inputs.probe):
+            inputs = replace(inputs, probe=probe(copy, inputs.axes, inputs.steps_per_frame))
     return copy, inputs
 
 

@@ -232,7 +232,9 @@ _REASONS = {
     "Unique": _WHOLE,
     "If": "its branches are not followed: fold the condition before",
     "Loop": "its body is not followed",
-    "STFT": "its frames are cut out of the whole utterance: write it as a convolution",
+    # What these refuse is what `balacoon_tk.graph.simplify.spectra` has left of them.
+    "STFT": "only that of a real signal, by steps and frames of a constant length, is followed",
+    "Col2Im": "only one row of blocks, with constant sizes, is followed",
 }
 
 
