@@ -40,16 +40,19 @@ def prepare(
 
 
 def analyse_model(
-    model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
+    model: onnx.ModelProto | ir.Model,
+    *,
+    time_inputs: dict[str, int] | None = None,
+    refused: list[NotStreamableError] | None = None,
 ) -> Analysis:
-    """Prepare a copy of a model and follow time through it.
+    """Prepare a copy of a model and follow time through it; `refused` is as for `analyse`.
 
     A NotStreamableError names a node that has no bounded view of time, or isn't known; a ModelError says
     that the graph can't be run, or that it or one of its outputs has no time axis.
     """
     prepared, inputs = prepare(model, time_inputs=time_inputs)
     try:
-        return analyse(prepared, inputs)
+        return analyse(prepared, inputs, refused=refused)
     except NotStreamableError as error:
         symbols = [name for name in inputs.axes if inputs.probe.dtypes[name].kind in "iu"]
         if symbols:
