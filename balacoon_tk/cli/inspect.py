@@ -68,6 +68,8 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
             f"  mel               {mel.n_mels} bands from {mel.f_min:g} to {mel.f_max:g} Hz ({mel.scale}), "
             f"{mel.log}, windows of {mel.win_length}"
         )
+    elif manifest.codebook_size is not None:
+        yield f"  frames are        codes of {manifest.codebook_size}, from {manifest.n_channels} codebooks"
     passes = ", ".join(info.compiled.decoder.passes) or "none"
     yield f"  target            {info.target}, version {info.compiled.version}; decoder's passes: {passes}"
     if streaming is not None:

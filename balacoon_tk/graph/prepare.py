@@ -57,7 +57,7 @@ def analyse_model(
         symbols = [name for name in inputs.axes if inputs.probe.dtypes[name].kind in "iu"]
         if symbols:
             error.advise(
-                f"The input {symbols[0]!r} holds symbols, not frames: if the graph goes from text to "
-                "samples, cut out what comes after the frames and stream that."
+                f"The input {symbols[0]!r} holds symbols, not frames: if it is text and not a codec's codes, "
+                "cut out what comes after the frames and stream that."
             )
         raise

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from balacoon_tk._typing import AnyArray, FloatArray
+from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.decoder import Decoder, Strategy
 from balacoon_tk.decoder.renderer import FrameArray, FrameSource, Renderer
@@ -158,7 +158,7 @@ class Voice:
 
     def decode(
         self,
-        frames: FloatArray,
+        frames: FloatArray | IntArray,
         *,
         strategy: str | None = None,
         chunk_frames: int | Sequence[int] | None = None,
@@ -167,7 +167,8 @@ class Voice:
 
         Parameters
         ----------
-        frames : ndarray of shape (n_channels, n_frames), float32
+        frames : ndarray of shape (n_channels, n_frames)
+            float32; a codec's are int64, a code of each codebook.
         strategy : {"stateful", "overlap", "full"}, optional
             How the decoder is run; the exact one that costs least if None.
         chunk_frames : int or sequence of int, optional
@@ -183,13 +184,19 @@ class Voice:
         ParameterError
             At the call, if an argument is wrong.
         """
-        n_channels = self.manifest.n_channels
-        if frames.ndim != 2 or len(frames) != n_channels or frames.dtype != np.float32:
+        n_channels, dtype = self.manifest.n_channels, self.manifest.frame_dtype
+        if frames.ndim != 2 or len(frames) != n_channels or frames.dtype != dtype:
             raise ParameterError(
-                f"frames of shape {frames.shape}, {frames.dtype} must be ({n_channels}, n_frames), float32"
+                f"frames of shape {frames.shape}, {frames.dtype} must be ({n_channels}, n_frames), {dtype}"
             )
         if not np.isfinite(frames).all():
             raise ParameterError("frames hold NaN or infinity")
+        size = self.manifest.codebook_size
+        # A table is looked up from its end by what is below 0, which would sound, and be wrong.
+        if size is not None and frames.size and not 0 <= frames.min() <= frames.max() < size:
+            raise ParameterError(
+                f"frames hold codes from {frames.min()} to {frames.max()}: must be in [0, {size})"
+            )
         chosen = self.renderer.choose_strategy(strategy)
         sizes = choose_chunk_frames(chunk_frames) or DEFAULT_CHUNK_FRAMES
         # A generator of its own, so that errors come at the call and not with the first chunk.

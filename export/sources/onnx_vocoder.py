@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from balacoon_tk._typing import FloatArray
+from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import ModelError, VoiceError
 from balacoon_tk.export.sources.files import (
     finished,
@@ -96,11 +96,11 @@ class FrameLayout:
     """1, or 2 where time comes first."""
     n_channels: int
 
-    def order(self, frames: FloatArray) -> FloatArray:
+    def order(self, frames: AnyArray) -> AnyArray:
         """Return frames (1, n_channels, n_frames) in the graph's own order of axes."""
         return frames if self.channel_axis == 1 else np.ascontiguousarray(frames.transpose(0, 2, 1))
 
-    def run(self, frames: FloatArray) -> FloatArray:
+    def run(self, frames: AnyArray) -> FloatArray:
         """Turn frames (1, n_channels, n_frames) into samples (n_samples,), by the graph as it came."""
         (samples,) = self.session.run({self.input: self.order(frames)}).values()
         if samples.dtype != np.float32 or samples.size != samples.shape[-1]:
@@ -117,10 +117,9 @@ def find_layout(model: onnx.ModelProto, *, n_channels: int | None) -> FrameLayou
         if len(specs) != 1:
             raise ModelError(f"a vocoder has one {kind}, and this graph has {', '.join(specs) or 'none'}")
     (spec,) = session.inputs.values()
-    if spec.dtype != np.float32 or len(spec.shape) != 3:
-        raise ModelError(
-            f"input {spec.name!r} of {spec.dtype}, rank {len(spec.shape)} must be of float32, rank 3"
-        )
+    if spec.dtype not in (np.float32, np.int64) or len(spec.shape) != 3:
+        rule = "must be of float32 (codes: int64), rank 3"
+        raise ModelError(f"input {spec.name!r} of {spec.dtype}, rank {len(spec.shape)} {rule}")
     fixed = {axis: n for axis in (1, 2) if isinstance(n := spec.shape[axis], int)}
     if len(fixed) == 2:
         raise ModelError(f"input {spec.name!r} of shape {list(spec.shape)} has no dynamic axis: no time")
@@ -136,7 +135,7 @@ def find_layout(model: onnx.ModelProto, *, n_channels: int | None) -> FrameLayou
         layout = FrameLayout(session, spec.name, axis, n_channels)
         try:
             # Zeros are a frame like any other to a graph; what counts is whether it runs.
-            layout.run(np.zeros((1, n_channels, _PROBE_FRAMES), np.float32))
+            layout.run(np.zeros((1, n_channels, _PROBE_FRAMES), spec.dtype))
         except ModelError as error:
             reason = str(error)
         else:
@@ -157,7 +156,7 @@ def to_decoder(model: onnx.ModelProto, layout: FrameLayout) -> onnx.ModelProto:
             value.shape = None  # what was declared may be for another batch
     names = Names(graph)
     float32 = ir.TensorType(ir.DataType.FLOAT)
-    frames = ir.Value(name="frames", shape=ir.Shape([1, layout.n_channels, "n_frames"]), type=float32)
+    frames = ir.Value(name="frames", shape=ir.Shape([1, layout.n_channels, "n_frames"]), type=old.type)
     first, last = Writer(graph, names, "frames"), Writer(graph, names, "samples")
     turned = frames if layout.channel_axis == 1 else first.one("Transpose", frames, perm=[0, 2, 1])
     old.replace_all_uses_with(turned)
