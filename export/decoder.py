@@ -14,6 +14,7 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.export.pipeline import READ, export_trained
 from balacoon_tk.export.sources import Progress, VocoderFacts
+from balacoon_tk.export.sources.onnx_vocoder import draw_codes
 from balacoon_tk.stages.mel import MelInfo
 from balacoon_tk.voice.finish import ignore_progress, share_of
 from balacoon_tk.voice.install import check_target
@@ -111,7 +112,7 @@ def export_decoder(
     OSError
         If the vocoder can't be written.
     """
-    from balacoon_tk.export.sources.torch_decoder import Example, draw_codes, export_module, vocoder_of
+    from balacoon_tk.export.sources.torch_decoder import Example, export_module, vocoder_of
     from balacoon_tk.export.sources.torch_graph import plain_copy, quiet_torch
 
     arrays = _arrays(example)

@@ -9,8 +9,9 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.analysis import Analysis, analyse
 from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.opset import check_opset
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
-from balacoon_tk.graph.simplify.tidy import fold_masks, lift_constants
+from balacoon_tk.graph.simplify.tidy import fold_branches, fold_masks, lift_constants
 from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 
 
@@ -19,13 +20,13 @@ def prepare(
 ) -> tuple[ir.Model, TimeInputs]:
     """Return a copy with constants lifted, computed shapes fixed, masks made from shapes folded; its inputs.
 
-    A ModelError says that it is of an opset before 10, can't be run, or has no time axis.
+    A ModelError says that its opset isn't known, that it lacks its weights, can't be run, or has no time.
     """
     # Through the protocol buffer, so that the passes change nothing of the original.
-    copy = ir.from_proto(model if isinstance(model, onnx.ModelProto) else ir.to_proto(model))
-    opset = copy.graph.opset_imports.get("", 0)
-    if opset < 10:
-        raise ModelError(f"the graph is of opset {opset}: 10 or newer is needed, export it again")
+    proto = model if isinstance(model, onnx.ModelProto) else ir.to_proto(model)
+    check_opset(proto)
+    _check_complete(proto)
+    copy = ir.from_proto(proto)
     lift_constants(copy)
     # Not onnx_ir's own pass: of an output that is there twice it makes one name.
     for node in list(copy.graph):
@@ -33,10 +34,30 @@ def prepare(
         if source is not None and not node.outputs[0].is_graph_output():
             node.outputs[0].replace_all_uses_with(source)
     RemoveUnusedNodesPass()(copy)
-    inputs = find_time_inputs(copy, time_inputs)
+    try:
+        inputs = find_time_inputs(copy, time_inputs)
+    except ModelError as error:
+        doubles = [value.name for value in copy.graph.inputs if value.dtype == ir.DataType.DOUBLE]
+        if doubles:
+            rule = "for which ONNX Runtime lacks kernels: export the graph in float32"
+            raise ModelError(f"input {doubles[0]!r} is float64, {rule} ({error})") from error
+        raise
+    # The rules follow no branches; most of them are decided by shapes alone.
+    if fold_branches(copy, inputs.probe.shapes):
+        inputs = find_time_inputs(copy, time_inputs)
     FixShapesPass(inputs.probe)(copy)
     fold_masks(copy, inputs.probe.shapes)
     return copy, inputs
+
+
+def _check_complete(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            place = next((item.value for item in tensor.external_data if item.key == "location"), "a file")
+            raise ModelError(
+                f"the weight {tensor.name!r} lies in {place!r} beside the graph's file and wasn't read: load "
+                "the graph with onnx.load(path)"
+            )
 
 
 def analyse_model(

@@ -30,6 +30,7 @@ except ImportError as _error:
 from balacoon_tk.graph.cost import count_multiply_adds, count_parameters
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.obstacles import Streamability, judge_streaming
+from balacoon_tk.graph.opset import check_opset
 from balacoon_tk.graph.probe import make_feeds
 from balacoon_tk.graph.receptive_field import receptive_field
 from balacoon_tk.graph.time_inputs import find_time_inputs
@@ -137,12 +138,14 @@ def inspect_graph(path: str | os.PathLike[str]) -> GraphInfo:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
-    session = Session(path)
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        model = onnx.load(path)
     except Exception as error:  # protobuf's own type has no public name
+        Session(path)  # says more of what is no graph
         raise ModelError(f"{path}: not an ONNX file: {error}") from error
-    size = path.stat().st_size
+    session = _load(path, model)
+    # Weights may lie in a file of their own.
+    size = max(path.stat().st_size, model.ByteSize())
     text = session.metadata.get(StreamingSpec.METADATA_KEY)
     if text is not None:
         # What a push costs depends on its states, and the plain graph's receptive field is written nowhere.
@@ -158,6 +161,19 @@ def inspect_graph(path: str | os.PathLike[str]) -> GraphInfo:
         no_field=no_field,
         would_stream=_would_stream(model),
     )
+
+
+def _load(path: Path, model: onnx.ModelProto) -> Session:
+    try:
+        return Session(path)
+    except ModelError:
+        # ONNX Runtime says of an opset that it doesn't know what only its developers understand.
+        if model.graph.node:
+            try:
+                check_opset(model)
+            except ModelError as error:
+                raise ModelError(f"{path}: {error}") from error
+        raise
 
 
 def _encoder_cost(session: Session, model: onnx.ModelProto) -> Cost:

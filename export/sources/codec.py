@@ -16,8 +16,9 @@ from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import MissingExtraError, ModelError, VoiceError
 from balacoon_tk.export.sources.files import read_json, read_license, read_provenance
 from balacoon_tk.export.sources.hf_vits import CARDS, weights_file
+from balacoon_tk.export.sources.onnx_vocoder import draw_codes
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
-from balacoon_tk.export.sources.torch_decoder import draw_codes, run_module, vocoder_of
+from balacoon_tk.export.sources.torch_decoder import run_module, vocoder_of
 from balacoon_tk.export.sources.torch_graph import quiet_torch
 
 if TYPE_CHECKING:

@@ -80,11 +80,6 @@ class Example:
         return drawn
 
 
-def draw_codes(codebook_size: int, n_codebooks: int, n_frames: int, *, seed: int) -> AnyArray:
-    """Return random codes of shape (1, n_codebooks, n_frames), int64."""
-    return np.random.default_rng(seed).integers(0, codebook_size, (1, n_codebooks, n_frames))
-
-
 def export_module(
     module: Module, draw: Draw, *, time_axes: Mapping[str, int], label: str, one_channel: bool = True
 ) -> onnx.ModelProto:
