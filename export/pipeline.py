@@ -148,7 +148,11 @@ def export_trained(
             rule = f"must be {field.hop_length}, the decoder's samples for a frame"
             raise ModelError(f"mel.hop_length={mel.hop_length} {rule}")
         verified = verify_vocoder(trained, field, progress=lambda share: verifying("verifying", share))
-        plain = PlainVoice(trained.decoder, draw=lambda n, seed: {"frames": trained.draw_frames(n, seed)})
+        plain = PlainVoice(
+            trained.decoder,
+            draw=lambda n, seed: {"frames": trained.draw_frames(n, seed)},
+            analyzer=trained.analyzer,
+        )
     verified |= checked
     compiled = compile_voice(
         plain,

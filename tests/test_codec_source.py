@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from balacoon_tk.errors import ModelError
+from balacoon_tk.audio import write_wav
+from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import export_voice
-from balacoon_tk.export.sources import find_source
 from balacoon_tk.graph import find_obstacles
 from balacoon_tk.voice import load_vocoder
+from balacoon_tk.voice.files import VoiceFiles
 from command_line import assert_one_line_error
 
 torch = pytest.importorskip("torch", reason='needs pip install "balacoon_tk[export]"')
@@ -125,6 +126,14 @@ def trained(request, tmp_path_factory):
     return request.param, model, write(model, tmp_path_factory.mktemp("codecs") / f"tiny-{request.param}")
 
 
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """Return the kind, the model, and the voice that was made of it."""
+    kind, model, folder = trained
+    voice = export_voice(folder, tmp_path_factory.mktemp("voices") / kind)
+    return kind, model, load_vocoder(voice, n_threads=1)
+
+
 def own_samples(kind, model, codes):
     """What the model's own decode makes of codes (n_codebooks, n_frames)."""
     codes = torch.from_numpy(codes[None])
@@ -133,9 +142,8 @@ def own_samples(kind, model, codes):
     return found.audio_values.numpy().reshape(-1)
 
 
-def test_codes_become_the_samples_of_the_models_own_decode(trained, tmp_path):
-    kind, model, folder = trained
-    voice = load_vocoder(export_voice(folder, tmp_path / "voice"), n_threads=1)
+def test_codes_become_the_samples_of_the_models_own_decode(exported):
+    kind, model, voice = exported
     manifest, (_, hop_length) = voice.manifest, CODECS[kind]
     assert (manifest.name, manifest.hop_length) == (f"tiny-{kind}", hop_length)
     assert manifest.codebook_size == CODEBOOK_SIZE
@@ -149,15 +157,16 @@ def test_codes_become_the_samples_of_the_models_own_decode(trained, tmp_path):
             chunks = voice.decode(codes, strategy=strategy, chunk_frames=7)
             samples = np.concatenate([chunk.samples for chunk in chunks])
             np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-5, err_msg=strategy)
+    assert (manifest.analyzer is None) == (kind == "xcodec")
     # What can't be streamed says why, and is a voice all the same.
     assert ("stateful" in voice.strategies) != bool(manifest.decoder.not_streamable)
     assert (kind == "mimi") or "stateful" in voice.strategies
 
 
-def test_an_exported_codec_says_where_its_obstacles_are(trained, tmp_path):
-    kind, _, folder = trained
-    source = find_source(folder).read(folder, config=None, progress=lambda stage, share: None)
-    modules = {each.module or "decoder_transformer" for each in find_obstacles(source.decoder)}
+def test_an_exported_codec_says_where_its_obstacles_are(exported):
+    kind, _, voice = exported
+    plain = VoiceFiles(voice.path).model(voice.manifest.decoder)
+    modules = {each.module or "decoder_transformer" for each in find_obstacles(plain)}
     assert all(module.startswith("decoder_transformer") for module in modules), "the rest streams"
     assert (kind == "mimi") or not modules
 
@@ -172,6 +181,57 @@ def test_a_codec_is_exported_from_the_command_line(cli, trained_dac, tmp_path):
     assert (result.status, result.err) == (0, "")
     assert "tiny-dac, CC0-1.0" in result.out.decode()
     assert f"codes of {CODEBOOK_SIZE}" in cli("inspect", tmp_path / "voice").out.decode()
+
+
+def own_codes(kind, model, samples):
+    """What the model's own encode makes of samples (n_samples,): codes (n_codebooks, n_frames)."""
+    more = {"bandwidth": 48.0} if kind == "encodec" else {}
+    with torch.no_grad():
+        codes = model.encode(torch.from_numpy(samples[None, None]), **more).audio_codes.numpy()
+    return codes.reshape(-1, codes.shape[-1])
+
+
+def test_a_recording_becomes_the_codes_of_the_models_own_encode(exported):
+    kind, model, voice = exported
+    if kind == "xcodec":  # it needs a model of speech to encode
+        with pytest.raises(ParameterError, match="exported without its encoder"):
+            voice.resynthesize(np.zeros(100, np.float32), sample_rate=16_000)
+        return
+    hop_length, rate = voice.manifest.hop_length, voice.manifest.sample_rate
+    recording = np.random.default_rng(3).standard_normal(31 * hop_length).astype(np.float32) / 10
+    codes = voice.analyze(recording, sample_rate=rate)
+    theirs = own_codes(kind, model, recording)
+    assert codes.shape == theirs.shape == (voice.manifest.n_channels, 31)
+    assert (codes == theirs).mean() >= 0.99
+    chunks = list(voice.resynthesize(recording[:-3], sample_rate=rate, strategy="full"))
+    assert sum(len(chunk.samples) for chunk in chunks) == recording.size
+    for wrong, message in (
+        (recording[None], r"must be \(n_samples,\)"),
+        (recording * np.float32(np.nan), "NaN"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            voice.analyze(wrong, sample_rate=rate)
+    with pytest.raises(ParameterError, match="convert the recording first"):
+        voice.analyze(recording, sample_rate=rate + 1)
+
+
+def test_a_recording_is_said_again_from_the_command_line(cli, trained_dac, tmp_path):
+    export_voice(trained_dac, tmp_path / "voice.addon")
+    recording = np.random.default_rng(3).standard_normal(805).astype(np.float32) / 10
+    write_wav(tmp_path / "in.wav", recording, sample_rate=16_000)
+    result = cli(
+        "resynthesize",
+        tmp_path / "in.wav",
+        "-v",
+        tmp_path / "voice.addon",
+        "-o",
+        tmp_path / "out.wav",
+        "--json",
+    )
+    assert result.status == 0, result.err
+    report = json.loads(result.out)
+    assert report["n_samples"] == 810
+    assert 0 <= report["codes_kept"] <= 1
 
 
 def test_what_decodes_chunks_of_its_own_is_refused(tmp_path):

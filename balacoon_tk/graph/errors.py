@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.advice import advice_for
 
 
 class NotStreamableError(ModelError):
@@ -18,6 +19,8 @@ class NotStreamableError(ModelError):
         Its operator.
     reason : str
         Why it can't be streamed.
+    advice : str
+        What would make it stream.
     """
 
     def __init__(self, node: ir.Node, reason: str) -> None:
@@ -25,6 +28,7 @@ class NotStreamableError(ModelError):
         self.node = name or "<unnamed>"
         self.op_type = node.op_type
         self.reason = reason
+        self.advice = advice_for(node.op_type, reason)
         super().__init__(
             f"{self.op_type} node {self.node!r} can't be streamed exactly: {reason}. "
             'What still works: decode the whole utterance, or strategy="overlap", which is approximate here.'

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from balacoon_tk.graph.advice import advice_for
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.streaming import make_streaming, streaming_spec
@@ -93,7 +92,7 @@ def find_obstacles(model: onnx.ModelProto, *, time_inputs: Mapping[str, int] | N
 
 def _obstacle(error: NotStreamableError, node: ir.Node | None) -> Obstacle:
     module = None if node is None else module_of(node)
-    return Obstacle(error.node, error.op_type, module, error.reason, advice_for(error.op_type, error.reason))
+    return Obstacle(error.node, error.op_type, module, error.reason, error.advice)
 
 
 def _name(node: ir.Node) -> str | None:

@@ -152,6 +152,7 @@ class Manifest:
     mel: MelInfo | None = None  # of a vocoder's frames; None if they are none, or nobody has said which
     # Of a codec, whose frames are int64 codes below it, a code of each codebook; None if frames are float32.
     codebook_size: int | None = None
+    analyzer: FileInfo | None = None  # the plain graph from a recording to a codec's codes
     weights: FileInfo | None = None  # of all graphs, each once; None if the graphs hold their own
     targets: Mapping[str, TargetInfo] = field(default_factory=dict)
     # Where the weights come from: source file, its sha256, the exporter, the model card's words.
@@ -237,6 +238,7 @@ class Manifest:
             codebook_size=(
                 None if root.is_null("codebook_size") else root.integer("codebook_size", minimum=1)
             ),
+            analyzer=None if root.is_null("analyzer") else _read(FileInfo, root.record("analyzer")),
             weights=None if root.is_null("weights") else _read(FileInfo, root.record("weights")),
             targets={name: _target(record) for name, record in root.record_mapping("targets").items()},
             provenance=root.text_mapping("provenance"),

@@ -12,6 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import onnx
+
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import MissingExtraError, ModelError, VoiceError
 from balacoon_tk.export.sources.files import read_json, read_license, read_provenance
@@ -19,7 +22,8 @@ from balacoon_tk.export.sources.hf_vits import CARDS, weights_file
 from balacoon_tk.export.sources.onnx_vocoder import draw_codes
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
 from balacoon_tk.export.sources.torch_decoder import run_module, vocoder_of
-from balacoon_tk.export.sources.torch_graph import quiet_torch
+from balacoon_tk.export.sources.torch_graph import quiet_torch, trace
+from balacoon_tk.runtime.session import Session
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -29,6 +33,9 @@ _WHAT = "a codec of transformers"
 # Names of architectures; what is made of each stands in `codec_modules`, which needs torch.
 _KINDS = ("dac", "encodec", "higgs_audio_v2_tokenizer", "mimi", "xcodec")
 _N_NAMED = 5  # weights that an error names
+_TRACED_FRAMES, _VERIFIED_FRAMES = 16, (19, 40)
+_LOUDNESS = 0.1  # of noise that stands for a recording
+_LEAST_EQUAL = 0.99  # share of codes
 
 
 class Codec:
@@ -52,19 +59,19 @@ class Codec:
         with quiet_torch(_WHAT):
             model = load_codec(path)
             # Here, since what is in there derives from classes of torch.
-            from balacoon_tk.export.sources.codec_modules import codec_decoder
+            from balacoon_tk.export.sources.codec_modules import codec_modules
 
             settings: Any = model.config
             n_codebooks: int = _first(settings, "n_codebooks", "num_quantizers")
             codebook_size: int = settings.codebook_size
             try:
-                module, as_it_came = codec_decoder(model, n_codebooks=n_codebooks)
+                halves = codec_modules(model, n_codebooks=n_codebooks)
             except ModelError as error:
                 raise ModelError(f"{path}: {error}") from error
             weights, folder = weights_file(path), path.resolve().name
             provenance = read_provenance(weights, name=f"{folder}/{weights.name}", cards=CARDS)
             trained = vocoder_of(
-                module,
+                halves.decoder,
                 lambda n_frames, seed: draw_codes(codebook_size, n_codebooks, n_frames, seed=seed),
                 facts=VocoderFacts(
                     name=folder,
@@ -79,7 +86,37 @@ class Codec:
                 progress=progress,
                 what=_WHAT,
             )
-        return replace(trained, reference=partial(_run, as_it_came))
+            analyzer = None
+            if halves.analyzer is not None:
+                analyzer = _export_analyzer(halves.analyzer, halves.own_analyzer, halves.hop_length, path)
+        return replace(trained, reference=partial(_run, halves.own_decoder), analyzer=analyzer)
+
+
+def _export_analyzer(module: Module, own: Module, hop_length: int, path: Path) -> onnx.ModelProto:
+    """Export what makes codes of a recording, once it gives those of the codec's own method."""
+    import torch
+
+    def recording(n_frames: int) -> FloatArray:
+        noise = np.random.default_rng(n_frames).standard_normal((1, 1, n_frames * hop_length), np.float32)
+        return noise * np.float32(_LOUDNESS)
+
+    what = f"{path}: what makes codes of a recording"
+    proto = trace(
+        module,
+        {"samples": torch.from_numpy(recording(_TRACED_FRAMES))},
+        axes={"samples": {2: "n_samples"}, "frames": {2: "n_frames"}},
+        outputs=["frames"],
+        what=what,
+    )
+    session = Session(proto)
+    for n_frames in _VERIFIED_FRAMES:
+        samples = recording(n_frames)
+        ours = session.run({"samples": samples})["frames"]
+        theirs = own(torch.from_numpy(samples)).numpy()
+        # Where two entries of a codebook are as near, rounding decides, and the codebooks behind follow.
+        if ours.shape != theirs.shape or (ours == theirs).mean() < _LEAST_EQUAL:
+            raise ModelError(f"{what} gives other codes in ONNX than in torch for {n_frames} frames")
+    return proto
 
 
 def _run(module: Module, frames: AnyArray) -> FloatArray:

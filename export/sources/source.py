@@ -142,6 +142,9 @@ class SourceVocoder:
     """Frames such as it was trained on: their number and a seed to (1, n_channels, n_frames)."""
     n_bytes: int
     """Size of the trained model as it came."""
+    analyzer: onnx.ModelProto | None = None
+    """Of a codec: ``samples`` (1, 1, n_frames * hop_length) to ``frames``, so that recordings can be
+    resynthesized."""
 
 
 class Source(Protocol):
