@@ -180,7 +180,9 @@ def test_a_codec_is_exported_from_the_command_line(cli, trained_dac, tmp_path):
     result = cli("export", trained_dac, "-o", tmp_path / "voice", "--license", "CC0-1.0")
     assert (result.status, result.err) == (0, "")
     assert "tiny-dac, CC0-1.0" in result.out.decode()
-    assert f"codes of {CODEBOOK_SIZE}" in cli("inspect", tmp_path / "voice").out.decode()
+    inspected = cli("inspect", tmp_path / "voice").out.decode()
+    assert inspected.startswith("tiny-dac: a codec, CC0-1.0")
+    assert f"codes of {CODEBOOK_SIZE}" in inspected
 
 
 def own_codes(kind, model, samples):

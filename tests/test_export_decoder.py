@@ -143,6 +143,25 @@ def test_the_next_exporter_is_tried_and_if_none_is_right_all_are_heard(monkeypat
         export_decoder(Codec(), CODES)
 
 
+def test_the_newer_exporter_is_asked_for_symbols_of_all_lengths(monkeypatch):
+    """It needs a package that isn't always there: looked at is what it is asked for, and not what it gives."""
+    asked, decoder = {}, SeveralRates()
+
+    class Program:
+        model_proto = export_decoder(decoder, rates(), time_axes=TIME_AXES)
+
+    def export(module, arrays, **options):
+        asked.update(options, n_arrays=len(arrays))
+        return Program
+
+    monkeypatch.setattr(torch_decoder, "_exporters", lambda: {"dynamo exporter": torch_decoder._by_dynamo})
+    monkeypatch.setattr(torch.onnx, "export", export)
+    assert export_decoder(decoder, rates(), time_axes=TIME_AXES) == Program.model_proto
+    assert (asked["dynamo"], asked["n_arrays"], asked["output_names"]) == (True, 5, ["samples"])
+    assert asked["input_names"] == ["coarse", "middle", "fine", "noise", "speaker"]
+    assert [list(each) for each in asked["dynamic_shapes"]] == [[1], [1], [1], [2], []]
+
+
 def test_an_operator_that_onnx_lacks_is_one_sentence_and_nothing_is_printed(capsys):
     class Solves(Codec):
         def forward(self, codes):

@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
 def _voice_lines(info: VoiceInfo) -> Iterator[str]:
     manifest, streaming = info.manifest, info.compiled.streaming
     ms = 1e3 * manifest.hop_length / manifest.sample_rate
-    kind = "a vocoder" if manifest.text is None else manifest.language
+    a_kind = "a vocoder" if manifest.codebook_size is None else "a codec"
+    kind = a_kind if manifest.text is None else manifest.language
     yield f"{manifest.name}: {kind}, {manifest.license}"
     yield f"  path              {info.path}"
     yield f"  sample rate       {manifest.sample_rate} Hz"

@@ -15,7 +15,12 @@ _DECODE_BY_OVERLAP = (
 # The first that is found in the operator and its reason, as in "MatMul: it looks at ...", gives the advice.
 _ADVICE: tuple[tuple[str, str], ...] = (
     (
-        r"attention|every other|^Attention|it numbers the steps|^Softmax.*over time|sums over time",
+        r"^Range|it numbers the steps",
+        "Positions, or the mask of an attention, are counted from it: give the attention a fixed window, or "
+        "make what else needs a step's number an input.",
+    ),
+    (
+        r"attention|every other|^Attention|^Softmax.*over time|sums over time",
         "Attention over all steps has no bound: give it a causal mask of a fixed window, or export the part "
         "before it as an encoder that sees the whole utterance, and stream what comes after.",
     ),
