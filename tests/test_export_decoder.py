@@ -144,7 +144,7 @@ def test_the_next_exporter_is_tried_and_if_none_is_right_all_are_heard(monkeypat
 
 
 def test_the_newer_exporter_is_asked_for_symbols_of_all_lengths(monkeypatch):
-    """It needs a package that isn't always there: looked at is what it is asked for, and not what it gives."""
+    """It needs a package that may not be there: what it is asked for is looked at, not what it gives."""
     asked, decoder = {}, SeveralRates()
 
     class Program:
