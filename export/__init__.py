@@ -8,7 +8,8 @@ try:
 except ImportError as _error:
     raise MissingExtraError("balacoon_tk.export", extra="export") from _error
 
-from balacoon_tk.export.pipeline import export_decoder, export_trained, export_voice
+from balacoon_tk.export.decoder import export_decoder
+from balacoon_tk.export.pipeline import export_trained, export_voice
 from balacoon_tk.export.quantize import BudgetError, make_precision, quantize_voice
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.simplify.noise import noise_inputs

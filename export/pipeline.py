@@ -9,16 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from balacoon_tk._typing import FloatArray
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.measure import measure_stages
-from balacoon_tk.export.sources import Progress, SourceVocoder, SourceVoice, VocoderFacts, find_source
+from balacoon_tk.export.measured_field import measure_field
+from balacoon_tk.export.sources import Progress, SourceVocoder, SourceVoice, find_source
 from balacoon_tk.export.verify import trained_frames, verify_receptive_field, verify_split, verify_vocoder
 from balacoon_tk.graph.errors import NotStreamableError
-from balacoon_tk.graph.receptive_field import receptive_field
-from balacoon_tk.stages.mel import MelInfo
+from balacoon_tk.graph.receptive_field import ReceptiveField, receptive_field
 from balacoon_tk.targets.choice import SEVERAL_THREADS
 from balacoon_tk.targets.ort_cpu.compile import compile_voice
 from balacoon_tk.voice.finish import (
@@ -33,11 +31,8 @@ from balacoon_tk.voice.finish import (
 from balacoon_tk.voice.install import check_target
 from balacoon_tk.voice.manifest import Manifest, TextInfo
 
-if TYPE_CHECKING:
-    from torch.nn import Module  # noqa: TID251 - its name alone
-
 # Shares of the time that an export takes, where each stage ends.
-_READ, _FIELD, _VERIFIED, _COMPILED, _TIMED = 0.2, 0.25, 0.45, 0.9, 0.95
+READ, _FIELD, _VERIFIED, _COMPILED, _TIMED = 0.2, 0.25, 0.45, 0.9, 0.95
 
 
 def export_voice(
@@ -99,7 +94,7 @@ def export_voice(
     trained = find_source(source_path).read(
         source_path,
         config=None if config is None else Path(config),
-        progress=share_of(report, 0.0, _READ),
+        progress=share_of(report, 0.0, READ),
     )
     return export_trained(
         trained, target, name=name, license=license, speakers=speakers, overwrite=overwrite, progress=report
@@ -137,11 +132,8 @@ def export_trained(
     target, report = Path(out), progress or ignore_progress
     check_target(target, overwrite=overwrite)
     facts, text = trained.facts, _text(trained, speakers)
-    report("measuring", _READ)
-    try:
-        field = receptive_field(trained.decoder)
-    except NotStreamableError as error:
-        raise ModelError(f"the decoder needs the whole utterance for every sample: {error}") from error
+    report("measuring", READ)
+    field, checked = _field(trained)
     report("verifying", _FIELD)
     verifying = share_of(report, _FIELD, _VERIFIED)
     if isinstance(trained, SourceVoice):
@@ -156,9 +148,12 @@ def export_trained(
             rule = f"must be {field.hop_length}, the decoder's samples for a frame"
             raise ModelError(f"mel.hop_length={mel.hop_length} {rule}")
         verified = verify_vocoder(trained, field, progress=lambda share: verifying("verifying", share))
-        plain = PlainVoice(trained.decoder, draw=lambda n, seed: {"frames": trained.draw_frames(n, seed)})
-    # The field was computed from the graph, and every chunk relies on it: the graph itself is asked as well.
-    verified |= verify_receptive_field(trained.decoder, field)
+        plain = PlainVoice(
+            trained.decoder,
+            draw=lambda n, seed: {"frames": trained.draw_frames(n, seed)},
+            analyzer=trained.analyzer,
+        )
+    verified |= checked
     compiled = compile_voice(
         plain,
         known_ids=() if text is None else text.frontend.known_ids,
@@ -174,6 +169,7 @@ def export_trained(
         decoder=unknown_decoder(field.left_context, field.lookahead),
         text=text,
         mel=mel,
+        codebook_size=None if isinstance(trained, SourceVoice) else trained.facts.codebook_size,
         provenance={**facts.provenance, "exporter": made_by()},
         verified=verified,
         stages=measure_stages(trained, compiled[SEVERAL_THREADS], hop_length=field.hop_length),
@@ -183,67 +179,21 @@ def export_trained(
     return target
 
 
-def export_decoder(
-    module: Module,
-    example_frames: FloatArray,
-    out: str | os.PathLike[str],
-    *,
-    sample_rate: int,
-    mel: MelInfo | None = None,
-    name: str | None = None,
-    license: str = "unknown",
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Path:
-    """Make a vocoder of a module of torch.
-
-    Parameters
-    ----------
-    module : Module
-        Maps frames (1, n_channels, n_frames) to samples (1, 1, n_samples) or (1, n_samples). It is not
-        changed; weight norm is folded into the weights.
-    example_frames : ndarray of shape (n_channels, n_frames), float32
-        Frames such as it was trained on; those that it is verified with are drawn to be like them.
-    out : path
-        The vocoder's folder, or a single file ending in ``.addon``.
-    sample_rate : int
-        Hz
-    mel : MelInfo, optional
-        What the frames are, so that recordings can be resynthesized.
-    name : str, optional
-        Name of the vocoder; that of the module's class if None.
-    license : str
-        Licence of the weights.
-    overwrite, progress
-        As in `export_voice`, and so is what is returned.
-
-    Raises
-    ------
-    MissingExtraError
-        If torch isn't installed.
-    ParameterError
-        If something is at `out` that must not be replaced, or an argument is wrong.
-    ModelError
-        If torch can't export the module, or its graph differs from it.
-    OSError
-        If the vocoder can't be written.
-    """
-    from balacoon_tk.export.sources.torchscript import read_module
-
-    target, report = Path(out), progress or ignore_progress
-    check_target(target, overwrite=overwrite)
-    if sample_rate < 1:
-        raise ParameterError(f"sample_rate={sample_rate} must be >= 1")
-    facts = VocoderFacts(
-        name=name or type(module).__name__,
-        license=license,
-        sample_rate=sample_rate,
-        mel=mel,
-        provenance={"source_module": f"{type(module).__module__}.{type(module).__qualname__}"},
-    )
-    reading = share_of(report, 0.0, _READ)
-    trained = read_module(module, example_frames, facts=facts, progress=reading)
-    return export_trained(trained, target, overwrite=overwrite, progress=report)
+def _field(trained: SourceVoice | SourceVocoder) -> tuple[ReceptiveField, dict[str, float]]:
+    """Return how far a decoder looks, and what was seen when that was checked."""
+    codebook_size = None if isinstance(trained, SourceVoice) else trained.facts.codebook_size
+    try:
+        field = receptive_field(trained.decoder)
+    except ModelError as error:
+        # A vocoder can still be decoded whole, or by overlap with what that loses written down; a voice that
+        # speaks text would be cut where its decoder needs it whole.
+        if isinstance(trained, SourceVocoder):
+            return measure_field(trained)
+        if isinstance(error, NotStreamableError):
+            raise ModelError(f"the decoder needs the whole utterance for every sample: {error}") from error
+        raise
+    # The field was computed from the graph, and every chunk relies on it: the graph itself is asked as well.
+    return field, verify_receptive_field(trained.decoder, field, codebook_size=codebook_size)
 
 
 def _text(trained: SourceVoice | SourceVocoder, speakers: Sequence[str] | None) -> TextInfo | None:

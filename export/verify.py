@@ -234,24 +234,41 @@ def verify_vocoder(
 
 
 def perturb(
-    decoder: Session, *, n_frames: int, frame: int, hop_length: int, by: float = math.nan, seed: int = 0
+    decoder: Session,
+    *,
+    n_frames: int,
+    frame: int,
+    hop_length: int,
+    codebook_size: int | None = None,
+    by: float = math.nan,
+    seed: int = 0,
 ) -> range:
-    """Add a number to one frame of `n_frames`; return which samples change, from its own first one."""
+    """Add a number to one frame of `n_frames`; return which samples change, from its own first one.
+
+    Of codes, below `codebook_size`, another one is taken.
+    """
     # NaN spreads to all that depends on the frame; a number's influence may be less than floating point
     # resolves.
     rng = np.random.default_rng(seed)
     feeds: dict[str, AnyArray] = {}
     for name, spec in decoder.inputs.items():
         shape = [n if isinstance(n, int) else n_frames for n in spec.shape]
-        feeds[name] = rng.standard_normal(shape).astype(np.float32)
+        is_codes = codebook_size is not None and name == "frames"
+        drawn = rng.integers(0, codebook_size or 1, shape) if is_codes else rng.standard_normal(shape)
+        feeds[name] = drawn.astype(spec.dtype)
     before = _samples(decoder, feeds)
-    feeds["frames"][:, :, frame] += np.float32(by)
+    if codebook_size is None:
+        feeds["frames"][:, :, frame] += np.float32(by)
+    else:
+        feeds["frames"][:, :, frame] = (feeds["frames"][:, :, frame] + 1) % codebook_size
     moved = np.flatnonzero(before != _samples(decoder, feeds))
     own = frame * hop_length
     return range(int(moved[0]) - own, int(moved[-1]) + 1 - own) if moved.size else range(0)
 
 
-def verify_receptive_field(model: onnx.ModelProto, field: ReceptiveField) -> dict[str, float]:
+def verify_receptive_field(
+    model: onnx.ModelProto, field: ReceptiveField, *, codebook_size: int | None = None
+) -> dict[str, float]:
     """Change one frame; return the largest change outside the receptive field, where there must be none."""
     decoder = Session(model)
     frame = field.lookahead + _MARGIN
@@ -259,7 +276,14 @@ def verify_receptive_field(model: onnx.ModelProto, field: ReceptiveField) -> dic
     start = -field.lookahead * field.hop_length
     stop = (field.left_context + 1) * field.hop_length
     for by in (math.nan, 1.0):  # on some processors tanh makes a number of NaN
-        moved = perturb(decoder, n_frames=n_frames, frame=frame, hop_length=field.hop_length, by=by)
+        moved = perturb(
+            decoder,
+            n_frames=n_frames,
+            frame=frame,
+            hop_length=field.hop_length,
+            codebook_size=codebook_size,
+            by=by,
+        )
         if not moved:
             raise ModelError("the decoder's samples don't depend on its frames")
         if moved.start < start or moved.stop > stop:

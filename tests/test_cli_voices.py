@@ -3,10 +3,13 @@
 import json
 import re
 
+import onnx
 import pytest
 
 from balacoon_tk.audio import read_wav
+from balacoon_tk.graph.streaming import make_streaming
 from command_line import assert_one_line_error
+from tiny_graphs import TinyGraph
 from tiny_vits import write_tiny_vits
 from tiny_voice import HOP_LENGTH, SAMPLE_RATE, pack_addon
 
@@ -116,6 +119,44 @@ def test_inspect_says_what_a_lone_graph_is(cli, tiny_voice_folder):
     assert report["n_parameters"] == 404
     assert report["op_counts"]["Conv"] == 2
     assert report["inputs"] == [{"name": "frames", "dtype": "float32", "shape": [1, 8, "n_frames"]}]
+
+
+def test_inspect_says_what_streaming_a_graph_would_cost(cli, tiny_voice_folder):
+    would = json.loads(cli("inspect", tiny_voice_folder / "decoder.onnx", "--json").out)["would_stream"]
+    assert (would["exactly"], would["obstacles"]) == (True, [])
+    assert would["lag"].keys() == {"samples"}
+    assert would["n_state_bytes"] > 0
+    text = cli("inspect", tiny_voice_folder / "decoder.onnx").out.decode()
+    assert re.search(r"would stream +exactly: lag \d+ samples, state .* a stream, .* % computed again", text)
+
+
+def test_inspect_says_all_that_stands_against_streaming_and_what_would_help(cli, tmp_path):
+    g = TinyGraph()
+    y = g.frames()
+    for k in range(2):
+        g.op("InstanceNormalization", y, g.weight(4), g.weight(4))
+        g.nodes[-1].name = f"/decoder/stages.{k}/norm/InstanceNormalization"
+        y = g.nodes[-1].output[0]
+    path = tmp_path / "adain.onnx"
+    path.write_bytes(g.model(g.op("Add", y, g.op("RandomNormalLike", y))).SerializeToString())
+    text = cli("inspect", path).out.decode()
+    assert "would stream      no: 3 nodes stand against it" in text
+    assert "2 InstanceNormalization in decoder.stages.0.norm, decoder.stages.1.norm: it normalises" in text
+    assert "1 RandomNormalLike called 'RandomNormalLike_2': it draws its own noise" in text
+    assert "LayerNorm" in text
+    would = json.loads(cli("inspect", path, "--json").out)["would_stream"]
+    assert (would["exactly"], would["lag"]) == (False, None)
+    assert [each["module"] for each in would["obstacles"]] == [
+        "decoder.stages.0.norm", "decoder.stages.1.norm", None
+    ]  # fmt: skip
+
+
+def test_inspect_knows_a_stateful_graph(cli, tiny_voice_folder, tmp_path):
+    stateful = make_streaming(onnx.load(tiny_voice_folder / "decoder.onnx"))
+    (tmp_path / "stateful.onnx").write_bytes(stateful.SerializeToString())
+    report = json.loads(cli("inspect", tmp_path / "stateful.onnx", "--json").out)
+    assert report["streaming"]["n_states"] > 0
+    assert (report["would_stream"], report["no_receptive_field"]) == (None, None)
 
 
 def test_what_an_utterance_costs_once_is_not_counted_for_a_frame(cli, tiny_speakers_folder):

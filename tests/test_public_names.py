@@ -49,7 +49,7 @@ PUBLIC_NAMES = {
         "BACKENDS CharacterFrontend EncodedSentence EspeakFrontend Frontend GruutFrontend "
         "MAX_SENTENCE_PHONEMES PhonemeMap Sentence UnknownPhonemeWarning create_frontend"
     ),
-    "graph": "analyse_model decoder_layers",
+    "graph": "Obstacle analyse_model decoder_layers find_obstacles",
     "metrics": (
         "AUDIBLE_DBFS DNSMOS ErrorCount Estimate METRICS METRIC_GROUPS Metric PairedBootstrap "
         "PitchErrors REFERENCE Report StreamTrace SummaryRow TraceRecorder audio_s boundary_click_db "

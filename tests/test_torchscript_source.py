@@ -12,8 +12,7 @@ import pytest
 from balacoon_tk.cli import main
 from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError
 from balacoon_tk.export import export_decoder, export_voice
-from balacoon_tk.export.sources import TorchScript, VocoderFacts, find_source
-from balacoon_tk.export.sources.torchscript import read_module
+from balacoon_tk.export.sources import TorchScript, find_source
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.mel import MelInfo
 from balacoon_tk.voice import load_vocoder
@@ -62,9 +61,7 @@ def export(source, n_mels=N_MELS):
     """Return the decoder that is made of a module, or of a script's file with its JSON beside it."""
     if isinstance(source, Path):
         return TorchScript().read(source, config=None, progress=lambda stage, share: None).decoder
-    facts = VocoderFacts(name="tiny", license="CC0-1.0", sample_rate=1000, mel=None, provenance={})
-    example = np.resize(FRAMES, (n_mels, 33))
-    return read_module(source, example, facts=facts, progress=lambda stage, share: None).decoder
+    return export_decoder(source, np.resize(FRAMES, (n_mels, 33)))
 
 
 def test_a_module_gives_the_same_samples_at_any_length(module):
@@ -122,13 +119,15 @@ def test_a_module_that_cuts_at_a_fixed_length_is_refused():
 
 
 def test_a_module_of_other_mels_is_refused(module):
-    with pytest.raises(ModelError, match=r"doesn't take a mel of shape \(1, 7, 19\)"):
+    with pytest.raises(ModelError, match=r"doesn't take frames of shape \(1, 7, 19\)"):
         export(module, n_mels=7)
 
 
-def test_a_module_of_several_channels_is_refused():
+def test_a_module_of_several_channels_is_a_graph_and_no_voice(tmp_path):
+    module = torch.nn.Conv1d(N_MELS, 3, 1)
+    assert in_onnx(export(module)).shape == (1, 3, 33)
     with pytest.raises(ModelError, match=r"gives \(1, 3, 19\): must be samples of shape \(1, 1, n_samples\)"):
-        export(torch.nn.Conv1d(N_MELS, 3, 1))
+        export_decoder(module, FRAMES[0], tmp_path / "out", sample_rate=1000)
 
 
 def test_what_is_no_torchscript_file_is_refused(tmp_path):
@@ -177,7 +176,7 @@ def test_a_torchscript_file_becomes_a_vocoder_from_the_command_line(module, tmp_
 def test_every_kind_of_source_is_listed(capsys):
     assert main(["export", "--list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert listed == ["hf_vits", "kokoro", "onnx_vocoder", "piper_onnx", "torchscript"]
+    assert listed == ["codec", "hf_vits", "kokoro", "onnx_vocoder", "piper_onnx", "torchscript"]
 
 
 class RunsCode:
@@ -198,9 +197,11 @@ def test_a_checkpoint_is_not_unpickled(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("example", "message"),
     [
-        (FRAMES, r"example_frames of shape \(1, 5, 33\), float32 must be \(n_channels, n_frames\)"),
-        (FRAMES[0, :, :0], "not empty"),
-        (FRAMES[0].astype(np.float64), "float64 must be"),
+        (FRAMES[0, 0], r"example of shape \(33,\) must be \(n_channels, n_frames\)"),
+        (FRAMES[0, :, :0], "not be empty"),
+        (FRAMES[0].astype(np.float64), "float64 must be float32"),
+        (np.zeros((N_MELS, 9), np.int64), "int64 must be float32 with codebook_size=None"),
+        ({"mel": FRAMES}, "example mel: a voice's decoder takes one array"),
     ],
 )
 def test_example_frames_that_do_not_fit_are_refused(module, tmp_path, example, message):

@@ -167,7 +167,7 @@ def test_an_unsupported_opset_is_refused(tmp_path):
     with pytest.raises(ModelError, match="opset 9: 10 or newer is needed"):
         export_voice(write_vocoder(tmp_path, model), tmp_path / "old")
     model.opset_import[0].version = 999
-    with pytest.raises(ModelError, match="ONNX Runtime can't load it"):
+    with pytest.raises(ModelError, match=r"opset 999: .* is the newest that is known here"):
         export_voice(write_vocoder(tmp_path, model), tmp_path / "new")
 
 

@@ -1,7 +1,8 @@
-"""Say what a voice or an ONNX graph is and what it costs.
+"""Say what a voice or an ONNX graph is, what it costs, and whether it streams.
 
 Inputs, rates, receptive field, sizes, nodes, and the multiply-adds of a frame, which is what the graph
-costs on any machine.
+costs on any machine. Of a graph that can't be streamed exactly, all nodes that stand against it are named,
+with what would help.
 
   balacoon-tk inspect voices/joe
   balacoon-tk inspect decoder.onnx --json
@@ -10,16 +11,19 @@ costs on any machine.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from balacoon_tk.cli._common import UsageError, add_options, format_size, write_report
 
 if TYPE_CHECKING:
+    from balacoon_tk.graph.obstacles import Obstacle, Streamability
     from balacoon_tk.voice.inspection import GraphInfo, VoiceInfo
 
 _N_OP_TYPES = 6
+_N_PLACES = 3  # of alike obstacles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
 def _voice_lines(info: VoiceInfo) -> Iterator[str]:
     manifest, streaming = info.manifest, info.compiled.streaming
     ms = 1e3 * manifest.hop_length / manifest.sample_rate
-    kind = "a vocoder" if manifest.text is None else manifest.language
+    a_kind = "a vocoder" if manifest.codebook_size is None else "a codec"
+    kind = a_kind if manifest.text is None else manifest.language
     yield f"{manifest.name}: {kind}, {manifest.license}"
     yield f"  path              {info.path}"
     yield f"  sample rate       {manifest.sample_rate} Hz"
@@ -64,6 +69,8 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
             f"  mel               {mel.n_mels} bands from {mel.f_min:g} to {mel.f_max:g} Hz ({mel.scale}), "
             f"{mel.log}, windows of {mel.win_length}"
         )
+    elif manifest.codebook_size is not None:
+        yield f"  frames are        codes of {manifest.codebook_size}, from {manifest.n_channels} codebooks"
     passes = ", ".join(info.compiled.decoder.passes) or "none"
     yield f"  target            {info.target}, version {info.compiled.version}; decoder's passes: {passes}"
     if streaming is not None:
@@ -114,6 +121,8 @@ def _graph_lines(info: GraphInfo) -> Iterator[str]:
         yield f"  receptive field   {around}, {field.hop_length} samples each"
     elif info.no_field is not None:
         yield f"  receptive field   unknown: {info.no_field}"
+    if info.would_stream is not None:
+        yield from _streaming_lines(info.would_stream)
     # Counts come with the most frequent first.
     most = list(info.op_counts.items())
     listed = ", ".join(f"{n} {op}" for op, n in most[:_N_OP_TYPES])
@@ -123,6 +132,32 @@ def _graph_lines(info: GraphInfo) -> Iterator[str]:
         by_work = sorted(info.cost.by_op_type.items(), key=lambda item: -item[1])
         parts = ", ".join(f"{op} {_count(n)}" for op, n in by_work)
         yield f"  multiply-adds     {_count(info.cost.total)} a {info.cost.step}: {parts or 'none'}"
+
+
+def _streaming_lines(found: Streamability) -> Iterator[str]:
+    if found.spec is not None:
+        lags = ", ".join(f"{output.lag} samples" for output in found.spec.outputs)
+        state = format_size(found.spec.n_state_bytes)
+        again = f"{100 * found.spec.recomputed_share:.1f} % computed again"
+        yield f"  would stream      exactly: lag {lags}, state {state} a stream, {again}"
+        return
+    n = len(found.obstacles)
+    yield f"  would stream      no: {n} {'node stands' if n == 1 else 'nodes stand'} against it"
+    # The layers of a transformer are refused one by one, for one reason.
+    alike: defaultdict[tuple[str, str, str], list[Obstacle]] = defaultdict(list)
+    for each in found.obstacles:
+        alike[each.op_type, each.reason, each.advice].append(each)
+    for (op_type, reason, advice), group in alike.items():
+        yield f"    {len(group)} {op_type} {_places(group)}: {reason}"
+        yield f"      {advice}"
+
+
+def _places(group: Sequence[Obstacle]) -> str:
+    """Return where nodes are that are refused alike: in which modules, or by which names."""
+    modules = list(dict.fromkeys(each.module for each in group if each.module))
+    kind, names = ("in", modules) if modules else ("called", [repr(each.node) for each in group])
+    more = len(names) - _N_PLACES
+    return f"{kind} {', '.join(names[:_N_PLACES])}{f' and {more} more' if more > 0 else ''}"
 
 
 def _voice_dict(info: VoiceInfo) -> dict[str, object]:
@@ -139,7 +174,7 @@ def _voice_dict(info: VoiceInfo) -> dict[str, object]:
 
 
 def _graph_dict(info: GraphInfo) -> dict[str, object]:
-    cost, streaming = info.cost, info.streaming
+    cost, streaming, would_stream = info.cost, info.streaming, info.would_stream
     return {
         **{name: getattr(info, name) for name in ("file", "n_bytes", "n_parameters", "n_nodes", "op_counts")},
         **{
@@ -156,6 +191,18 @@ def _graph_dict(info: GraphInfo) -> dict[str, object]:
             "recomputed_share": streaming.recomputed_share,
             "plan": streaming.plan,
         },
+        "would_stream": would_stream and _streaming_dict(would_stream),
+    }
+
+
+def _streaming_dict(found: Streamability) -> dict[str, object]:
+    spec = found.spec
+    return {
+        "exactly": spec is not None,
+        "lag": spec and {output.name: output.lag for output in spec.outputs},
+        "n_state_bytes": spec and spec.n_state_bytes,
+        "recomputed_share": spec and spec.recomputed_share,
+        "obstacles": [asdict(each) for each in found.obstacles],
     }
 
 

@@ -1,6 +1,6 @@
-"""Say a recording again with a vocoder: copy synthesis, whole or streamed.
+"""Say a recording again with a vocoder or a codec: copy synthesis, whole or streamed.
 
-The recording's mel spectrogram is all that the vocoder gets, so what is lost is what the vocoder can't do:
+The recording's mel spectrogram, or its codes, is all that the vocoder gets: what is lost is what it can't do.
 
   balacoon-tk resynthesize in.wav -v voices/hifigan -o out.wav
   balacoon-tk resynthesize in.wav -v voices/hifigan --strategy full -o out.wav --json
@@ -71,16 +71,20 @@ def run(args: argparse.Namespace) -> None:
 def _report(
     vocoder: Voice, samples: FloatArray, kept: list[FloatArray], trace: StreamTrace
 ) -> dict[str, object]:
-    """Return the cost, and the mean difference of the two mel spectrograms."""
+    """Return the cost, and how far the frames of both are apart."""
     import numpy as np
 
     from balacoon_tk.metrics import audio_s, rtf, ttfa_s
 
     rate = vocoder.manifest.sample_rate
-    before = vocoder.mel_spectrogram(samples, sample_rate=rate)
-    after = vocoder.mel_spectrogram(np.concatenate(kept), sample_rate=rate)
+    before = vocoder.analyze(samples, sample_rate=rate)
+    after = vocoder.analyze(np.concatenate(kept), sample_rate=rate)
     # A vocoder gives whole frames, so the two may differ in length by the last one.
     n_frames = min(before.shape[1], after.shape[1])
+    before, after = before[:, :n_frames], after[:, :n_frames]
+    apart: dict[str, object] = {"mel_difference": float(np.abs(after - before).mean())}
+    if vocoder.manifest.codebook_size is not None:
+        apart = {"codes_kept": float((after == before).mean())}  # codes are names: no number lies between
     return {
         "voice": vocoder.manifest.name,
         "sample_rate": rate,
@@ -90,5 +94,5 @@ def _report(
         "total_s": trace.total_s,
         "rtf": rtf(trace),
         "ttfa_s": ttfa_s(trace),
-        "mel_difference": float(np.abs(after[:, :n_frames] - before[:, :n_frames]).mean()),
+        **apart,
     }

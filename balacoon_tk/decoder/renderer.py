@@ -24,23 +24,23 @@ class FrameSource(Protocol):
         """Frames in all."""
         ...
 
-    def window(self, start: int, stop: int) -> FloatArray:
-        """Return the frames [start, stop), of shape (n_channels, stop - start), float32."""
+    def window(self, start: int, stop: int) -> AnyArray:
+        """Return the frames [start, stop), of shape (n_channels, stop - start)."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameArray:
-    """Frames that are all there, of shape (n_channels, n_frames), float32."""
+    """Frames that are all there, of shape (n_channels, n_frames)."""
 
-    frames: FloatArray
+    frames: AnyArray
 
     @property
     def n_frames(self) -> int:
         """Frames in all."""
         return int(self.frames.shape[1])
 
-    def window(self, start: int, stop: int) -> FloatArray:
+    def window(self, start: int, stop: int) -> AnyArray:
         """Return the frames [start, stop)."""
         return np.ascontiguousarray(self.frames[:, start:stop])
 

@@ -63,8 +63,14 @@ class Analysis:
         return tuple(value.name for value in self.model.graph.outputs if value.name is not None)
 
 
-def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
-    """Follow time through a graph; errors are those of `balacoon_tk.graph.prepare.analyse_model`."""
+def analyse(
+    model: ir.Model, inputs: TimeInputs, *, refused: list[NotStreamableError] | None = None
+) -> Analysis:
+    """Follow time through a graph; errors are those of `balacoon_tk.graph.prepare.analyse_model`.
+
+    Where `refused` is given, refusals go there instead, and time is followed on as the shapes behind the node
+    suggest it. Such an analysis is for reading, never for a rewrite.
+    """
     probe, steps = inputs.probe, inputs.steps_per_frame
     timelines = {
         name: Timeline(axis, Fraction(steps[name]), tuple(n * steps[name] for n in probe.n_frames))
@@ -74,7 +80,8 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
     sized_by: dict[str, str] = {}
     opset = model.graph.opset_imports.get("", 0)
     lengths = {str(value.name): column for value, column in read_lengths(model.graph, probe).items()}
-    for node in model.graph:
+
+    def follow(node: ir.Node) -> None:
         _check_branches(node, timelines, sized_by)
         sources = time_names(node, timelines)
         sizes = (v.name for v in node.inputs if v is not None and v.name in sized_by)
@@ -82,11 +89,11 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
         names = [value.name for value in node.outputs if value.name]
         if not sources and not roots:
             _check_timeless(node, probe)
-            continue
+            return
         # Both give numbers, not steps, so they end the tensor's time and begin a length.
         if sources and is_standard(node) and node.op_type in ("Shape", "Size"):
-            sized_by |= dict.fromkeys(names, sources[0])
-            continue
+            sized_by.update(dict.fromkeys(names, sources[0]))
+            return
         # In a push each length is known to another extent.
         if len(roots) > 1:
             raise NotStreamableError(
@@ -95,8 +102,8 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
         if not sources and not _is_made_to_length(node, probe):
             if any(name not in probe.values or probe.varies(name) for name in names):
                 raise NotStreamableError(node, f"it computes with the number of frames{_said(node, lengths)}")
-            sized_by |= dict.fromkeys(names, roots[0])
-            continue
+            sized_by.update(dict.fromkeys(names, roots[0]))
+            return
         if sources and roots:
             # In a push it would meet the length of a piece, which is not that of the utterance.
             raise NotStreamableError(
@@ -115,8 +122,23 @@ def analyse(model: ir.Model, inputs: TimeInputs) -> Analysis:
             if value.name and (value.uses() or value.is_graph_output()):
                 timelines[value.name] = made
                 _check_shape(node, value.name, made, probe)
+
+    unclear: set[str] = set()
+    for node in model.graph:
+        # What computes with a guess would be refused for what the guess is, and not for what the node does.
+        clear = unclear.isdisjoint(str(value.name) for value in read_by(node))
+        try:
+            if clear:
+                follow(node)
+        except NotStreamableError as error:
+            if refused is None:
+                raise
+            refused.append(error)
+            clear = False
+        if not clear:
+            unclear |= _assume(node, timelines, probe)
     for value in model.graph.outputs:
-        if value.name not in timelines:
+        if value.name not in timelines and not refused:
             raise ModelError(f"output {value.name!r} has no time axis, so there is nothing to stream")
     return Analysis(model, inputs, timelines, effects, sized_by)
 
@@ -137,6 +159,32 @@ def _said(node: ir.Node, lengths: Mapping[str, Counts]) -> str:
     found = (lengths.get(name_of(value)) for value in node.inputs)
     varying = [f"{column} of n steps" for column in found if column is not None and column.fixed is None]
     return f": {' and '.join(varying)}" if varying else ""
+
+
+def _assume(node: ir.Node, timelines: dict[str, Timeline], probe: Probe) -> set[str]:
+    """Give a node's outputs the time that their shapes suggest; return those that can't be followed."""
+    unclear: set[str] = set()
+    for name in (value.name for value in node.outputs if value.name):
+        timelines.pop(name, None)  # a rule may have been wrong about it
+        shapes = probe.shapes.get(name, ())
+        if len({len(shape) for shape in shapes}) != 1:
+            unclear.add(name)
+            continue
+        varying = [axis for axis, seen in enumerate(zip(*shapes, strict=True)) if len(set(seen)) > 1]
+        if not varying:
+            # Whole numbers are arithmetic that nobody has followed; a mean over time is like a constant.
+            if probe.dtypes[name].kind in "iub" and name in probe.values:
+                unclear.add(name)
+            continue
+        lengths = tuple(shape[varying[0]] for shape in shapes)
+        first, second, *_ = probe.n_frames
+        rate = Fraction(lengths[1] - lengths[0], second - first)
+        rests = {length - rate * n for length, n in zip(lengths, probe.n_frames, strict=True)}
+        if len(varying) > 1 or len(rests) > 1 or rate <= 0:
+            unclear.add(name)
+        else:
+            timelines[name] = Timeline(varying[0], rate, lengths, lag=max(Fraction(0), -rests.pop()))
+    return unclear
 
 
 def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: Mapping[str, str]) -> None:

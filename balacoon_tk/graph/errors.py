@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.advice import advice_for
 
 DRAWS_NOISE = (
     "it draws its own noise, other in each run: make the noise an input, "
@@ -24,6 +25,8 @@ class NotStreamableError(ModelError):
         Its operator.
     reason : str
         Why it can't be streamed.
+    advice : str
+        What would make it stream.
     """
 
     def __init__(self, node: ir.Node, reason: str) -> None:
@@ -31,6 +34,7 @@ class NotStreamableError(ModelError):
         self.node = name or "<unnamed>"
         self.op_type = node.op_type
         self.reason = reason
+        self.advice = advice_for(node.op_type, reason)
         super().__init__(
             f"{self.op_type} node {self.node!r} can't be streamed exactly: {reason}. "
             'What still works: decode the whole utterance, or strategy="overlap", which is approximate here.'

@@ -1,13 +1,34 @@
-"""Raise a graph to the opset that the encoder's passes write for."""
+"""Which versions of ONNX's operators are read, and the one that the encoder's passes write for."""
 
 from __future__ import annotations
 
+import onnx
 import onnx_ir as ir
+
+from balacoon_tk.errors import ModelError
+
+_OLDEST_READ = 10  # before it Slice has its bounds as attributes, and Resize doesn't exist
 
 _OPSET = 17  # has LayerNormalization, and ScatterElements that adds
 _OLDEST = 13  # since when axes and sizes are inputs
 _CHANGED_SINCE = frozenset({"BatchNormalization", "RoiAlign"})
 """Operators whose meaning changed between the two."""
+
+
+def check_opset(model: onnx.ModelProto) -> None:
+    """Raise ModelError if a graph is of an opset that isn't read."""
+    opset = max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0)
+    if opset < _OLDEST_READ:
+        raise ModelError(
+            f"the graph is of opset {opset}: {_OLDEST_READ} or newer is needed, export it again "
+            "(onnx.version_converter raises most graphs)"
+        )
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise ModelError(
+            f"the graph is of opset {opset}: {newest} is the newest that is known here, export it with that "
+            "one, or update onnx and onnxruntime"
+        )
 
 
 def raise_opset(model: ir.Model) -> bool:

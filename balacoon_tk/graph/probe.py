@@ -91,7 +91,14 @@ def probe(
             del arrays, array  # every tensor of the graph: gigabytes, for a large one
         return Probe(tuple(n_frames), shapes, values, dtypes)
 
-    return at_first_that_runs(lengths, look)
+    try:
+        return at_first_that_runs(lengths, look)
+    except ModelError as error:
+        axes = " and ".join(f"axis {axis} of {name!r}" for name, axis in time_axes.items())
+        raise ModelError(
+            f"the graph runs at none of the lengths tried on {axes}: if its export froze a length that is "
+            f"declared dynamic, export it again without lengths in Python code ({error.__cause__})"
+        ) from error
 
 
 def _is_small(array: AnyArray) -> bool:

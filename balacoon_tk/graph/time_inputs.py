@@ -75,6 +75,10 @@ def _found(inputs: Mapping[str, ir.Value]) -> dict[str, int]:
     batches = {names[name][0] for name, dynamic in dynamic_axes.items() if len(dynamic) > 1}
     axes: dict[str, int] = {}
     for name, dynamic in dynamic_axes.items():
+        if inputs[name].shape is None:
+            raise ModelError(
+                f"input {name!r} has no declared shape: export the graph with shapes of its inputs"
+            )
         named = [axis for axis in dynamic if "batch" in names[name][axis].lower()]
         if named or (len(dynamic) > 1 and dynamic[0] == 0):
             dynamic.remove((named or dynamic)[0])
@@ -85,13 +89,27 @@ def _found(inputs: Mapping[str, ir.Value]) -> dict[str, int]:
                 f"input {name!r} has several axes that could be time ({', '.join(map(str, dynamic))}): "
                 f"say which, as in time_inputs={{{name!r}: {dynamic[-1]}}}"
             )
+        if dynamic == [0] and len(dynamic_axes) == 1 and len(fixed := _fixed_lengths(inputs[name])) > 1:
+            # A batch of utterances of one length streams utterance by utterance, which nobody wants.
+            shape = ", ".join(names[name])
+            raise ModelError(
+                f"input {name!r} of shape [{shape}] has one dynamic axis, the first, which mostly is the "
+                f"batch, and fixed lengths {' and '.join(map(str, fixed))} on the others: export it with a "
+                f"dynamic axis for time, or say that the first is time: time_inputs={{{name!r}: 0}}"
+            )
         if dynamic:
             axes[name] = dynamic[0]
     if not axes:
+        found = " and ".join(f"{name!r} of shape [{', '.join(dims)}]" for name, dims in names.items())
         raise ModelError(
-            "no input has a time axis: every axis has a fixed length. Export the graph with a dynamic axis"
+            f"no input has a time axis: {found or 'there is none'}: every axis has a fixed length (or is the "
+            "batch). Export the graph with a dynamic axis for time"
         )
     return axes
+
+
+def _fixed_lengths(value: ir.Value) -> list[int]:
+    return [n for n in value.shape or () if isinstance(n, int) and n > 1]
 
 
 def _find_rates(model: ir.Model, axes: Mapping[str, int]) -> dict[str, int]:

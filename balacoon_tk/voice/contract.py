@@ -36,7 +36,7 @@ ENCODER_OUTPUTS: Contract = {
     "log_scales": (np.float32, 3),
     "speaker_embedding": (np.float32, 3),
 }
-DECODER_INPUTS: Contract = {"frames": (np.float32, 3), "speaker_embedding": (np.float32, 3)}
+SPEAKER: Contract = {"speaker_embedding": (np.float32, 3)}
 DECODER_OUTPUTS: Contract = {"samples": (np.float32, 3)}
 
 _PROBE_PHONEMES = 2
@@ -80,7 +80,8 @@ def check_decoder(
 ) -> None:
     """Check that a decoder is the one its manifest speaks of, and that the encoder has what it needs."""
     contract = engine.contract
-    check_tensors("input", contract.inputs, DECODER_INPUTS, required=("frames",))
+    inputs = {"frames": (manifest.frame_dtype.type, 3), **SPEAKER}
+    check_tensors("input", contract.inputs, inputs, required=("frames",))
     check_tensors("output", contract.outputs, DECODER_OUTPUTS, required=("samples",))
     channels = contract.inputs["frames"].shape[1]
     if isinstance(channels, int) and channels != manifest.n_channels:
@@ -111,7 +112,9 @@ def check_encoder_run(encoder: Encoder, manifest: Manifest) -> Encoding:
 
 def check_decoder_run(engine: Engine, manifest: Manifest, speaker_embedding: FloatArray | None) -> None:
     """Run a decoder once, which also warms it up; inputs that don't fit it raise `ParameterError`."""
-    feeds: dict[str, AnyArray] = {"frames": np.zeros((1, manifest.n_channels, _PROBE_FRAMES), np.float32)}
+    # The highest code there is: a codebook that is too short fails here, not in some utterance.
+    frames = np.full((1, manifest.n_channels, _PROBE_FRAMES), (manifest.codebook_size or 1) - 1)
+    feeds: dict[str, AnyArray] = {"frames": frames.astype(manifest.frame_dtype)}
     if "speaker_embedding" in engine.contract.inputs and speaker_embedding is not None:
         feeds["speaker_embedding"] = speaker_embedding
     samples = engine.whole(engine.contract.check(feeds))["samples"]

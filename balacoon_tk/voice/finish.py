@@ -19,7 +19,7 @@ from balacoon_tk.voice.weights import WEIGHTS_FILE, WeightsWriter
 Progress = Callable[[str, float], None]
 """Called with the stage's name and the share of the whole that is done, from 0 to 1."""
 
-_ENCODER_FILE, _DECODER_FILE = "encoder.onnx", "decoder.onnx"
+_ENCODER_FILE, _DECODER_FILE, _ANALYZER_FILE = "encoder.onnx", "decoder.onnx", "analyzer.onnx"
 _COMPILED = 0.95
 _UNKNOWN = "0" * 64
 
@@ -34,6 +34,7 @@ class PlainVoice:
     utterances: Sequence[Mapping[str, AnyArray]] = ()
     # Makes such inputs at random, of a number of frames and by a seed; standard normal ones if None.
     draw: Callable[[int, int], Mapping[str, AnyArray]] | None = None
+    analyzer: onnx.ModelProto | None = None  # of a codec: samples to codes; None if there is none
 
 
 def ignore_progress(stage: str, share: float) -> None:
@@ -84,12 +85,14 @@ def finish_voice(
     text = manifest.text
     if text is not None and plain.encoder is not None:
         text = replace(text, encoder=written.add(_ENCODER_FILE, plain.encoder))
+    analyzer = None if plain.analyzer is None else written.add(_ANALYZER_FILE, plain.analyzer)
     targets = {name: _target(each, name, written) for name, each in compiled.items()}
     # All targets stream by the same rewriting, so that one's reason is everyone's.
     reason = next(iter(compiled.values())).not_streamable
     finished = replace(
         manifest,
         text=text,
+        analyzer=analyzer,
         decoder=replace(manifest.decoder, file=decoder.file, sha256=decoder.sha256, not_streamable=reason),
         weights=written.add_weights(),
         targets=targets,
@@ -104,7 +107,8 @@ def compile_again(files: VoiceFiles, target: Path) -> None:
     """Write a copy of a voice whose graphs this version has compiled; errors are those of `finish_voice`."""
     manifest = files.manifest
     encoder = None if manifest.text is None else files.model(manifest.text.encoder)
-    finish_voice(PlainVoice(files.model(manifest.decoder), encoder), manifest, target)
+    analyzer = None if manifest.analyzer is None else files.model(manifest.analyzer)
+    finish_voice(PlainVoice(files.model(manifest.decoder), encoder, analyzer=analyzer), manifest, target)
 
 
 def made_by() -> str:

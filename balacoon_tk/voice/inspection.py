@@ -29,6 +29,8 @@ except ImportError as _error:
 
 from balacoon_tk.graph.cost import count_multiply_adds, count_parameters
 from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.obstacles import Streamability, judge_streaming
+from balacoon_tk.graph.opset import check_opset
 from balacoon_tk.graph.probe import make_feeds
 from balacoon_tk.graph.receptive_field import receptive_field
 from balacoon_tk.graph.time_inputs import find_time_inputs
@@ -73,6 +75,9 @@ class GraphInfo:
     field: FieldInfo | None  # None if the graph has no bounded receptive field, or no time axis
     no_field: str | None  # the reason, if it has none
     streaming: StreamingSpec | None  # if the graph was rewritten for exact streaming
+    # What a rewrite would come to, or what stands against it; None of a graph that was rewritten, or that
+    # can't be asked: then `no_field` says why.
+    would_stream: Streamability | None
 
     @property
     def n_nodes(self) -> int:
@@ -114,6 +119,7 @@ def inspect_voice(path: str | os.PathLike[str]) -> VoiceInfo:
     model = compiled.files.model(info.decoder)
     # The manifest knows the receptive field of the plain decoder; a stateful one has none of its own.
     field = FieldInfo(manifest.decoder.left_context, manifest.decoder.lookahead, manifest.hop_length)
+    would_stream = None if engine.streaming else _would_stream(model)
     decoder = _graph_info(
         info.decoder.file,
         model.ByteSize(),
@@ -122,6 +128,7 @@ def inspect_voice(path: str | os.PathLike[str]) -> VoiceInfo:
         _cost_per_step(model, lambda n: _decoder_feeds(engine, n), _DECODER_FRAMES),
         field=field,
         streaming=engine.streaming,
+        would_stream=would_stream,
     )
     return VoiceInfo(voice.path, manifest, choose_target(voice.options), info, encoder, decoder)
 
@@ -131,14 +138,42 @@ def inspect_graph(path: str | os.PathLike[str]) -> GraphInfo:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
-    session = Session(path)
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        model = onnx.load(path)
     except Exception as error:  # protobuf's own type has no public name
+        Session(path)  # says more of what is no graph
         raise ModelError(f"{path}: not an ONNX file: {error}") from error
+    session = _load(path, model)
+    # Weights may lie in a file of their own.
+    size = max(path.stat().st_size, model.ByteSize())
+    text = session.metadata.get(StreamingSpec.METADATA_KEY)
+    if text is not None:
+        # What a push costs depends on its states, and the plain graph's receptive field is written nowhere.
+        return _graph_info(path.name, size, session, model, None, streaming=StreamingSpec.from_json(text))
     field, no_field = _receptive_field(model)
-    size, cost = path.stat().st_size, _general_cost(model)
-    return _graph_info(path.name, size, session, model, cost, field=field, no_field=no_field)
+    return _graph_info(
+        path.name,
+        size,
+        session,
+        model,
+        _general_cost(model),
+        field=field,
+        no_field=no_field,
+        would_stream=_would_stream(model),
+    )
+
+
+def _load(path: Path, model: onnx.ModelProto) -> Session:
+    try:
+        return Session(path)
+    except ModelError:
+        # ONNX Runtime says of an opset that it doesn't know what only its developers understand.
+        if model.graph.node:
+            try:
+                check_opset(model)
+            except ModelError as error:
+                raise ModelError(f"{path}: {error}") from error
+        raise
 
 
 def _encoder_cost(session: Session, model: onnx.ModelProto) -> Cost:
@@ -177,6 +212,13 @@ def _receptive_field(model: onnx.ModelProto) -> tuple[FieldInfo | None, str | No
     except BalacoonError as error:
         return None, str(error)
     return FieldInfo(found.left_context, found.lookahead, found.hop_length), None
+
+
+def _would_stream(model: onnx.ModelProto) -> Streamability | None:
+    try:
+        return judge_streaming(model)
+    except BalacoonError:  # it can't be run, or has no time: the receptive field's reason says so
+        return None
 
 
 def _general_cost(model: onnx.ModelProto) -> Cost | None:
@@ -223,10 +265,21 @@ def _graph_info(
     field: FieldInfo | None = None,
     no_field: str | None = None,
     streaming: StreamingSpec | None = None,
+    would_stream: Streamability | None = None,
 ) -> GraphInfo:
     inputs, outputs = tuple(session.inputs.values()), tuple(session.outputs.values())
     op_counts = dict(Counter(node.op_type for node in model.graph.node).most_common())
     n_parameters = count_parameters(model)
     return GraphInfo(
-        file, n_bytes, inputs, outputs, n_parameters, op_counts, cost, field, no_field, streaming
+        file,
+        n_bytes,
+        inputs,
+        outputs,
+        n_parameters,
+        op_counts,
+        cost,
+        field,
+        no_field,
+        streaming,
+        would_stream,
     )

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, cast, get_args
 
+import numpy as np
+
 from balacoon_tk.errors import VoiceError
 from balacoon_tk.stages.mel import MelInfo
 from balacoon_tk.voice.json_fields import JsonFields
@@ -148,6 +150,9 @@ class Manifest:
     # What speaks text stands together here, so that one look tells what a voice is.
     text: TextInfo | None = None  # None for a vocoder; its fields stand beside the others in the file
     mel: MelInfo | None = None  # of a vocoder's frames; None if they are none, or nobody has said which
+    # Of a codec, whose frames are int64 codes below it, a code of each codebook; None if frames are float32.
+    codebook_size: int | None = None
+    analyzer: FileInfo | None = None  # the plain graph from a recording to a codec's codes
     weights: FileInfo | None = None  # of all graphs, each once; None if the graphs hold their own
     targets: Mapping[str, TargetInfo] = field(default_factory=dict)
     # Where the weights come from: source file, its sha256, the exporter, the model card's words.
@@ -166,6 +171,11 @@ class Manifest:
                 "`balacoon-tk resynthesize` and `load_vocoder` take it"
             )
         return self.text
+
+    @property
+    def frame_dtype(self) -> np.dtype[np.generic]:
+        """What frames are made of: float32, or a codec's codes in int64."""
+        return np.dtype(np.float32 if self.codebook_size is None else np.int64)
 
     @property
     def language(self) -> str:
@@ -225,6 +235,10 @@ class Manifest:
             # Null says that there is none; a field that is missing was lost.
             text=None if root.value("encoder") is None else _text(root),
             mel=None if root.is_null("mel") else MelInfo.read(root.record("mel")),
+            codebook_size=(
+                None if root.is_null("codebook_size") else root.integer("codebook_size", minimum=1)
+            ),
+            analyzer=None if root.is_null("analyzer") else _read(FileInfo, root.record("analyzer")),
             weights=None if root.is_null("weights") else _read(FileInfo, root.record("weights")),
             targets={name: _target(record) for name, record in root.record_mapping("targets").items()},
             provenance=root.text_mapping("provenance"),

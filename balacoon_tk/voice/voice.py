@@ -1,8 +1,9 @@
 """A voice: a folder or a single .addon file, with everything in it checked when it is loaded.
 
 A vocoder is a voice without a frontend and an encoder, which makes sound of frames, or of a recording's own.
-Copy synthesis (`Voice.resynthesize`) takes the mel spectrogram of a recording and turns it back into samples:
-what is lost on the way is what the vocoder can't do, and no text model has a part in it.
+Copy synthesis (`Voice.resynthesize`) takes the mel spectrogram of a recording, or a codec's codes of it, and
+turns them back into samples: what is lost on the way is what the vocoder can't do, and no text model has a
+part in it.
 """
 
 import operator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from balacoon_tk._typing import AnyArray, FloatArray
+from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.decoder import Decoder, Strategy
 from balacoon_tk.decoder.renderer import FrameArray, FrameSource, Renderer
@@ -26,6 +27,7 @@ from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.stages.mel import mel_spectrogram
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES, choose_chunk_frames
 from balacoon_tk.targets.choice import CompiledFiles, find_compiled
+from balacoon_tk.voice.analysis import find_codes
 from balacoon_tk.voice.contract import check_decoder, check_decoder_run, check_encoder, check_encoder_run
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.manifest import Manifest, TargetInfo
@@ -136,13 +138,42 @@ class Voice:
             raise ParameterError(
                 f"{self.manifest.name}: its manifest has no mel, so frames can't be made of a recording"
             )
+        self._check_rate(sample_rate)
+        return mel_spectrogram(samples, mel, sample_rate=sample_rate)
+
+    def analyze(self, samples: FloatArray, *, sample_rate: int) -> FloatArray | IntArray:
+        """Return a recording's frames: a codec's codes, or else its `mel_spectrogram`.
+
+        Parameters
+        ----------
+        samples : ndarray of shape (n_samples,), float32
+            In [-1, 1]; zeros behind it make the last frame whole.
+        sample_rate : int
+            Hz; that of the codec.
+
+        Returns
+        -------
+        ndarray of shape (n_channels, n_frames)
+            float32, or a codec's codes in int64.
+
+        Raises
+        ------
+        ParameterError
+            If the rate is another, the codec was exported without its encoder, or the recording is no such
+            array.
+        """
+        if self.manifest.codebook_size is None:
+            return self.mel_spectrogram(samples, sample_rate=sample_rate)
+        self._check_rate(sample_rate)
+        return find_codes(VoiceFiles(self.path), self.options, samples)
+
+    def _check_rate(self, sample_rate: int) -> None:
         # Resampling is not made up for silently: it would be part of what is measured.
         if sample_rate != self.manifest.sample_rate:
             raise ParameterError(
                 f"sample_rate={sample_rate} must be {self.manifest.sample_rate} Hz, that of "
                 f"{self.manifest.name}: convert the recording first"
             )
-        return mel_spectrogram(samples, mel, sample_rate=sample_rate)
 
     def resynthesize(
         self,
@@ -152,13 +183,13 @@ class Voice:
         strategy: str | None = None,
         chunk_frames: int | Sequence[int] | None = None,
     ) -> Iterator[AudioChunk]:
-        """Say a recording again, with a vocoder's voice: `decode` what `mel_spectrogram` makes of it."""
-        mel = self.mel_spectrogram(samples, sample_rate=sample_rate)
-        return self.decode(mel, strategy=strategy, chunk_frames=chunk_frames)
+        """Say a recording again, with a vocoder's voice: `decode` what `analyze` makes of it."""
+        frames = self.analyze(samples, sample_rate=sample_rate)
+        return self.decode(frames, strategy=strategy, chunk_frames=chunk_frames)
 
     def decode(
         self,
-        frames: FloatArray,
+        frames: FloatArray | IntArray,
         *,
         strategy: str | None = None,
         chunk_frames: int | Sequence[int] | None = None,
@@ -167,7 +198,8 @@ class Voice:
 
         Parameters
         ----------
-        frames : ndarray of shape (n_channels, n_frames), float32
+        frames : ndarray of shape (n_channels, n_frames)
+            float32; a codec's are int64, a code of each codebook.
         strategy : {"stateful", "overlap", "full"}, optional
             How the decoder is run; the exact one that costs least if None.
         chunk_frames : int or sequence of int, optional
@@ -183,13 +215,19 @@ class Voice:
         ParameterError
             At the call, if an argument is wrong.
         """
-        n_channels = self.manifest.n_channels
-        if frames.ndim != 2 or len(frames) != n_channels or frames.dtype != np.float32:
+        n_channels, dtype = self.manifest.n_channels, self.manifest.frame_dtype
+        if frames.ndim != 2 or len(frames) != n_channels or frames.dtype != dtype:
             raise ParameterError(
-                f"frames of shape {frames.shape}, {frames.dtype} must be ({n_channels}, n_frames), float32"
+                f"frames of shape {frames.shape}, {frames.dtype} must be ({n_channels}, n_frames), {dtype}"
             )
         if not np.isfinite(frames).all():
             raise ParameterError("frames hold NaN or infinity")
+        size = self.manifest.codebook_size
+        # A table is looked up from its end by what is below 0, which would sound, and be wrong.
+        if size is not None and frames.size and not 0 <= frames.min() <= frames.max() < size:
+            raise ParameterError(
+                f"frames hold codes from {frames.min()} to {frames.max()}: must be in [0, {size})"
+            )
         chosen = self.renderer.choose_strategy(strategy)
         sizes = choose_chunk_frames(chunk_frames) or DEFAULT_CHUNK_FRAMES
         # A generator of its own, so that errors come at the call and not with the first chunk.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.export.sources.codec import Codec
 from balacoon_tk.export.sources.hf_vits import HfVits
 from balacoon_tk.export.sources.kokoro import Kokoro
 from balacoon_tk.export.sources.onnx_vocoder import OnnxVocoder
@@ -24,6 +25,7 @@ from balacoon_tk.export.sources.torchscript import TorchScript
 
 __all__ = [
     "SOURCES",
+    "Codec",
     "GivenNoise",
     "HfVits",
     "Kokoro",
@@ -41,9 +43,9 @@ __all__ = [
     "find_source",
 ]
 
-# Kokoro and OnnxVocoder look into a graph; PiperOnnx, which takes any ONNX file, comes after them and says of
-# one that nobody knows which part of a voice is missing.
-SOURCES: tuple[Source, ...] = (HfVits(), Kokoro(), OnnxVocoder(), PiperOnnx(), TorchScript())
+# Codec knows its folders, and HfVits takes any other. Kokoro and OnnxVocoder look into a graph; PiperOnnx,
+# which takes any ONNX file, comes after them and says of one that nobody knows which part is missing.
+SOURCES: tuple[Source, ...] = (Codec(), HfVits(), Kokoro(), OnnxVocoder(), PiperOnnx(), TorchScript())
 """Every kind; the first that claims a path reads it."""
 
 

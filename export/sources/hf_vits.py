@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import VitsModel
 
 # The hub's card is README.md, and holds the licence in its head.
-_CARDS = ("README.md", "MODEL_CARD")
+CARDS = ("README.md", "MODEL_CARD")
 _SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
 # Turns recordings into latents in training; some checkpoints have it, and no synthesis runs it.
 _TRAINING_ONLY = "posterior_encoder."
@@ -63,7 +63,7 @@ class HfVits:
             progress("exporting from torch", 1.0)
         settings, n_speakers = model.config, model.config.num_speakers
         weights, folder = weights_file(path), path.resolve().name
-        provenance = read_provenance(weights, name=f"{folder}/{weights.name}", cards=_CARDS)
+        provenance = read_provenance(weights, name=f"{folder}/{weights.name}", cards=CARDS)
         return SourceVoice(
             facts=VoiceFacts(
                 name=folder,

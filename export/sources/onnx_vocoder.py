@@ -1,4 +1,4 @@
-"""Vocoders in one ONNX file: mel spectrogram in, samples out, with a JSON file beside it.
+"""Vocoders in one ONNX file: mel spectrogram or a codec's codes in, samples out, with a JSON file beside it.
 
 Two forms of the JSON are read: the record ``mel`` of voice.json with ``sample_rate`` beside it, and the
 configuration that HiFi-GAN and many vocoders after it are trained with (``sampling_rate``, ``num_mels``,
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from balacoon_tk._typing import FloatArray
+from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import ModelError, VoiceError
 from balacoon_tk.export.sources.files import (
     finished,
@@ -35,7 +35,7 @@ from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.mel import MelInfo
 from balacoon_tk.voice.json_fields import JsonFields
 
-_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+_FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE})
 
 # Natural logs of speech lie about here; standard normal ones make clipped noise, which hides differences.
 _MEL_MEAN, _MEL_DEVIATION = -5.0, 2.0
@@ -53,10 +53,13 @@ class OnnxVocoder:
     """Reads a vocoder: ``vocoder.onnx``, a mel spectrogram to samples, and ``vocoder.onnx.json``."""
 
     def claims(self, path: Path) -> bool:
-        """Say whether a path is a graph that takes floats alone, of a batch, channels and time."""
+        """Say whether a path is a graph that takes floats or codes alone, of a batch, channels and time."""
         tensors = [value.type.tensor_type for value in read_inputs(path)]
-        all_float = all(tensor.elem_type in _FLOATS for tensor in tensors)
-        return bool(tensors) and all_float and len(tensors[0].shape.dim) == 3
+        kinds = {tensor.elem_type for tensor in tensors}
+        # One without a declared shape is claimed as well, to be told of that; a voice's ids have rank 2.
+        if kinds and kinds <= _FLOATS:
+            return len(tensors[0].shape.dim) in (0, 3)
+        return kinds == {onnx.TensorProto.INT64} and len(tensors[0].shape.dim) == 3
 
     def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVocoder:
         """Read a vocoder; see `Source.read`."""
@@ -75,13 +78,25 @@ class OnnxVocoder:
             raise ModelError(f"{path}: {error}") from error
         progress("reading", 1.0)
         # The appended transform is ours and not the trained model's, so it is compared with NumPy's.
+        codebook_size = facts.codebook_size
+        if (codebook_size is not None) != (layout.dtype == np.int64):
+            raise ModelError(
+                f"{path}: input {layout.input!r} is of {layout.dtype}, and the JSON has "
+                f"codebook_size={codebook_size}: codes are int64 and need one, frames are float32"
+            )
+
+        def draw_frames(n_frames: int, seed: int) -> AnyArray:
+            if codebook_size is not None:
+                return draw_codes(codebook_size, layout.n_channels, n_frames, seed=seed)
+            return random_mel(layout.n_channels, n_frames, seed=seed)
+
         by_numpy = None if info is None else partial(_run_istft, Session(model), layout, info)
         return SourceVocoder(
             facts=facts,
             decoder=decoder,
             n_channels=layout.n_channels,
             reference=by_numpy or layout.run,
-            draw_frames=lambda n_frames, seed: random_mel(layout.n_channels, n_frames, seed=seed),
+            draw_frames=draw_frames,
             n_bytes=path.stat().st_size,
         )
 
@@ -96,11 +111,16 @@ class FrameLayout:
     """1, or 2 where time comes first."""
     n_channels: int
 
-    def order(self, frames: FloatArray) -> FloatArray:
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """What frames are made of: float32, or codes in int64."""
+        return self.session.inputs[self.input].dtype
+
+    def order(self, frames: AnyArray) -> AnyArray:
         """Return frames (1, n_channels, n_frames) in the graph's own order of axes."""
         return frames if self.channel_axis == 1 else np.ascontiguousarray(frames.transpose(0, 2, 1))
 
-    def run(self, frames: FloatArray) -> FloatArray:
+    def run(self, frames: AnyArray) -> FloatArray:
         """Turn frames (1, n_channels, n_frames) into samples (n_samples,), by the graph as it came."""
         (samples,) = self.session.run({self.input: self.order(frames)}).values()
         if samples.dtype != np.float32 or samples.size != samples.shape[-1]:
@@ -117,13 +137,18 @@ def find_layout(model: onnx.ModelProto, *, n_channels: int | None) -> FrameLayou
         if len(specs) != 1:
             raise ModelError(f"a vocoder has one {kind}, and this graph has {', '.join(specs) or 'none'}")
     (spec,) = session.inputs.values()
-    if spec.dtype != np.float32 or len(spec.shape) != 3:
-        raise ModelError(
-            f"input {spec.name!r} of {spec.dtype}, rank {len(spec.shape)} must be of float32, rank 3"
-        )
+    if spec.dtype not in (np.float32, np.int64) or len(spec.shape) != 3:
+        rule = "must be of float32 (codes: int64), rank 3: batch, channels and time"
+        raise ModelError(f"input {spec.name!r} of {spec.dtype}, shape {list(spec.shape)} {rule}")
+    if isinstance(spec.shape[0], int) and spec.shape[0] != 1:
+        rule = "on axis 0, and must have a dynamic batch, or one of 1: export it so"
+        raise ModelError(f"input {spec.name!r} of shape {list(spec.shape)} has {spec.shape[0]} {rule}")
     fixed = {axis: n for axis in (1, 2) if isinstance(n := spec.shape[axis], int)}
     if len(fixed) == 2:
-        raise ModelError(f"input {spec.name!r} of shape {list(spec.shape)} has no dynamic axis: no time")
+        raise ModelError(
+            f"input {spec.name!r} of shape {list(spec.shape)} has no dynamic axis for time: its length is "
+            "fixed on axes 1 and 2, export it with one of them dynamic"
+        )
     if n_channels is None:
         if not fixed:
             raise ModelError(
@@ -136,9 +161,12 @@ def find_layout(model: onnx.ModelProto, *, n_channels: int | None) -> FrameLayou
         layout = FrameLayout(session, spec.name, axis, n_channels)
         try:
             # Zeros are a frame like any other to a graph; what counts is whether it runs.
-            layout.run(np.zeros((1, n_channels, _PROBE_FRAMES), np.float32))
+            layout.run(np.zeros((1, n_channels, _PROBE_FRAMES), spec.dtype))
         except ModelError as error:
-            reason = str(error)
+            reason = (
+                f"it fails on {_PROBE_FRAMES} frames along axis {3 - axis}; if its export froze a length "
+                f"that is declared dynamic, export it again without lengths in Python code ({error})"
+            )
         else:
             return layout
     raise ModelError(f"input {spec.name!r} of shape {list(spec.shape)}: {reason}")
@@ -157,7 +185,7 @@ def to_decoder(model: onnx.ModelProto, layout: FrameLayout) -> onnx.ModelProto:
             value.shape = None  # what was declared may be for another batch
     names = Names(graph)
     float32 = ir.TensorType(ir.DataType.FLOAT)
-    frames = ir.Value(name="frames", shape=ir.Shape([1, layout.n_channels, "n_frames"]), type=float32)
+    frames = ir.Value(name="frames", shape=ir.Shape([1, layout.n_channels, "n_frames"]), type=old.type)
     first, last = Writer(graph, names, "frames"), Writer(graph, names, "samples")
     turned = frames if layout.channel_axis == 1 else first.one("Transpose", frames, perm=[0, 2, 1])
     old.replace_all_uses_with(turned)
@@ -205,14 +233,21 @@ def read_vocoder_json(
     if mel is None and not root.is_null("n_channels"):
         n_channels = root.integer("n_channels", minimum=1)
     provenance = read_provenance(vocoder)
+    codebook_size = None if root.is_null("codebook_size") else root.integer("codebook_size", minimum=1)
     facts = VocoderFacts(
         name=root.optional_text("name") or vocoder.stem,
         license=root.optional_text("license") or read_license(provenance),
         sample_rate=sample_rate,
         mel=mel,
         provenance=provenance,
+        codebook_size=codebook_size,
     )
     return facts, n_channels, None if root.is_null("istft") else IstftInfo.read(root.record("istft"))
+
+
+def draw_codes(codebook_size: int, n_codebooks: int, n_frames: int, *, seed: int) -> AnyArray:
+    """Return random codes of shape (1, n_codebooks, n_frames), int64."""
+    return np.random.default_rng(seed).integers(0, codebook_size, (1, n_codebooks, n_frames))
 
 
 def random_mel(n_mels: int, n_frames: int, *, seed: int) -> FloatArray:

@@ -44,6 +44,8 @@ class VocoderFacts:
     mel: MelInfo | None
     """What its frames are; None if they are no mel spectrogram, or nobody has said which."""
     provenance: Mapping[str, str]
+    codebook_size: int | None = None
+    """Of a codec, whose frames are int64 codes below it; None if frames are float32."""
 
 
 # Verification asks for two things: that the cut voice says the same without noise as the model untouched, and
@@ -131,15 +133,18 @@ class SourceVocoder:
 
     facts: VocoderFacts
     decoder: onnx.ModelProto
-    """``frames`` (1, n_channels, n_frames) to ``samples`` (1, 1, n_samples), both float32."""
+    """``frames`` (1, n_channels, n_frames), float32 or codes in int64, to ``samples`` (1, 1, n_samples)."""
     n_channels: int
     # Callables, since a vocoder comes from a file, a script or a module, and nothing else is asked of it.
-    reference: Callable[[FloatArray], FloatArray]
+    reference: Callable[[AnyArray], FloatArray]
     """The trained model as it came: frames (1, n_channels, n_frames) to samples (n_samples,)."""
-    draw_frames: Callable[[int, int], FloatArray]
+    draw_frames: Callable[[int, int], AnyArray]
     """Frames such as it was trained on: their number and a seed to (1, n_channels, n_frames)."""
     n_bytes: int
     """Size of the trained model as it came."""
+    analyzer: onnx.ModelProto | None = None
+    """Of a codec: ``samples`` (1, 1, n_frames * hop_length) to ``frames``, so that recordings can be
+    resynthesized."""
 
 
 class Source(Protocol):
