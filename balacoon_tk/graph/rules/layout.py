@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial
+from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial, UnprovenError
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
 from balacoon_tk.graph.timeline import Local
 
@@ -118,13 +118,18 @@ def _sized(ctx: NodeContext) -> Effect:
     if sizes is None:
         ctx.refuse("how its shape follows from the number of frames isn't known")
     axis = ctx.varying_axis()
-    # Aligned at the end, as what is expanded is.
-    size = sizes.values.reshape(-1)[axis - len(ctx.output_shapes()[0])]
-    lengths = QuasiPolynomial.through(dict(zip(sizes.n, ctx.timelines[source].lengths, strict=True)))
-    up = (size / lengths).constant
-    if up is None or up.denominator > 1:
+    back = axis - len(ctx.output_shapes()[0])
+    # Aligned at the end, as what is expanded is; what is tiled has a length already.
+    own = ctx.shape(0)[back] if ctx.node.op_type == "Tile" else 1
+    try:
+        lengths = QuasiPolynomial.through(dict(zip(sizes.n, ctx.timelines[source].lengths, strict=True)))
+        size = sizes.values.reshape(-1)[back] * QuasiPolynomial.of(own)
+    except UnprovenError:
+        ctx.refuse("how its length follows from the number of frames isn't known")
+    up = ctx.output_shapes()[0][axis] // ctx.timelines[source].lengths[0]
+    if size != lengths * QuasiPolynomial.of(up):
         ctx.refuse(f"its length, {size}, is not a whole multiple of {lengths}, which it is made from")
-    return Effect(axis, Local(up=int(up), span=int(up) - 1), write=_write_sized)
+    return Effect(axis, Local(up=up, span=up - 1), write=_write_sized)
 
 
 def _write_sized(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
