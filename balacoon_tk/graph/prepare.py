@@ -13,6 +13,7 @@ from balacoon_tk.graph.analysis import Analysis, analyse
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.probe import probe
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
+from balacoon_tk.graph.simplify.gather import write_gathered_frames
 from balacoon_tk.graph.simplify.overlap_add import merge_overlap_add
 from balacoon_tk.graph.simplify.scatter import write_scattered_frames
 from balacoon_tk.graph.simplify.spectra import simplify_spectra
@@ -45,7 +46,7 @@ def prepare(
     FixShapesPass(inputs.probe)(copy)
     fold_masks(copy, inputs.probe.shapes)
     # What a pass has written hasn't been seen by the probe.
-    for simplify in (simplify_spectra, write_scattered_frames, merge_overlap_add):
+    for simplify in (simplify_spectra, write_gathered_frames, write_scattered_frames, merge_overlap_add):
         if simplify(copy, inputs.probe):
             inputs = replace(inputs, probe=probe(copy, inputs.axes, inputs.steps_per_frame))
     return copy, inputs
