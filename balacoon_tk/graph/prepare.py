@@ -25,7 +25,7 @@ from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 def prepare(
     model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
 ) -> tuple[ir.Model, TimeInputs]:
-    """Return a copy with constants lifted, computed shapes fixed, masks made from shapes folded; its inputs.
+    """Return a copy with constants lifted, shapes fixed, masks folded, spectra as convolutions; its inputs.
 
     A ModelError says that it is of an opset before 10, can't be run, or has no time axis.
     """
