@@ -157,3 +157,29 @@ class HarmonicHiFTNet(nn.Module):
         sines = 0.1 * torch.sin(2 * torch.pi * turns)
         source = torch.tanh(self.l_linear(sines.transpose(1, 2))).transpose(1, 2)
         return self.decoder(mel, source)
+
+
+class MultiBandIstft(nn.Module):
+    """The end of MB-iSTFT-VITS (Kawamura et al. 2023): a transform for each band, then a filter bank."""
+
+    def __init__(self, n_bands: int = 4, n_taps: int = 14):
+        super().__init__()
+        self.n_bands = n_bands
+        self.subband_conv_post = nn.Conv1d(N_MELS, n_bands * 2 * N_BINS, 7, padding=3)
+        self.register_buffer("window", torch.hann_window(N_FFT))
+        self.register_buffer("synthesis_filter", torch.randn(1, n_bands, n_taps + 1))
+        self.register_buffer("updown_filter", torch.eye(n_bands).unsqueeze(-1))
+        self.pad = nn.ConstantPad1d(n_taps // 2, 0.0)
+
+    def forward(self, mel):
+        x = self.subband_conv_post(mel)
+        x = torch.reshape(x, (x.shape[0], self.n_bands, x.shape[1] // self.n_bands, x.shape[-1]))
+        magnitude, phase = torch.exp(x[:, :, :N_BINS]), torch.pi * torch.sin(x[:, :, N_BINS:])
+        shape = (magnitude.shape[0] * self.n_bands, N_BINS, magnitude.shape[-1])
+        magnitude, phase = torch.reshape(magnitude, shape), torch.reshape(phase, shape)
+        bands = torch.istft(magnitude * torch.exp(phase * 1j), N_FFT, HOP_LENGTH, N_FFT, window=self.window)
+        bands = torch.reshape(bands.unsqueeze(-2), (mel.shape[0], self.n_bands, 1, bands.shape[-1])).squeeze(
+            -2
+        )
+        up = functional.conv_transpose1d(bands, self.updown_filter * self.n_bands, stride=self.n_bands)
+        return functional.conv1d(self.pad(up), self.synthesis_filter)[:, 0]

@@ -21,7 +21,7 @@ from torch.nn import functional  # noqa: E402 - behind the check that torch is t
 from balacoon_tk.export.sources.complex_pairs import ComplexPair  # noqa: E402
 from balacoon_tk.export.sources.spectral_shims import real_transforms  # noqa: E402
 from balacoon_tk.export.sources.torch_graph import quiet_torch, trace  # noqa: E402
-from spectral_decoders import N_MELS, HarmonicHiFTNet, HiFTNet, Vocos  # noqa: E402
+from spectral_decoders import N_MELS, HarmonicHiFTNet, HiFTNet, MultiBandIstft, Vocos  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -133,6 +133,7 @@ DECODERS = {
     "iSTFTNet": lambda: HiFTNet(with_source=False),
     "HiFTNet": lambda: HiFTNet(with_source=True),
     "HiFTNet with its source": HarmonicHiFTNet,
+    "MB-iSTFT-VITS": MultiBandIstft,
 }
 
 
@@ -198,3 +199,43 @@ def test_a_vocoder_of_spectra_becomes_a_voice_that_streams(tmp_path):
         chunks = vocoder.decode(frames, chunk_frames=chunk_frames, strategy="stateful")
         streamed = np.concatenate([chunk.samples for chunk in chunks])
         np.testing.assert_allclose(streamed, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
+class Unfolding(torch.nn.Module):
+    """Windows of a signal, as columns."""
+
+    def __init__(self, padding: int, dilation: int, stride: int):
+        super().__init__()
+        self.pre = torch.nn.Conv1d(N_MELS, 3, 3, padding=1)
+        self.post = torch.nn.Conv1d(15, 2, 3, padding=1)
+        self.sizes = {"stride": (1, stride), "padding": (0, padding), "dilation": (1, dilation)}
+
+    def forward(self, mel):
+        windows = functional.unfold(self.pre(mel)[:, :, None], (1, 5), **self.sizes)
+        return self.post(windows)[:, 0]
+
+
+class Scattering(torch.nn.Module):
+    """Frames added up by an operator that has no time."""
+
+    def __init__(self):
+        super().__init__()
+        self.pre = torch.nn.Conv1d(N_MELS, 8, 3, padding=1)
+
+    def forward(self, mel):
+        frames = self.pre(mel).transpose(1, 2)
+        n_frames = frames.shape[1]
+        places = torch.arange(n_frames)[:, None] * 4 + torch.arange(8)[None]
+        zeros = torch.zeros(1, (n_frames - 1) * 4 + 8)
+        return zeros.scatter_add(1, places.reshape(1, -1), frames.reshape(1, -1))
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 1), (2, 1, 1), (4, 2, 3)])
+def test_windows_of_a_signal_stream_as_the_exporter_writes_them(sizes):
+    torch.manual_seed(0)
+    assert_streams(export(Unfolding(*sizes)), tolerance=1e-5)
+
+
+def test_scattered_frames_stream_as_the_exporter_writes_them():
+    torch.manual_seed(0)
+    assert_streams(export(Scattering()), tolerance=1e-5)

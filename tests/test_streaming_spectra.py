@@ -196,3 +196,56 @@ def test_what_is_scattered_in_other_ways_is_refused(options) -> None:
         options = {"hop": g.op("Cast", g.op("Abs", g.input("hop", [1])), to=TensorProto.INT64)}
     with pytest.raises(NotStreamableError):
         make_streaming(g.model(head.scatter(g, x, "ScatterND", **options)))
+
+
+def gathered(
+    g: TinyGraph,
+    x: str,
+    *,
+    axis: int,
+    hop: int = HOP,
+    by_frame: bool = True,
+    n_frames: str = "all",
+    odd: bool = False,
+) -> str:
+    """Frames looked up in a signal, whose time is on an axis; where time was are frames and places, or turned."""
+    length = g.op("Squeeze", g.length(x, axis), g.const([0]))
+    if n_frames == "all":
+        count = g.op("Add", g.op("Div", g.op("Sub", length, g.const(N_FFT)), g.const(hop)), g.const(1))
+    else:
+        count = g.op("Div", length, g.const(2 * hop))
+    starts = g.op("Mul", g.op("Range", g.const(0), count, g.const(1)), g.const(hop))
+    if n_frames == "by steps":
+        starts = g.op("Range", g.const(0), g.op("Sub", length, g.const(N_FFT - 1)), g.const(hop))
+    within = g.op("Range", g.const(0), g.const(N_FFT), g.const(1))
+    within = g.op("Mul", within, within) if odd else within
+    places = g.op("Add", g.unsqueeze(starts, int(by_frame)), g.unsqueeze(within, int(not by_frame)))
+    return str(g.op("Gather", x, places, axis=axis))
+
+
+@pytest.mark.parametrize("n_frames", ["all", "by steps"])
+@pytest.mark.parametrize("by_frame", [True, False])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_frames_that_are_looked_up_stream(axis: int, by_frame: bool, n_frames: str) -> None:
+    """A short-time transform written out: frames by their places, a window, a transform of each."""
+    g = TinyGraph(opset=20)
+    x = g.pad(g.up(g.frames(N), N, 2, 16, 8, pads=[4, 4]), 6, 6, mode="reflect")
+    x = g.transpose(x, 0, 2, 1) if axis == 1 else x
+    y = gathered(g, x, axis=axis, by_frame=by_frame, n_frames=n_frames)
+    order = [0, 3, 1, 2] if axis == 1 else [0, 1, 2, 3]
+    y = g.transpose(y, *order)  # (1, 2 channels, then frames and places or turned)
+    y = y if by_frame else g.transpose(y, 0, 1, 3, 2)
+    y = g.unsqueeze(g.op("Mul", y, g.const(HEAD.window, np.float32)), 4)
+    y = g.op("DFT", y, "", g.const(3), onesided=1)
+    power = g.reduce("ReduceSumSquare", y, 4, keepdims=0)  # (1, 2, n_frames, n_bins)
+    power = g.op("Reshape", g.transpose(power, 0, 1, 3, 2), g.const([1, 2 * N_BINS, -1]))
+    model = g.model(g.conv(power, 2 * N_BINS, 2, 3, pads=[1, 1]))
+    assert not {"Gather", "Range"} & set(operators(model))
+    assert_streams(model, tolerance=TOLERANCE, plans=("planned", "states"))
+
+
+def test_fewer_frames_than_fit_are_refused() -> None:
+    g = TinyGraph(opset=20)
+    x = g.up(g.frames(N), N, 2, 16, 8, pads=[4, 4])
+    with pytest.raises(NotStreamableError):
+        make_streaming(g.model(gathered(g, x, axis=2, n_frames="half")))

@@ -16,6 +16,7 @@ from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.opset import check_opset
 from balacoon_tk.graph.probe import probe
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
+from balacoon_tk.graph.simplify.gather import write_gathered_frames
 from balacoon_tk.graph.simplify.overlap_add import merge_overlap_add
 from balacoon_tk.graph.simplify.scatter import write_scattered_frames
 from balacoon_tk.graph.simplify.spectra import simplify_spectra
@@ -27,7 +28,7 @@ from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 def prepare(
     model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
 ) -> tuple[ir.Model, TimeInputs]:
-    """Return a copy with constants lifted, computed shapes fixed, masks made from shapes folded; its inputs.
+    """Return a copy with constants lifted, shapes fixed, masks folded, spectra as convolutions; its inputs.
 
     A ModelError says that its opset isn't known, that it lacks its weights, can't be run, or has no time.
     """
@@ -58,7 +59,7 @@ def prepare(
     FixShapesPass(inputs.probe)(copy)
     fold_masks(copy, inputs.probe.shapes)
     # What a pass has written hasn't been seen by the probe.
-    for simplify in (simplify_spectra, write_scattered_frames, merge_overlap_add):
+    for simplify in (simplify_spectra, write_gathered_frames, write_scattered_frames, merge_overlap_add):
         if simplify(copy, inputs.probe):
             inputs = replace(inputs, probe=probe(copy, inputs.axes, inputs.steps_per_frame))
     return copy, inputs

@@ -58,7 +58,7 @@ def _merge(node: ir.Node, kernels: AnyArray, probe: Probe, write: Writer) -> tup
     while (step := _linear_step(source, probe)) is not None:
         steps.insert(0, step)
         source = step.inputs[_varying_input(step)]
-    axis = _time_axis(source, probe)
+    axis = probe.varying_axis(source)
     if source is None or axis is None:
         return None
     shape = probe.shape_of(source)
@@ -101,7 +101,7 @@ def _linear_step(value: ir.Value | None, probe: Probe) -> ir.Node | None:
     if index < 0 or (index and node.op_type not in ("MatMul", "Mul")):
         return None
     source = node.inputs[index]
-    before, after = _time_axis(source, probe), _time_axis(value, probe)
+    before, after = probe.varying_axis(source), probe.varying_axis(value)
     if before is None or after is None or before in _axes_of(node, probe):
         return None
     shapes = probe.shapes[name_of(source)], probe.shapes[name_of(value)]
@@ -137,13 +137,6 @@ def _axes_of(node: ir.Node, probe: Probe) -> list[int]:
 
 def _opset_of(node: ir.Node) -> int:
     return 0 if node.graph is None else node.graph.opset_imports.get("", 0)
-
-
-def _time_axis(value: ir.Value | None, probe: Probe) -> int | None:
-    """Return the one axis whose length varies with the number of frames."""
-    shapes: Sequence[tuple[int, ...]] = probe.shapes.get(name_of(value), ())
-    axes = [axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1]
-    return axes[0] if len(axes) == 1 else None
 
 
 def _repeated(value: ir.Value, axis: int, probe: Probe) -> AnyArray | None:
