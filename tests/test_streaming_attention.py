@@ -13,6 +13,8 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import NotStreamableError, make_streaming
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.receptive_field import receptive_field
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.triton.held_states import END_INPUT, hold_states
 from streaming_laws import Streamed, assert_streams, stream
 from tiny_graphs import TinyGraph
 
@@ -282,6 +284,24 @@ def test_attentions_of_one_window_count_once() -> None:
     assert [state.dtype for state in pair.spec.states].count("int64") == 1
     ops = [node.op_type for node in make_streaming(g.model(x)).graph.node]
     assert ops.count("LessOrEqual") == 1
+
+
+@pytest.mark.parametrize("right", [0, 3])
+def test_keys_are_held_in_states_of_fixed_sizes_too(right: int) -> None:
+    """A server that keeps states for its clients wants them as large as they ever are."""
+    model = attention(where(lambda g, x: near(g, x, right=right)))
+    pair = Streamed(model)
+    held, states = hold_states(make_streaming(model), pair.spec)
+    session, kept = Session(held), {s.input: np.full(s.shape, s.fill, s.dtype) for s in states}
+    feeds, pieces, position = pair.feeds(30), [], 0
+    for n_frames in (8, 3, 5, 1, 6, 7):
+        push = {"frames": feeds["frames"][..., position : position + n_frames]}
+        position += n_frames
+        outputs = session.run({**push, **kept, END_INPUT: np.array([position == 30], np.int32)})
+        pieces.append(outputs[pair.spec.outputs[0].name])
+        kept = {s.input: outputs[s.output] for s in states}
+    (whole,) = pair.run_whole(feeds).values()
+    np.testing.assert_allclose(np.concatenate(pieces, -1), whole, atol=1e-5)
 
 
 def by_what_is_said(g: TinyGraph, x: str) -> str:

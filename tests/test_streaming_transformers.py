@@ -6,6 +6,7 @@ Of each the mask is written as another model writes it.
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Callable
 
@@ -133,6 +134,26 @@ def in_chunks(_, q, k, v):
     return scores.masked_fill(~mask, torch.finfo(torch.float32).min).softmax(-1) @ v
 
 
+def of_so_many_chunks(_, q, k, v):
+    """All of its own chunk and of the one before, as flow-matching decoders are trained to be streamed."""
+    i, j = steps(q)
+    ends = (torch.div(i, 4, rounding_mode="trunc") + 1) * 4
+    starts = (torch.div(i, 4, rounding_mode="floor") - 1).clamp(min=0) * 4
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=(j < ends) & (j >= starts))
+
+
+def buckets(module, q, k, v):
+    """Biases of distances that grow coarser the longer they are [Raffel et al. 2020]."""
+    i, j = steps(q)
+    distance = (i - j).clamp(min=0)
+    far = 4 + (torch.log(distance.float().clamp(min=1) / 4) / math.log(8) * 4).to(torch.int64)
+    bucket = torch.where(distance < 4, distance, far.clamp(max=7))
+    bias = F.embedding(bucket, module.embedding[:8, :HEADS]).permute(2, 0, 1)[None]
+    hidden = (j > i) | (i - j > 20)
+    scores = q @ k.transpose(-1, -2) + bias.masked_fill(hidden, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
 def from_a_table(module, q, k, v):
     n = q.shape[-2]
     scores = q @ k.transpose(-1, -2) * 0.5
@@ -191,6 +212,8 @@ ATTENTIONS = {
     "repeated keys": (repeated, 1),
     "slopes": (alibi, HEADS),
     "chunks": (in_chunks, HEADS),
+    "chunks before and after": (of_so_many_chunks, HEADS),
+    "buckets of distances": (buckets, HEADS),
     "a table of what is seen": (from_a_table, HEADS),
     "triangles": (by_triangles, HEADS),
     "learned positions": (with_positions, HEADS),

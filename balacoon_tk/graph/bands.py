@@ -105,13 +105,26 @@ class Form:
         if self.a == self.b == 0:
             return ALL if self.low <= bound else NONE
         if not self.by_distance:
-            # Positions count from 0, so a sum of them that begins above the bound never is below it.
-            return NONE if min(self.a, self.b) >= 0 and self.low > bound else ALL
+            return self._at_most_by_position(bound)
         place = (bound - self.low) / self.b
         if not isfinite(place):
             return ALL
         found = Band(high=floor(place + CLOSE)) if self.b > 0 else Band(low=ceil(place - CLOSE))
         # What isn't whole has been rounded, and far from the start by as much as a step.
+        return found if self.grain else found.widened()
+
+    def _at_most_by_position(self, bound: float) -> Band:
+        if min(self.a, self.b) < 0:
+            return ALL
+        # Positions count from 0: none is so far on, and no other is so far from it, as there is room for.
+        room = bound - self.low
+        if room < 0:
+            return NONE
+        found = ALL
+        if self.a > 0 and isfinite(room):
+            found &= Band(low=-floor(room / self.a + CLOSE))
+        if self.b > 0 and isfinite(room):
+            found &= Band(high=floor(room / self.b + CLOSE))
         return found if self.grain else found.widened()
 
     def at_least(self, bound: float) -> Band:
