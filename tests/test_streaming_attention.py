@@ -106,6 +106,11 @@ def by_table(g: TinyGraph, x: str) -> str:
     return g.op("Slice", rows, g.const([0]), g.length(x), g.const([2]), g.const([1]))
 
 
+def of_the_first(g: TinyGraph, x: str) -> str:
+    """A mask of a batch of one, of which the one is taken."""
+    return g.op("Gather", g.unsqueeze(near(g, x), 0), g.const(0), axis=0)
+
+
 def around(g: TinyGraph, x: str) -> str:
     return g.op("LessOrEqual", g.op("Abs", g.op("Sub", ramp(g, x, axis=1), ramp(g, x, axis=0))), g.const(3))
 
@@ -157,6 +162,7 @@ MASKS: dict[str, tuple[Callable[[TinyGraph, str, str], str], int, int]] = {
     "triangles": (added(by_triangles), 6, 0),
     "sums of ones": (added(by_sums), 3, 0),
     "a table": (where(by_table), 3, 0),
+    "a mask of the batch": (where(of_the_first), 5, 0),
     "blocks": (where(blocks), 7, 3),
     "blocks of floats": (where(blocks_of_floats), 2, 2),
     "slopes": (slopes, 4, 0),
@@ -245,6 +251,22 @@ def first_steps_too(g: TinyGraph, x: str) -> str:
     """A window, and two steps at the start that all see."""
     i, j = ramp(g, x, axis=1), ramp(g, x, axis=0)
     return g.op("And", g.op("LessOrEqual", j, i), g.op("Or", near(g, x), g.op("Less", j, g.const(2))))
+
+
+@pytest.mark.parametrize(("seen", "reason"), [(np.tril, "max_frames"), (np.asarray, "every step meets")])
+def test_a_table_without_a_window_is_as_long_as_it_likes(
+    seen: Callable[[np.ndarray], np.ndarray], reason: str
+) -> None:
+    def by_rows(g: TinyGraph, x: str) -> str:
+        rows = g.const(seen(np.ones((100, 100), bool)), bool)
+        for axis in (0, 1):
+            rows = g.op("Slice", rows, g.const([0]), g.length(x), g.const([axis]))
+        return rows
+
+    with pytest.raises(NotStreamableError, match=reason):
+        make_streaming(attention(where(by_rows)))
+    if seen is np.tril:
+        assert_streams(attention(where(by_rows)), tolerance=1e-5, max_frames=90)
 
 
 def test_steps_that_all_later_ones_see_are_kept_for_the_longest_utterance() -> None:

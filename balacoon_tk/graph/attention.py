@@ -9,7 +9,7 @@ long, and no operator there has one time axis. So before time is followed, all o
 - its score is at least 200 below that of the query's own step, for scores within ±4000: in float32 nothing
   is left of it, as ``exp(-200)`` is 0.
 
-An attention that sees everything stays as it is, and is refused.
+The node of one that sees everything, or of which it isn't known, is refused.
 """
 
 from __future__ import annotations

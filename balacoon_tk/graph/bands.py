@@ -169,17 +169,24 @@ def constant(array: AnyArray) -> Cases:
 
 
 def table(array: AnyArray) -> Cases:
-    """Return what is known of a constant (n, n), looked up by the positions of query and key."""
-    distances = np.subtract.outer(np.arange(array.shape[1]), np.arange(array.shape[0])).T
+    """Return what is known of a constant (n, n), looked up by the positions of query and key.
+
+    What reaches its last row or column would go on in a larger table, so it has no end.
+    """
     values = np.unique(array)
     if len(values) > 4:
         return constant(array)
     cases = []
     for value in values:
-        where = distances[array == value]
-        if where.size:  # nothing equals NaN
-            form = constant(np.asarray(value))[0].form
-            cases.append(Case(Band(float(where.min()), float(where.max())), form))
+        same = array == value
+        rows = np.flatnonzero(same.any(axis=1))
+        if not rows.size:  # nothing equals NaN
+            continue
+        low = float((same.argmax(axis=1)[rows] - rows).min())
+        high = float((array.shape[1] - 1 - same[:, ::-1].argmax(axis=1)[rows] - rows).max())
+        low = -inf if low <= 1 - array.shape[0] else low
+        high = inf if high >= array.shape[1] - 1 else high
+        cases.append(Case(Band(low, high), constant(np.asarray(value))[0].form))
     return tuple(cases) if cases else anything()
 
 
