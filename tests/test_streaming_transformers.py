@@ -229,6 +229,33 @@ def test_a_transformer_streams(name: str) -> None:
     assert_streams(export(Transformer(attend, kv_heads=kv_heads)), tolerance=1e-5)
 
 
+class WithinPieces(torch.nn.Module):
+    """Attention within every eight steps, without a mask, as some codecs have it between convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.project = torch.nn.Linear(N, 3 * N, bias=False)
+        self.up = torch.nn.ConvTranspose1d(N, 2, 4, 2, padding=1)
+        angles = torch.arange(8)[:, None] * torch.tensor([1.0, 0.1])
+        self.register_buffer("angles", torch.cat([angles, angles], -1))
+
+    def forward(self, frames):
+        x = frames.transpose(1, 2)
+        q, k, v = (
+            part.reshape(1, -1, 8, HEADS, N // HEADS).permute(0, 3, 1, 2, 4)
+            for part in self.project(x).chunk(3, -1)
+        )
+        cos, sin = self.angles.cos(), self.angles.sin()
+        y = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        x = x + y.permute(0, 2, 3, 1, 4).reshape(1, -1, N)
+        return self.up(x.transpose(1, 2))
+
+
+def test_attention_within_pieces_of_a_fixed_length_streams() -> None:
+    assert_streams(export(WithinPieces(), torch.randn(1, N, 16)), tolerance=1e-5, multiple=8)
+
+
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_a_codec_streams_from_codes_to_samples(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mimi: a transformer between codes and convolutions, as the library itself masks it."""

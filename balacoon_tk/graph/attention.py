@@ -83,7 +83,8 @@ def _is_over_time(node: ir.Node, graph: ir.Graph, probe: Probe) -> bool:
     axis = node.attributes.get_int("axis", -1 if since_13 else 1)
     if not 2 <= rank <= N_AXES or axis % rank != rank - 1:
         return False
-    return len(set(shapes)) > 1 and all(shape[-1] == shape[-2] for shape in shapes)
+    # Within pieces of a fixed length a softmax is over no time axis.
+    return len({shape[-1] for shape in shapes}) > 1 and all(shape[-1] == shape[-2] for shape in shapes)
 
 
 _Terms = tuple[str, str, str]
