@@ -13,6 +13,8 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import NotStreamableError, make_streaming
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.receptive_field import receptive_field
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.triton.held_states import END_INPUT, hold_states
 from streaming_laws import Streamed, assert_streams, stream
 from tiny_graphs import TinyGraph
 
@@ -104,6 +106,11 @@ def by_table(g: TinyGraph, x: str) -> str:
     return g.op("Slice", rows, g.const([0]), g.length(x), g.const([2]), g.const([1]))
 
 
+def of_the_first(g: TinyGraph, x: str) -> str:
+    """A mask of a batch of one, of which the one is taken."""
+    return g.op("Gather", g.unsqueeze(near(g, x), 0), g.const(0), axis=0)
+
+
 def around(g: TinyGraph, x: str) -> str:
     return g.op("LessOrEqual", g.op("Abs", g.op("Sub", ramp(g, x, axis=1), ramp(g, x, axis=0))), g.const(3))
 
@@ -155,6 +162,7 @@ MASKS: dict[str, tuple[Callable[[TinyGraph, str, str], str], int, int]] = {
     "triangles": (added(by_triangles), 6, 0),
     "sums of ones": (added(by_sums), 3, 0),
     "a table": (where(by_table), 3, 0),
+    "a mask of the batch": (where(of_the_first), 5, 0),
     "blocks": (where(blocks), 7, 3),
     "blocks of floats": (where(blocks_of_floats), 2, 2),
     "slopes": (slopes, 4, 0),
@@ -245,6 +253,22 @@ def first_steps_too(g: TinyGraph, x: str) -> str:
     return g.op("And", g.op("LessOrEqual", j, i), g.op("Or", near(g, x), g.op("Less", j, g.const(2))))
 
 
+@pytest.mark.parametrize(("seen", "reason"), [(np.tril, "max_frames"), (np.asarray, "every step meets")])
+def test_a_table_without_a_window_is_as_long_as_it_likes(
+    seen: Callable[[np.ndarray], np.ndarray], reason: str
+) -> None:
+    def by_rows(g: TinyGraph, x: str) -> str:
+        rows = g.const(seen(np.ones((100, 100), bool)), bool)
+        for axis in (0, 1):
+            rows = g.op("Slice", rows, g.const([0]), g.length(x), g.const([axis]))
+        return rows
+
+    with pytest.raises(NotStreamableError, match=reason):
+        make_streaming(attention(where(by_rows)))
+    if seen is np.tril:
+        assert_streams(attention(where(by_rows)), tolerance=1e-5, max_frames=90)
+
+
 def test_steps_that_all_later_ones_see_are_kept_for_the_longest_utterance() -> None:
     with pytest.raises(NotStreamableError, match="max_frames"):
         make_streaming(attention(where(first_steps_too)))
@@ -282,6 +306,24 @@ def test_attentions_of_one_window_count_once() -> None:
     assert [state.dtype for state in pair.spec.states].count("int64") == 1
     ops = [node.op_type for node in make_streaming(g.model(x)).graph.node]
     assert ops.count("LessOrEqual") == 1
+
+
+@pytest.mark.parametrize("right", [0, 3])
+def test_keys_are_held_in_states_of_fixed_sizes_too(right: int) -> None:
+    """A server that keeps states for its clients wants them as large as they ever are."""
+    model = attention(where(lambda g, x: near(g, x, right=right)))
+    pair = Streamed(model)
+    held, states = hold_states(make_streaming(model), pair.spec)
+    session, kept = Session(held), {s.input: np.full(s.shape, s.fill, s.dtype) for s in states}
+    feeds, pieces, position = pair.feeds(30), [], 0
+    for n_frames in (8, 3, 5, 1, 6, 7):
+        push = {"frames": feeds["frames"][..., position : position + n_frames]}
+        position += n_frames
+        outputs = session.run({**push, **kept, END_INPUT: np.array([position == 30], np.int32)})
+        pieces.append(outputs[pair.spec.outputs[0].name])
+        kept = {s.input: outputs[s.output] for s in states}
+    (whole,) = pair.run_whole(feeds).values()
+    np.testing.assert_allclose(np.concatenate(pieces, -1), whole, atol=1e-5)
 
 
 def by_what_is_said(g: TinyGraph, x: str) -> str:

@@ -29,7 +29,11 @@ class Maker:
 
     def number(self, depth: int) -> str:
         kind = self.one_of(
-            "query", "key", "key", "query", *(["shifted", "block", "distance", "rest"] * (depth > 0))
+            "query",
+            "key",
+            "key",
+            "query",
+            *(["shifted", "block", "distance", "rest", "bounded"] * (depth > 0)),
         )
         if kind in ("query", "key"):
             return ramp(self.g, self.x, axis=int(kind == "query"))
@@ -38,7 +42,12 @@ class Maker:
             distance = self.g.op("Sub", *parts)
             return self.g.op("Abs", distance) if self.draw(st.booleans()) else distance
         inner, n = self.number(depth - 1), self.draw(st.integers(1, 6))
-        op_type = {"shifted": self.one_of("Add", "Sub"), "block": "Div", "rest": "Mod"}[kind]
+        op_type = {
+            "shifted": self.one_of("Add", "Sub"),
+            "block": "Div",
+            "rest": "Mod",
+            "bounded": self.one_of("Max", "Min"),
+        }[kind]
         return self.g.op(op_type, inner, self.g.const(n))
 
     def condition(self, depth: int) -> str:

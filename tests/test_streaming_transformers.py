@@ -6,6 +6,7 @@ Of each the mask is written as another model writes it.
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Callable
 
@@ -133,6 +134,26 @@ def in_chunks(_, q, k, v):
     return scores.masked_fill(~mask, torch.finfo(torch.float32).min).softmax(-1) @ v
 
 
+def of_so_many_chunks(_, q, k, v):
+    """All of its own chunk and of the one before, as flow-matching decoders are trained to be streamed."""
+    i, j = steps(q)
+    ends = (torch.div(i, 4, rounding_mode="trunc") + 1) * 4
+    starts = (torch.div(i, 4, rounding_mode="floor") - 1).clamp(min=0) * 4
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=(j < ends) & (j >= starts))
+
+
+def buckets(module, q, k, v):
+    """Biases of distances that grow coarser the longer they are [Raffel et al. 2020]."""
+    i, j = steps(q)
+    distance = (i - j).clamp(min=0)
+    far = 4 + (torch.log(distance.float().clamp(min=1) / 4) / math.log(8) * 4).to(torch.int64)
+    bucket = torch.where(distance < 4, distance, far.clamp(max=7))
+    bias = F.embedding(bucket, module.embedding[:8, :HEADS]).permute(2, 0, 1)[None]
+    hidden = (j > i) | (i - j > 20)
+    scores = q @ k.transpose(-1, -2) + bias.masked_fill(hidden, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
 def from_a_table(module, q, k, v):
     n = q.shape[-2]
     scores = q @ k.transpose(-1, -2) * 0.5
@@ -191,6 +212,8 @@ ATTENTIONS = {
     "repeated keys": (repeated, 1),
     "slopes": (alibi, HEADS),
     "chunks": (in_chunks, HEADS),
+    "chunks before and after": (of_so_many_chunks, HEADS),
+    "buckets of distances": (buckets, HEADS),
     "a table of what is seen": (from_a_table, HEADS),
     "triangles": (by_triangles, HEADS),
     "learned positions": (with_positions, HEADS),
@@ -204,6 +227,33 @@ ATTENTIONS = {
 def test_a_transformer_streams(name: str) -> None:
     attend, kv_heads = ATTENTIONS[name]
     assert_streams(export(Transformer(attend, kv_heads=kv_heads)), tolerance=1e-5)
+
+
+class WithinPieces(torch.nn.Module):
+    """Attention within every eight steps, without a mask, as some codecs have it between convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.project = torch.nn.Linear(N, 3 * N, bias=False)
+        self.up = torch.nn.ConvTranspose1d(N, 2, 4, 2, padding=1)
+        angles = torch.arange(8)[:, None] * torch.tensor([1.0, 0.1])
+        self.register_buffer("angles", torch.cat([angles, angles], -1))
+
+    def forward(self, frames):
+        x = frames.transpose(1, 2)
+        q, k, v = (
+            part.reshape(1, -1, 8, HEADS, N // HEADS).permute(0, 3, 1, 2, 4)
+            for part in self.project(x).chunk(3, -1)
+        )
+        cos, sin = self.angles.cos(), self.angles.sin()
+        y = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        x = x + y.permute(0, 2, 3, 1, 4).reshape(1, -1, N)
+        return self.up(x.transpose(1, 2))
+
+
+def test_attention_within_pieces_of_a_fixed_length_streams() -> None:
+    assert_streams(export(WithinPieces(), torch.randn(1, N, 16)), tolerance=1e-5, multiple=8)
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])

@@ -9,7 +9,7 @@ long, and no operator there has one time axis. So before time is followed, all o
 - its score is at least 200 below that of the query's own step, for scores within ±4000: in float32 nothing
   is left of it, as ``exp(-200)`` is 0.
 
-An attention that sees everything stays as it is, and is refused.
+The node of one that sees everything, or of which it isn't known, is refused.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def _is_over_time(node: ir.Node, graph: ir.Graph, probe: Probe) -> bool:
     axis = node.attributes.get_int("axis", -1 if since_13 else 1)
     if not 2 <= rank <= N_AXES or axis % rank != rank - 1:
         return False
-    return len(set(shapes)) > 1 and all(shape[-1] == shape[-2] for shape in shapes)
+    # Within pieces of a fixed length a softmax is over no time axis.
+    return len({shape[-1] for shape in shapes}) > 1 and all(shape[-1] == shape[-2] for shape in shapes)
 
 
 _Terms = tuple[str, str, str]

@@ -105,13 +105,26 @@ class Form:
         if self.a == self.b == 0:
             return ALL if self.low <= bound else NONE
         if not self.by_distance:
-            # Positions count from 0, so a sum of them that begins above the bound never is below it.
-            return NONE if min(self.a, self.b) >= 0 and self.low > bound else ALL
+            return self._at_most_by_position(bound)
         place = (bound - self.low) / self.b
         if not isfinite(place):
             return ALL
         found = Band(high=floor(place + CLOSE)) if self.b > 0 else Band(low=ceil(place - CLOSE))
         # What isn't whole has been rounded, and far from the start by as much as a step.
+        return found if self.grain else found.widened()
+
+    def _at_most_by_position(self, bound: float) -> Band:
+        if min(self.a, self.b) < 0:
+            return ALL
+        # Positions count from 0: none is so far on, and no other is so far from it, as there is room for.
+        room = bound - self.low
+        if room < 0:
+            return NONE
+        found = ALL
+        if self.a > 0 and isfinite(room):
+            found &= Band(low=-floor(room / self.a + CLOSE))
+        if self.b > 0 and isfinite(room):
+            found &= Band(high=floor(room / self.b + CLOSE))
         return found if self.grain else found.widened()
 
     def at_least(self, bound: float) -> Band:
@@ -156,17 +169,24 @@ def constant(array: AnyArray) -> Cases:
 
 
 def table(array: AnyArray) -> Cases:
-    """Return what is known of a constant (n, n), looked up by the positions of query and key."""
-    distances = np.subtract.outer(np.arange(array.shape[1]), np.arange(array.shape[0])).T
+    """Return what is known of a constant (n, n), looked up by the positions of query and key.
+
+    What reaches its last row or column would go on in a larger table, so it has no end.
+    """
     values = np.unique(array)
     if len(values) > 4:
         return constant(array)
     cases = []
     for value in values:
-        where = distances[array == value]
-        if where.size:  # nothing equals NaN
-            form = constant(np.asarray(value))[0].form
-            cases.append(Case(Band(float(where.min()), float(where.max())), form))
+        same = array == value
+        rows = np.flatnonzero(same.any(axis=1))
+        if not rows.size:  # nothing equals NaN
+            continue
+        low = float((same.argmax(axis=1)[rows] - rows).min())
+        high = float((array.shape[1] - 1 - same[:, ::-1].argmax(axis=1)[rows] - rows).max())
+        low = -inf if low <= 1 - array.shape[0] else low
+        high = inf if high >= array.shape[1] - 1 else high
+        cases.append(Case(Band(low, high), constant(np.asarray(value))[0].form))
     return tuple(cases) if cases else anything()
 
 

@@ -147,7 +147,8 @@ class MaskReader:
             raise _unknown(node or next(iter(value.uses())).node, value)
         array = self._cut(_first(node), axes)
         starts, ends, given, steps = (_constant(node, index) for index in (1, 2, 3, 4))
-        if starts is None or (steps is not None and (steps != 1).any()):
+        computed = any(input_of(node, k) is not None and _constant(node, k) is None for k in (3, 4))
+        if starts is None or computed or (steps is not None and (steps != 1).any()):
             raise _unknown(node, value)
         cuts = [slice(None)] * len(axes)
         for k, axis in enumerate(range(len(starts)) if given is None else given):
@@ -185,10 +186,16 @@ class MaskReader:
         return call("Mul", call("Cast", steps, to=ir.DataType.from_numpy(inner.array.dtype)), inner)
 
     def _looked_up(self, node: ir.Node, axes: Axes) -> Expression:
-        array, indices = _constant(node, 0), node.inputs[1]
+        array, indices, source = _constant(node, 0), node.inputs[1], _first(node)
+        axis = node.attributes.get_int("axis", 0) % len(self._shapes(source)[0])
+        picked = _constant(node, 1)
+        if array is None and picked is not None and picked.size == 1:
+            # The only element along an axis, as that of the batch.
+            inner: Axes = (*axes[:axis], None, *axes[axis + picked.ndim :])
+            if self._narrowed(source, inner) == inner:
+                return self.read(source, inner)
         if array is None or indices is None:
             raise _unknown(node, node.outputs[0])
-        axis = node.attributes.get_int("axis", 0) % array.ndim
         n_indices = len(axes) - array.ndim + 1
         beside = [*axes[:axis], *axes[axis + n_indices :]]
         # One further axis, as of heads, may stand beside what is looked up.
