@@ -82,20 +82,12 @@ def _found(inputs: Mapping[str, ir.Value]) -> dict[str, int]:
         named = [axis for axis in dynamic if "batch" in names[name][axis].lower()]
         if named or (len(dynamic) > 1 and dynamic[0] == 0):
             dynamic.remove((named or dynamic)[0])
-        elif dynamic == [0] and names[name][0] in batches:
+        elif dynamic == [0] and (names[name][0] in batches or _is_called_batch(names[name])):
             continue
         if len(dynamic) > 1:
             raise ModelError(
                 f"input {name!r} has several axes that could be time ({', '.join(map(str, dynamic))}): "
                 f"say which, as in time_inputs={{{name!r}: {dynamic[-1]}}}"
-            )
-        if dynamic == [0] and len(dynamic_axes) == 1 and len(fixed := _fixed_lengths(inputs[name])) > 1:
-            # A batch of utterances of one length streams utterance by utterance, which nobody wants.
-            shape = ", ".join(names[name])
-            raise ModelError(
-                f"input {name!r} of shape [{shape}] has one dynamic axis, the first, which mostly is the "
-                f"batch, and fixed lengths {' and '.join(map(str, fixed))} on the others: export it with a "
-                f"dynamic axis for time, or say that the first is time: time_inputs={{{name!r}: 0}}"
             )
         if dynamic:
             axes[name] = dynamic[0]
@@ -108,8 +100,9 @@ def _found(inputs: Mapping[str, ir.Value]) -> dict[str, int]:
     return axes
 
 
-def _fixed_lengths(value: ir.Value) -> list[int]:
-    return [n for n in value.shape or () if isinstance(n, int) and n > 1]
+def _is_called_batch(dims: Sequence[str]) -> bool:
+    # Letters that papers have for it; of a matrix with time first they are its time.
+    return len(dims) > 2 and dims[0] in ("N", "B", "b", "bs")
 
 
 def _find_rates(model: ir.Model, axes: Mapping[str, int]) -> dict[str, int]:
