@@ -60,13 +60,19 @@ def measure_family(name: str, *, full: bool, n_rounds: int) -> dict[str, Any]:
     family = FAMILIES[name]
     torch.manual_seed(0)
     module = family.build(full)
-    model = export_decoder(module, family.example(13, full), time_axes=family.time_axes)
+    example = {key: value.numpy() for key, value in family.example(13, full).items()}
+    model = export_decoder(module, example, time_axes=family.time_axes)
     found: dict[str, Any] = {
         "what": family.what,
         "n_parameters": sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer),
         "n_nodes": len(model.graph.node),
     }
-    time_inputs = dict(family.time_axes)
+    # Noise that the module draws is an input of the graph, whose one dynamic axis is found.
+    time_inputs = {
+        item.name: family.time_axes.get(item.name, len(item.type.tensor_type.shape.dim) - 1)
+        for item in model.graph.input
+        if any(axis.dim_param for axis in item.type.tensor_type.shape.dim)
+    }
     before, start = peak_bytes(), perf_counter()
     try:
         optimized = optimize_decoder(model, time_inputs=time_inputs).model
@@ -76,17 +82,21 @@ def measure_family(name: str, *, full: bool, n_rounds: int) -> dict[str, Any]:
     found["make_streaming_s"] = perf_counter() - start
     found["memory_ratio"] = (peak_bytes() - before) / model.ByteSize()
 
+    spec = streaming_spec(streaming)
+    noise = {item.name: item.steps_per_frame for item in spec.inputs if item.name not in family.time_axes}
+    shapes = OrtEngine(streaming).contract.inputs
+
     def draw(n_frames: int, seed: int) -> dict[str, np.ndarray]:
         torch.manual_seed(seed)
-        example = {key: value.numpy() for key, value in family.example(n_frames, full).items()}
-        return {
-            key: np.ascontiguousarray(np.moveaxis(array, time_inputs[key], -1))
-            if key in time_inputs
-            else array
-            for key, array in example.items()
-        }
+        feeds = {key: value.numpy() for key, value in family.example(n_frames, full).items()}
+        for key, axis in family.time_axes.items():
+            feeds[key] = np.ascontiguousarray(np.moveaxis(feeds[key], axis, -1))
+        rng = np.random.default_rng(seed)
+        for key, n_steps in noise.items():
+            shape = (*shapes[key].shape[:-1], n_steps * n_frames)
+            feeds[key] = rng.standard_normal(shape).astype(np.float32)
+        return feeds
 
-    spec = streaming_spec(streaming)
     check = verify_streaming(model, streaming, draw=draw, time_inputs=time_inputs, tolerance=TOLERANCE)
     (output,) = spec.outputs
     found |= {

@@ -21,7 +21,7 @@ from torch.nn import functional  # noqa: E402 - behind the check that torch is t
 from balacoon_tk.export.sources.complex_pairs import ComplexPair  # noqa: E402
 from balacoon_tk.export.sources.spectral_shims import real_transforms  # noqa: E402
 from balacoon_tk.export.sources.torch_graph import quiet_torch, trace  # noqa: E402
-from spectral_decoders import N_MELS, HarmonicHiFTNet, HiFTNet, MultiBandIstft, Vocos  # noqa: E402
+from families.spectral import N_MELS, HarmonicHiFTNet, HiFTNet, MultiBandIstft, Vocos  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 

@@ -17,13 +17,10 @@ from tiny_graphs import TinyGraph
 
 torch = pytest.importorskip("torch", reason='needs pip install "balacoon_tk[export]"')
 
+from families.anti_aliased import bigvgan, low_pass  # noqa: E402 - behind the check that torch is there
+
 N = 4
 """Channels."""
-
-
-def low_pass(n_taps: int) -> np.ndarray:
-    taps = np.hanning(n_taps + 2)[1:-1] * np.sinc((np.arange(n_taps) - (n_taps - 1) / 2) / 2)
-    return (taps / taps.sum()).astype(np.float32)
 
 
 def snake(g: TinyGraph, x: str) -> str:
@@ -74,47 +71,6 @@ def test_residual_blocks_of_anti_aliased_activations_stream() -> None:
     assert_streams(g.model(g.op("Tanh", g.conv(x, N, 1, 7, pads=[3, 3]))), tolerance=1e-5)
 
 
-class Activation(torch.nn.Module):
-    """The same in torch."""
-
-    def __init__(self, ratio: int = 2, n_taps: int = 12) -> None:
-        super().__init__()
-        self.ratio, self.n_taps = ratio, n_taps
-        self.register_buffer("taps", torch.from_numpy(low_pass(n_taps)).view(1, 1, -1))
-        self.alpha = torch.nn.Parameter(torch.rand(1, N, 1))
-
-    def forward(self, x):
-        functional, taps = torch.nn.functional, self.taps.expand(N, -1, -1)
-        ratio, n_taps = self.ratio, self.n_taps
-        pad = n_taps // ratio - 1
-        x = functional.pad(x, (pad, pad), mode="replicate")
-        x = ratio * functional.conv_transpose1d(x, taps, stride=ratio, groups=N)
-        left = pad * ratio + (n_taps - ratio) // 2
-        x = x[..., left : -(pad * ratio + (n_taps - ratio + 1) // 2)]
-        x = x + torch.sin(self.alpha * x) ** 2 / (self.alpha + 1e-9)
-        x = functional.pad(x, (n_taps // 2 - int(n_taps % 2 == 0), n_taps // 2), mode="replicate")
-        return functional.conv1d(x, taps, stride=ratio, groups=N)
-
-
-class Generator(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = torch.nn.Conv1d(3, N, 7, padding=3)
-        self.up = torch.nn.ConvTranspose1d(N, N, 8, 4, padding=2)
-        self.blocks = torch.nn.ModuleList(
-            torch.nn.Sequential(Activation(), torch.nn.Conv1d(N, N, 3, padding=d, dilation=d), Activation(),
-                                torch.nn.Conv1d(N, N, 3, padding=1))
-            for d in (1, 3)
-        )  # fmt: skip
-        self.last = torch.nn.Conv1d(N, 1, 7, padding=3)
-
-    def forward(self, x):
-        x = self.up(self.first(x))
-        for block in self.blocks:
-            x = x + block(x)
-        return torch.clamp(self.last(x), -1, 1)
-
-
 def exported(module) -> onnx.ModelProto:
     file = io.BytesIO()
     with warnings.catch_warnings():
@@ -128,4 +84,4 @@ def exported(module) -> onnx.ModelProto:
 
 def test_a_generator_of_anti_aliased_activations_streams_as_torch_writes_it() -> None:
     torch.manual_seed(0)
-    assert_streams(exported(Generator()), tolerance=1e-5)
+    assert_streams(exported(bigvgan(full=False)), tolerance=1e-5)

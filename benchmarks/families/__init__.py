@@ -6,11 +6,13 @@ parts. What matters is how they are built, not how they sound.
 
 from __future__ import annotations
 
+from families.anti_aliased import ANTI_ALIASED
 from families.family import Family
 from families.own import OWN
 from families.published import PUBLISHED
+from families.spectral import SPECTRAL
 
 __all__ = ["FAMILIES", "Family"]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (*PUBLISHED, *OWN)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (*PUBLISHED, *OWN, *SPECTRAL, *ANTI_ALIASED)}
 """By name, in the order of the table."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 
@@ -20,3 +21,8 @@ class Family:
     example: Callable[[int, bool], Mapping[str, Tensor]]
     """Inputs of a number of frames, for a large one or a tiny one, in the order of the module's arguments."""
     time_axes: Mapping[str, int] = field(default_factory=lambda: {"frames": 2})
+
+
+def frames(n_frames: int, full: bool, *, n_channels: int, tiny: int) -> Mapping[str, Tensor]:
+    """Return frames (1, n_channels, n_frames), or of fewer channels for a tiny decoder."""
+    return {"frames": torch.randn(1, n_channels if full else tiny, n_frames)}

@@ -8,7 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from families.family import Family
+from balacoon_tk.export.sources.codec_modules import codec_modules
+from families.family import Family, frames
 
 N_CODEBOOKS = 2
 
@@ -32,9 +33,9 @@ def codes(n_frames: int, full: bool, *, n_codes: int = 1024) -> Mapping[str, Ten
     return {"frames": torch.randint(0, n_codes if full else 16, (1, N_CODEBOOKS, n_frames))}
 
 
-def latents(n_frames: int, full: bool, *, n_channels: int, tiny: int) -> Mapping[str, Tensor]:
-    """Return frames (1, n_channels, n_frames)."""
-    return {"frames": torch.randn(1, n_channels if full else tiny, n_frames)}
+def codec(model: nn.Module) -> nn.Module:
+    """Return what makes samples of a codec's codes, in the form that is exported."""
+    return codec_modules(model, n_codebooks=N_CODEBOOKS).decoder
 
 
 def encodec(full: bool) -> nn.Module:
@@ -45,14 +46,7 @@ def encodec(full: bool) -> nn.Module:
         "num_filters": 4, "hidden_size": 8, "codebook_dim": 8, "codebook_size": 16,
         "upsampling_ratios": [4, 2], "target_bandwidths": [2.0], "sampling_rate": 800,
     }  # fmt: skip
-    model = EncodecModel(EncodecConfig(**({} if full else tiny)))
-    return Calling(
-        lambda own, x: own.decoder(
-            sum(layer.decode(x[:, k]) for k, layer in enumerate(own.quantizer.layers[:N_CODEBOOKS]))
-        ),
-        decoder=model.decoder,
-        quantizer=model.quantizer,
-    )
+    return codec(EncodecModel(EncodecConfig(**({} if full else tiny))))
 
 
 def dac(full: bool) -> nn.Module:
@@ -64,12 +58,7 @@ def dac(full: bool) -> nn.Module:
         "upsampling_ratios": [4, 2], "hidden_size": 16, "codebook_dim": 4, "codebook_size": 16,
         "n_codebooks": 2,
     }  # fmt: skip
-    model = DacModel(DacConfig(**({} if full else tiny)))
-    return Calling(
-        lambda own, x: own.decoder(own.quantizer.from_codes(x)[0]),
-        decoder=model.decoder,
-        quantizer=model.quantizer,
-    )
+    return codec(DacModel(DacConfig(**({} if full else tiny))))
 
 
 def mimi(full: bool) -> nn.Module:
@@ -80,10 +69,30 @@ def mimi(full: bool) -> nn.Module:
         "num_filters": 4, "hidden_size": 16, "codebook_dim": 8, "vector_quantization_hidden_dimension": 8,
         "codebook_size": 16, "upsampling_ratios": [4, 2], "num_hidden_layers": 1, "num_attention_heads": 2,
         "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "sliding_window": 6,
-        "num_quantizers": 2, "upsample_groups": 16,
+        "num_quantizers": 2, "num_semantic_quantizers": 1, "upsample_groups": 16, "frame_rate": 1500,
     }  # fmt: skip
-    model = MimiModel(MimiConfig(**({} if full else tiny)))
-    return Calling(lambda own, x: own.model.decode(x, return_dict=False)[0], model=model)
+    return codec(MimiModel(MimiConfig(**({} if full else tiny))))
+
+
+def xcodec(full: bool) -> nn.Module:
+    """X-Codec: residual codes, a product, DAC's convolutions."""
+    from transformers import XcodecConfig, XcodecModel
+
+    speech = {
+        "model_type": "hubert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 16, "conv_dim": [8, 8], "conv_stride": [4, 2], "conv_kernel": [10, 3],
+        "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
+    }  # fmt: skip
+    acoustic = {
+        "model_type": "dac", "encoder_hidden_size": 4, "downsampling_ratios": [4, 2],
+        "upsampling_ratios": [2, 4], "decoder_hidden_size": 16, "codebook_dim": 4, "codebook_size": 16,
+        "n_codebooks": 2,
+    }  # fmt: skip
+    tiny = {
+        "acoustic_model_config": acoustic, "semantic_model_config": speech, "target_bandwidths": [24.0],
+        "codebook_size": 16,
+    }  # fmt: skip
+    return codec(XcodecModel(XcodecConfig(**({} if full else tiny))))
 
 
 def univnet(full: bool) -> nn.Module:
@@ -141,7 +150,8 @@ PUBLISHED = (
     Family("EnCodec", "codes, forward LSTM, computed padding", encodec, codes),
     Family("Mimi", "codes, attention over a window, computed padding", mimi, partial(codes, n_codes=2048)),
     Family("DAC", "codes, Snake", dac, codes),
-    Family("VibeVoice", "causal ConvNeXt, RMS norms", vibevoice, partial(latents, n_channels=64, tiny=6)),
+    Family("X-Codec", "codes, Snake, output padding", xcodec, codes),
+    Family("VibeVoice", "causal ConvNeXt, RMS norms", vibevoice, partial(frames, n_channels=64, tiny=6)),
     Family("UnivNet", "predicted kernels", univnet, mel_and_noise, {"frames": 1, "noise": 1}),
     Family("SpeechT5 HiFi-GAN", "time first", speecht5_hifigan, mel_first, {"frames": 1}),
 )

@@ -3,7 +3,8 @@
 A module is run at two lengths, traced at a third, and the graph is run against what the module gave. Torch's
 exporters are tried in turn: the older one follows an example, and freezes what Python code makes of a length;
 the newer one keeps lengths as symbols, and needs the package onnxscript. A graph that says the same at other
-lengths is taken from whichever gives one.
+lengths is taken from whichever gives one. Noise that a module draws becomes inputs of the graph, and what the
+module has drawn is given to the graph where both are compared.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import TYPE_CHECKING
@@ -22,8 +23,11 @@ import onnx
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.sources.onnx_vocoder import find_layout, to_decoder
+from balacoon_tk.export.sources.recorded_noise import recorded_noise
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
 from balacoon_tk.export.sources.torch_graph import quiet_torch, trace
+from balacoon_tk.graph.simplify.noise import METADATA_KEY as NOISE_KEY
+from balacoon_tk.graph.simplify.noise import noise_inputs
 from balacoon_tk.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -88,13 +92,12 @@ def export_module(
     A ModelError says what each exporter said; its messages call the module `label`.
     """
     # Run before it is traced: what it raises then is its own error, and not the exporter's.
-    runs = [(n, draw(n, n)) for n in _VERIFIED_FRAMES]
-    expected = [(n, feeds, run_module(module, feeds, one_channel=one_channel)) for n, feeds in runs]
-    example, rank = dict(draw(_TRACED_FRAMES, 0)), expected[0][2].ndim
+    expected = [_run(module, n, draw(n, n), one_channel=one_channel) for n in _VERIFIED_FRAMES]
+    example, rank = dict(draw(_TRACED_FRAMES, 0)), expected[0].samples.ndim
     said: list[tuple[str, ModelError]] = []
     for name, export in _exporters().items():
         try:
-            proto = export(module, example, time_axes, rank, label)
+            proto = noise_inputs(export(module, example, time_axes, rank, label), time_inputs=time_axes)
             _compare(proto, expected, example, time_axes, label)
         except ModelError as error:
             said.append((name, error))
@@ -104,6 +107,23 @@ def export_module(
         raise said[0][1]
     each = "; ".join(f"{name}: {reason}" for name, reason in said)
     raise ModelError(f"{label}: none of torch's exporters gives a graph that is right. {each}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a module made of some frames."""
+
+    n_frames: int
+    feeds: Mapping[str, AnyArray]
+    drawn: Sequence[AnyArray]
+    """The noise that it has drawn, in order."""
+    samples: AnyArray
+
+
+def _run(module: Module, n_frames: int, feeds: Mapping[str, AnyArray], *, one_channel: bool) -> _Run:
+    with recorded_noise() as drawn:
+        samples = run_module(module, feeds, one_channel=one_channel)
+    return _Run(n_frames, feeds, [tensor.numpy() for tensor in drawn], samples)
 
 
 _Export = Callable[["Module", Mapping[str, AnyArray], Mapping[str, int], int, str], onnx.ModelProto]
@@ -163,7 +183,7 @@ def _by_dynamo(
 
 def _compare(
     proto: onnx.ModelProto,
-    expected: list[tuple[int, Mapping[str, AnyArray], AnyArray]],
+    expected: Sequence[_Run],
     example: Mapping[str, AnyArray],
     time_axes: Mapping[str, int],
     label: str,
@@ -174,7 +194,14 @@ def _compare(
         for name, axis in time_axes.items()
     )
     frozen = f"something in the module depends on the length in Python code, so that the graph froze {traced}"
-    for n_frames, feeds, theirs in expected:
+    for run in expected:
+        n_frames, theirs = run.n_frames, run.samples
+        noise = [name for name in session.inputs if name not in run.feeds]
+        if len(noise) != len(run.drawn):
+            raise ModelError(
+                f"{label}: the graph draws noise {len(noise)} times, the module {len(run.drawn)}"
+            )
+        feeds = {**run.feeds, **dict(zip(noise, run.drawn, strict=True))}
         try:
             # An input that the module doesn't use is none of the graph.
             samples = session.run({name: feeds[name] for name in session.inputs})["samples"]
@@ -234,6 +261,11 @@ def vocoder_of(
         module, lambda n_frames, seed: {"mel": draw(n_frames, seed)}, time_axes={"mel": 2}, label=label
     )
     progress("exporting from torch", 1.0)
+    if NOISE_KEY in {item.key for item in proto.metadata_props}:
+        raise ModelError(
+            f"{label} draws noise, and the frames are all that a voice's decoder is given: let its forward "
+            "take the noise from more channels of the frames, or export it as a graph, with noise as inputs"
+        )
     layout = find_layout(proto, n_channels=draw(1, 0).shape[1])
 
     def run(frames: AnyArray) -> FloatArray:

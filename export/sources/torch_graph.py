@@ -81,11 +81,12 @@ def trace(
     import torch
 
     from balacoon_tk.export.sources.spectral_shims import real_transforms
+    from balacoon_tk.export.sources.unfold_shim import exportable_unfold
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part.onnx"
         try:
-            with real_transforms():
+            with real_transforms(), exportable_unfold():
                 torch.onnx.export(
                     module,
                     tuple(inputs.values()),

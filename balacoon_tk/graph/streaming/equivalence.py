@@ -79,7 +79,13 @@ def verify_streaming(
     for k, feeds in enumerate(cases):
         if progress is not None:
             progress(k / len(cases))
-        expected = reference.run(feeds)
+        try:
+            expected = reference.run(feeds)
+        except ModelError:
+            # A reflection needs a few steps: what the original can't decode is nobody's to decode.
+            if k >= len(lengths) - 1:
+                raise
+            continue
         n_frames = graph.contract.n_frames(graph.contract.check(feeds))
         for label, sizes in _cuts(n_frames, lag_frames, rng):
             difference = _compare(graph, steps, feeds, sizes, expected, label)

@@ -5,9 +5,13 @@ Each is written as its authors publish it, complex numbers and all, only smaller
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional
+
+from families.family import Family, frames
 
 N_MELS, N_FFT, HOP_LENGTH = 5, 16, 4
 N_BINS = N_FFT // 2 + 1
@@ -58,12 +62,21 @@ class VocosIstft(nn.Module):
 class Vocos(nn.Module):
     """Siuzdak 2023; `phase` says how the head makes its complex numbers."""
 
-    def __init__(self, padding: str, *, phase: str = "sum", n_fft: int = N_FFT, n_channels: int = 6):
+    def __init__(
+        self,
+        padding: str,
+        *,
+        phase: str = "sum",
+        n_mels: int = N_MELS,
+        n_fft: int = N_FFT,
+        n_channels: int = 6,
+        n_blocks: int = 2,
+    ):
         super().__init__()
         self.phase = phase
-        self.embed = nn.Conv1d(N_MELS, n_channels, 7, padding=3)
+        self.embed = nn.Conv1d(n_mels, n_channels, 7, padding=3)
         self.norm = nn.LayerNorm(n_channels, eps=1e-6)
-        self.convnext = nn.ModuleList(ConvNextBlock(n_channels) for _ in range(2))
+        self.convnext = nn.ModuleList(ConvNextBlock(n_channels) for _ in range(n_blocks))
         self.final_layer_norm = nn.LayerNorm(n_channels, eps=1e-6)
         self.out = nn.Linear(n_channels, n_fft + 2)
         self.istft = VocosIstft(n_fft, n_fft // 4, n_fft, padding)
@@ -102,16 +115,25 @@ class HiFTNet(nn.Module):
     The source is a signal at the samples' rate; its spectrum is added to the last layers' channels.
     """
 
-    def __init__(self, *, with_source: bool, n_fft: int = N_FFT, hop_length: int = HOP_LENGTH):
+    def __init__(
+        self,
+        *,
+        with_source: bool,
+        n_mels: int = N_MELS,
+        n_channels: int = 4,
+        n_fft: int = N_FFT,
+        hop_length: int = HOP_LENGTH,
+    ):
         super().__init__()
         self.n_fft, self.hop_length, self.with_source = n_fft, hop_length, with_source
         self.register_buffer("stft_window", torch.hann_window(n_fft), persistent=False)
-        self.conv_pre = nn.Conv1d(N_MELS, 6, 7, padding=3)
-        self.up = nn.ConvTranspose1d(6, 4, 8, stride=4, padding=2)
-        self.source_down = nn.Conv1d(n_fft + 2, 4, 1)
-        self.blocks = nn.ModuleList(ResBlock(4, dilation) for dilation in (1, 3))
+        n = n_channels
+        self.conv_pre = nn.Conv1d(n_mels, 2 * n, 7, padding=3)
+        self.up = nn.ConvTranspose1d(2 * n, n, 8, stride=4, padding=2)
+        self.source_down = nn.Conv1d(n_fft + 2, n, 1)
+        self.blocks = nn.ModuleList(ResBlock(n, dilation) for dilation in (1, 3))
         self.reflection_pad = nn.ReflectionPad1d((1, 0))
-        self.conv_post = nn.Conv1d(4, n_fft + 2, 7, padding=3)
+        self.conv_post = nn.Conv1d(n, n_fft + 2, 7, padding=3)
 
     def _stft(self, x):
         spec = torch.stft(
@@ -143,10 +165,10 @@ class HiFTNet(nn.Module):
 class HarmonicHiFTNet(nn.Module):
     """HiFTNet with its neural source filter (Wang et al. 2019): harmonics of a pitch that is predicted."""
 
-    def __init__(self, n_harmonics: int = 3):
+    def __init__(self, n_harmonics: int = 3, *, n_mels: int = N_MELS, n_channels: int = 4):
         super().__init__()
-        self.decoder = HiFTNet(with_source=True)
-        self.f0_predictor = nn.Conv1d(N_MELS, 1, 3, padding=1)
+        self.decoder = HiFTNet(with_source=True, n_mels=n_mels, n_channels=n_channels)
+        self.f0_predictor = nn.Conv1d(n_mels, 1, 3, padding=1)
         self.f0_upsamp = nn.Upsample(scale_factor=16)
         self.register_buffer("harmonics", torch.arange(1.0, n_harmonics + 1)[None, :, None])
         self.l_linear = nn.Linear(n_harmonics, 1)
@@ -183,3 +205,47 @@ class MultiBandIstft(nn.Module):
         )
         up = functional.conv_transpose1d(bands, self.updown_filter * self.n_bands, stride=self.n_bands)
         return functional.conv1d(self.pad(up), self.synthesis_filter)[:, 0]
+
+
+def vocos(full: bool, *, padding: str, n_fft: int, n_mels: int, n_channels: int, n_blocks: int) -> nn.Module:
+    """Return a head of spectra behind ConvNeXt blocks, as large as published or tiny."""
+    if not full:
+        return Vocos(padding)
+    return Vocos(padding, n_fft=n_fft, n_mels=n_mels, n_channels=n_channels, n_blocks=n_blocks)
+
+
+def hiftnet(full: bool) -> nn.Module:
+    """Return one with its harmonic source, as large as published or tiny."""
+    return HarmonicHiFTNet(9, n_mels=80, n_channels=256) if full else HarmonicHiFTNet()
+
+
+_MEL = {"n_fft": 1024, "n_mels": 100, "n_channels": 512, "n_blocks": 8}
+_CODES = {"n_fft": 1280, "n_mels": 128, "n_channels": 384, "n_blocks": 8}
+_TOKENS = {"n_fft": 1280, "n_mels": 512, "n_channels": 768, "n_blocks": 12}
+
+SPECTRAL = (
+    Family(
+        "Vocos, mel",
+        "ConvNeXt, torch.istft",
+        partial(vocos, padding="center", **_MEL),
+        partial(frames, n_channels=100, tiny=N_MELS),
+    ),
+    Family(
+        "Vocos, EnCodec",
+        "ConvNeXt, spectra added up by fold",
+        partial(vocos, padding="same", **_CODES),
+        partial(frames, n_channels=128, tiny=N_MELS),
+    ),
+    Family(
+        "WavTokenizer's head",
+        "ConvNeXt, spectra added up by fold",
+        partial(vocos, padding="same", **_TOKENS),
+        partial(frames, n_channels=512, tiny=N_MELS),
+    ),
+    Family(
+        "HiFTNet",
+        "harmonics of a pitch, their spectra, torch.istft",
+        hiftnet,
+        partial(frames, n_channels=80, tiny=N_MELS),
+    ),
+)
