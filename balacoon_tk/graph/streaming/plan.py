@@ -27,6 +27,7 @@ from balacoon_tk.graph.streaming.segments import (
     Segment,
     find_cuts,
     measure_segment,
+    measure_segments,
     sources_of,
     time_nodes,
 )
@@ -107,6 +108,7 @@ class _Planner:
         real = {position for position, _ in cuts}
         self._real = [position in real for position, _ in self._cuts]
         self._weights = {node: self._multiply_adds(node) for node in self._nodes}
+        self._segments: dict[int, dict[int, Segment | None]] = {}
 
     def best(self) -> list[Step]:
         """Return the cheapest chain: ``best[j] = min over i of best[i] + cost(i, j)``."""
@@ -128,7 +130,7 @@ class _Planner:
         nodes = self._nodes[start:stop]
         options: list[tuple[Work, Segment | None, SegmentForm | None]] = []
         if self._real[i] and self._real[j]:
-            segment = measure_segment(self._analysis, nodes, source, target)
+            segment = self._segments_from(i)[j]
             if segment is not None:
                 plain = self._segment_work(segment)
                 forms = self._costs.forms(segment, self._analysis)
@@ -141,6 +143,20 @@ class _Planner:
         weight = sum(self._weights[node] for node in nodes)
         step = Step(tuple(nodes), chosen, source, target, weight, work.recomputed, form)
         return self._costs.seconds(work), step
+
+    def _segments_from(self, i: int) -> dict[int, Segment | None]:
+        """Return the segments that begin at a cut, by the cut where they end."""
+        if i not in self._segments:
+            (start, source), ends = (
+                self._cuts[i],
+                range(i + 1, min(i + 1 + _MAX_MERGED_CUTS, len(self._cuts))),
+            )
+            real = [j for j in ends if self._real[j]]
+            targets = {self._cuts[j][0] - start: self._cuts[j][1] for j in real}
+            nodes = self._nodes[start : start + max(targets, default=0)]
+            found = measure_segments(self._analysis, nodes, source, targets)
+            self._segments[i] = dict(zip(real, found, strict=True))
+        return self._segments[i]
 
     def _segment_work(self, segment: Segment) -> Work:
         if segment.pointwise:

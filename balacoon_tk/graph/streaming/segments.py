@@ -23,7 +23,7 @@ enough), or whose target would be known later than the same nodes with states of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, inf
@@ -32,7 +32,7 @@ import onnx_ir as ir
 
 from balacoon_tk.graph.analysis import Analysis, time_names
 from balacoon_tk.graph.match import name_of
-from balacoon_tk.graph.timeline import join
+from balacoon_tk.graph.timeline import Timeline, join
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,46 +104,72 @@ def measure_segment(
     A node that cuts steps off the end cuts them off a piece as well, though they are known: what comes
     out is late. Such a run is None too, unless `late` is true; begun further up it would not be late.
     """
+    (segment,) = measure_segments(analysis, nodes, source, {len(nodes): target}, late=late)
+    return segment
+
+
+def measure_segments(
+    analysis: Analysis,
+    nodes: Sequence[ir.Node],
+    source: str,
+    targets: Mapping[int, str],
+    *,
+    late: bool = False,
+) -> list[Segment | None]:
+    """Measure runs that begin at one place, as `measure_segment` does one; each target with its end.
+
+    `targets` are in order. All are measured on one way through the nodes: the cuts of a long graph are
+    hundreds, and each may end the segment that another one begins.
+    """
     # As `analyse`, but with the source as the input: what its own past has spoiled is not counted again.
     start = analysis.timelines[source]
     n_steps = start.lengths
     local = {source: replace(start, rate=Fraction(1), lag=Fraction(0), left=0, phased=False)}
     tail, min_length = 0, 1
-    for node in nodes:
+    found: list[Segment | None] = []
+    for position, node in enumerate(nodes, start=1):
         effect = analysis.effects.get(node)
-        if effect is None:  # it measures a length, of the piece as well as of the whole
-            continue
-        if effect.recurrent:
-            return None
-        names = sources_of(node, analysis)
-        if not effect.in_segments or any(name not in local for name in names):
-            return None
-        into = join([local[name] for name in names])
-        if effect.local.reach:
-            # What is mirrored at the end must not be spoiled, nor, in the first run, what is at the start.
-            reach = effect.local.reach
-            at_the_end = ceil((reach + into.left + into.short(n_steps)) / into.rate)
-            at_the_start = ceil((reach + into.lag) / into.rate)
-            tail, min_length = max(tail, at_the_end), max(min_length, at_the_end, at_the_start)
-        made = into.through(effect.local, axis=effect.axis, n_frames=n_steps)
-        if made.phased:
-            return None
-        local |= {value.name: made for value in node.outputs if value.name}
-        # Cut off more steps than there are, and what follows is as long as if there had been none to cut.
-        min_length = max(min_length, ceil((made.short(n_steps) + 1) / made.rate))
-    out = local[target]
+        if effect is not None:  # else it measures a length, of the piece as well as of the whole
+            names = sources_of(node, analysis)
+            if effect.recurrent or not effect.in_segments or any(name not in local for name in names):
+                break
+            into = join([local[name] for name in names])
+            if effect.local.reach:
+                # What is mirrored at the end must not be spoiled, nor in the first run what is at the start.
+                reach = effect.local.reach
+                at_the_end = ceil((reach + into.left + into.short(n_steps)) / into.rate)
+                at_the_start = ceil((reach + into.lag) / into.rate)
+                tail, min_length = max(tail, at_the_end), max(min_length, at_the_end, at_the_start)
+            made = into.through(effect.local, axis=effect.axis, n_frames=n_steps)
+            if made.phased:
+                break
+            local |= {value.name: made for value in node.outputs if value.name}
+            # Cut off more steps than there are, and what follows is as long as if there had been none to cut.
+            min_length = max(min_length, ceil((made.short(n_steps) + 1) / made.rate))
+        if position in targets:
+            target = targets[position]
+            ends = _end(analysis, source, target, local[target], tail, min_length, late=late)
+            found.append(None if ends is None else replace(ends, nodes=tuple(nodes[:position])))
+    return found + [None] * (len(targets) - len(found))
+
+
+def _end(
+    analysis: Analysis, source: str, target: str, out: Timeline, tail: int, min_length: int, *, late: bool
+) -> Segment | None:
+    """Return the segment that ends at a target, still without its nodes."""
     if out.left == inf or out.rate.denominator != 1:
         return None
+    start = analysis.timelines[source]
     rate, lag = int(out.rate), int(out.lag)
     if not late and start.lag * rate + lag > analysis.timelines[target].lag:
         return None
     return Segment(
-        nodes=tuple(nodes),
+        nodes=(),
         source=source,
         target=target,
         rate=rate,
         lag=lag,
-        right_crop=int(out.right(n_steps)),
+        right_crop=int(out.right(start.lengths)),
         # A push may bring a single step, so all but one of the shortest piece must be in the tail. With a
         # negative lag that it isn't empty is the only sign that the utterance has begun.
         tail=max(tail, ceil((int(out.left) + lag) / rate), int(lag < 0), min_length - 1),
