@@ -249,3 +249,15 @@ def test_fewer_frames_than_fit_are_refused() -> None:
     x = g.up(g.frames(N), N, 2, 16, 8, pads=[4, 4])
     with pytest.raises(NotStreamableError):
         make_streaming(g.model(gathered(g, x, axis=2, n_frames="half")))
+
+
+def test_ones_of_another_length_than_the_frames_are_refused_by_name() -> None:
+    """What the sizes of overlapping frames are made to is no multiple of their number."""
+    g = TinyGraph(opset=18)
+    x = g.conv(g.frames(N), N, 1, 3, pads=[1, 1])
+    length = g.op("Add", g.op("Mul", g.length(x), g.const([HOP])), g.const([N_FFT]))
+    ones = g.op("Expand", g.number(1), g.op("Concat", g.const([1, 1]), length, axis=0))
+    with pytest.raises(NotStreamableError) as caught:
+        make_streaming(g.model(g.op("Add", ones, g.up(x, 1, 1, N_FFT + HOP, HOP))))
+    assert caught.value.op_type == "Expand"
+    assert "not a whole multiple" in caught.value.reason

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial
+from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial, UnprovenError
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
 from balacoon_tk.graph.timeline import Local
 
@@ -103,7 +103,10 @@ def _sized(ctx: NodeContext) -> Effect:
     # Aligned at the end, as what is expanded is.
     size = sizes.values.reshape(-1)[axis - len(ctx.output_shapes()[0])]
     lengths = QuasiPolynomial.through(dict(zip(sizes.n, ctx.timelines[source].lengths, strict=True)))
-    up = (size / lengths).constant
+    try:
+        up = (size / lengths).constant
+    except UnprovenError:  # a quotient that is no polynomial is no whole number either
+        up = None
     if up is None or up.denominator > 1:
         ctx.refuse(f"its length, {size}, is not a whole multiple of {lengths}, which it is made from")
     return Effect(axis, Local(up=int(up), span=int(up) - 1), write=_write_sized)
