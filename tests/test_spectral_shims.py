@@ -62,6 +62,7 @@ SAME = {
     "arithmetic from the right": lambda: X - 2 / (1j - z()) + X / z() - CONSTANT.conj(),
     "parts": lambda: torch.angle(z()) * z().real + torch.imag(-z()) + abs(z()),
     "shapes": lambda: torch.cat([z().transpose(1, 2)[:, :3], X.mT[:, :1] * 1j], 1).flatten(1).sum(1),
+    "a shape that is given": lambda: z().reshape((*X.shape[:2], 1, -1)).expand(3, 9, 2, 7)[:, ..., 0],
     "pairs": lambda: torch.view_as_complex(torch.stack([X, Y], 3)).chunk(3)[1] + X[1:2].to(CONSTANT.dtype),
     "turns": lambda: torch.view_as_real(torch.polar(torch.ones_like(X), Y) * CONSTANT),
     "products": lambda: z().transpose(1, 2) @ CONSTANT + torch.matmul(CONSTANT.transpose(1, 2), z()),
@@ -96,6 +97,7 @@ def test_in_real_numbers_it_is_the_same(name):
 REFUSED = {
     "fft_ifft": lambda: torch.fft.ifft(z()),
     "sqrt": lambda: torch.sqrt(z()),
+    "as a real one": lambda: z().to(torch.float32),
     "istft of 17 bins": lambda: torch.istft(torch.cat([z(), z()[:, 1:]], 1), 16, 4, window=HANN),
     "stft": lambda: torch.stft(SIGNAL, 16, 4, window=HANN, onesided=False, return_complex=True),
 }
@@ -127,6 +129,7 @@ def export(module, *, with_source=False):
 DECODERS = {
     "Vocos": lambda: Vocos("center"),
     "Vocos, same": lambda: Vocos("same"),
+    "Vocos, to a length": lambda: Vocos("to a length"),
     "WavTokenizer": lambda: Vocos("same", phase="polar", n_fft=20),
     "Vocos, exponential": lambda: Vocos("center", phase="exp"),
     "Vocos, pairs": lambda: Vocos("same", phase="pairs"),

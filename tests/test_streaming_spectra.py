@@ -244,8 +244,32 @@ def test_frames_that_are_looked_up_stream(axis: int, by_frame: bool, n_frames: s
     assert_streams(model, tolerance=TOLERANCE, plans=("planned", "states"))
 
 
+def test_places_that_are_rounded_are_refused() -> None:
+    """Of short utterances they look like whole hops."""
+    g = TinyGraph(opset=20)
+    x = g.up(g.frames(N), N, 2, 16, 8, pads=[4, 4])
+    count = g.op("Div", g.op("Sub", g.op("Squeeze", g.length(x), g.const([0])), g.const(8)), g.const(8))
+    ramp = g.op("Range", g.number(0), g.op("Cast", count, to=TensorProto.FLOAT), g.number(1))
+    starts = g.op("Cast", g.op("Mul", ramp, g.number(8.0001)), to=TensorProto.INT64)
+    places = g.op("Add", g.unsqueeze(starts, 1), g.const([np.arange(16)]))
+    with pytest.raises(NotStreamableError):
+        make_streaming(g.model(g.op("Gather", x, places, axis=2)))
+
+
 def test_fewer_frames_than_fit_are_refused() -> None:
     g = TinyGraph(opset=20)
     x = g.up(g.frames(N), N, 2, 16, 8, pads=[4, 4])
     with pytest.raises(NotStreamableError):
         make_streaming(g.model(gathered(g, x, axis=2, n_frames="half")))
+
+
+def test_ones_of_another_length_than_the_frames_are_refused_by_name() -> None:
+    """What the sizes of overlapping frames are made to is no multiple of their number."""
+    g = TinyGraph(opset=18)
+    x = g.conv(g.frames(N), N, 1, 3, pads=[1, 1])
+    length = g.op("Add", g.op("Mul", g.length(x), g.const([HOP])), g.const([N_FFT]))
+    ones = g.op("Expand", g.number(1), g.op("Concat", g.const([1, 1]), length, axis=0))
+    with pytest.raises(NotStreamableError) as caught:
+        make_streaming(g.model(g.op("Add", ones, g.up(x, 1, 1, N_FFT + HOP, HOP))))
+    assert caught.value.op_type == "Expand"
+    assert "not a whole multiple" in caught.value.reason

@@ -35,7 +35,10 @@ class ConvNextBlock(nn.Module):
 
 
 class VocosIstft(nn.Module):
-    """The two paddings of Vocos (Siuzdak 2023): torch's own transform, and one whose frames fold adds up."""
+    """The two paddings of Vocos (Siuzdak 2023): torch's own transform, and one whose frames fold adds up.
+
+    With a third, as vocoders have it that are to give as many samples as their mel is of.
+    """
 
     def __init__(self, n_fft: int, hop_length: int, win_length: int, padding: str):
         super().__init__()
@@ -45,6 +48,9 @@ class VocosIstft(nn.Module):
     def forward(self, spec):
         if self.padding == "center":
             return torch.istft(spec, self.n_fft, self.hop_length, self.win_length, self.window, center=True)
+        if self.padding == "to a length":
+            length = spec.shape[-1] * self.hop_length
+            return torch.istft(spec, self.n_fft, self.hop_length, window=self.window, length=length)
         pad = (self.win_length - self.hop_length) // 2
         assert spec.dim() == 3, "Expected a 3D tensor as input"
         _, _, n_frames = spec.shape

@@ -191,7 +191,7 @@ def _of_parts(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str
     def take(value: Any) -> Any:
         nonlocal zeros
         if isinstance(value, (list, tuple)):
-            return type(value)(map(take, value))
+            return [*map(take, value)] if is_complex(value) else value
         # Of tensors that are joined real ones have parts too; elsewhere a tensor is an index.
         if isinstance(value, Tensor) and not joined and not value.is_complex():
             return value
@@ -211,7 +211,7 @@ def _sum(a: Part, b: Part, sign: int = 1) -> Part:
         return a
     if not isinstance(a, Tensor) and a == 0:
         return b if sign > 0 else -b
-    return a + sign * b if sign > 0 or not isinstance(b, Tensor) else a - b
+    return a + b if sign > 0 else a - b
 
 
 def _times(a: Part, b: Part, multiply: Callable[[Any, Any], Part] = operator.mul) -> Part:
@@ -242,6 +242,13 @@ def _exp(a: ComplexPair) -> ComplexPair:
     return polar(torch.exp(a._real) if isinstance(a._real, Tensor) else 1.0, a.imag)
 
 
+def _to(a: Any, *given: Any, **named: Any) -> ComplexPair:
+    # Whatever precision or device is asked for: both parts stay as they are.
+    if any(isinstance(each, torch.dtype) and not each.is_complex for each in (*given, *named.values())):
+        raise ModelError("a complex tensor can't be exported as a real one: use its real part")
+    return as_pair(a)
+
+
 # Of numbers and tensors, at least one of which is complex; those of one argument get it as a pair.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("add", "iadd", "radd"), lambda a, b, *, alpha=1: as_pair(a) + as_pair(b) * alpha),
@@ -250,8 +257,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("imul", "mul", "multiply", "rmul"), lambda a, b: as_pair(a) * b),
     **dict.fromkeys(("rdiv", "rtruediv"), lambda a, b: as_pair(b) / a),
     **dict.fromkeys(("sub", "subtract"), lambda a, b, *, alpha=1: as_pair(a) - as_pair(b) * alpha),
-    # Whatever type or device is asked for.
-    **dict.fromkeys(("to", "type"), lambda a, *_, **__: as_pair(a)),
+    **dict.fromkeys(("to", "type"), _to),
     "complex": ComplexPair,
     "polar": polar,
     "rsub": lambda a, b: as_pair(b) - a,

@@ -72,9 +72,7 @@ def _compute(value: ir.Value | None, probe: Probe, k: int) -> AnyArray | None:
         return np.broadcast_to(parts[0], shape)
     if node.op_type == "Transpose":
         return parts[0].transpose(node.attributes.get_ints("perm", None))
-    # To bytes it would wrap round.
-    is_wide = node.op_type == "Cast" and node.attributes["to"].as_int() in (
-        ir.DataType.INT32,
-        ir.DataType.INT64,
-    )
-    return parts[0] if is_wide else None
+    # Of whole numbers, to a type that holds them: fractions would be cut off, and bytes wrap round.
+    to = node.attributes["to"].as_int() if node.op_type == "Cast" else None
+    is_whole = parts[0].dtype.kind in "iu" and to in (ir.DataType.INT32, ir.DataType.INT64)
+    return parts[0] if is_whole else None
