@@ -25,7 +25,7 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.sources.onnx_vocoder import find_layout, to_decoder
 from balacoon_tk.export.sources.recorded_noise import recorded_noise
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
-from balacoon_tk.export.sources.torch_graph import quiet_torch, trace
+from balacoon_tk.export.sources.torch_graph import exportable, quiet_torch, trace
 from balacoon_tk.graph.simplify.noise import METADATA_KEY as NOISE_KEY
 from balacoon_tk.graph.simplify.noise import noise_inputs
 from balacoon_tk.runtime.session import Session
@@ -162,7 +162,7 @@ def _by_dynamo(
         name: {axis % example[name].ndim: torch.export.Dim.DYNAMIC} for name, axis in time_axes.items()
     }
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), exportable():
             program = torch.onnx.export(
                 module,
                 tuple(torch.from_numpy(array) for array in example.values()),

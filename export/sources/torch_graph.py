@@ -42,6 +42,16 @@ def quiet_torch(what: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def exportable() -> Iterator[None]:
+    """Let torch write what its exporters don't know (complex numbers, windows) in a form that they do."""
+    from balacoon_tk.export.sources.spectral_shims import real_transforms
+    from balacoon_tk.export.sources.unfold_shim import exportable_unfold
+
+    with real_transforms(), exportable_unfold():
+        yield
+
+
 def plain_copy(model: Module) -> Module:
     """Return a copy for inference on the CPU, without weight norm, old or new."""
     import torch
@@ -80,13 +90,10 @@ def trace(
     """Export a module along an example of its inputs, quietly; an error calls it `what`."""
     import torch
 
-    from balacoon_tk.export.sources.spectral_shims import real_transforms
-    from balacoon_tk.export.sources.unfold_shim import exportable_unfold
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part.onnx"
         try:
-            with real_transforms(), exportable_unfold():
+            with exportable():
                 torch.onnx.export(
                     module,
                     tuple(inputs.values()),
