@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 import numpy as np
 import onnx
@@ -11,6 +12,8 @@ from onnx import TensorProto
 
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import NotStreamableError, make_streaming
+from balacoon_tk.graph import attention as fusing
+from balacoon_tk.graph.bands import Band
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.receptive_field import receptive_field
 from balacoon_tk.runtime.session import Session
@@ -321,6 +324,13 @@ def test_keys_are_held_in_states_of_fixed_sizes_too(right: int) -> None:
         kept = {s.input: outputs[s.output] for s in states}
     (whole,) = pair.run_whole(feeds).values()
     np.testing.assert_allclose(np.concatenate(pieces, -1), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("told", [Band(-4, 3), Band(-5, 2), Band(-inf, 2)])
+def test_what_is_told_of_a_mask_is_held_against_a_run(told: Band, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusing, "_seen", lambda scores: told)
+    with pytest.raises(NotStreamableError, match="in a run it sees steps"):
+        make_streaming(attention(where(lambda g, x: near(g, x, right=3))), max_frames=50)
 
 
 def by_what_is_said(g: TinyGraph, x: str) -> str:
