@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 import numpy as np
 import onnx
@@ -11,11 +12,14 @@ from onnx import TensorProto
 
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import NotStreamableError, make_streaming
+from balacoon_tk.graph import attention as fusing
+from balacoon_tk.graph.bands import Band
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.receptive_field import receptive_field
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.triton.held_states import END_INPUT, hold_states
 from streaming_laws import Streamed, assert_streams, stream
+from test_streaming_positions import n_steps, positions
 from tiny_graphs import TinyGraph
 
 N, HEADS = 8, 2
@@ -24,10 +28,6 @@ N, HEADS = 8, 2
 FAR_BELOW = float(np.finfo(np.float32).min)
 
 Mask = Callable[[TinyGraph, str], str]
-
-
-def n_steps(g: TinyGraph, x: str) -> str:
-    return g.squeeze(g.length(x), 0)
 
 
 def ramp(g: TinyGraph, x: str, *, axis: int, to: int | None = None) -> str:
@@ -326,6 +326,13 @@ def test_keys_are_held_in_states_of_fixed_sizes_too(right: int) -> None:
     np.testing.assert_allclose(np.concatenate(pieces, -1), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("told", [Band(-4, 3), Band(-5, 2), Band(-inf, 2)])
+def test_what_is_told_of_a_mask_is_held_against_a_run(told: Band, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusing, "_seen", lambda scores: told)
+    with pytest.raises(NotStreamableError, match="in a run it sees steps"):
+        make_streaming(attention(where(lambda g, x: near(g, x, right=3))), max_frames=50)
+
+
 def by_what_is_said(g: TinyGraph, x: str) -> str:
     """A mask of frames that are loud: it isn't known beforehand."""
     loud = g.op("Greater", g.reduce("ReduceSum", x, 1), g.number(0))
@@ -366,39 +373,3 @@ def test_an_attention_that_sees_everything_is_refused() -> None:
     ahead = where(lambda g, x: g.op("GreaterOrEqual", ramp(g, x, axis=0), ramp(g, x, axis=1)))
     with pytest.raises(NotStreamableError, match="window for the attention"):
         make_streaming(attention(ahead))
-
-
-def positions(g: TinyGraph, x: str) -> str:
-    steps = g.op("Cast", g.op("Range", g.const(0), n_steps(g, x), g.const(1)), to=TensorProto.FLOAT)
-    return g.op(
-        "Add", x, g.op("Sin", g.op("Mul", steps, g.const(np.linspace(0.1, 1, N)[:, None], np.float32)))
-    )
-
-
-def looked_up(g: TinyGraph, x: str) -> str:
-    numbers = g.op("Range", g.const(1), g.op("Add", n_steps(g, x), g.const(1)), g.const(1))
-    return g.op("Add", x, g.transpose(g.op("Gather", g.weight(100, N), numbers, axis=0), 1, 0))
-
-
-def cut_table(g: TinyGraph, x: str) -> str:
-    table = g.op("Slice", g.weight(1, N, 100), g.const([0]), g.length(x), g.const([2]), g.const([1]))
-    return g.op("Add", x, table)
-
-
-@pytest.mark.parametrize("build", [positions, looked_up, cut_table])
-def test_positions_are_counted_from_the_start(build: Callable[[TinyGraph, str], str]) -> None:
-    g = TinyGraph(opset=20)
-    x = g.conv(g.frames(N), N, N, 3, pads=[1, 1])
-    assert_streams(g.model(g.conv(build(g, x), N, 2, 4, pads=[2, 1])))
-
-
-@pytest.mark.parametrize("build", [looked_up, cut_table])
-def test_an_utterance_longer_than_its_table_of_positions_fails(
-    build: Callable[[TinyGraph, str], str],
-) -> None:
-    g = TinyGraph(opset=20)
-    pair = Streamed(g.model(build(g, g.frames(N))))
-    n_rows = 99 if build is looked_up else 100
-    for pushes in ([n_rows + 1], [n_rows, 1], [n_rows - 1, 2]):
-        with pytest.raises(ModelError, match="run failed"):
-            stream(pair, pair.feeds(n_rows + 1), pushes)

@@ -37,7 +37,7 @@ from balacoon_tk.graph.time_inputs import TimeInputs
 from balacoon_tk.graph.timeline import Timeline, join
 from balacoon_tk.graph.walk import read_by
 
-_SHAPE_MAKERS = ("ConstantOfShape", "Expand", "Tile")
+_SHAPE_MAKERS = ("ConstantOfShape", "Expand", "Range", "Slice", "Tile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def analyse(
             raise NotStreamableError(
                 node, f"it computes with the lengths of {' and '.join(map(repr, roots))}"
             )
-        if not sources and not _is_made_to_length(node, probe):
+        if not sources and not _is_made_to_a_length(node, names, probe):
             if any(name not in probe.values or probe.varies(name) for name in names):
                 raise NotStreamableError(node, f"it computes with the number of frames{_said(node, lengths)}")
             sized_by.update(dict.fromkeys(names, roots[0]))
@@ -143,15 +143,14 @@ def analyse(
     return Analysis(model, inputs, timelines, effects, sized_by)
 
 
-def _is_made_to_length(node: ir.Node, probe: Probe) -> bool:
-    # Shapes are put together by the same operators, of numbers that are always as many.
-    is_maker = is_standard(node) and node.op_type in (*_SHAPE_MAKERS, "Range", "Slice")
-    return is_maker and any(probe.varies(str(value.name)) for value in node.outputs if value.name)
-
-
 def time_names(node: ir.Node, timelines: Mapping[str, Timeline]) -> list[str]:
     """Return the names of a node's inputs that have time, each once, in order."""
     return list(dict.fromkeys(name for value in node.inputs if (name := name_of(value)) in timelines))
+
+
+def _is_made_to_a_length(node: ir.Node, names: Sequence[str], probe: Probe) -> bool:
+    # Shapes are put together by the same operators, of numbers that are always as many.
+    return is_standard(node) and node.op_type in _SHAPE_MAKERS and any(map(probe.varies, names))
 
 
 def _said(node: ir.Node, lengths: Mapping[str, Counts]) -> str:

@@ -21,6 +21,7 @@ from math import inf, isfinite
 import numpy as np
 import onnx_ir as ir
 
+from balacoon_tk.graph.attention_check import contradicted
 from balacoon_tk.graph.bands import Band, Cases, constant, where_above
 from balacoon_tk.graph.edit import remove_unused
 from balacoon_tk.graph.errors import NotStreamableError
@@ -63,15 +64,26 @@ def fuse_attention(model: ir.Model, inputs: TimeInputs, *, max_frames: int | Non
             leaves[softmax.outputs[0]] = Expression("probabilities")
     # One for all, so that a mask that several read is one expression.
     reader = MaskReader(probe, descendants(graph, with_time), leaves)
+    told: dict[ir.Node, Window | NotStreamableError] = {}
     for softmax, products in found.items():
-        read = [*products.scores.inputs, products.result.inputs[1]]
         try:
-            window = _window_of(softmax, products, reader, max_frames)
+            told[softmax] = _window_of(softmax, products, reader, max_frames)
         except NotStreamableError as error:
-            _put(graph, products.result, read, REFUSAL, error)
+            told[softmax] = error
+    windows = {softmax: window for softmax, window in told.items() if isinstance(window, Window)}
+    told |= {softmax: _contradiction(softmax) for softmax in contradicted(model, inputs, windows)}
+    for softmax, result in told.items():
+        products = found[softmax]
+        read = [*products.scores.inputs, products.result.inputs[1]]
+        if isinstance(result, Window):
+            _put(graph, products.result, [*read, *result.computed()], WINDOW, result)
         else:
-            _put(graph, products.result, [*read, *window.computed()], WINDOW, window)
+            _put(graph, products.result, read, REFUSAL, result)
     remove_unused(model)
+
+
+def _contradiction(softmax: ir.Node) -> NotStreamableError:
+    return NotStreamableError(softmax, "in a run it sees steps that its mask was taken to hide")
 
 
 def _is_over_time(node: ir.Node, graph: ir.Graph, probe: Probe) -> bool:

@@ -75,6 +75,7 @@ def _write(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
     new, lag, steps = writer.align(list(dict.fromkeys([query, key, value])))
     queries, axis = new[query], writer.axis(query)
     if window.right:
+        # A wait of its own: a query is as early as its keys, and has to see keys that are still to come.
         waiting, line = writer.line(query, window.right, new=queries)
         queries = build.slice(line, axis, 0, build.end_before(window.right))
         build.keep(waiting, build.after(line, axis, -window.right))
@@ -87,6 +88,7 @@ def _write(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
         writer.shared[shared] = _new_push(writer, node, build.length(queries, axis), n_keys)
     push = writer.shared[shared]
     assert isinstance(push, _Push)
+    # Of the line and not of what is new: a push may be shorter than what a later query still sees.
     for name, (kept, line) in lines.items():
         build.keep(kept, build.after(line, writer.axis(name), push.n_dropped))
 
@@ -119,6 +121,7 @@ def _new_push(writer: StreamWriter, node: ir.Node, n_queries: ir.Value, n_keys: 
             for count in (first, after)
         )
         n_dropped = build.one("Sub", kept_from, first_key)
+    # The first key that is kept follows from the count of queries, so nobody has to count keys.
     positions = {QUERIES: counted(build, first, n_queries), KEYS: counted(build, first_key, n_keys)}
     return _Push(n_dropped, positions, {})
 
