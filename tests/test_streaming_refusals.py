@@ -239,7 +239,7 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         lambda g, x: g.op(
             "Add", x, g.op("Expand", g.weight(1, N, 1), g.op(
                 "Concat", g.const([1, 1]), g.op("Max", g.length(x), g.const([10])), axis=0))),
-        "Expand", "isn't known"),
+        "Expand", "its length, n from n = 10 on,"),
     "a tensor rounded up to an even length": (
         lambda g, x: g.op(
             "Add", g.op("Reshape", x, g.const([1, 2 * N, -1])), g.op("ConstantOfShape", g.op(

@@ -24,6 +24,7 @@ from math import inf
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.counts import Counts
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.lengths import RANDOM, read_lengths
 from balacoon_tk.graph.match import is_standard, name_of
@@ -97,12 +98,14 @@ def analyse(
             )
         if not sources and not (is_standard(node) and node.op_type in _SHAPE_MAKERS):
             if any(name not in probe.values or probe.varies(name) for name in names):
-                raise NotStreamableError(node, "it computes with the number of frames")
+                raise NotStreamableError(node, f"it computes with the number of frames{_said(node, lengths)}")
             sized_by.update(dict.fromkeys(names, roots[0]))
             return
         if sources and roots:
             # In a push it would meet the length of a piece, which is not that of the utterance.
-            raise NotStreamableError(node, "one of its inputs is computed from the number of frames")
+            raise NotStreamableError(
+                node, f"one of its inputs is computed from the number of frames{_said(node, lengths)}"
+            )
         effect = find_rule(node)(NodeContext(node, opset, probe, timelines, sized_by, lengths))
         start = join([timelines[name] for name in sources or roots])
         if effect.recurrent:
@@ -164,6 +167,13 @@ def _assume(node: ir.Node, timelines: dict[str, Timeline], probe: Probe) -> set[
         else:
             timelines[name] = Timeline(varying[0], rate, lengths, lag=max(Fraction(0), -rests.pop()))
     return unclear
+
+
+def _said(node: ir.Node, lengths: Mapping[str, Counts]) -> str:
+    # As far as it is followed: n is the length of the graph's first input that has time.
+    found = (lengths.get(name_of(value)) for value in node.inputs)
+    varying = [f"{column} of n steps" for column in found if column is not None and column.fixed is None]
+    return f": {' and '.join(varying)}" if varying else ""
 
 
 def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: Mapping[str, str]) -> None:

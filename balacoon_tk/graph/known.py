@@ -3,25 +3,27 @@
 One pass over the graph in its order. Three things are known of a value, if anything:
 
 - *uniform*: every element is the same number, whatever the inputs are;
-- *counts*: a small tensor that depends on the inputs by their lengths only;
+- *counts*: a small tensor that depends on the inputs by their lengths only, as a function of the length;
 - *ramp*: its elements are of 0, 1, …, limit - 1, the limit being a count.
 
-A sequence mask, ``Range(0, n) < n``, is uniform because a ramp lies below its own limit. Counts are
-computed at each of several lengths from the shapes seen there, and only by operators that keep
-them polynomials in the length, so that counts that agree at three lengths agree at every one (up to
-the second degree; a count of more than an area doesn't occur).
+A sequence mask, ``Range(0, n) < n``, is uniform because a ramp lies below its own limit. A tensor's own
+lengths are taken for lines in that of the input where those seen lie on one; what is computed from them is
+exact (`balacoon_tk.graph.counts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
+from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.counts import Counts, compute_counts, holds_counts, shape_counts
-from balacoon_tk.graph.match import is_standard
+from balacoon_tk.graph.match import is_standard, name_of
+from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial
 
 Shapes = Mapping[str, Sequence[tuple[int, ...]]]
 """The shape of every tensor, by name, at each of several lengths."""
@@ -37,16 +39,20 @@ class Known:
     shapes: Shapes
     uniform: dict[ir.Value, np.generic] = field(default_factory=dict)
     counts: dict[ir.Value, Counts] = field(default_factory=dict)
-    ramps: dict[ir.Value, tuple[float, ...]] = field(default_factory=dict)
+    ramps: dict[ir.Value, QuasiPolynomial] = field(default_factory=dict)
+    # Counts of which some elements aren't followed, as of a shape one axis of which isn't a line.
+    partial: dict[ir.Value, Counts] = field(default_factory=dict)
+    # The length that all others are functions of, as often as shapes were seen.
+    n: tuple[int, ...] = ()
 
-    @property
-    def _n_lengths(self) -> int:
-        return len(next(iter(self.shapes.values()), ()))
+    def counts_of(self, value: ir.Value | None) -> Counts | None:
+        """Return a value as far as it is followed; None if it isn't."""
+        return None if value is None else self.counts.get(value) or self.partial.get(value)
 
     def shapes_of(self, value: ir.Value) -> Sequence[tuple[int, ...]] | None:
         """Return the shape of a value at each of the lengths, None if it wasn't seen."""
         if value.const_value is not None:
-            return [tuple(value.const_value.shape.numpy())] * self._n_lengths
+            return [tuple(value.const_value.shape.numpy())] * len(self.n)
         return self.shapes.get(value.name or "")
 
     def same_shape(self, a: ir.Value, b: ir.Value) -> bool:
@@ -60,17 +66,18 @@ class Known:
             return
         counts, ramp, uniform = _counts(node, self), _ramp(node, self), _uniform(node, self)
         first = node.outputs[0]
-        if counts is not None and all(array.size <= _MAX_COUNTS for array in counts):
-            self.counts[first] = counts
-            if uniform is None:
-                uniform = _single(counts)
+        if counts is not None and prod(counts.shape) <= _MAX_COUNTS:
+            (self.counts if counts.is_known else self.partial)[first] = counts
+            if uniform is None and counts.fixed is not None:
+                uniform = _single(counts.fixed)
         if ramp is not None:
             self.ramps[first] = ramp
         if uniform is not None:
             self.uniform.update(dict.fromkeys(node.outputs, uniform))
 
     def learn_constants(self, graph: ir.Graph) -> None:
-        """Add what is known of a graph's initializers."""
+        """Add what is known of a graph's initializers, and of its length."""
+        self.n = _lengths(graph, self.shapes)
         for value in graph.initializers.values():
             # One that is an input as well may be given another value in a run.
             if value.is_graph_input() or value.const_value is None:
@@ -79,8 +86,8 @@ class Known:
                 continue
             array = value.const_value.numpy()
             if array.size <= _MAX_COUNTS and array.dtype.kind in "iufb":
-                self.counts[value] = (array,) * self._n_lengths
-            number = _single((array,))
+                self.counts[value] = Counts(array, self.n)
+            number = _single(array)
             if number is not None:
                 self.uniform[value] = number
 
@@ -94,15 +101,24 @@ def read_known(graph: ir.Graph, shapes: Shapes) -> Known:
     return known
 
 
-def _single(arrays: Counts) -> np.generic | None:
-    """Return the number that all elements of all arrays are equal to, if there is one."""
-    if not arrays or any(array.size == 0 for array in arrays):
+def _lengths(graph: ir.Graph, shapes: Shapes) -> tuple[int, ...]:
+    # That of the first input that has one; where several do, their lengths keep their ratio.
+    for value in graph.inputs:
+        for sizes in zip(*shapes.get(name_of(value), ()), strict=True):
+            if len(set(sizes)) > 1:
+                return tuple(sizes)
+    return tuple(range(1, 1 + len(next(iter(shapes.values()), ()))))
+
+
+def _single(array: AnyArray) -> np.generic | None:
+    """Return the number that all elements of an array are equal to, if there is one."""
+    if array.size == 0:
         return None
-    first: np.generic = arrays[0].flat[0]
+    first: np.generic = array.flat[0]
     # Most weights part company at their second element: look there before at millions.
-    if arrays[0].size > 1 and arrays[0].flat[1] != first:
+    if array.size > 1 and array.flat[1] != first:
         return None
-    return first if all((array == first).all() for array in arrays) else None
+    return first if (array == first).all() else None
 
 
 # fmt: off
@@ -126,7 +142,7 @@ def _uniform(node: ir.Node, known: Known) -> np.generic | None:
     op_type = node.op_type
     if op_type == "ConstantOfShape":
         value = node.attributes.get("value")
-        return np.float32(0) if value is None else _single((value.as_tensor().numpy(),))
+        return np.float32(0) if value is None else _single(value.as_tensor().numpy())
     if op_type == "Where":
         condition, yes, no = numbers
         if condition is not None:
@@ -166,23 +182,22 @@ def _compare_ramp(node: ir.Node, known: Known) -> np.generic | None:
     ramp_is_first = a in known.ramps
     ramp, limit = (a, b) if ramp_is_first else (b, a)
     limits = known.counts.get(limit)
-    if ramp not in known.ramps or limits is None or any(array.size != 1 for array in limits):
+    if ramp not in known.ramps or limits is None or prod(limits.shape) != 1:
         return None
-    if known.ramps[ramp] != tuple(array.item() for array in limits):
+    if known.ramps[ramp] != limits.values.flat[0]:
         return None
     below = "Less" if ramp_is_first else "Greater"
     not_below = "GreaterOrEqual" if ramp_is_first else "LessOrEqual"
     return {below: np.True_, not_below: np.False_}.get(node.op_type)
 
 
-def _ramp(node: ir.Node, known: Known) -> tuple[float, ...] | None:
+def _ramp(node: ir.Node, known: Known) -> QuasiPolynomial | None:
     if node.op_type == "Range":
         start, limit, step = (known.counts.get(v) if v is not None else None for v in node.inputs)
-        if start is None or limit is None or step is None:
+        if start is None or limit is None or step is None or start.fixed != 0 or step.fixed != 1:
             return None
-        if _single(start) == 0 and _single(step) == 1:
-            return tuple(array.item() for array in limit)
-        return None
+        bound: QuasiPolynomial = limit.values.flat[0]
+        return bound
     first = node.inputs[0] if node.inputs else None
     if first is not None and (node.op_type in _SPREAD or (node.op_type == "Cast" and holds_counts(node))):
         return known.ramps.get(first)
@@ -193,7 +208,8 @@ def _counts(node: ir.Node, known: Known) -> Counts | None:
     first = node.inputs[0] if node.inputs else None
     if node.op_type in ("Shape", "Size") and first is not None:
         shapes = known.shapes_of(first)
-        return None if shapes is None else tuple(shape_counts(node, shape) for shape in shapes)
-    if not all(value is None or value in known.counts for value in node.inputs):
+        return None if not shapes else shape_counts(node, shapes, known.n)
+    columns = [known.counts_of(value) for value in node.inputs]
+    if any(value is not None and column is None for value, column in zip(node.inputs, columns, strict=True)):
         return None
-    return compute_counts(node, [None if v is None else known.counts[v] for v in node.inputs])
+    return compute_counts(node, columns)

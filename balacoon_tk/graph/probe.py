@@ -25,9 +25,9 @@ _Lengths = TypeVar("_Lengths")
 
 _MAX_VALUE_SIZE = 64  # elements; shapes, paddings, slice bounds and scales are kept with their values
 
-# Numbers of frames to try: the first set also sees odd lengths; later ones suit graphs that fold time by a
-# factor or need many frames.
-_LENGTHS = ((41, 48, 72), (48, 72, 120), (240, 360, 480), (720, 1440, 2160))
+# Numbers of frames to try. All tensors of a run are kept, so they begin short, also with an odd one; later
+# ones suit graphs that need more frames, or fold time by a factor.
+_LENGTHS = ((11, 12, 18), (41, 48, 72), (48, 72, 120), (240, 360, 480), (720, 1440, 2160))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,12 @@ def probe(
     outputs = {value.name for value in proto.graph.output}
     names = [name for node in proto.graph.node for name in node.output if name and name not in outputs]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    # Each copy of the weights counts, in graphs of a gigabyte: the runtime makes two more while it loads.
+    data = proto.SerializeToString()
+    del proto
     # Unoptimized: what the optimizer folds or fuses would have no shape to see.
-    session = Session(proto, optimize=False)
+    session = Session(data, optimize=False)
+    del data
     inputs = graph_inputs(model)
 
     def look(n_frames: Sequence[int]) -> Probe:

@@ -19,7 +19,7 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.graph.probe import Probe, at_first_that_runs, graph_inputs, make_feeds, probe
 from balacoon_tk.runtime.session import Session
 
-_LENGTHS = (48, 240, 1200)  # steps to try; graphs that fold time take only multiples
+_LENGTHS = (12, 48, 240, 1200)  # steps to try; graphs that fold time take only multiples
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,9 @@ def _find_rates(model: ir.Model, axes: Mapping[str, int]) -> dict[str, int]:
     for k, node in enumerate(proto.graph.node):
         read = {name: sources[name] for name in node.input if name in sources}
         every = frozenset().union(*read.values())
-        sources |= dict.fromkeys(node.output, every)
+        # A length is no tensor with time: what is made to that of another input doesn't mix them.
+        is_length = node.op_type in ("Shape", "Size")
+        sources |= dict.fromkeys(node.output, frozenset() if is_length else every)
         if not every or _is_one_group(every, group):
             continue
         slopes = _slopes(model, proto, k, list(read), axes, rates)
@@ -159,10 +161,12 @@ def _slopes(
     rates: Mapping[str, Fraction],
 ) -> dict[str, Fraction]:
     """Run the first nodes at two lengths; return how fast those tensors grow that have one axis that does."""
-    part = onnx.ModelProto()
-    part.CopyFrom(proto)
-    del part.graph.node[n_nodes:]
-    del part.graph.output[:]
+    # With the weights of these nodes alone: a graph may be a gigabyte.
+    nodes = proto.graph.node[:n_nodes]
+    read = {name for node in nodes for name in node.input}
+    graph = onnx.GraphProto(name=proto.graph.name, node=nodes, input=proto.graph.input)
+    graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name in read)
+    part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, graph=graph)
     inputs = graph_inputs(model)
     made = [name for name in names if name not in inputs]
     # A graph needs an output, also where nothing comes before the node.

@@ -82,7 +82,9 @@ class Timeline:
 
     def short(self, n_frames: Sequence[int]) -> Fraction:
         """Return by how many steps the whole tensor is shorter than ``rate * n_frames``."""
-        return max(self.rate * n - length for n, length in zip(n_frames, self.lengths, strict=True))
+        # In whole numbers: plans ask for this a hundred thousand times.
+        up, down = self.rate.numerator, self.rate.denominator
+        return Fraction(max(up * n - down * m for n, m in zip(n_frames, self.lengths, strict=True)), down)
 
     def right(self, n_frames: Sequence[int]) -> Fraction:
         """Return how many steps at a piece's end are wrong."""

@@ -39,6 +39,7 @@ _DTYPES = {
 Tensor: TypeAlias = "OrtValue"  # a tensor that ONNX Runtime holds
 _Place: TypeAlias = "tuple[AnyArray, OrtValue]"  # the same memory
 _MAX_PLACES = 6  # shapes of one input or output that a binding keeps: first pushes differ by a few frames
+_LARGE = 16 << 20  # bytes of a graph that is handed over in a file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +199,13 @@ def _load(model: GraphSource, settings: Any, providers: list[str]) -> Any:
         if isinstance(model, os.PathLike):
             model = str(Path(model))
         source = model if isinstance(model, (str, bytes)) else model.SerializeToString()
-        return InferenceSession(source, settings, providers=providers)
+        if isinstance(source, str) or len(source) < _LARGE:
+            return InferenceSession(source, settings, providers=providers)
+        # The runtime would copy it twice before it reads it.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "graph.onnx"
+            path.write_bytes(source)
+            return InferenceSession(str(path), settings, providers=providers)
     names, contents = list(model.files), list(model.files.values())
     if hasattr(settings, "add_external_initializers_from_files_in_memory"):
         settings.add_external_initializers_from_files_in_memory(names, contents, list(map(len, contents)))

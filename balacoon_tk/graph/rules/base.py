@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.graph.counts import Counts
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.match import input_of, name_of
 from balacoon_tk.graph.probe import Probe
@@ -46,8 +47,8 @@ class NodeContext:
     timelines: Mapping[str, Timeline]
     sized_by: Mapping[str, str]
     """Tensors whose values are computed from the length of a tensor with time, and that tensor."""
-    lengths: Mapping[str, Sequence[AnyArray]]
-    """What is computed from lengths in a way that can be followed, at each of the probe's lengths."""
+    lengths: Mapping[str, Counts]
+    """What is computed from lengths in a way that can be followed."""
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise the error that says why this node can't be streamed."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
 from balacoon_tk.graph.timeline import Local
 
@@ -95,14 +96,16 @@ def _sized(ctx: NodeContext) -> Effect:
     source = None if name is None else ctx.sized_by.get(name)
     if source is None:
         ctx.refuse("its shape can't be traced to a tensor with time")
-    if name not in ctx.lengths:
+    sizes = ctx.lengths.get(name or "")
+    if sizes is None:
         ctx.refuse("how its shape follows from the number of frames isn't known")
-    lengths = ctx.timelines[source].lengths
     axis = ctx.varying_axis()
-    ratios = {shape[axis] / n for shape, n in zip(ctx.output_shapes(), lengths, strict=True)}
-    up = ratios.pop()
-    if ratios or up != int(up):
-        ctx.refuse("its length is not a whole multiple of the length that it is made from")
+    # Aligned at the end, as what is expanded is.
+    size = sizes.values.reshape(-1)[axis - len(ctx.output_shapes()[0])]
+    lengths = QuasiPolynomial.through(dict(zip(sizes.n, ctx.timelines[source].lengths, strict=True)))
+    up = (size / lengths).constant
+    if up is None or up.denominator > 1:
+        ctx.refuse(f"its length, {size}, is not a whole multiple of {lengths}, which it is made from")
     return Effect(axis, Local(up=int(up), span=int(up) - 1), write=_write_sized)
 
 

@@ -14,7 +14,7 @@ Cases; what a computed argument amounts to is known for every length, not only f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -22,7 +22,7 @@ from onnx_ir.passes import InPlacePass, PassResult
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.graph.counts import is_fixed
+from balacoon_tk.graph.counts import Counts, is_fixed, shape_counts
 from balacoon_tk.graph.edit import FAR, add_constant
 from balacoon_tk.graph.lengths import read_lengths
 from balacoon_tk.graph.match import input_of, is_standard, name_of
@@ -31,8 +31,8 @@ from balacoon_tk.graph.probe import Probe
 # What these give at the lengths seen says nothing about others, unless `read_lengths` follows them.
 _CHOOSING = frozenset({"Clip", "If", "Loop", "Max", "Min", "Mod", "NonZero", "Scan", "TopK", "Where"})
 
-Lengths = Mapping[ir.Value, Sequence[AnyArray]]
-"""What is computed from lengths, at each of the probe's lengths."""
+Lengths = Mapping[ir.Value, Counts]
+"""What is computed from lengths."""
 
 
 class FixShapesPass(InPlacePass):
@@ -58,7 +58,7 @@ class FixShapesPass(InPlacePass):
                 modified |= fix(model.graph, node, lengths)
         for value, column in lengths.items():
             if value.producer() is not None and value.uses() and is_fixed(column):  # case 5
-                constant = add_constant(model.graph, column[0], f"{value.name}.fixed")
+                constant = add_constant(model.graph, column[0].copy(), f"{value.name}.fixed")
                 value.replace_all_uses_with(constant)
                 modified = True
         if modified:
@@ -109,9 +109,10 @@ class FixShapesPass(InPlacePass):
             return False
         rank = len(shapes[0])
         where = [int(a) % rank for a in axes[0]] if axes is not None else list(range(len(starts[0])))
+        sizes = shape_counts(node, shapes, starts.n)
         fixed: list[AnyArray] = []
         for bounds in (starts, ends):
-            row = _fixed_bounds(bounds, [[shape[axis] for axis in where] for shape in shapes])
+            row = None if sizes is None else _fixed_bounds(bounds.values, sizes.values[where])
             if row is None:
                 return False
             fixed.append(row)
@@ -144,8 +145,8 @@ def _is_computed(node: ir.Node, index: int) -> bool:
     return value is not None and value.const_value is None
 
 
-def _column(node: ir.Node, index: int, lengths: Lengths) -> Sequence[AnyArray] | None:
-    """Return an input's value at each length; None if it isn't there, or depends on more than lengths."""
+def _column(node: ir.Node, index: int, lengths: Lengths) -> Counts | None:
+    """Return an input's value as a function of the length; None if it isn't there, or no such function."""
     value = input_of(node, index)
     return None if value is None else lengths.get(value)
 
@@ -165,18 +166,16 @@ def _is_arithmetic(value: ir.Value | None) -> bool:
     return True
 
 
-def _fixed_bounds(bounds: Sequence[AnyArray], lengths: Sequence[Sequence[int]]) -> AnyArray | None:
+def _fixed_bounds(bounds: AnyArray, sizes: AnyArray) -> AnyArray | None:
     # The same at all lengths, or the same counted from the end: what a Slice can say without a length.
     row = []
-    for k in range(len(bounds[0])):
-        seen = [int(values[k]) for values in bounds]
-        sizes = [length[k] for length in lengths]
-        from_end = {value - size for value, size in zip(seen, sizes, strict=True)}
-        if len(set(seen)) == 1:
-            row.append(seen[0])
-        elif len(from_end) == 1 and (offset := from_end.pop()) <= 0:
+    for bound, size in zip(bounds, sizes, strict=True):
+        from_end = None if size is None else (bound - size).constant
+        if bound.constant is not None:
+            row.append(int(bound.constant))
+        elif from_end is not None and from_end <= 0:
             # A bound of -0 would be the start.
-            row.append(offset or FAR)
+            row.append(int(from_end) or FAR)
         else:
             return None
     return np.array(row, dtype=np.int64)

@@ -29,7 +29,7 @@ from onnx_ir.passes.common import (
     LiftConstantsToInitializersPass,
 )
 
-from balacoon_tk.graph.counts import is_fixed
+from balacoon_tk.graph.counts import Counts, is_fixed, shape_counts
 from balacoon_tk.graph.edit import FAR, Names, add_constant, bypass, remove_unused
 from balacoon_tk.graph.known import Known, Shapes, read_known
 from balacoon_tk.graph.match import is_standard
@@ -186,14 +186,12 @@ def _takes_all(node: ir.Node, known: Known) -> bool:
     if known.uniform.get(starts) != 0 or (steps is not None and known.uniform.get(steps) != 1):
         return False
     seen_ends = known.counts.get(ends)
-    seen_axes = known.counts.get(axes) if axes is not None else (np.arange(len(shapes[0])),) * len(shapes)
-    if seen_ends is None or seen_axes is None:
+    seen_axes = known.counts.get(axes) if axes is not None else Counts(np.arange(len(shapes[0])), known.n)
+    sizes = shape_counts(node, shapes, known.n)
+    if seen_ends is None or seen_axes is None or seen_axes.fixed is None or sizes is None:
         return False
-    return all(
-        end >= FAR or end == shape[axis]
-        for shape, row, where in zip(shapes, seen_ends, seen_axes, strict=True)
-        for end, axis in zip(row, where, strict=False)
-    )
+    bounds = zip(seen_ends.values, sizes.values[seen_axes.fixed], strict=False)
+    return all(end == size or (end.constant or 0) >= FAR for end, size in bounds)
 
 
 def _way_back(node: ir.Node, known: Known) -> ir.Value | None:

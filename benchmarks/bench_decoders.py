@@ -1,0 +1,212 @@
+"""Which decoders of today stream exactly, and what that costs: those of `families`, with random weights.
+
+    python benchmarks/bench_decoders.py                            # into benchmarks/results, some minutes
+    python benchmarks/bench_decoders.py --tiny --rounds 1 --out DIR  # see that it works
+
+Each is exported as large as it is published, made stateful, compared with its whole run in chunks of many
+sizes, and timed in turn: whole, in chunks, and by overlap with the context that it needs. Each has a process
+of its own, so that its memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnx
+
+from balacoon_tk._files import write_whole
+from balacoon_tk.decoder import OverlapDecoder, StatefulDecoder
+from balacoon_tk.decoder.stream import Decoder
+from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.receptive_field import receptive_field
+from balacoon_tk.graph.streaming import make_streaming, streaming_spec
+from balacoon_tk.graph.streaming.equivalence import verify_streaming
+from balacoon_tk.runtime.engine import Feeds
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
+from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
+from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
+from families import FAMILIES
+from speed.machine import facts
+from speed.markdown import stamp, table
+from speed.measure import in_turn, ratio, show_progress
+from speed.results import compact_json
+
+N_ROUNDS = 8
+CHUNK_SAMPLES = 64 * 256
+"""Samples of a chunk: 64 frames of a vocoder; a codec's frames are longer."""
+N_CHUNKS = 8
+N_THREADS = 1
+TOLERANCE = 1e-5
+"""Of the peak."""
+RESULTS = Path(__file__).parent / "results"
+
+
+def measure_family(name: str, *, full: bool, n_rounds: int) -> dict[str, Any]:
+    """Export a decoder, make it stateful, compare and time it; ``refused`` says why, if it can't be."""
+    import torch
+
+    from balacoon_tk.export import export_decoder
+
+    family = FAMILIES[name]
+    torch.manual_seed(0)
+    module = family.build(full)
+    model = export_decoder(module, family.example(13, full), time_axes=family.time_axes)
+    found: dict[str, Any] = {
+        "what": family.what,
+        "n_parameters": sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer),
+        "n_nodes": len(model.graph.node),
+    }
+    time_inputs = dict(family.time_axes)
+    before, start = peak_bytes(), perf_counter()
+    try:
+        optimized = optimize_decoder(model, time_inputs=time_inputs).model
+        streaming = make_streaming(optimized, time_inputs=time_inputs, costs=OrtCpuCosts(in_halves=False))
+    except ModelError as error:
+        return {**found, "refused": str(error)}
+    found["make_streaming_s"] = perf_counter() - start
+    found["memory_ratio"] = (peak_bytes() - before) / model.ByteSize()
+
+    def draw(n_frames: int, seed: int) -> dict[str, np.ndarray]:
+        torch.manual_seed(seed)
+        example = {key: value.numpy() for key, value in family.example(n_frames, full).items()}
+        return {
+            key: np.ascontiguousarray(np.moveaxis(array, time_inputs[key], -1))
+            if key in time_inputs
+            else array
+            for key, array in example.items()
+        }
+
+    spec = streaming_spec(streaming)
+    check = verify_streaming(model, streaming, draw=draw, time_inputs=time_inputs, tolerance=TOLERANCE)
+    (output,) = spec.outputs
+    found |= {
+        "max_abs_diff": check.max_abs_diff,
+        "lag_frames": output.lag / output.hop_length,
+        "hop_length": output.hop_length,
+        "state_bytes": spec.n_state_bytes,
+        "recomputed_share": spec.recomputed_share,
+    }
+    return {**found, **time_strategies(streaming, model, time_inputs, draw, n_rounds=n_rounds)}
+
+
+def time_strategies(
+    streaming: onnx.ModelProto,
+    model: onnx.ModelProto,
+    time_inputs: Mapping[str, int],
+    draw: Any,
+    *,
+    n_rounds: int,
+) -> dict[str, Any]:
+    """Time one utterance whole, streamed, and by overlap where a context is enough."""
+    engine = OrtEngine(streaming, RuntimeOptions(n_threads=N_THREADS))
+    hop_length = engine.contract.streaming.outputs[0].hop_length
+    chunk_frames = max(1, round(CHUNK_SAMPLES / hop_length))
+    n_frames = chunk_frames * N_CHUNKS
+    feeds = draw(n_frames, 0)
+
+    def decode(decoder: Decoder, size: int) -> None:
+        for start in range(0, n_frames, size):
+            stop = min(start + size, n_frames)
+            part: Feeds = engine.contract.cut(feeds, start, stop)
+            decoder.push(part, last=stop == n_frames)
+
+    runs = {
+        "whole": lambda: engine.whole(feeds),
+        "streamed": lambda: decode(StatefulDecoder(engine), chunk_frames),
+    }
+    try:
+        field = receptive_field(model, time_inputs=dict(time_inputs))
+    except ModelError:
+        pass
+    else:
+        context = {"left_context": field.left_context, "lookahead": field.lookahead}
+        runs["overlap"] = lambda: decode(
+            OverlapDecoder(engine, **context, hop_length=int(hop_length)), chunk_frames
+        )
+    return {"chunk_frames": chunk_frames, "seconds": in_turn(runs, n_rounds=n_rounds)}
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had."""
+    import resource
+
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes * (1 if sys.platform == "darwin" else 1024)
+
+
+def to_markdown(result: Mapping[str, Any]) -> str:
+    """Return the report; the same result gives the same text."""
+    lines = [
+        "# Which decoders stream",
+        "",
+        stamp(result["facts"], command="make bench-decoders"),
+        "",
+        "Random weights, as many as published. The difference is the largest to the whole run, "
+        "over chunks of 1 frame, 7, the lag, the lag and one, 64, mixed sizes and the whole utterance. Times "
+        f"are medians of ratios within a round, of {result['n_rounds']}, on one thread: an utterance of "
+        f"{N_CHUNKS} chunks of about {CHUNK_SAMPLES} samples.",
+        "",
+    ]
+    head = [
+        "decoder", "what it has", "parameters", "difference", "lag (frames)", "state", "computed twice",
+        "streamed / whole", "streamed / overlap",
+    ]  # fmt: skip
+    return "\n".join([*lines, *table(head, [_row(*item) for item in result["families"].items()])]) + "\n"
+
+
+def _row(name: str, found: Mapping[str, Any]) -> list[str]:
+    size = f"{found['n_parameters'] / 1e6:.1f} M"
+    if "refused" in found:
+        return [name, found["what"], size, f"refused: {found['refused']}", *[""] * 5]
+    seconds = found["seconds"]
+    overlap = (
+        f"{ratio(seconds['streamed'], seconds['overlap']):.2f}" if "overlap" in seconds else "none is enough"
+    )
+    return [
+        name,
+        found["what"],
+        size,
+        f"{found['max_abs_diff']:.1g}",
+        f"{found['lag_frames']:.1f}",
+        f"{found['state_bytes'] / 1e6:.2f} MB",
+        f"{100 * found['recomputed_share']:.1f} %",
+        f"{ratio(seconds['streamed'], seconds['whole']):.2f}",
+        overlap,
+    ]
+
+
+def main() -> int:
+    """Measure all families and write JSON and Markdown."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", help="some of them, with commas between: " + ", ".join(FAMILIES))
+    parser.add_argument("--tiny", action="store_true", help="small ones, which are soon done")
+    parser.add_argument("--rounds", type=int, default=N_ROUNDS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    args = parser.parse_args()
+    names: Sequence[str] = args.only.split(",") if args.only else list(FAMILIES)
+    found = {}
+    context = multiprocessing.get_context("spawn")
+    for k, name in enumerate(names):
+        run = partial(measure_family, name, full=not args.tiny, n_rounds=args.rounds)
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            found[name] = pool.submit(run).result()
+        show_progress("decoders", (k + 1) / len(names))
+    result = {"facts": facts(), "n_rounds": args.rounds, "families": found}
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_whole(args.out / "decoders.json", compact_json(result))
+    write_whole(args.out / "decoders.md", to_markdown(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
