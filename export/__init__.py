@@ -12,6 +12,7 @@ from balacoon_tk.export.decoder import export_decoder
 from balacoon_tk.export.pipeline import export_trained, export_voice
 from balacoon_tk.export.quantize import BudgetError, make_precision, quantize_voice
 from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.simplify.noise import noise_inputs
 from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.targets.deploy import deploy_voice
 
@@ -24,5 +25,6 @@ __all__ = [
     "export_voice",
     "make_precision",
     "make_streaming",
+    "noise_inputs",
     "quantize_voice",
 ]

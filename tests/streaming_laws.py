@@ -79,6 +79,7 @@ class Streamed:
     kind: PlanKind = "planned"
     time_inputs: Mapping[str, int] | None = None
     n_tokens: int = 5
+    max_frames: int | None = None
     optimize: bool = False
     """Whether the twin is made of the graph after all passes; the whole run is always the original's."""
     analysis: Analysis = field(init=False)
@@ -89,7 +90,7 @@ class Streamed:
     def __post_init__(self) -> None:
         given = None if self.time_inputs is None else dict(self.time_inputs)
         model = optimize_decoder(self.model, time_inputs=given).model if self.optimize else self.model
-        self.analysis = analyse_model(model, time_inputs=given)
+        self.analysis = analyse_model(model, time_inputs=given, max_frames=self.max_frames)
         self.whole = Session(self.model, RuntimeOptions(n_threads=1))
         self._stream(self.kind)
 
@@ -232,12 +233,13 @@ def assert_streams(
     n_tokens: int = 5,
     plans: Sequence[PlanKind] = PLANS,
     optimize: bool = False,
+    max_frames: int | None = None,
 ) -> list[Streamed]:
     """Check the law over plans, utterance lengths and pushes; return the stateful twins.
 
     `multiple` is for graphs that fold time: the whole run takes only multiples of it.
     """
-    first = Streamed(model, plans[0], time_inputs, n_tokens, optimize)
+    first = Streamed(model, plans[0], time_inputs, n_tokens, max_frames, optimize)
     pairs, seen, whole_runs = [], set(), {}
     for kind in plans:
         pair = first if kind == plans[0] else first.twin(kind)

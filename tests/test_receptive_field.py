@@ -80,6 +80,18 @@ FIELDS: dict[str, Callable[[TinyGraph, str], str]] = {
     "upsampled, kernel no multiple": lambda g, x: g.up(x, N, 1, 7, 3, pads=[2, 2]),
     "repeated": lambda g, x: g.conv(
         g.op("Resize", x, "", g.const([1, 1, 3], np.float32), mode="nearest"), N, 1, 5, pads=[2, 2]),
+    **{
+        f"interpolated by {up}, {transform}": lambda g, x, up=up, transform=transform: g.conv(
+            g.op("Resize", x, "", g.const([1, 1, up], np.float32), mode="linear",
+                 coordinate_transformation_mode=transform), N, 1, 3, pads=[1, 1])
+        for up in (2, 3, 4) for transform in ("half_pixel", "asymmetric")
+    },
+    "interpolated, cubic": lambda g, x: g.squeeze(g.op(
+        "Resize", g.unsqueeze(x, 2), "", g.const([1, 1, 1, 4], np.float32), mode="cubic"), 2),
+    "up and down again": lambda g, x: g.conv(
+        g.op("Relu", g.up(x, N, N, 4, 2, pads=[1, 1])), N, 1, 4, strides=[2], pads=[1, 1]),
+    "up, cut, and down by half as much": lambda g, x: g.conv(g.slice(g.up(
+        g.pad(x, 2, 2, mode="edge"), N, N, 12, 4), 12, -12, 2), N, 1, 3, strides=[2], pads=[1, 0]),
     "shuffled": lambda g, x: g.conv(g.op("Reshape", g.transpose(
         g.op("Reshape", g.conv(x, N, 4, 3, pads=[1, 1]), g.const([1, 2, 2, -1])), 0, 1, 3, 2),
         g.const([1, 2, -1])), 2, 1, 3, pads=[1, 1]),

@@ -149,6 +149,41 @@ class Maker:
                          coordinate_transformation_mode="asymmetric")  # fmt: skip
         self.add(name, x.channels, tuple(factor * n for n in x.lengths))
 
+    def stretch(self, x: Tensor) -> None:
+        """Linear interpolation by a whole rate or a fraction."""
+        up, down = self.draw(st.sampled_from([(2, 1), (3, 1), (3, 2), (4, 3), (1, 2), (2, 3)]))
+        if x.rate > 8 or x.rate * up / down < 0.5:
+            return
+        scales = self.g.const([1, 1, up / down], np.float32)
+        transform = self.draw(st.sampled_from(["half_pixel", "pytorch_half_pixel", "asymmetric"]))
+        name = self.g.op(
+            "Resize", x.name, "", scales, mode="linear", coordinate_transformation_mode=transform
+        )
+        self.add(name, x.channels, tuple(n * up // down for n in x.lengths))
+
+    def every(self, x: Tensor) -> None:
+        start, end, step = self.int(0, 3), self.int(0, 2), self.int(2, 3)
+        if x.rate / step < 0.3:
+            return
+        name = self.g.slice(x.name, start, -end if end else TO_THE_END, 2, step)
+        self.add(name, x.channels, tuple((n - start - end - 1) // step + 1 for n in x.lengths))
+
+    def joined(self, x: Tensor) -> None:
+        """Steps that are the same in every run, before and behind."""
+        g, (left, right) = self.g, (self.int(0, 3), self.int(0, 3))
+        before, behind = ([g.weight(1, x.channels, n)] if n else [] for n in (left, right))
+        name = g.op("Concat", *before, x.name, *behind, axis=2)
+        self.add(name, x.channels, tuple(n + left + right for n in x.lengths))
+
+    def bent(self, x: Tensor) -> None:
+        """Up in rate and down again, as anti-aliased activations are."""
+        g, n = self.g, x.channels
+        left, right, *pads = (self.int(0, 3) for _ in range(4))
+        y = g.up(g.pad(x.name, 1, 1, mode="edge"), n, n, 4, 2, groups=n, bias=False, pads=[left, right])
+        y = g.conv(g.op("Tanh", y), n, n, 4, strides=[2], groups=n, pads=pads)
+        steps = ((2 * (m + 2) + 2 - left - right + sum(pads) - 4) // 2 + 1 for m in x.lengths)
+        self.add(y, n, tuple(steps))
+
     def unary(self, x: Tensor) -> None:
         op_type = self.draw(st.sampled_from(["Tanh", "LeakyRelu", "Sigmoid", "Sin", "Abs"]))
         self.add(self.g.op(op_type, x.name), x.channels, x.lengths)
@@ -194,7 +229,8 @@ class Maker:
         self.add(y, x.channels // 2, tuple(2 * n for n in x.lengths))
 
     def running_sum(self, x: Tensor) -> None:
-        y = self.g.op("CumSum", self.g.op("Mul", x.name, self.g.number(0.1)), self.g.const(2))
+        y = self.g.op("Mul", x.name, self.g.number(0.1))
+        y = self.g.op("CumSum", y, self.g.const(2), exclusive=self.int(0, 1))
         self.add(y, x.channels, x.lengths)
 
     def recurrence(self, x: Tensor) -> None:
@@ -232,6 +268,7 @@ class Maker:
     OPERATORS = (
         conv, up, pad, cut, shift, pool, repeat, unary, meet, residual, fold, unfold, running_sum,
         recurrence, ones, normed, turned, global_view, conv, up, residual, meet, meet,
+        stretch, every, joined, bent, meet,
     )  # fmt: skip
 
     def shortest(self) -> int:

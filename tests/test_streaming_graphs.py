@@ -360,6 +360,15 @@ def test_a_tensor_of_zeros_in_the_shape_of_another_streams(whole_shape: bool, op
     assert_streams(g.model(g.op("Mul", y, g.op("Exp", zeros))))
 
 
+@pytest.mark.parametrize("n_own", [1, 2])
+def test_a_tensor_repeated_to_the_length_of_another_streams(n_own: int) -> None:
+    g = TinyGraph()
+    x, speaker = g.frames(), g.input("speaker", [1, 3, n_own])
+    y = g.up(g.conv(x, N, N, 5, pads=[2, 2]), N, N, 3 * n_own, n_own, pads=[n_own] * 2)
+    wide = g.op("Tile", speaker, g.op("Concat", g.const([1, 1]), g.length(x), axis=0))
+    assert_streams(g.model(g.conv(g.op("Concat", y, wide, axis=1), N + 3, 2, 3, pads=[1, 1])))
+
+
 @pytest.mark.parametrize("opset", [13, 17])
 def test_a_tensor_expanded_to_the_length_of_another_streams(opset: int) -> None:
     g = TinyGraph(opset=opset)

@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.export import NotStreamableError, make_streaming
 from balacoon_tk.graph.rules import Effect
 from balacoon_tk.graph.rules.base import _RULES
 from balacoon_tk.runtime.session import Session
@@ -154,6 +155,24 @@ def discrete_fourier(g: TinyGraph, x: str) -> str:
     return g.transpose(y, 0, 2, 1)
 
 
+def by_frames(normalise: Callable[[TinyGraph, str], str]) -> Callable[[TinyGraph, str], str]:
+    """Make time the batch of an operator that looks at all that is behind the channels."""
+
+    def build(g: TinyGraph, x: str) -> str:
+        y = g.op("Reshape", g.transpose(x, 0, 2, 1), g.const([-1, 2, 2]))
+        return g.transpose(g.op("Reshape", normalise(g, y), g.const([1, -1, N])), 0, 2, 1)
+
+    return build
+
+
+def pooled_by_frames(op_type: str) -> Callable[[TinyGraph, str], str]:
+    def build(g: TinyGraph, x: str) -> str:
+        y = g.op("Reshape", g.transpose(x, 0, 2, 1), g.const([-1, 2, 2]))
+        return g.transpose(g.op("Reshape", g.op(op_type, y), g.const([1, -1, 2])), 0, 2, 1)
+
+    return build
+
+
 MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "MatMul by steps": (by_steps(lambda g, x: g.op("MatMul", x, g.weight(N, 3))), 3),
     "MatMul by channels": (lambda g, x: g.op("MatMul", g.weight(3, N), x), 3),
@@ -183,6 +202,23 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
         lambda g, x: g.transpose(g.op("Einsum", x, g.weight(N, 3), equation="bct,cd->tbd"), 1, 2, 0), 3),
     "Einsum of two with time": (
         lambda g, x: g.unsqueeze(g.op("Einsum", x, g.op("Exp", x), equation="bct,bct->bt"), 1), 1),
+    "Einsum with an ellipsis": (
+        lambda g, x: g.op("Einsum", g.weight(3, N), x, equation="dc,...ct->...dt"), 3),
+    "Einsum with an ellipsis over time": (
+        lambda g, x: g.transpose(g.op(
+            "Einsum", g.transpose(x, 0, 2, 1), g.weight(N, 3), equation="...c,cd->d..."), 1, 0, 2), 3),
+    "Einsum without a result": (  # its letters by the alphabet, so that time comes first
+        lambda g, x: g.unsqueeze(g.transpose(g.op("Einsum", x, g.weight(N), equation="zct,c"), 1, 0), 0), 1),
+    "Einsum with an ellipsis and no result": (
+        lambda g, x: g.unsqueeze(g.op("Einsum", g.transpose(x, 0, 2, 1), g.weight(N), equation="...c,c"), 1), 1),
+    "GroupNormalization by frames": (by_frames(
+        lambda g, y: g.op("GroupNormalization", y, g.weight(2), g.weight(2), num_groups=2)), N),
+    "InstanceNormalization by frames": (
+        by_frames(lambda g, y: g.op("InstanceNormalization", y, g.weight(2), g.weight(2))), N),
+    "MeanVarianceNormalization by frames": (
+        by_frames(lambda g, y: g.op("MeanVarianceNormalization", y, axes=[2])), N),
+    **{f"{op_type} by frames": (pooled_by_frames(op_type), 2)
+       for op_type in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")},
     "DFT over channels": (discrete_fourier, 6),
     "QuantizeLinear": (quantized, N),
     **{
@@ -217,7 +253,82 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "Expand over channels": (
         lambda g, x: g.op("Expand", g.reduce("ReduceSum", x, 1), g.const([1, 3, 1])), 3),
     "Concat with itself": (lambda g, x: g.op("Concat", x, g.op("Neg", x), axis=1), 2 * N),
+    "Concat with a constant before": (lambda g, x: g.op("Concat", g.weight(1, N, 3), x, axis=2), N),
+    "Concat with constants behind": (
+        lambda g, x: g.op("Concat", x, g.weight(1, N, 2), g.weight(1, N, 1), axis=-1), N),
+    "Concat with constants on both sides": (
+        lambda g, x: g.op("Concat", g.weight(1, N, 4), x, g.weight(1, N, 2), axis=2), N),
+    "Concat with zeros made from shapes": (
+        lambda g, x: g.op("Concat", g.op("ConstantOfShape", g.op(
+            "Concat", g.const([1]), g.op("Gather", g.op("Shape", x), g.const([1])), g.const([20]), axis=0)),
+            x, axis=2), N),
+    "DepthToSpace": (
+        lambda g, x: g.op("Reshape", g.transpose(
+            g.op("DepthToSpace", g.unsqueeze(x, 3), blocksize=2), 0, 1, 3, 2), g.const([1, 2, -1])), 2),
+    "DepthToSpace of images along the batch": (
+        lambda g, x: g.transpose(g.op("Reshape", g.op(
+            "DepthToSpace", g.unsqueeze(g.transpose(x, 2, 1, 0), 3), blocksize=2, mode="CRD"),
+            g.const([1, -1, N])), 0, 2, 1), N),
+    "a repetition by Expand": (
+        lambda g, x: g.op("Reshape", g.op("Expand", g.unsqueeze(x, 3), g.const([1, 1, 1, 3])), g.const([1, N, -1])), N),
+    "a repetition by Tile": (
+        lambda g, x: g.op("Reshape", g.op("Tile", g.unsqueeze(x, 3), g.const([1, 1, 1, 3])), g.const([1, N, -1])), N),
+    "a repetition by Concat": (
+        lambda g, x: g.op("Reshape", g.op("Concat", *[g.unsqueeze(x, 3)] * 2, axis=3), g.const([1, N, -1])), N),
 }  # fmt: skip
+
+
+DECIMATIONS = {
+    "every second step": (0, TO_THE_END, 2),
+    "every second step from the second on": (1, TO_THE_END, 2),
+    "every third step from the fifth on": (4, TO_THE_END, 3),
+    "every fifth step but the last": (0, -1, 5),
+    "every second step between the ends": (3, -2, 2),
+}
+
+
+@pytest.mark.parametrize("phased", [False, True])
+@pytest.mark.parametrize("name", DECIMATIONS)
+def test_a_slice_that_takes_every_few_steps_streams(name: str, phased: bool) -> None:
+    start, end, step = DECIMATIONS[name]
+    g = TinyGraph(opset=17)
+    x = g.conv(g.up(g.frames(), N, N, 4, 2, pads=[1, 1]), N, N, 3, pads=[1, 1])
+    if phased:
+        x = g.conv(x, N, N, 3, strides=[3], pads=[1, 1])
+    model = g.model(g.conv(g.slice(x, start, end, 2, step), N, 2, 3, pads=[1, 1]))
+    if phased and end < 0:
+        with pytest.raises(NotStreamableError, match="behind a reduction of the rate"):
+            make_streaming(model)
+    else:
+        assert_streams(model)
+
+
+def test_a_slice_takes_every_few_steps_and_some_channels() -> None:
+    g = TinyGraph()
+    bounds = (g.const(values) for values in ([1, 1], [3, TO_THE_END], [1, 2], [1, 2]))
+    assert_streams(g.model(g.conv(g.op("Slice", g.frames(), *bounds), 2, 2, 3, pads=[1, 1])))
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_time_goes_into_channels_and_back_by_blocks(mode: str) -> None:
+    g = TinyGraph()
+    x = g.input("image", [1, 2, 4, "n"])
+    x = g.op("SpaceToDepth", g.op("Conv", x, g.weight(2, 2, 3, 3), pads=[1] * 4), blocksize=2)
+    x = g.op("Conv", x, g.weight(8, 8, 1, 3), pads=[0, 1, 0, 1])
+    assert_streams(g.model(g.op("DepthToSpace", x, blocksize=2, mode=mode)), multiple=2)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17])
+def test_a_squeeze_without_axes_leaves_time_where_a_push_brings_one_step(opset: int) -> None:
+    g = TinyGraph(opset=opset)
+    x = g.up(g.frames(), N, 1, 4, 2, pads=[1, 1])
+    assert_streams(g.model(g.op("Tanh", g.op("Squeeze", x))))
+
+
+def test_a_squeeze_without_axes_may_have_nothing_to_drop() -> None:
+    g = TinyGraph()
+    x = g.conv(g.up(g.frames(), N, 2, 4, 2, pads=[1, 1]), 2, 2, 3, pads=[1, 1])
+    assert_streams(g.model(g.op("Squeeze", g.squeeze(x, 0))))
 
 
 def in_bytes(*, channels_last: bool):

@@ -46,8 +46,8 @@ def adain(g: TinyGraph, x: str) -> str:
 
 def positions(g: TinyGraph, x: str) -> str:
     steps = g.op("Squeeze", g.length(x), g.const([0]))
-    ramp = g.op("Range", g.const(0), steps, g.const(1))
-    return g.op("Add", x, g.op("Cast", ramp, to=TensorProto.FLOAT))
+    limit = g.op("Mul", g.op("Cast", steps, to=TensorProto.FLOAT), g.number(0.5))
+    return g.op("Add", x, g.op("Range", g.number(0), limit, g.number(0.5)))
 
 
 def mean_by_length(g: TinyGraph, x: str) -> str:
@@ -84,12 +84,12 @@ def loop(g: TinyGraph, x: str) -> str:
     return g.op("Loop", g.const(2), "", x, body=body)
 
 
-def scan(g: TinyGraph, x: str) -> str:
+def scan(g: TinyGraph, x: str) -> Any:
     step = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("s", "v", "t", "w")]
     nodes = [helper.make_node("Add", ["s", "v"], ["t"]), helper.make_node("Identity", ["t"], ["w"])]
     body = helper.make_graph(nodes, "body", step[:2], step[2:])
     first = g.const(np.zeros((1, N)), np.float32)
-    return g.op("Scan", first, g.transpose(x, 2, 0, 1), n_outputs=2, body=body, num_scan_inputs=1)[1]
+    return g.op("Scan", first, g.transpose(x, 2, 0, 1), n_outputs=2, body=body, num_scan_inputs=1)
 
 
 def flattened(g: TinyGraph, x: str) -> str:
@@ -111,6 +111,9 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "group norm": (
         lambda g, x: g.op("GroupNormalization", x, g.weight(N), g.weight(N), num_groups=2),
         "GroupNormalization", WHOLE),
+    "group norm as torch writes it": (
+        lambda g, x: g.op("InstanceNormalization", g.op("Reshape", x, g.const([1, 2, -1])), g.weight(2), g.weight(2)),
+        "Reshape", "as group norm does"),
     "mean variance norm": (
         lambda g, x: g.op("MeanVarianceNormalization", x, axes=[0, 2]),
         "MeanVarianceNormalization", WHOLE),
@@ -138,13 +141,13 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "the final state of a recurrence": (
         lambda g, x: g.op("Mul", x, g.reduce("ReduceSum", lstm(g, x)[1], 0, 1, 2)), "LSTM", "final state"),
     "a reversed sum": (lambda g, x: g.op("CumSum", x, g.const(2), reverse=1), "CumSum", "from the utterance's end"),
-    "an exclusive sum": (lambda g, x: g.op("CumSum", x, g.const(2), exclusive=1), "CumSum", "exclusive"),
     "the first steps": (lambda g, x: g.slice(x, 0, 30, 2), "Slice", "counted from the other end"),
     "the last steps": (lambda g, x: g.slice(x, -30, TO_THE_END, 2), "Slice", "counted from the other end"),
-    "every second step": (lambda g, x: g.slice(x, 0, TO_THE_END, 2, 2), "Slice", "steps of 2"),
-    "time backwards": (lambda g, x: g.slice(x, -1, -TO_THE_END, 2, -1), "Slice", "steps of -1"),
+    "time backwards": (lambda g, x: g.slice(x, -1, -TO_THE_END, 2, -1), "Slice", "turns time round"),
+    "time backwards, every second step": (
+        lambda g, x: g.slice(x, -1, -TO_THE_END, 2, -2), "Slice", "turns time round"),
     "one step by its number": (lambda g, x: g.op("Gather", x, g.const([3]), axis=2), "Gather", "by their number"),
-    "positions": (positions, "Range", "number"),
+    "positions that are no whole numbers": (positions, "Range", "fractions"),
     "a division by the number of frames": (mean_by_length, "Div", "computed from the number of frames"),
     "an operator of another domain": (
         lambda g, x: g.op("Gelu", x, domain="com.microsoft"), "Gelu", "no rule"),
@@ -172,11 +175,10 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         "depends on their values",
     ),
     "different steps": (lambda g, x: g.op("Unique", x, axis=2), "Unique", WHOLE),
-    "frames cut out of samples": (
-        lambda g, x: g.op("STFT", g.transpose(g.slice(x, 0, 1, 1), 0, 2, 1), g.const(4), "", g.const(8)),
-        "STFT",
-        "write it as a convolution",
-    ),
+    "frames cut out of complex samples": (
+        lambda g, x: g.op(
+            "STFT", g.transpose(g.slice(x, 0, 2, 1), 0, 2, 1), g.const(4), "", g.const(8), onesided=0),
+        "STFT", "a real signal"),
     "attention in one operator": (
         lambda g, x: g.op("Attention", *[g.unsqueeze(g.transpose(x, 0, 2, 1), 1)] * 3),
         "Attention",
@@ -192,17 +194,19 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "places of what isn't zero": (lambda g, x: g.op("NonZero", x), "NonZero", "depends on their values"),
     "the largest values": (lambda g, x: g.op("TopK", x, g.const([3]), n_outputs=2)[1], "TopK", "over time"),
     "a loop": (loop, "Loop", "not followed"),
-    "a scan": (scan, "Scan", "not followed"),
+    "a scan that gives its final state": (
+        lambda g, x: g.op("Add", g.transpose(x, 2, 0, 1), scan(g, x)[0]), "Scan", "final state"),
     "a branch": (branch_on_flag, "If", "from outside"),
     "joining in time": (lambda g, x: g.op("Concat", x, x, axis=2), "Concat", "one after the other in time"),
-    "joining a fixed piece in time": (
-        lambda g, x: g.op("Concat", x, g.weight(1, N, 2), axis=2), "Concat", "one after the other in time"),
+    "joining a fixed piece and twice the utterance": (
+        lambda g, x: g.op("Concat", x, g.weight(1, N, 2), g.op("Neg", x), axis=2), "Concat", "one after the other in time"),
     "cutting in time": (
         lambda g, x: g.op("Concat", *g.op("Split", x, n_outputs=2, axis=2, num_outputs=2), axis=1), "Split", "along time"),
     "repeating in time": (lambda g, x: g.op("Tile", x, g.const([1, 1, 2])), "Tile", "along time"),
     "time mixed with channels": (flattened, "Reshape", "mixes time"),
-    "interpolation": (
-        lambda g, x: g.op("Resize", x, "", g.const([1, 1, 2], np.float32), mode="linear"), "Resize", "interpolate"),
+    "interpolation from corner to corner": (
+        lambda g, x: g.op("Resize", x, "", g.const([1, 1, 2], np.float32), mode="linear",
+                          coordinate_transformation_mode="align_corners"), "Resize", "length of the utterance"),
     "a stretch by a fraction": (
         lambda g, x: g.op("Resize", x, "", g.const([1, 1, 1.5], np.float32), mode="nearest"), "Resize", "whole number"),
     "a pool with ceil_mode": (

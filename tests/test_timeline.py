@@ -70,7 +70,22 @@ def reductions(draw: st.DrawFn) -> Local:
 
 
 bounded = st.one_of(convolutions(), transposed(), paddings(), repetitions())
-chains = st.lists(bounded, min_size=1, max_size=4)
+
+
+@st.composite
+def chains_of(draw: st.DrawFn) -> list[Local]:
+    """Operators after which no phase matters: a rate that falls was raised as far before."""
+    chain = draw(st.lists(bounded, min_size=1, max_size=4))
+    if draw(st.booleans()):
+        factor, span = draw(st.integers(2, 3)), draw(st.integers(0, 5))
+        up = Local(up=factor, span=span, pad_left=draw(st.integers(0, span)), transposed=True)
+        between = draw(st.lists(st.one_of(convolutions(), paddings()), max_size=2))
+        down = Local(down=factor, span=draw(st.integers(0, 5)), pad_left=draw(st.integers(-2, 3)))
+        chain = [*chain[:2], up, *between, down, *chain[2:]]
+    return chain
+
+
+chains = chains_of()
 
 
 @given(st.lists(st.one_of(bounded, reductions()), min_size=1, max_size=4))
@@ -118,7 +133,7 @@ def test_a_piece_is_right_behind_the_margin_and_wrong_inside(chain: list[Local],
     found = timeline(chain)
     left, rate = int(found.left), int(found.rate)
     assert np.array_equal(piece[left:], whole[rate * start + left :])
-    if all(local.pad_left >= 0 and local.up == 1 and not local.transposed for local in chain):
+    if all(local.pad_left >= 0 and local.up == local.down == 1 and not local.transposed for local in chain):
         assert not left or piece[left - 1] != whole[rate * start + left - 1]
 
 
@@ -163,6 +178,7 @@ def test_a_reduction_makes_the_phase_matter() -> None:
     assert found.phased
     assert found.rate == 1
     assert not timeline([Local(up=2, span=1, transposed=True)]).phased
+    assert not timeline([Local(up=4, span=3, transposed=True), Local(down=2, span=3)]).phased
 
 
 @pytest.mark.parametrize(

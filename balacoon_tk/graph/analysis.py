@@ -8,10 +8,13 @@ Time enters with the inputs and is followed from node to node. A node belongs to
    numbers (`sized_by`). Lengths of two tensors in one node are refused: in a push they are known to
    different extents, so no arithmetic with both is right.
 3. With time: its rule (`balacoon_tk.graph.rules`) says what it does with it, or refuses.
-4. Made to a length (``ConstantOfShape``, ``Expand``): a tensor with time though no input has any.
+4. Made to a length (``ConstantOfShape``, ``Expand``, ``Tile``): a tensor with time though no input has any.
 
 Nothing is guessed. What the rules say is held against the shapes that the probe has seen, so a rule that is
 wrong about a node refuses the graph, and doesn't rewrite it into something else.
+
+Made to a length are a ``Range`` and a ``Slice`` of a table as well, where they have a step for each of an
+utterance's: positions.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.counts import Counts
-from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.errors import DRAWS_NOISE, NotStreamableError
 from balacoon_tk.graph.lengths import RANDOM, read_lengths
 from balacoon_tk.graph.match import is_standard, name_of
 from balacoon_tk.graph.probe import Probe
@@ -34,7 +37,7 @@ from balacoon_tk.graph.time_inputs import TimeInputs
 from balacoon_tk.graph.timeline import Timeline, join
 from balacoon_tk.graph.walk import read_by
 
-_SHAPE_MAKERS = ("ConstantOfShape", "Expand")
+_SHAPE_MAKERS = ("ConstantOfShape", "Expand", "Tile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def analyse(
             raise NotStreamableError(
                 node, f"it computes with the lengths of {' and '.join(map(repr, roots))}"
             )
-        if not sources and not (is_standard(node) and node.op_type in _SHAPE_MAKERS):
+        if not sources and not _is_made_to_length(node, probe):
             if any(name not in probe.values or probe.varies(name) for name in names):
                 raise NotStreamableError(node, f"it computes with the number of frames{_said(node, lengths)}")
             sized_by.update(dict.fromkeys(names, roots[0]))
@@ -114,9 +117,11 @@ def analyse(
         _check_rates(node, [timelines[name] for name in sources])
         effects[node] = effect
         made = start.through(effect.local, axis=effect.axis, n_frames=probe.n_frames)
-        for name in names:
-            timelines[name] = made
-            _check_shape(node, name, made, probe)
+        for value in node.outputs:
+            # What nothing reads may be a recurrence's final state, which has no time.
+            if value.name and (value.uses() or value.is_graph_output()):
+                timelines[value.name] = made
+                _check_shape(node, value.name, made, probe)
 
     unclear: set[str] = set()
     for node in model.graph:
@@ -138,9 +143,22 @@ def analyse(
     return Analysis(model, inputs, timelines, effects, sized_by)
 
 
+def _is_made_to_length(node: ir.Node, probe: Probe) -> bool:
+    # Shapes are put together by the same operators, of numbers that are always as many.
+    is_maker = is_standard(node) and node.op_type in (*_SHAPE_MAKERS, "Range", "Slice")
+    return is_maker and any(probe.varies(str(value.name)) for value in node.outputs if value.name)
+
+
 def time_names(node: ir.Node, timelines: Mapping[str, Timeline]) -> list[str]:
     """Return the names of a node's inputs that have time, each once, in order."""
     return list(dict.fromkeys(name for value in node.inputs if (name := name_of(value)) in timelines))
+
+
+def _said(node: ir.Node, lengths: Mapping[str, Counts]) -> str:
+    # As far as it is followed: n is the length of the graph's first input that has time.
+    found = (lengths.get(name_of(value)) for value in node.inputs)
+    varying = [f"{column} of n steps" for column in found if column is not None and column.fixed is None]
+    return f": {' and '.join(varying)}" if varying else ""
 
 
 def _assume(node: ir.Node, timelines: dict[str, Timeline], probe: Probe) -> set[str]:
@@ -169,13 +187,6 @@ def _assume(node: ir.Node, timelines: dict[str, Timeline], probe: Probe) -> set[
     return unclear
 
 
-def _said(node: ir.Node, lengths: Mapping[str, Counts]) -> str:
-    # As far as it is followed: n is the length of the graph's first input that has time.
-    found = (lengths.get(name_of(value)) for value in node.inputs)
-    varying = [f"{column} of n steps" for column in found if column is not None and column.fixed is None]
-    return f": {' and '.join(varying)}" if varying else ""
-
-
 def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: Mapping[str, str]) -> None:
     # What branches read from outside can't be seen in a node's inputs, so no rule would know of it.
     inputs = set(node.inputs)
@@ -187,7 +198,7 @@ def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: 
 def _check_timeless(node: ir.Node, probe: Probe) -> None:
     # It is written once, and must be the same whatever the utterance.
     if node.op_type in RANDOM:
-        raise NotStreamableError(node, "it draws its own noise, other in each run: make the noise an input")
+        raise NotStreamableError(node, DRAWS_NOISE)
     for value in node.outputs:
         if value.name and value.name in probe.shapes and probe.varies(value.name):
             raise NotStreamableError(node, "its output varies in shape, but none of its inputs has time")

@@ -7,6 +7,12 @@ import onnx_ir as ir
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.advice import advice_for
 
+DRAWS_NOISE = (
+    "it draws its own noise, other in each run: make the noise an input, "
+    "as balacoon_tk.export.noise_inputs does"
+)
+"""Why a random operator is refused."""
+
 
 class NotStreamableError(ModelError):
     """A node of the graph can't give the samples of the whole-utterance run from a stream of frames.

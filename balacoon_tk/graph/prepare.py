@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.analysis import Analysis, analyse
+from balacoon_tk.graph.attention import fuse_attention
+from balacoon_tk.graph.attention_operator import attention_written_out
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.opset import check_opset
+from balacoon_tk.graph.probe import probe
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
+from balacoon_tk.graph.simplify.gather import write_gathered_frames
+from balacoon_tk.graph.simplify.overlap_add import merge_overlap_add
+from balacoon_tk.graph.simplify.scatter import write_scattered_frames
+from balacoon_tk.graph.simplify.spectra import simplify_spectra
+from balacoon_tk.graph.simplify.squeezes import name_squeezed_axes
 from balacoon_tk.graph.simplify.tidy import fold_branches, fold_masks, lift_constants
 from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 
@@ -18,7 +28,7 @@ from balacoon_tk.graph.time_inputs import TimeInputs, find_time_inputs
 def prepare(
     model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
 ) -> tuple[ir.Model, TimeInputs]:
-    """Return a copy with constants lifted, computed shapes fixed, masks made from shapes folded; its inputs.
+    """Return a copy with constants lifted, shapes fixed, masks folded, spectra as convolutions; its inputs.
 
     A ModelError says that its opset isn't known, that it lacks its weights, can't be run, or has no time.
     """
@@ -45,8 +55,13 @@ def prepare(
     # The rules follow no branches; most of them are decided by shapes alone.
     if fold_branches(copy, inputs.probe.shapes):
         inputs = find_time_inputs(copy, time_inputs)
+    name_squeezed_axes(copy.graph, inputs.probe)
     FixShapesPass(inputs.probe)(copy)
     fold_masks(copy, inputs.probe.shapes)
+    # What a pass has written hasn't been seen by the probe.
+    for simplify in (simplify_spectra, write_gathered_frames, write_scattered_frames, merge_overlap_add):
+        if simplify(copy, inputs.probe):
+            inputs = replace(inputs, probe=probe(copy, inputs.axes, inputs.steps_per_frame))
     return copy, inputs
 
 
@@ -64,14 +79,18 @@ def analyse_model(
     model: onnx.ModelProto | ir.Model,
     *,
     time_inputs: dict[str, int] | None = None,
+    max_frames: int | None = None,
     refused: list[NotStreamableError] | None = None,
 ) -> Analysis:
     """Prepare a copy of a model and follow time through it; `refused` is as for `analyse`.
 
     A NotStreamableError names a node that has no bounded view of time, or isn't known; a ModelError says
     that the graph can't be run, or that it or one of its outputs has no time axis.
+
+    An attention that looks back without end needs `max_frames`, the frames of the longest utterance.
     """
-    prepared, inputs = prepare(model, time_inputs=time_inputs)
+    prepared, inputs = prepare(attention_written_out(model), time_inputs=time_inputs)
+    fuse_attention(prepared, inputs, max_frames=max_frames)
     try:
         return analyse(prepared, inputs, refused=refused)
     except NotStreamableError as error:

@@ -43,6 +43,12 @@ class Probe:
         """Whether the shape of a tensor depends on the number of frames."""
         return len(set(self.shapes[name])) > 1
 
+    def varying_axis(self, value: ir.Value | None) -> int | None:
+        """Return the one axis of a tensor whose length depends on the number of frames, if it is one."""
+        columns = zip(*self.shapes.get(name_of(value), ()), strict=True)
+        axes = [axis for axis, sizes in enumerate(columns) if len(set(sizes)) > 1]
+        return axes[0] if len(axes) == 1 else None
+
     def shape_of(self, value: ir.Value | None, k: int = 0) -> tuple[int, ...]:
         """Return the shape of a tensor at one of the lengths; an empty one if it is left out."""
         # A constant isn't made by a node, so the runs haven't shown it.

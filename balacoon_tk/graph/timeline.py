@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import ceil, inf
+from math import ceil, floor, inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Local:
 
     The full output has ``up * (n - 1) + span + 1`` steps if it goes up in rate, ``n`` steps if
     not; padding adds to both ends (for ``up > 1``: is cropped from both ends), and every
-    `down`-th window gives a step.
+    `down`-th window gives a step. Where both are above 1 it stretches ``n`` steps to ``n * up // down``.
     """
 
     up: int = 1
@@ -57,6 +57,8 @@ class Local:
 
     def length(self, n_steps: int) -> int:
         """Return how many steps the operator makes of a whole tensor."""
+        if self.up > 1 and self.down > 1:
+            return n_steps * self.up // self.down
         if self.goes_up:
             full = (n_steps - 1) * self.up + self.span + 1 + self.output_padding
             return full - self.pad_left - self.pad_right
@@ -77,7 +79,7 @@ class Timeline:
     lag: Fraction = Fraction(0)
     # Steps at a piece's start that are wrong; infinite behind a recurrence.
     left: float = 0
-    # Whether the tensor lies behind a reduction of the rate, so that its lag depends on the phase.
+    # Whether the rate fell where a frame has no whole number of steps, so that the lag depends on the phase.
     phased: bool = False
 
     def short(self, n_frames: Sequence[int]) -> Fraction:
@@ -90,23 +92,35 @@ class Timeline:
         """Return how many steps at a piece's end are wrong."""
         return self.lag - self.short(n_frames)
 
+    def lag_after(self, n_steps: int, down: int, *, lag: Fraction | None = None) -> Fraction:
+        """Return the lag of every `down`-th step, with `n_steps` more held back, of what trails by `lag`.
+
+        It may fall between two steps; it is a fraction then, that of the best phase, if there are several.
+        """
+        exact = ((self.lag if lag is None else lag) + n_steps) / down
+        return Fraction(floor(exact)) if self._falls_evenly(Local(down=down)) else exact
+
+    def _falls_evenly(self, local: Local) -> bool:
+        # Every frame brings whole steps of the result then, and a push begins at the same phase as the first.
+        return not self.phased and local.up == 1 and (self.rate / local.down).denominator == 1
+
     def through(self, local: Local, *, axis: int | None = None, n_frames: Sequence[int]) -> Timeline:
         """Return the timeline of an operator's output."""
         axis = self.axis if axis is None else axis
         if local.pointwise:
             return replace(self, axis=axis)
-        # Down in rate the lag may fall between two steps; it is a fraction then, that of the best phase.
         lengths = tuple(map(local.length, self.lengths))
         if local.goes_up:
-            rate = self.rate * local.up
-            lag = self.lag * local.up + local.pad_left
-            left = max(0.0, self.left * local.up - local.up + local.span + 1 - local.pad_left)
+            rate = self.rate * local.up / local.down
+            lag = (self.lag * local.up + local.pad_left) / local.down
+            left = max(0.0, self.left * local.up - local.up + local.span + 1 - local.pad_left) / local.down
         else:
             rate = self.rate / local.down
-            lag = (self.lag + local.span - local.pad_left) / local.down
+            lag = self.lag_after(local.span - local.pad_left, local.down)
             left = max(0.0, (self.left + local.pad_left) / local.down)
-            left = left if left == inf else float(ceil(left))
-        out = Timeline(axis, rate, lengths, lag, left, phased=self.phased or local.down > 1)
+        left = left if left == inf else float(ceil(left))
+        phased = self.phased or (local.down > 1 and not self._falls_evenly(local))
+        out = Timeline(axis, rate, lengths, lag, left, phased=phased)
         # What has not ended can't be known to be complete beyond where it would end now.
         return replace(out, lag=max(lag, out.short(n_frames)))
 

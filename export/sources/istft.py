@@ -113,18 +113,16 @@ def append_istft(model: onnx.ModelProto, info: IstftInfo) -> onnx.ModelProto:
     zeros = write.one("Mul", write.slice(spectrum, 1, 0, 1), write.floats(0.0))
     ones = write.one("Add", zeros, write.floats(1.0))
     windows = (info.window**2).astype(np.float32)[None, None]
-    samples = write.one("Div", overlap_add(spectrum, _waves(info)), overlap_add(ones, windows))
+    kernels = (inverse_waves(info.n_fft) * info.window)[:, None].astype(np.float32)
+    samples = write.one("Div", overlap_add(spectrum, kernels), overlap_add(ones, windows))
     samples.type, samples.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([1, 1, "n_samples"])
     graph.extend(write.nodes)
     graph.outputs[:] = [samples]
     return ir.to_proto(result)
 
 
-def _waves(info: IstftInfo) -> FloatArray:
-    """Return the windowed waves (2 * n_bins, 1, n_fft): of every real part, then of every imaginary one."""
-    # The transform is linear: its kernel for a bin is what it makes of that bin alone.
-    n_bins = info.n_fft // 2 + 1
-    units = np.eye(n_bins)
-    waves = np.concatenate([np.fft.irfft(units, info.n_fft), np.fft.irfft(1j * units, info.n_fft)])
-    kernels: FloatArray = (waves * info.window)[:, None].astype(np.float32)
-    return kernels
+def inverse_waves(n_fft: int) -> NDArray[np.float64]:
+    """Return the waves (2 * n_bins, n_fft) of every real part of a spectrum, then of every imaginary one."""
+    # The transform is linear: its wave for a bin is what it makes of that bin alone.
+    units = np.eye(n_fft // 2 + 1)
+    return np.concatenate([np.fft.irfft(units, n_fft), np.fft.irfft(1j * units, n_fft)])

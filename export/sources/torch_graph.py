@@ -80,19 +80,22 @@ def trace(
     """Export a module along an example of its inputs, quietly; an error calls it `what`."""
     import torch
 
+    from balacoon_tk.export.sources.spectral_shims import real_transforms
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part.onnx"
         try:
-            torch.onnx.export(
-                module,
-                tuple(inputs.values()),
-                path,
-                dynamo=False,
-                opset_version=_OPSET,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_axes=axes,
-            )
+            with real_transforms():
+                torch.onnx.export(
+                    module,
+                    tuple(inputs.values()),
+                    path,
+                    dynamo=False,
+                    opset_version=_OPSET,
+                    input_names=list(inputs),
+                    output_names=list(outputs),
+                    dynamic_axes=axes,
+                )
         except Exception as error:  # a dozen unrelated types
             # Below its first line torch prints tensors and graphs.
             reason = str(error).strip().partition("\n")[0]

@@ -11,10 +11,19 @@ writes it in the stateful graph with what `StreamWriter` offers; see `stateful`.
 from __future__ import annotations
 
 # Importing the families fills the registry.
-from balacoon_tk.graph.rules import channels, layout, local, stateful
+from balacoon_tk.graph.rules import (
+    attention,
+    channels,
+    interpolation,
+    layout,
+    local,
+    positions,
+    recurrence,
+    stateful,
+)
 from balacoon_tk.graph.rules.base import Effect, NodeContext, find_rule, first_spatial_axis
 from balacoon_tk.graph.rules.channels import ELEMENTWISE
 
 __all__ = ["ELEMENTWISE", "Effect", "NodeContext", "find_rule", "first_spatial_axis"]
 
-_FAMILIES = (channels, layout, local, stateful)
+_FAMILIES = (attention, channels, interpolation, layout, local, positions, recurrence, stateful)

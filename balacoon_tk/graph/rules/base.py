@@ -33,6 +33,9 @@ class Effect:
     is if it is pointwise, and otherwise as a segment, whose margin is computed again."""
     recurrent: bool = False
     """Whether a step depends on all before it: then no margin is enough, and `write` must be given."""
+    in_segments: bool = True
+    """Whether a piece is treated as the whole utterance is, but for what a margin makes up for. If not,
+    `write` must be given."""
     fill: float = 0.0
     """What the operator's own padding is made of."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from balacoon_tk.graph.errors import DRAWS_NOISE
 from balacoon_tk.graph.lengths import RANDOM
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
 
@@ -169,18 +170,29 @@ def _reduce(ctx: NodeContext) -> Effect:
 
 @rule("Einsum")
 def _einsum(ctx: NodeContext) -> Effect:
-    equation = ctx.string("equation", "").replace(" ", "")
-    if "->" not in equation or "." in equation:
-        ctx.refuse("its equation must be written out, with an arrow and without an ellipsis")
-    terms, result = equation.split("->")
+    terms, result = _written_out(ctx, ctx.string("equation", "").replace(" ", ""))
     letters = {
-        term[timeline.axis]
-        for index, term in enumerate(terms.split(","))
-        if (timeline := ctx.time(index)) is not None
+        term[timeline.axis] for index, term in enumerate(terms) if (timeline := ctx.time(index)) is not None
     }
     if len(letters) != 1 or (letter := letters.pop()) not in result:
         ctx.refuse(f"{_WHOLE}: it sums over time, or lets every step meet every other")
     return Effect(result.index(letter))
+
+
+def _written_out(ctx: NodeContext, equation: str) -> tuple[list[str], str]:
+    """Return an equation's terms and its result, a letter for each axis, also for those of an ellipsis."""
+    given, arrow, result = equation.partition("->")
+    terms = given.split(",")
+    if not arrow:  # the letters that stand once, by the alphabet, behind what an ellipsis stands for
+        once = sorted(letter for letter in set(given) - set(",.") if given.count(letter) == 1)
+        result = ("..." if "..." in given else "") + "".join(once)
+    n_hidden = [ctx.rank(index) - len(term.replace("...", "")) for index, term in enumerate(terms)]
+    # Broadcast from the right: the last of its axes is the same in all. Digits are no letters of an equation.
+    hidden = "".join(map(str, range(max(0, *n_hidden))))
+    written = [
+        term.replace("...", hidden[len(hidden) - n :]) for term, n in zip(terms, n_hidden, strict=True)
+    ]
+    return written, result.replace("...", hidden)
 
 
 @rule("DFT")
@@ -191,23 +203,38 @@ def _dft(ctx: NodeContext) -> Effect:
     return _along(ctx, [axis], f"{_WHOLE}: the transform runs over time")
 
 
-_REASONS = {
+# What takes in all axes behind the channels, and norms those as well: with time as the batch a step is alone.
+_BESIDE_THE_BATCH = {
     "InstanceNormalization": "it normalises over the whole time axis (as AdaIN does)",
-    **dict.fromkeys(
-        ("GroupNormalization", "MeanVarianceNormalization"), "it normalises over the whole time axis"
-    ),
+    "GroupNormalization": "it normalises over the whole time axis",
     "GlobalAveragePool": "it takes the mean over the whole time axis",
     "GlobalMaxPool": "it takes the largest value over the whole time axis",
     "GlobalLpPool": "it takes a norm over the whole time axis",
+}
+
+
+@rule(*_BESIDE_THE_BATCH)
+def _beside_the_batch(ctx: NodeContext) -> Effect:
+    first = 2 if ctx.node.op_type.startswith("Global") else 1
+    return _along(ctx, range(first, ctx.rank(0)), _BESIDE_THE_BATCH[ctx.node.op_type])
+
+
+@rule("MeanVarianceNormalization")
+def _mean_variance(ctx: NodeContext) -> Effect:
+    return _along(ctx, ctx.ints("axes") or [0, 2, 3], "it normalises over the whole time axis")
+
+
+_REASONS = {
     "DynamicQuantizeLinear": "its scale comes from the whole tensor, also from steps that are not there yet",
     "Attention": "every step looks at every other",
-    **dict.fromkeys(RANDOM, "it draws its own noise, other in each run: make the noise an input"),
+    **dict.fromkeys(RANDOM, DRAWS_NOISE),
     **dict.fromkeys(("NonZero", "Compress"), "how many steps it gives depends on their values"),
     "Unique": _WHOLE,
-    "Range": "it numbers the steps of the utterance",
     "If": "its branches are not followed: fold the condition before",
-    **dict.fromkeys(("Loop", "Scan"), "its body is not followed"),
-    "STFT": "its frames are cut out of the whole utterance: write it as a convolution",
+    "Loop": "its body is not followed",
+    # What these refuse is what `balacoon_tk.graph.simplify.spectra` has left of them.
+    "STFT": "only that of a real signal, by steps and frames of a constant length, is followed",
+    "Col2Im": "only one row of blocks, with constant sizes, is followed",
 }
 
 

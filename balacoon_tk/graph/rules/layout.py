@@ -1,6 +1,7 @@
 """Operators that move elements about without computing: shapes, axes, channels.
 
-Some raise the rate: a constant made to a length, and a repetition. Reshapes and slices stand in `stateful`.
+Some raise the rate: a constant made to a length, and channels brought into time. Reshapes and slices stand in
+`stateful`, what stretches time in `interpolation`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial
+from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial, UnprovenError
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
 from balacoon_tk.graph.timeline import Local
 
@@ -39,7 +40,7 @@ def _squeeze(ctx: NodeContext) -> Effect:
     timeline, shape = ctx.only_time(), ctx.shape(0)
     given = ctx.ints("axes", 1)
     if given is None:
-        ctx.refuse("without axes it would also drop time when a push brings one step")
+        ctx.refuse("without axes it would also drop time of one step: name its axes")
     dropped = {axis % len(shape) for axis in given}
     if timeline.axis in dropped:
         ctx.refuse("it drops the time axis")
@@ -48,17 +49,34 @@ def _squeeze(ctx: NodeContext) -> Effect:
 
 @rule("Concat")
 def _concat(ctx: NodeContext) -> Effect:
-    axes = {t.axis for i in range(len(ctx.node.inputs)) if (t := ctx.time(i)) is not None}
+    node = ctx.node
+    axes = {t.axis for i in range(len(node.inputs)) if (t := ctx.time(i)) is not None}
     if len(axes) != 1:
         ctx.refuse("its inputs have time on different axes")
     axis = axes.pop()
+    timed = [index for index in range(len(node.inputs)) if ctx.time(index) is not None]
     if ctx.int("axis", 0) % len(ctx.output_shapes()[0]) == axis:
-        ctx.refuse("it joins tensors one after the other in time")
-    for index in range(len(ctx.node.inputs)):
+        if len(timed) > 1:
+            ctx.refuse("it joins tensors one after the other in time")
+        # What is the same in every run, before or behind the utterance, is padding.
+        n_steps = [ctx.shape(index)[axis] for index in range(len(node.inputs))]
+        left, right = sum(n_steps[: timed[0]]), sum(n_steps[timed[0] + 1 :])
+        return Effect(axis, Local(pad_left=left, pad_right=right))
+    if len(timed) < len(node.inputs):
         # It would have to grow with each push.
-        if ctx.time(index) is None:
-            ctx.refuse(f"its input {index} has a fixed length along time")
+        fixed = next(index for index in range(len(node.inputs)) if index not in timed)
+        ctx.refuse(f"its input {fixed} has a fixed length along time")
     return Effect(axis)
+
+
+@rule("DepthToSpace")
+def _depth_to_space(ctx: NodeContext) -> Effect:
+    timeline, up = ctx.only_time(), ctx.int("blocksize", 1)
+    if timeline.axis == 1:
+        ctx.refuse("its channels lie along time")
+    if timeline.axis == 0:
+        return Effect(0)  # the batch: every step has an image of its own
+    return Effect(timeline.axis, Local(up=up, span=up - 1))
 
 
 @rule("Gather")
@@ -100,48 +118,20 @@ def _sized(ctx: NodeContext) -> Effect:
     if sizes is None:
         ctx.refuse("how its shape follows from the number of frames isn't known")
     axis = ctx.varying_axis()
-    # Aligned at the end, as what is expanded is.
-    size = sizes.values.reshape(-1)[axis - len(ctx.output_shapes()[0])]
-    lengths = QuasiPolynomial.through(dict(zip(sizes.n, ctx.timelines[source].lengths, strict=True)))
-    up = (size / lengths).constant
-    if up is None or up.denominator > 1:
+    back = axis - len(ctx.output_shapes()[0])
+    # Aligned at the end, as what is expanded is; what is tiled has a length already.
+    own = ctx.shape(0)[back] if ctx.node.op_type == "Tile" else 1
+    try:
+        lengths = QuasiPolynomial.through(dict(zip(sizes.n, ctx.timelines[source].lengths, strict=True)))
+        size = sizes.values.reshape(-1)[back] * QuasiPolynomial.of(own)
+    except UnprovenError:
+        ctx.refuse("how its length follows from the number of frames isn't known")
+    up = ctx.output_shapes()[0][axis] // ctx.timelines[source].lengths[0]
+    if size != lengths * QuasiPolynomial.of(up):
         ctx.refuse(f"its length, {size}, is not a whole multiple of {lengths}, which it is made from")
-    return Effect(axis, Local(up=int(up), span=int(up) - 1), write=_write_sized)
+    return Effect(axis, Local(up=up, span=up - 1), write=_write_sized)
 
 
 def _write_sized(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
     # As if it were pointwise: the length it is made to is that of what is newly known.
     writer.write_aligned(node, up=effect.local.up)
-
-
-@rule("Resize")
-def _resize(ctx: NodeContext) -> Effect:
-    timeline = ctx.only_time()
-    if ctx.string("mode", "nearest") != "nearest":
-        ctx.refuse("only nearest-neighbour resizing repeats steps exactly; others interpolate over the ends")
-    scales = ctx.const(1 if ctx.opset == 10 else 2)
-    if scales is None or not scales.size:
-        ctx.refuse("it stretches time to a fixed length")
-    axes = [axis % ctx.rank(0) for axis in ctx.ints("axes") or range(ctx.rank(0))]
-    up = float(scales[axes.index(timeline.axis)]) if timeline.axis in axes else 1.0
-    if up < 1 or up != int(up):
-        ctx.refuse(f"it stretches time by {up:g}, which is not a whole number")
-    transform = ctx.string("coordinate_transformation_mode", "half_pixel")
-    mode = (transform, ctx.string("nearest_mode", "round_prefer_floor"))
-    if transform == "tf_crop_and_resize":
-        ctx.refuse("it crops by a share of the length")
-    if up > 1 and ctx.opset > 10 and mode not in _REPEATING:
-        ctx.refuse(f"with {' and '.join(mode)} it doesn't repeat every step equally often")
-    return Effect(timeline.axis, Local(up=int(up), span=int(up) - 1))
-
-
-# Where the steps ``up * n`` to ``up * n + up - 1`` are all made of step ``n``: with half pixels the place is
-# ``(i + 0.5) / up - 0.5``, less than half a step away; otherwise it is ``i / up``.
-_REPEATING = {
-    ("asymmetric", "floor"),
-    *(
-        (transform, nearest)
-        for transform in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
-        for nearest in ("round_prefer_floor", "round_prefer_ceil")
-    ),
-}

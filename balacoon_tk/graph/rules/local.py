@@ -154,7 +154,7 @@ def _write_reducing(writer: StreamWriter, node: ir.Node, effect: Effect) -> None
     # As many windows as fit into what is known, the padding on the left counted in.
     right = local.span - local.pad_left
     steps = (writer.steps(name) - right - 1) // down + 1
-    writer.set(node, given, (writer.lag(name) + right) / down, steps)
+    writer.set(node, given, writer.lag_after(name, right, down), steps)
 
 
 def _unpadded(writer: StreamWriter, node: ir.Node, window: ir.Value) -> ir.Node:

@@ -1,8 +1,8 @@
-"""Operators that carry a state through the utterance: folds and slices of time, recurrences and sums.
+"""Operators that carry a state through the utterance: folds and slices of time.
 
 Of a slice the first push leaves off the start. The end can only be left off once it is known, so as many
-steps as it has are held back; fewer, where the tensor trails its whole length anyway. A recurrence keeps
-what it keeps itself.
+steps as it has are held back; fewer, where the tensor trails its whole length anyway. One that takes every
+few steps keeps how many it has yet to skip.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import onnx_ir as ir
 from balacoon_tk.graph.edit import FAR
 from balacoon_tk.graph.match import constant_of
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
+from balacoon_tk.graph.rules.positions import table_of_positions
 from balacoon_tk.graph.timeline import Local
 
 if TYPE_CHECKING:
     from balacoon_tk.graph.streaming.writer import StreamWriter
 
-_FIRST_STATE = 5  # the input that holds the hidden state at the start; the one of an LSTM's cell follows
+
+_AS_GROUP_NORM = ", as group norm does: that takes the mean over the whole time axis"
 
 
 @rule("Reshape", "Flatten")
@@ -31,7 +33,8 @@ def _reshape(ctx: NodeContext) -> Effect:
     before, after = prod(shape[: timeline.axis]), prod(shape[timeline.axis + 1 :])
     axis, result = ctx.varying_axis(), ctx.output_shapes()[0]
     if prod(result[:axis]) != before:
-        ctx.refuse("it mixes time with the axes before it")
+        normed = any(user.op_type == "InstanceNormalization" for user, _ in ctx.node.outputs[0].uses())
+        ctx.refuse(f"it mixes time with the axes before it{_AS_GROUP_NORM if normed else ''}")
     if ctx.node.op_type == "Reshape":
         target = ctx.const(1)
         if target is not None and (len(target) <= axis or int(target[axis]) not in (-1, 0)):
@@ -46,6 +49,16 @@ def _reshape(ctx: NodeContext) -> Effect:
     ctx.refuse("it folds time by a factor that is not a whole number")
 
 
+@rule("SpaceToDepth")
+def _space_to_depth(ctx: NodeContext) -> Effect:
+    timeline, down = ctx.only_time(), ctx.int("blocksize", 1)
+    if timeline.axis == 0:
+        return Effect(0)  # the batch: every step has an image of its own
+    if timeline.axis == 1:
+        ctx.refuse("its channels lie along time")
+    return Effect(timeline.axis, Local(down=down, span=down - 1), write=_write_fold)
+
+
 def _write_fold(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
     # As many groups of steps as are whole; what is left of a group waits in the state.
     name, down, build = writer.source(node), effect.local.down, writer.builder
@@ -57,12 +70,14 @@ def _write_fold(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
     copy = writer.copy_on(node, build.slice(window, axis, 0, build.all_if_last(used)))
     build.keep(state, build.after(window, axis, used))
     # A step is there with the last of its group.
-    lag = (writer.lag(name) + down - 1) / down
+    lag = writer.lag_after(name, down - 1, down)
     writer.set(node, copy.outputs[0], lag, writer.steps(name) // down)
 
 
 @rule("Slice")
 def _slice(ctx: NodeContext) -> Effect:
+    if ctx.time(0) is None:
+        return table_of_positions(ctx)
     timeline = ctx.only_time()
     starts, ends = ctx.ints("starts", 1) or [], ctx.ints("ends", 2) or []
     axes = ctx.ints("axes", 3) or list(range(len(starts)))
@@ -70,11 +85,15 @@ def _slice(ctx: NodeContext) -> Effect:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if axis % ctx.rank(0) != timeline.axis:
             continue
-        if step != 1:
-            ctx.refuse(f"it takes steps of {step} along time")
+        if step < 1:
+            ctx.refuse("it turns time round, so that the last step comes first")
         if start < 0 or (0 <= end < FAR):
             ctx.refuse("it cuts at a place counted from the other end of the utterance")
-        local = Local(pad_left=-start, pad_right=min(end, 0))
+        local = Local(down=step, pad_left=-start, pad_right=min(end, 0))
+        if step > 1:
+            if timeline.phased and end < 0:
+                ctx.refuse("it takes every few steps and cuts off the end behind a reduction of the rate")
+            return Effect(timeline.axis, local, write=_write_slice)
         # Behind a reduction of the rate how far a tensor trails depends on the phase: a segment sees to that.
         by_length = not (timeline.phased or local.pointwise)
         return Effect(timeline.axis, local, write=_write_slice if by_length else None)
@@ -102,8 +121,23 @@ def _write_slice(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
     more = build.one("Mul", build.last, build.ints(-n_end - before_the_end))
     end = build.one("Add", build.ints(before_the_end), more) if n_end else before_the_end
     cut = _slice_other_axes(writer, node, build.slice(value, axis, start, end))
-    right = n_start + n_held
-    writer.set(node, cut, writer.lag(name) + right, writer.steps(name) - right)
+    right, down = n_start + n_held, effect.local.down
+    if down > 1:
+        cut = _every(writer, cut, axis, down)
+    steps = (writer.steps(name) - right - 1) // down + 1
+    writer.set(node, cut, writer.lag_after(name, right, down), steps)
+
+
+def _every(writer: StreamWriter, value: ir.Value, axis: int, down: int) -> ir.Value:
+    # The next one may be further away than this push goes: how far is the length of a state.
+    build = writer.builder
+    to_skip = build.state((0,), 0, down - 1, np.dtype(np.float32))
+    n_skipped = build.length(to_skip, 0)
+    taken = build.one("Slice", value, n_skipped, build.ints(FAR), build.ints(axis), build.ints(down))
+    reached = build.one("Add", n_skipped, build.one("Mul", build.length(taken, axis), build.ints(down)))
+    zeros = build.constant(np.zeros(down - 1, dtype=np.float32))
+    build.keep(to_skip, build.slice(zeros, 0, 0, build.one("Sub", reached, build.length(value, axis))))
+    return taken
 
 
 def _slice_other_axes(writer: StreamWriter, node: ir.Node, value: ir.Value) -> ir.Value:
@@ -117,68 +151,10 @@ def _slice_other_axes(writer: StreamWriter, node: ir.Node, value: ir.Value) -> i
     if len(axes) == 1:
         return value
     is_time = np.array(axes) == writer.axis(name)
-    of_others = (np.where(is_time, 0, starts), np.where(is_time, FAR, ends), *rest)
+    of_others = [
+        np.where(is_time, 0, starts),
+        np.where(is_time, FAR, ends),
+        rest[0] if rest else np.array(axes),
+    ]
+    of_others += [np.where(is_time, 1, steps) for steps in rest[1:]]
     return build.one("Slice", value, *map(build.constant, of_others))
-
-
-@rule("LSTM", "GRU", "RNN")
-def _recurrent(ctx: NodeContext) -> Effect:
-    timeline = ctx.only_time()
-    if ctx.string("direction", "forward") != "forward":
-        ctx.refuse("it also runs from the utterance's end to its start")
-    if ctx.int("layout", 0) or timeline.axis != 0:
-        ctx.refuse("only the layout with time first is supported")
-    if ctx.input(4) is not None:
-        ctx.refuse("its sequence lengths are given from outside")
-    if any(value.uses() or value.is_graph_output() for value in ctx.node.outputs[1:]):
-        ctx.refuse("its final state is used: that is known at the utterance's end only")
-    if any(ctx.input(index) in ctx.sized_by for index in (_FIRST_STATE, _FIRST_STATE + 1)):
-        ctx.refuse("its first state is computed from the number of frames")
-    return Effect(0, write=_write_recurrent, recurrent=True)
-
-
-def _write_recurrent(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
-    # The operator's own state goes in and out.
-    name, build = writer.source(node), writer.builder
-    inputs = [None if value is None else writer.values[str(value.name)] for value in node.inputs]
-    inputs += [None] * (_FIRST_STATE - len(inputs))
-    n_states = 2 if node.op_type == "LSTM" else 1
-    # Batch, and hidden size: the second weight turns a state into what is added to the gates.
-    shape = (writer.shape(name)[1], writer.analysis.inputs.probe.shape_of(node.inputs[2])[-1])
-    states = []
-    for k in range(_FIRST_STATE, _FIRST_STATE + n_states):
-        first = inputs[k] if k < len(inputs) else None
-        if first is None:
-            states.append(build.state((1, *shape), 0, 1, writer.dtype(name)))
-            inputs[k : k + 1] = states[-1:]
-        else:  # an empty state is followed by the first one, which stands in for it
-            states.append(build.state((0, *shape), 0, 1, writer.dtype(name)))
-            inputs[k] = build.slice(build.concat([states[-1], first], 0), 0, 0, 1)
-    copy = build.clone(node, inputs, n_outputs=1 + n_states)
-    for state, value in zip(states, copy.outputs[1:], strict=True):
-        build.keep(state, value)
-    writer.set(node, copy.outputs[0], writer.lag(name), writer.steps(name))
-
-
-@rule("CumSum")
-def _cumsum(ctx: NodeContext) -> Effect:
-    timeline = ctx.only_time()
-    axis = ctx.const(1)
-    if axis is None or int(axis) % ctx.rank(0) != timeline.axis:
-        return Effect(timeline.axis)
-    if ctx.int("reverse", 0):
-        ctx.refuse("it sums from the utterance's end")
-    if ctx.int("exclusive", 0):
-        ctx.refuse("an exclusive sum over time is not supported")
-    return Effect(timeline.axis, write=_write_cumsum, recurrent=True)
-
-
-def _write_cumsum(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
-    # On from the last sum: it stands in front of the new steps, and is left off what comes out.
-    name, build = writer.source(node), writer.builder
-    axis = writer.axis(name)
-    state, line = writer.line(name, 1)
-    sums = writer.copy_on(node, line).outputs[0]
-    build.keep(state, build.after(sums, axis, -1))
-    new = build.after(sums, axis, build.length(state, axis))
-    writer.set(node, new, writer.lag(name), writer.steps(name))

@@ -27,6 +27,7 @@ def make_streaming(
     time_inputs: Mapping[str, int] | None = None,
     chunk_frames: int = DEFAULT_CHUNK_FRAMES,
     costs: PlanCosts | None = None,
+    max_frames: int | None = None,
 ) -> onnx.ModelProto:
     """Rewrite a decoder so that it takes frames a few at a time and carries its own state.
 
@@ -44,6 +45,10 @@ def make_streaming(
     costs : PlanCosts, optional
         What the plan is chosen by: those of the target that the graph is meant for, such as
         `balacoon_tk.targets.ort_cpu.costs.OrtCpuCosts`; general ones if None.
+    max_frames : int, optional
+        Frames of the longest utterance, which a graph must be told whose attention looks back to the
+        utterance's start: keys and values of so many are kept, and a longer utterance fails. Not needed
+        where an attention has a window.
 
     Returns
     -------
@@ -60,10 +65,11 @@ def make_streaming(
         If the graph can't be run, has no time axis or several candidates for it, or is stateful
         already.
     ParameterError
-        If `model` is no ModelProto, or `time_inputs`, `chunk_frames` or `costs` don't fit.
+        If `model` is no ModelProto, or `time_inputs`, `chunk_frames`, `costs` or `max_frames` don't fit.
     """
-    _check_arguments(model, time_inputs, chunk_frames, costs)
-    analysis = analyse_model(model, time_inputs=None if time_inputs is None else dict(time_inputs))
+    _check_arguments(model, time_inputs, chunk_frames, costs, max_frames)
+    given = None if time_inputs is None else dict(time_inputs)
+    analysis = analyse_model(model, time_inputs=given, max_frames=max_frames)
     plan = plan_cuts(analysis, chunk_frames=chunk_frames, costs=costs)
     return _assemble(model, plan, rewrite(analysis, plan))
 
@@ -82,13 +88,17 @@ def streaming_spec(model: onnx.ModelProto) -> StreamingSpec:
     raise ModelError("not a stateful graph; make_streaming makes one")
 
 
-def _check_arguments(model: object, time_inputs: object, chunk_frames: object, costs: object) -> None:
+def _check_arguments(
+    model: object, time_inputs: object, chunk_frames: object, costs: object, max_frames: object
+) -> None:
     if not isinstance(model, onnx.ModelProto):
         raise ParameterError(f"model must be an onnx.ModelProto, not {type(model).__name__}")
     if any(item.key == StreamingSpec.METADATA_KEY for item in model.metadata_props):
         raise ModelError("the graph is stateful already")
     if not isinstance(chunk_frames, int) or chunk_frames < 1:
         raise ParameterError(f"chunk_frames={chunk_frames!r} must be an int >= 1")
+    if max_frames is not None and (not isinstance(max_frames, int) or max_frames < 1):
+        raise ParameterError(f"max_frames={max_frames!r} must be an int >= 1, or None")
     if costs is not None and not isinstance(costs, PlanCosts):
         raise ParameterError(f"costs={costs!r} must be PlanCosts")
     if time_inputs is not None and not isinstance(time_inputs, Mapping):

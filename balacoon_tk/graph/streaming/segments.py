@@ -15,9 +15,9 @@ At both ends of the utterance nothing is cropped, so the padding that the graph 
 stands where it stood. `left`, `lag` and `right` are those of `Timeline`, counted from the
 segment's input. The lag is negative where padding at the start makes more steps than come in.
 
-No segment are runs of nodes that read anything else with time, that go down in rate (where a piece begins
-would decide which steps are taken), that hold a recurrence (no margin is enough), or whose target
-would be known later than the same nodes with states of their own give it.
+No segment are runs of nodes that read anything else with time, that go down in rate further than they went
+up before (where a piece begins would decide which steps are taken), that hold a recurrence (no margin is
+enough), or whose target would be known later than the same nodes with states of their own give it.
 """
 
 from __future__ import annotations
@@ -113,10 +113,10 @@ def measure_segment(
         effect = analysis.effects.get(node)
         if effect is None:  # it measures a length, of the piece as well as of the whole
             continue
-        if effect.recurrent or effect.local.down > 1:
+        if effect.recurrent:
             return None
         names = sources_of(node, analysis)
-        if any(name not in local for name in names):
+        if not effect.in_segments or any(name not in local for name in names):
             return None
         into = join([local[name] for name in names])
         if effect.local.reach:
@@ -126,6 +126,8 @@ def measure_segment(
             at_the_start = ceil((reach + into.lag) / into.rate)
             tail, min_length = max(tail, at_the_end), max(min_length, at_the_end, at_the_start)
         made = into.through(effect.local, axis=effect.axis, n_frames=n_steps)
+        if made.phased:
+            return None
         local |= {value.name: made for value in node.outputs if value.name}
         # Cut off more steps than there are, and what follows is as long as if there had been none to cut.
         min_length = max(min_length, ceil((made.short(n_steps) + 1) / made.rate))

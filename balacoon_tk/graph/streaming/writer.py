@@ -46,6 +46,8 @@ class StreamWriter:
         self._delayed: dict[tuple[str, Fraction], ir.Value] = {}
         # Kernels' windows by tensor and the lag of the middle, which begins at the second number.
         self._windows: dict[tuple[str, Fraction], tuple[ir.Value, int]] = {}
+        # What nodes of one kind have in common, by keys of that kind.
+        self.shared: dict[object, object] = {}
 
     def write_static(self) -> None:
         """Copy the nodes that time doesn't reach."""
@@ -58,17 +60,20 @@ class StreamWriter:
 
     def write_aligned(self, node: ir.Node, *, up: int = 1) -> None:
         """Write a node that gives `up` steps for one, as it is, on inputs brought to the same frontier."""
-        names = sources_of(node, self.analysis)
-        lag = max(self.lag(name) for name in names)
-        phased = len(names) > 1 and any(self.analysis.timelines[name].phased for name in names)
-        aligned = self._align_phased(names) if phased else {name: self._delay(name, lag) for name in names}
+        aligned, lag, steps = self.align(sources_of(node, self.analysis))
         local = {**self.values, **aligned}
         self.copy(node, local, keep_names=True)
-        steps = self.frontiers.slowest(names)
         for value in node.outputs:
             if value.name:
                 self.values[value.name] = local[value.name]
                 self.frontiers.note(value.name, lag * up, steps * up)
+
+    def align(self, names: Sequence[str]) -> tuple[dict[str, ir.Value], Fraction, Steps]:
+        """Bring tensors to the frontier of the slowest; return them, the lag and the steps known there."""
+        lag = max(self.lag(name) for name in names)
+        phased = len(names) > 1 and any(self.analysis.timelines[name].phased for name in names)
+        aligned = self._align_phased(names) if phased else {name: self._delay(name, lag) for name in names}
+        return aligned, lag, self.frontiers.slowest(list(names))
 
     def copy_on(self, node: ir.Node, value: ir.Value) -> ir.Node:
         """Copy a node with another value in place of its first input."""
@@ -82,14 +87,20 @@ class StreamWriter:
         self.frontiers.note(name, lag, steps)
 
     def line(
-        self, name: str, max_length: int, local: Local = POINTWISE, *, fill: float = 0.0
+        self,
+        name: str,
+        max_length: int,
+        local: Local = POINTWISE,
+        *,
+        fill: float = 0.0,
+        new: ir.Value | None = None,
     ) -> tuple[ir.Value, ir.Value]:
-        """Return a state that keeps steps of a tensor, and its new steps behind those."""
+        """Return a state that keeps steps of a tensor, and its new steps behind those, or others if given."""
         # An operator's own padding is its first state, and follows the last push: nothing has to be masked.
         axis, shape = self.axis(name), self.shape(name)
         first = tuple(local.pad_left if k == axis else n for k, n in enumerate(shape))
         state = self.builder.state(first, axis, max_length, self.dtype(name), fill=fill)
-        parts = [state, self.values[name]]
+        parts = [state, self.values[name] if new is None else new]
         if local.pad_right:
             parts.append(self.builder.at_the_end(shape, axis, local.pad_right, self.dtype(name), fill=fill))
         return state, self.builder.concat(parts, axis)
@@ -214,6 +225,10 @@ class StreamWriter:
     def lag(self, name: str) -> Fraction:
         """Return by how many steps a tensor trails ``rate * n_frames``."""
         return self.frontiers.lags[name]
+
+    def lag_after(self, name: str, n_steps: int, down: int) -> Fraction:
+        """Return the lag of every `down`-th step of a tensor that `n_steps` more are held back of."""
+        return self.analysis.timelines[name].lag_after(n_steps, down, lag=self.lag(name))
 
     def steps(self, name: str) -> Steps:
         """Return how many steps of a tensor are known after 0, 1, 2, … frames."""
