@@ -4,7 +4,7 @@ import pytest
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export import NotStreamableError, make_streaming
-from balacoon_tk.graph import find_obstacles
+from balacoon_tk.graph import find_obstacles, streaming
 from balacoon_tk.graph.advice import advice_for
 from balacoon_tk.graph.obstacles import judge_streaming
 from test_streaming_refusals import REFUSED
@@ -105,6 +105,26 @@ def test_every_refusal_is_an_obstacle_with_advice(name: str) -> None:
 
 def test_what_no_words_are_known_of_is_answered_in_general() -> None:
     assert "overlap" in advice_for("Foo", "it does what nobody has heard of")
+
+
+def test_what_has_a_rule_and_can_not_be_written_is_an_obstacle_as_well(monkeypatch) -> None:
+    # No graph is known of which that is so: the first node is made one.
+    def refuse(analysis, plan):
+        raise NotStreamableError(
+            next(iter(analysis.model.graph)), "no bounded margin makes a piece of it exact"
+        )
+
+    monkeypatch.setattr(streaming, "rewrite", refuse)
+    g = TinyGraph()
+    (found,) = find_obstacles(g.model(g.conv(g.frames(), N, N, 3, pads=[1, 1])))
+    assert (found.node, found.op_type) == ("Conv_0", "Conv")
+
+
+def test_a_stateful_graph_is_an_error_and_not_an_obstacle() -> None:
+    g = TinyGraph()
+    model = make_streaming(g.model(g.conv(g.frames(), N, N, 3, pads=[1, 1])))
+    with pytest.raises(ModelError, match="stateful already"):
+        find_obstacles(model)
 
 
 def test_a_graph_that_has_no_time_is_an_error_and_not_an_obstacle() -> None:

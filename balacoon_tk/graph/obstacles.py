@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
+from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.streaming import make_streaming, streaming_spec
@@ -70,6 +71,8 @@ def judge_streaming(model: onnx.ModelProto, *, time_inputs: Mapping[str, int] | 
     ParameterError
         If `time_inputs` doesn't fit.
     """
+    if any(item.key == StreamingSpec.METADATA_KEY for item in model.metadata_props):
+        raise ModelError("the graph is stateful already")
     refused: list[NotStreamableError] = []
     axes = None if time_inputs is None else dict(time_inputs)
     analysis = analyse_model(model, time_inputs=axes, refused=refused)

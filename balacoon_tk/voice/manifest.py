@@ -77,7 +77,9 @@ class FileInfo:
 class DecoderInfo(FileInfo):
     """The plain graph from frames to samples."""
 
-    left_context: int  # frames before a frame that its samples depend on
+    # What a frame's samples depend on; where nobody can compute that, a context that was tried, and
+    # `verified.overlap` says what is lost with it.
+    left_context: int  # frames before it
     lookahead: int  # frames after it
     not_streamable: str | None = None  # the reason, if it can't be streamed exactly
     # int8 rounds inputs and weights of the convolutions to 8 bits, those that are sensitive excepted; fp16
