@@ -126,6 +126,13 @@ def test_noise_for_every_pair_of_steps_is_refused() -> None:
         noise_inputs(g.model(g.op("Add", pairs, g.op("RandomNormalLike", pairs))))
 
 
+def test_noise_that_is_not_as_long_as_the_frames_is_refused() -> None:
+    g = TinyGraph()
+    x = g.conv(g.frames(), N, N, 3)
+    with pytest.raises(ModelError, match="as many for each frame"):
+        noise_inputs(g.model(g.op("Add", x, g.op("RandomNormalLike", x))))
+
+
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(ParameterError, match="ModelProto"):
         noise_inputs(helper.make_node("Relu", ["x"], ["y"]))  # type: ignore[arg-type]

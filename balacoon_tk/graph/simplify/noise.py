@@ -8,8 +8,9 @@ exact streaming needs: the stream and the whole run can be given the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import onnx
@@ -81,7 +82,7 @@ def noise_inputs(model: onnx.ModelProto, *, time_inputs: Mapping[str, int] | Non
     ------
     ModelError
         If the graph can't be run, has no time axis or several candidates for it, or noise varies along
-        several axes.
+        several axes, or is longer or shorter than a fixed number of steps for each frame.
     ParameterError
         If `model` is no ModelProto, or `time_inputs` doesn't fit.
     """
@@ -97,7 +98,7 @@ def noise_inputs(model: onnx.ModelProto, *, time_inputs: Mapping[str, int] | Non
     probe = find_time_inputs(copy, time_inputs).probe
     for node in draws:
         shapes, dtype = probe.shapes[name_of(node.outputs[0])], probe.dtypes[name_of(node.outputs[0])]
-        drawn = _input(names.take("noise"), node, shapes, dtype)
+        drawn = _input(names.take("noise"), node, shapes, dtype, probe.n_frames)
         graph.inputs.append(drawn)
         noted[name_of(drawn)] = _DRAWS[node.op_type].standard
         bypass(graph, node.outputs[0], _scaled(graph, names, node, drawn, dtype))
@@ -107,12 +108,22 @@ def noise_inputs(model: onnx.ModelProto, *, time_inputs: Mapping[str, int] | Non
 
 
 def _input(
-    name: str, node: ir.Node, shapes: tuple[tuple[int, ...], ...], dtype: np.dtype[np.generic]
+    name: str,
+    node: ir.Node,
+    shapes: Sequence[tuple[int, ...]],
+    dtype: np.dtype[np.generic],
+    n_frames: Sequence[int],
 ) -> ir.Value:
     columns = list(zip(*shapes, strict=True))
     varying = [axis for axis, sizes in enumerate(columns) if len(set(sizes)) > 1]
     if len(varying) > 1:
         raise ModelError(f"the noise of {node.op_type} node {node.name!r} varies along several axes")
+    for axis in varying:
+        if len({Fraction(size, n) for size, n in zip(columns[axis], n_frames, strict=True)}) > 1:
+            raise ModelError(
+                f"the noise of {node.op_type} node {node.name!r} has {columns[axis]} steps for {n_frames} "
+                "frames: it must have as many for each frame, to be brought in with them"
+            )
     shape = ir.Shape([f"n_{name}" if axis in varying else sizes[0] for axis, sizes in enumerate(columns)])
     return ir.Value(name=name, type=ir.TensorType(ir.DataType.from_numpy(dtype)), shape=shape)
 
