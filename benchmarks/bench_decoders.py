@@ -165,7 +165,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
         "",
         stamp(result["facts"], command="make bench-decoders"),
         "",
-        "Random weights, as many as published. The difference is the largest to the whole run, over its peak, "
+        "Random weights, as many as published. The difference is the largest to the whole run, of its peak, "
         "over chunks of 1 frame, 7, the lag, the lag and one, 64, mixed sizes and the whole utterance. Times "
         f"are medians of ratios within a round, of {result['n_rounds']}, on one thread: an utterance of "
         f"{N_CHUNKS} chunks of about {CHUNK_SAMPLES} samples.",
