@@ -17,7 +17,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release browser-test \
-    bench bench-passes clean
+    bench bench-passes bench-decoders clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,8 +88,9 @@ test-release: $(STAMP)
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
 	$(BIN)/pytest -m browser tests/test_browser.py
 
-# Those two are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
-STAGES := $(filter-out benchmarks/bench_streaming.py benchmarks/bench_passes.py,$(wildcard benchmarks/bench_*.py))
+# These are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
+PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py)
+STAGES := $(filter-out $(PROGRAMS),$(wildcard benchmarks/bench_*.py))
 
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
 bench: $(STAMP) ## Time every stage, alone and beside other engines, and write the README's figures anew
@@ -101,6 +102,9 @@ bench: $(STAMP) ## Time every stage, alone and beside other engines, and write t
 
 bench-passes: $(STAMP) ## Time the default voice without each of the passes that make it faster
 	$(BIN)/python benchmarks/bench_passes.py
+
+bench-decoders: $(STAMP) ## Try decoders of today: which stream, and what that costs
+	$(BIN)/python benchmarks/bench_decoders.py --docs docs/decoders.md
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bench_decoders
 import bench_passes
 from balacoon_tk import TTS
 from balacoon_tk.audio import AudioChunk
@@ -21,6 +22,7 @@ from balacoon_tk.metrics.runs import rotated
 from balacoon_tk.targets.ort_cpu.optimize import DECODER_PASSES, ENCODER_PASSES, optimize_decoder
 from balacoon_tk.voice import load_voice
 from balacoon_tk.voice.files import VoiceFiles
+from families import FAMILIES
 from peers import PEERS
 from speed import results, streams
 from speed.end_to_end import summary
@@ -337,3 +339,33 @@ def test_the_committed_report_of_passes_is_that_of_its_figures():
         "decoder": [bench_passes.ALL, *DECODER_PASSES],
         "encoder": [bench_passes.ALL, *ENCODER_PASSES],
     }
+
+
+# --- decoders of today ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_a_decoder_of_today_streams_exactly(name):
+    found = bench_decoders.measure_family(name, full=False, n_rounds=1)
+    assert found["difference"] <= 1e-5
+    assert {"whole", "streamed"} <= found["seconds"].keys()
+
+
+def test_the_committed_table_of_decoders_is_that_of_its_figures():
+    written = json.loads((FOLDER / "decoders.json").read_text(encoding="utf-8"))
+    assert list(written["families"]) == list(FAMILIES)
+    head, _, rest = (ROOT / "docs" / "decoders.md").read_text(encoding="utf-8").partition("<!-- decoders -->")
+    assert head
+    assert rest.partition("<!-- end -->")[0].strip() == bench_decoders.to_markdown(written).strip()
+
+
+def test_a_refused_decoder_is_named_with_the_reason():
+    found = {
+        "what": "attention over all",
+        "n_parameters": 2e6,
+        "n_nodes": 5,
+        "refused": "a window would help",
+    }
+    facts = {"n_cpus": 2, "cpu": "cpu", "python": "3", "versions": {}}
+    text = bench_decoders.to_markdown({"facts": facts, "n_rounds": 1, "families": {"other": found}})
+    assert "| other | attention over all | 2.0 M | refused: no window |" in text
