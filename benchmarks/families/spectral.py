@@ -134,8 +134,8 @@ class HiFTNet(nn.Module):
         self.n_fft, self.hop_length, self.with_source = n_fft, hop_length, with_source
         self.register_buffer("stft_window", torch.hann_window(n_fft), persistent=False)
         n = n_channels
-        self.conv_pre = nn.Conv1d(n_mels, 2 * n, 7, padding=3)
-        self.up = nn.ConvTranspose1d(2 * n, n, 8, stride=4, padding=2)
+        self.conv_pre = nn.Conv1d(n_mels, n + n // 2, 7, padding=3)
+        self.up = nn.ConvTranspose1d(n + n // 2, n, 8, stride=4, padding=2)
         self.source_down = nn.Conv1d(n_fft + 2, n, 1)
         self.blocks = nn.ModuleList(ResBlock(n, dilation) for dilation in (1, 3))
         self.reflection_pad = nn.ReflectionPad1d((1, 0))
