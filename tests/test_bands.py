@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from balacoon_tk.graph.band_rules import infer
-from balacoon_tk.graph.bands import Cases, constant, position, table, where_above
+from balacoon_tk.graph.attention.band_rules import infer
+from balacoon_tk.graph.attention.bands import Cases, constant, position, table, where_above
 
 LENGTH = 24
 QUERIES, KEYS = np.meshgrid(np.arange(LENGTH), np.arange(LENGTH), indexing="ij")

@@ -12,8 +12,8 @@ from onnx import TensorProto
 
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import NotStreamableError, make_streaming
-from balacoon_tk.graph import attention as fusing
-from balacoon_tk.graph.bands import Band
+from balacoon_tk.graph.attention import fuse as fusing
+from balacoon_tk.graph.attention.bands import Band
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.receptive_field import receptive_field
 from balacoon_tk.runtime.session import Session

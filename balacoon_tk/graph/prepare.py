@@ -10,8 +10,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.analysis import Analysis, analyse
-from balacoon_tk.graph.attention import fuse_attention
-from balacoon_tk.graph.attention_operator import attention_written_out
+from balacoon_tk.graph.attention.fuse import fuse_attention
+from balacoon_tk.graph.attention.operator import attention_written_out
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.opset import check_opset
 from balacoon_tk.graph.probe import probe

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.graph.attention.windows import KEYS, N_AXES, QUERIES, REFUSAL, WINDOW, Expression, Window
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.match import name_of
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
 from balacoon_tk.graph.rules.positions import add_to_count, check_can_count, counted
 from balacoon_tk.graph.timeline import Local
-from balacoon_tk.graph.windows import KEYS, N_AXES, QUERIES, REFUSAL, WINDOW, Expression, Window
 
 if TYPE_CHECKING:
     from balacoon_tk.graph.streaming.writer import StreamWriter

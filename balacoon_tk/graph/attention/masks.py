@@ -15,11 +15,20 @@ import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.graph.attention.windows import (
+    KEYS,
+    N_AXES,
+    QUERIES,
+    Axes,
+    Expression,
+    call,
+    number,
+    positions,
+)
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.match import input_of, is_standard, name_of
 from balacoon_tk.graph.probe import Probe
 from balacoon_tk.graph.rules import ELEMENTWISE
-from balacoon_tk.graph.windows import KEYS, N_AXES, QUERIES, Axes, Expression, call, number, positions
 
 _LAYOUT = frozenset({"Unsqueeze", "Squeeze", "Reshape", "Flatten", "Expand"})
 

@@ -14,10 +14,10 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.attention.windows import Window
 from balacoon_tk.graph.match import name_of
 from balacoon_tk.graph.probe import graph_inputs, make_feeds
 from balacoon_tk.graph.time_inputs import TimeInputs
-from balacoon_tk.graph.windows import Window
 from balacoon_tk.runtime.session import Session
 
 _MOST_STEPS = 1024  # of a run: its scores grow with the square

@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.graph.band_rules import infer
-from balacoon_tk.graph.bands import Cases, anything, constant, position, table
+from balacoon_tk.graph.attention.band_rules import infer
+from balacoon_tk.graph.attention.bands import Cases, anything, constant, position, table
 
 N_AXES = 5  # of every expression, so that none has to be aligned with another
 QUERIES, KEYS = -2, -1

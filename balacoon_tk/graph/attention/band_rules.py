@@ -1,4 +1,4 @@
-"""What operators make of what is known of their inputs: `balacoon_tk.graph.bands`, carried through a mask.
+"""What operators make of what is known of their inputs (`bands`), carried through a mask.
 
 A comparison splits bands, arithmetic works on the bounds, and what an operator without a rule gives may be
 anything.
@@ -14,7 +14,7 @@ from math import isfinite, isnan
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.graph.bands import ALL, CLOSE, NONE, UNKNOWN, Band, Case, Cases, Form, anything
+from balacoon_tk.graph.attention.bands import ALL, CLOSE, NONE, UNKNOWN, Band, Case, Cases, Form, anything
 
 _MAX_CASES = 64
 

@@ -21,17 +21,17 @@ from math import inf, isfinite
 import numpy as np
 import onnx_ir as ir
 
-from balacoon_tk.graph.attention_check import contradicted
-from balacoon_tk.graph.bands import Band, Cases, constant, where_above
+from balacoon_tk.graph.attention.bands import Band, Cases, constant, where_above
+from balacoon_tk.graph.attention.check import contradicted
+from balacoon_tk.graph.attention.masks import MaskReader
+from balacoon_tk.graph.attention.windows import N_AXES, REFUSAL, WINDOW, Expression, Window, cases_of
 from balacoon_tk.graph.edit import remove_unused
 from balacoon_tk.graph.errors import NotStreamableError
-from balacoon_tk.graph.masks import MaskReader
 from balacoon_tk.graph.match import is_standard, name_of
 from balacoon_tk.graph.probe import Probe
 from balacoon_tk.graph.rules import ELEMENTWISE
 from balacoon_tk.graph.time_inputs import TimeInputs
 from balacoon_tk.graph.walk import descendants
-from balacoon_tk.graph.windows import N_AXES, REFUSAL, WINDOW, Expression, Window, cases_of
 
 DOMAIN, OP_TYPE = "balacoon", "Window"
 """Of the node that stands for an attention; it is in no graph that is given to anybody."""
