@@ -5,6 +5,7 @@ Each is written as its authors publish it, complex numbers and all, only smaller
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -213,11 +214,13 @@ class MultiBandIstft(nn.Module):
         return functional.conv1d(self.pad(up), self.synthesis_filter)[:, 0]
 
 
-def vocos(full: bool, *, padding: str, n_fft: int, n_mels: int, n_channels: int, n_blocks: int) -> nn.Module:
-    """Return a head of spectra behind ConvNeXt blocks, as large as published or tiny."""
-    if not full:
-        return Vocos(padding)
-    return Vocos(padding, n_fft=n_fft, n_mels=n_mels, n_channels=n_channels, n_blocks=n_blocks)
+def head(name: str, what: str, padding: str, sizes: Mapping[str, int]) -> Family:
+    """Return a family of heads of spectra behind ConvNeXt blocks, of those sizes where they are published."""
+
+    def build(full: bool) -> nn.Module:
+        return Vocos(padding, **(sizes if full else {}))
+
+    return Family(name, what, build, partial(frames, n_channels=sizes["n_mels"], tiny=N_MELS))
 
 
 def hiftnet(full: bool) -> nn.Module:
@@ -230,24 +233,9 @@ _CODES = {"n_fft": 1280, "n_mels": 128, "n_channels": 384, "n_blocks": 8}
 _TOKENS = {"n_fft": 1280, "n_mels": 512, "n_channels": 768, "n_blocks": 12}
 
 SPECTRAL = (
-    Family(
-        "Vocos, mel",
-        "ConvNeXt, torch.istft",
-        partial(vocos, padding="center", **_MEL),
-        partial(frames, n_channels=100, tiny=N_MELS),
-    ),
-    Family(
-        "Vocos, EnCodec",
-        "ConvNeXt, spectra added up by fold",
-        partial(vocos, padding="same", **_CODES),
-        partial(frames, n_channels=128, tiny=N_MELS),
-    ),
-    Family(
-        "WavTokenizer's head",
-        "ConvNeXt, spectra added up by fold",
-        partial(vocos, padding="same", **_TOKENS),
-        partial(frames, n_channels=512, tiny=N_MELS),
-    ),
+    head("Vocos, mel", "ConvNeXt, torch.istft", "center", _MEL),
+    head("Vocos, EnCodec", "ConvNeXt, spectra added up by fold", "same", _CODES),
+    head("WavTokenizer's head", "ConvNeXt, spectra added up by fold", "same", _TOKENS),
     Family(
         "HiFTNet",
         "harmonics of a pitch, their spectra, torch.istft",

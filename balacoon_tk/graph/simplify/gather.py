@@ -11,36 +11,25 @@ from math import prod
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from balacoon_tk.graph.edit import Names, Writer, bypass
+from balacoon_tk.graph.edit import Writer
 from balacoon_tk.graph.lengths import read_lengths
-from balacoon_tk.graph.match import constant_of, is_standard, name_of
+from balacoon_tk.graph.match import constant_of, name_of
 from balacoon_tk.graph.probe import Probe
 from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial, UnprovenError, larger
 from balacoon_tk.graph.simplify.places import find_placement
+from balacoon_tk.graph.simplify.replace_nodes import replace_nodes
 from balacoon_tk.graph.walk import ancestors
 
 
 def write_gathered_frames(model: ir.Model, probe: Probe) -> bool:
-    """Write frames that are looked up at computed places as convolutions; say whether any were.
-
-    The probe is of the graph; of what is new nothing has been seen: probe the graph again.
-    """
-    names, modified = Names(model.graph), False
-    for node in list(model.graph):
-        if node.op_type == "Gather" and is_standard(node) and constant_of(node, 1) is None:
-            write = Writer(model.graph, names, f"{node.name or 'Gather'}.frames")
-            out = _write(node, model.graph, probe, write)
-            if out is not None:
-                model.graph.insert_before(node, write.nodes)
-                modified |= bypass(model.graph, node.outputs[0], out)
-    if modified:
-        RemoveUnusedNodesPass()(model)
-    return modified
+    """Write frames that are looked up at computed places as convolutions; as `replace_nodes`."""
+    return replace_nodes(model, probe, {"Gather": _write})
 
 
 def _write(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -> ir.Value | None:
+    if constant_of(node, 1) is not None:
+        return None
     data, places = node.inputs
     axis, at = probe.varying_axis(data), probe.varying_axis(places)
     if data is None or places is None or axis is None or at is None:

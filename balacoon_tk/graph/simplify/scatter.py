@@ -11,36 +11,24 @@ from math import prod
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from balacoon_tk.graph.edit import Names, Writer, bypass
+from balacoon_tk.graph.edit import Writer
 from balacoon_tk.graph.lengths import read_lengths
-from balacoon_tk.graph.match import constant_of, is_standard, name_of
+from balacoon_tk.graph.match import constant_of, name_of
 from balacoon_tk.graph.probe import Probe
 from balacoon_tk.graph.simplify.places import KEEP_ORDER, find_placement
+from balacoon_tk.graph.simplify.replace_nodes import replace_nodes
 from balacoon_tk.graph.simplify.spectra import steps_behind
 
 
 def write_scattered_frames(model: ir.Model, probe: Probe) -> bool:
-    """Write frames that are added up at computed places as transposed convolutions; say whether any were.
-
-    The probe is of the graph; of what is new nothing has been seen: probe the graph again.
-    """
-    names, modified = Names(model.graph), False
-    for node in list(model.graph):
-        is_scatter = is_standard(node) and node.op_type in ("ScatterElements", "ScatterND")
-        if is_scatter and node.attributes.get_string("reduction", "none") == "add":
-            write = Writer(model.graph, names, f"{node.name or node.op_type}.frames")
-            out = _write(node, model.graph, probe, write)
-            if out is not None:
-                model.graph.insert_before(node, write.nodes)
-                modified |= bypass(model.graph, node.outputs[0], out)
-    if modified:
-        RemoveUnusedNodesPass()(model)
-    return modified
+    """Write frames that are added up at computed places as transposed convolutions; as `replace_nodes`."""
+    return replace_nodes(model, probe, dict.fromkeys(("ScatterElements", "ScatterND"), _write))
 
 
 def _write(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -> ir.Value | None:
+    if node.attributes.get_string("reduction", "none") != "add":
+        return None
     data, places, updates = node.inputs
     shapes = probe.shapes.get(name_of(node.outputs[0]), ())
     time_axis = probe.varying_axis(node.outputs[0])

@@ -14,32 +14,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from balacoon_tk.graph.edit import Names, Writer, bypass
+from balacoon_tk.graph.edit import Writer
 from balacoon_tk.graph.lengths import read_lengths
-from balacoon_tk.graph.match import constant_of, input_of, ints_of, is_standard, name_of
+from balacoon_tk.graph.match import constant_of, input_of, ints_of, name_of
 from balacoon_tk.graph.probe import Probe
 from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial, UnprovenError
+from balacoon_tk.graph.simplify.replace_nodes import replace_nodes
 
 
 def simplify_spectra(model: ir.Model, probe: Probe) -> bool:
-    """Write spectra and overlaps of frames as convolutions; say whether any was. The probe is of the graph.
-
-    Of what is new nothing has been seen: probe the graph again.
-    """
-    names, modified = Names(model.graph), False
-    rewrites = {"STFT": _write_stft, "Col2Im": _write_col2im}
-    for node in list(model.graph):
-        rewrite = rewrites.get(node.op_type) if is_standard(node) else None
-        write = Writer(model.graph, names, f"{node.name or node.op_type}.spectra")
-        out = None if rewrite is None else rewrite(node, model.graph, probe, write)
-        if out is not None:
-            model.graph.insert_before(node, write.nodes)
-            modified |= bypass(model.graph, node.outputs[0], out)
-    if modified:
-        RemoveUnusedNodesPass()(model)
-    return modified
+    """Write STFT and Col2Im as convolutions; as `replace_nodes`."""
+    return replace_nodes(model, probe, {"STFT": _write_stft, "Col2Im": _write_col2im})
 
 
 def _write_stft(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -> ir.Value | None:
