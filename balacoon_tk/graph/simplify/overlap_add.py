@@ -17,13 +17,13 @@ from math import prod
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.graph.edit import Names, Writer, bypass
+from balacoon_tk.graph.edit import Writer
 from balacoon_tk.graph.match import constant_of, is_standard, name_of, only_user, producer_of, scalar_of
 from balacoon_tk.graph.probe import Probe
+from balacoon_tk.graph.simplify.replace_nodes import replace_nodes
 from balacoon_tk.runtime.session import Session
 
 _MOVES = frozenset({"Gather", "Identity", "Neg", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
@@ -31,24 +31,19 @@ _COMPUTES = frozenset({"DFT", "Div", "MatMul", "Mul"})
 
 
 def merge_overlap_add(model: ir.Model, probe: Probe) -> bool:
-    """Merge linear steps into the transposed convolutions behind them; say whether any were.
+    """Merge linear steps into the transposed convolutions behind them; as `replace_nodes`."""
+    return replace_nodes(model, probe, {"ConvTranspose": _write_merged})
 
-    The probe is of the graph; of what is new nothing has been seen: probe the graph again.
-    """
-    names, modified = Names(model.graph), False
-    for node in list(model.graph):
-        kernels = constant_of(node, 1) if node.op_type == "ConvTranspose" and is_standard(node) else None
-        if kernels is not None and kernels.ndim == 3 and node.attributes.get_int("group", 1) == 1:
-            write = Writer(model.graph, names, f"{node.name or node.op_type}.frames")
-            merged = _merge(node, kernels, probe, write)
-            if merged is not None:
-                # Under a name of its own: how a layer is rounded is known by its name, and this is another.
-                made = write.clone(node, [*merged, *node.inputs[2:]], suffix=".merged")
-                model.graph.insert_before(node, write.nodes)
-                modified |= bypass(model.graph, node.outputs[0], made.outputs[0])
-    if modified:
-        RemoveUnusedNodesPass()(model)
-    return modified
+
+def _write_merged(node: ir.Node, graph: ir.Graph, probe: Probe, write: Writer) -> ir.Value | None:
+    kernels = constant_of(node, 1)
+    if kernels is None or kernels.ndim != 3 or node.attributes.get_int("group", 1) != 1:
+        return None
+    merged = _merge(node, kernels, probe, write)
+    if merged is None:
+        return None
+    # Under a name of its own: how a layer is rounded is known by its name, and this is another.
+    return write.clone(node, [*merged, *node.inputs[2:]], suffix=".merged").outputs[0]
 
 
 def _merge(node: ir.Node, kernels: AnyArray, probe: Probe, write: Writer) -> tuple[ir.Value, ir.Value] | None:
