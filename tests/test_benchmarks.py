@@ -364,7 +364,7 @@ def test_a_refused_decoder_is_named_with_the_reason():
         "what": "attention over all",
         "n_parameters": 2e6,
         "n_nodes": 5,
-        "refused": "a window would help",
+        "refused": "no window",
     }
     facts = {"n_cpus": 2, "cpu": "cpu", "python": "3", "versions": {}}
     text = bench_decoders.to_markdown({"facts": facts, "n_rounds": 1, "families": {"other": found}})

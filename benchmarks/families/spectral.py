@@ -233,8 +233,8 @@ _CODES = {"n_fft": 1280, "n_mels": 128, "n_channels": 384, "n_blocks": 8}
 _TOKENS = {"n_fft": 1280, "n_mels": 512, "n_channels": 768, "n_blocks": 12}
 
 SPECTRAL = (
-    head("Vocos, mel", "ConvNeXt, torch.istft", "center", _MEL),
-    head("Vocos, EnCodec", "ConvNeXt, spectra added up by fold", "same", _CODES),
+    head("Vocos (mel)", "ConvNeXt, torch.istft", "center", _MEL),
+    head("Vocos (EnCodec)", "ConvNeXt, spectra added up by fold", "same", _CODES),
     head("WavTokenizer's head", "ConvNeXt, spectra added up by fold", "same", _TOKENS),
     Family(
         "HiFTNet",
