@@ -3,7 +3,7 @@
     python benchmarks/bench_decoders.py --docs docs/decoders.md      # and benchmarks/results; some minutes
     python benchmarks/bench_decoders.py --tiny --rounds 1 --out DIR  # see that it works
 
-Each is exported as large as it is published, made stateful, compared with its whole run in chunks of many
+Each is exported about as large as published, made stateful, compared with its whole run in chunks of many
 sizes, and timed in turn: whole, in chunks, and by overlap with the context that it needs. Each has a process
 of its own, so that its memory is its own.
 """
@@ -194,7 +194,8 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     lines = [
         *table(head, [_row(*item) for item in result["families"].items()]),
         "",
-        "Random weights, as many as published. The difference is the largest to the whole run, of its peak, "
+        "Random weights: as many as published where the module is from transformers; the others are written "
+        "after their papers, some with fewer. The difference is the largest to the whole run, of its peak, "
         f"over chunks of {', '.join(map(str, CHECKED_SIZES))} frames, mixed sizes and the whole. Times "
         f"are medians of the ratio within a round, of {result['n_rounds']}, on one thread: an utterance of "
         f"{N_CHUNKS} chunks of about {CHUNK_SAMPLES} samples. To make a decoder stateful took "
