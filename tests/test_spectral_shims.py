@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason='needs pip install "balacoon_tk[expo
 from torch.nn import functional  # noqa: E402 - behind the check that torch is there
 
 from balacoon_tk.export.sources.complex_pairs import ComplexPair  # noqa: E402
-from balacoon_tk.export.sources.spectral_shims import real_transforms  # noqa: E402
+from balacoon_tk.export.sources.spectral_shims import RealTransforms  # noqa: E402
 from balacoon_tk.export.sources.torch_graph import quiet_torch, trace  # noqa: E402
 from families.spectral import N_MELS, HarmonicHiFTNet, HiFTNet, MultiBandIstft, Vocos  # noqa: E402
 
@@ -85,7 +85,7 @@ def test_in_real_numbers_it_is_the_same(name):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is shorter than|.*window was not provided|.*rectangular")
         expected = SAME[name]()
-        with real_transforms():
+        with RealTransforms():
             found = SAME[name]()
     if isinstance(found, ComplexPair):
         assert found.dtype == expected.dtype
@@ -105,7 +105,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_real_form_is_named(name):
-    with real_transforms(), pytest.raises(ModelError, match=name):
+    with RealTransforms(), pytest.raises(ModelError, match=name):
         REFUSED[name]()
 
 
@@ -160,7 +160,7 @@ def test_the_newer_exporter_s_program_has_no_complex_numbers(name):
     torch.manual_seed(0)
     module, mel = DECODERS[name]().eval(), torch.randn(1, N_MELS, 21)
     example = torch.randn(1, N_MELS, 16)
-    with quiet_torch("a test"), real_transforms():
+    with quiet_torch("a test"), RealTransforms():
         shapes = ({2: torch.export.Dim("n_frames", min=8, max=4096)},)
         program = torch.export.export(module, (example,), dynamic_shapes=shapes)
     values = [node.meta.get("val") for node in program.graph.nodes]

@@ -38,7 +38,7 @@ class CodecDecoder(nn.Module):  # type: ignore[misc]  # torch is not read by myp
         return nn.functional.pad(samples, (0, self.n_missing)) if self.n_missing else samples
 
 
-class Analyzer(nn.Module):  # type: ignore[misc]
+class Analyzer(nn.Module):  # type: ignore[misc]  # as above
     """Samples (1, 1, n_frames * hop_length) to codes (1, n_codebooks, n_frames)."""
 
     def __init__(self, model: Any, encode: Callable[[Any, Tensor], Tensor]) -> None:
@@ -103,7 +103,7 @@ def _is_causal(part: Any) -> bool:
     )
 
 
-class _CausalConv(nn.Module):  # type: ignore[misc]
+class _CausalConv(nn.Module):  # type: ignore[misc]  # as above
     """A causal convolution, padded in front; its input is a whole number of strides long."""
 
     def __init__(self, part: Any) -> None:

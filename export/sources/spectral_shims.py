@@ -1,6 +1,6 @@
 """Fourier transforms of torch in real arithmetic, so that a module that uses them can be exported.
 
-Within `real_transforms` the transforms are constant matrices, the short-time ones convolutions, and complex
+Within `RealTransforms` the transforms are constant matrices, the short-time ones convolutions, and complex
 numbers are pairs of real tensors (`balacoon_tk.export.sources.complex_pairs`). So what comes out of an export
 is a plain graph of real operators, which also streams: frames are added up by a transposed convolution over
 windowed waves, and the sum of windows that they are divided by is another one over as many ones. Both ends
@@ -27,7 +27,7 @@ from balacoon_tk.export.sources.istft import inverse_waves
 _MAKES_COMPLEX = frozenset({"complex", "polar", "view_as_complex"})
 
 
-class real_transforms(TorchFunctionMode):  # type: ignore[misc]  # noqa: N801 - entered like a function
+class RealTransforms(TorchFunctionMode):  # type: ignore[misc]  # torch is not read by mypy
     """A context in which torch transforms, and computes with complex numbers, in real tensors.
 
     A module's results are the same within rounding. What has no real form here raises a ModelError that
@@ -36,7 +36,7 @@ class real_transforms(TorchFunctionMode):  # type: ignore[misc]  # noqa: N801 - 
     Examples
     --------
     >>> import torch
-    >>> with real_transforms():
+    >>> with RealTransforms():
     ...     spectrum = torch.polar(torch.ones(1, 3, 5), torch.zeros(1, 3, 5))
     ...     samples = torch.istft(spectrum, 4, 1, window=torch.ones(4))
     >>> samples.shape, samples.dtype

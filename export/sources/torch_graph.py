@@ -45,10 +45,10 @@ def quiet_torch(what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def exportable() -> Iterator[None]:
     """Let torch write what its exporters don't know (complex numbers, windows) in a form that they do."""
-    from balacoon_tk.export.sources.spectral_shims import real_transforms
+    from balacoon_tk.export.sources.spectral_shims import RealTransforms
     from balacoon_tk.export.sources.unfold_shim import exportable_unfold
 
-    with real_transforms(), exportable_unfold():
+    with RealTransforms(), exportable_unfold():
         yield
 
 
