@@ -1,0 +1,191 @@
+"""What the native engine runs: a short list of stages, and the edges between them.
+
+An edge is a tensor with time, held channels last. A stage reads a window of one edge, makes a tile of it
+(`Kind`), lets a chain of functions work on the tile while it lies in the first cache (`Call`), and stores
+what others read. So a convolution, its bias, the residual that is added and the activation behind are one
+stage, and pass through memory once.
+
+A program is plain data: whatever compiles a decoder makes it, and it can be written to a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.errors import ModelError
+
+Kind: TypeAlias = Literal["convolve", "depthwise", "pointwise", "normalise", "permute"]
+"""How a stage's tile is made of its source: a dense convolution, one of each channel by itself, nothing but
+the chain, a norm over channels, channels in another order."""
+
+N_REGISTERS = 8
+"""Tiles that a chain of functions has for what it computes; the stage's own lies in the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A tensor with time, (n_steps, n_channels)."""
+
+    name: str
+    n_channels: int
+    timeless: bool = False
+    """One step, which every push brings anew and stages read at every time."""
+    scale: float = 0.0
+    """Where it is held in bytes: what a step of these is worth; 0 where it is held in float32."""
+    zero_point: int = 0
+    """Where it is held in bytes: the byte that stands for 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One function of a chain: ``registers[out] = function(registers[a], b)``.
+
+    "load" and "store" move between a register and an edge. A load with `by_group` reads the same step for all
+    steps that the stage makes of one of its source's; one with `broadcast` reads one channel for all.
+    """
+
+    function: str
+    out: int = 0
+    a: int = 0
+    b: int | None = None
+    """A register, if the function takes two numbers."""
+    array: str | None = None
+    """The second number is one for each channel; the name of the array that holds them."""
+    scalar: float | None = None
+    """The second number is this one."""
+    edge: int | None = None
+    channel: int = 0
+    """First channel of the edge that is read or written."""
+    by_group: bool = False
+    broadcast: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a program.
+
+    A convolution reads, for its output step t, the steps ``t * stride - pad_left + k * dilation`` of its
+    source, k < n_taps; what lies outside is zeros. A transposed one is a convolution of `n_phases` outputs for
+    each step of its source: phase p of step q is the output's step ``q * n_phases + p - crop``.
+    """
+
+    kind: Kind
+    name: str
+    """Of the node that it comes from."""
+    source: int | None
+    """Edge that is read; None for a chain that loads all that it reads."""
+    n_channels: int
+    """Of the output: of all groups, and of one phase."""
+    chain: tuple[Call, ...] = ()
+    source_channel: int = 0
+    n_groups: int = 1
+    n_taps: int = 1
+    dilation: int = 1
+    stride: int = 1
+    pad_left: int = 0
+    pad_right: int = 0
+    n_phases: int = 1
+    crop: int = 0
+    n_extra: int = 0
+    """Of a transposed convolution: its whole output has ``n_steps * n_phases + n_extra`` steps."""
+    weights: str | None = None
+    """Name of an array: (n_out, n_in / n_groups, n_taps), or (n_in, n_out / n_groups, n_taps) if transposed;
+    of a permutation the source's channel for each channel. In int8 the weights are int8."""
+    bias: str | None = None
+    scales: str | None = None
+    """In int8, the name of what a sum of bytes is worth in each output channel."""
+    transposed: bool = False
+    epsilon: float = 0.0
+    """Of a norm."""
+    centre: bool = True
+    """Whether a norm takes the mean away; one without is a root mean square norm."""
+    rate: tuple[int, int] = (1, 1)
+    """Steps of the source for a frame, as a fraction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of the program: the edge that holds it."""
+
+    name: str
+    edge: int
+    rate: tuple[int, int] = (1, 1)
+    """Steps for a frame, as a fraction; of a timeless input without meaning."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """Stages in the order in which they run."""
+
+    edges: tuple[Edge, ...]
+    stages: tuple[Stage, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    arrays: Mapping[str, AnyArray] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Say which program it is, its weights included."""
+        digest = hashlib.sha256(self.to_json().encode())
+        for name in sorted(self.arrays):
+            array = self.arrays[name]
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Return all but the arrays."""
+        data = {
+            key: [_without_defaults(item) for item in getattr(self, key)]
+            for key in ("edges", "stages", "inputs", "outputs")
+        }
+        return json.dumps({"format_version": FORMAT_VERSION, **data}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, arrays: Mapping[str, AnyArray]) -> Program:
+        """Return the program of a text and its arrays; `ModelError` says that there is none in it."""
+        try:
+            data = json.loads(text)
+            if data["format_version"] != FORMAT_VERSION:
+                raise ModelError(f"format_version={data['format_version']!r} must be {FORMAT_VERSION}")
+            return cls(
+                tuple(Edge(**item) for item in data["edges"]),
+                tuple(_stage(item) for item in data["stages"]),
+                *(
+                    tuple(Port(**{**item, "rate": tuple(item.get("rate", (1, 1)))}) for item in data[key])
+                    for key in ("inputs", "outputs")
+                ),
+                arrays=dict(arrays),
+            )
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ModelError(f"not a native program: {error}") from error
+
+
+FORMAT_VERSION = 1
+
+
+def _stage(data: Mapping[str, Any]) -> Stage:
+    chain = tuple(Call(**item) for item in data.get("chain", ()))
+    return Stage(**{**data, "chain": chain, "rate": tuple(data.get("rate", (1, 1)))})
+
+
+def _without_defaults(item: Edge | Stage | Port) -> dict[str, Any]:
+    # A file of defaults would be five times as long.
+    def shorter(value: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+        fields = type(value).__dataclass_fields__
+        return {key: data[key] for key in data if fields[key].default != getattr(value, key)}
+
+    data = shorter(item, asdict(item))
+    if isinstance(item, Stage):
+        data["chain"] = [shorter(call, asdict(call)) for call in item.chain]
+    return data
+
+
+def steps_between(rate: Sequence[int], n_frames: int) -> int:
+    """Return how many steps some frames are."""
+    return n_frames * rate[0] // rate[1]

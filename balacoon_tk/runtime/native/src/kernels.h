@@ -1,0 +1,104 @@
+/* Kernels of the native engine: what one instruction set has to bring, and how tiles and weights lie.
+ *
+ * Tensors are channels last: a step of time is a row of floats, one for each channel. A kernel makes a tile,
+ * at most BK_ROWS steps of BK_WIDTH channels, which stays in the first cache while a chain of functions
+ * works on it. Each number of a tile is summed up in the same order wherever in a tile it falls, so that
+ * chunks of any size give the same samples.
+ *
+ *      input            weights [block][tap][channel][BK_WIDTH]          tile
+ *      step  0 | c c c c |   x   | w w w w ... w |  channel 0, tap 0     | y y y ... y |  step 0
+ *      step  1 | c c c c |       | w w w w ... w |  channel 1, tap 0     | y y y ... y |  step 1
+ */
+#ifndef BALACOON_TK_KERNELS_H
+#define BALACOON_TK_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define BK_WIDTH 32 /* channels in a tile */
+#define BK_ROWS 12  /* most steps in a tile */
+#define BK_QUAD 4   /* bytes that int8 kernels multiply at once: channels of u8 rows are padded to these */
+
+/* The window that the first row of a tile reads, and how to get from there to the others. */
+typedef struct {
+    const void *input;   /* first channel of the first tap: float, or uint8_t */
+    ptrdiff_t row_step;  /* elements from one row's window to the next: stride * row length */
+    ptrdiff_t tap_step;  /* elements from one tap to the next: dilation * row length */
+    int n_taps;
+    int n_channels;      /* of the input; in int8 a multiple of BK_QUAD */
+    const void *weights; /* float [tap][channel][BK_WIDTH], or int8_t [tap][channel / 4][BK_WIDTH][4] */
+    const float *bias;   /* [BK_WIDTH], or NULL */
+    const float *scale;  /* int8: [BK_WIDTH], what a sum is multiplied by */
+    const int32_t *offset; /* int8: [BK_WIDTH], added to a sum: - zero point * sum of the weights */
+} bk_window;
+
+/* Functions of a number, or of two. */
+typedef enum {
+    BK_COPY,
+    BK_ADD,
+    BK_SUB,
+    BK_MUL,
+    BK_DIV,
+    BK_MAX,
+    BK_MIN,
+    BK_POW,
+    BK_NEG,
+    BK_ABS,
+    BK_RELU,
+    BK_LEAKY_RELU, /* b is the slope */
+    BK_ELU,        /* b is alpha */
+    BK_TANH,
+    BK_SIGMOID,
+    BK_EXP,
+    BK_LOG,
+    BK_SQRT,
+    BK_RECIPROCAL,
+    BK_SIN,
+    BK_COS,
+    BK_ERF,
+    BK_SOFTPLUS,
+    BK_N_FUNCTIONS
+} bk_function;
+
+/* What the second operand of a function is. */
+typedef enum {
+    BK_TILE,   /* a number for each of the tile */
+    BK_ROW,    /* [BK_WIDTH], the same for each step */
+    BK_SCALAR, /* one number */
+} bk_operand;
+
+typedef struct {
+    const char *name;
+    int dot_product; /* whether bytes are multiplied by an instruction made for that */
+    /* tile[rows][BK_WIDTH] = bias + sum over taps and channels, for 1 <= rows <= BK_ROWS */
+    void (*convolve)(const bk_window *window, int rows, float *tile);
+    /* the same of bytes: ((sum + offset) * scale) + bias */
+    void (*convolve_int8)(const bk_window *window, int rows, float *tile);
+    /* for at most 4 output channels: weights are float [column][tap][channel] */
+    void (*convolve_narrow)(const bk_window *window, int n_columns, int rows, float *tile);
+    /* each channel by itself: input points to the tile's first channel, weights are [tap][BK_WIDTH] */
+    void (*convolve_depthwise)(const bk_window *window, int width, int rows, float *tile);
+    /* out may be a; tiles are [rows][BK_WIDTH] */
+    void (*apply)(bk_function function, bk_operand operand, int rows, float *out, const float *a, const float *b);
+    /* rows of float between a tensor and a tile; width <= BK_WIDTH, the rest of a loaded row is 0 */
+    void (*load)(const float *rows_in, ptrdiff_t row_step, int width, int rows, float *tile);
+    void (*store)(const float *tile, int width, int rows, float *rows_out, ptrdiff_t row_step);
+    /* the same of bytes: round to nearest even (x / scale) + zero_point, clipped to 0 .. 255 */
+    void (*load_int8)(const uint8_t *rows_in, ptrdiff_t row_step, int width, int rows, float *tile, float scale,
+                      int zero_point);
+    void (*store_int8)(const float *tile, int width, int rows, uint8_t *rows_out, ptrdiff_t row_step,
+                       float scale, int zero_point);
+    /* (x - mean) / sqrt(variance + epsilon) over n channels of each row, in place of nothing: out may be in;
+     * without centre: x / sqrt(mean of squares + epsilon) */
+    void (*normalise)(const float *rows_in, ptrdiff_t in_step, int n, int rows, float *rows_out, ptrdiff_t out_step,
+                      float epsilon, int centre);
+    /* floating point operations per call of a loop that multiplies and adds in registers alone */
+    double (*peak)(int n_loops);
+} bk_kernels;
+
+/* The kernels of a name, or those that suit this processor best if it is NULL; NULL where it can't run them. */
+const bk_kernels *bk_find_kernels(const char *name);
+/* The names of those that this processor can run, best first, by index; NULL behind the last. */
+const char *bk_kernel_name(int index);
+
+#endif
