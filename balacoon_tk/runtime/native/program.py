@@ -19,9 +19,9 @@ from typing import Any, Literal, TypeAlias
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 
-Kind: TypeAlias = Literal["convolve", "depthwise", "pointwise", "normalise", "permute"]
+Kind: TypeAlias = Literal["convolve", "depthwise", "pointwise", "normalise"]
 """How a stage's tile is made of its source: a dense convolution, one of each channel by itself, nothing but
-the chain, a norm over channels, channels in another order."""
+the chain, a norm over channels."""
 
 N_REGISTERS = 8
 """Tiles that a chain of functions has for what it computes; the stage's own lies in the first."""
@@ -63,6 +63,8 @@ class Call:
     """First channel of the edge that is read or written."""
     by_group: bool = False
     broadcast: bool = False
+    order: str | None = None
+    """Name of an array: for each channel the edge's that is read, or -1 to leave what the register holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,8 @@ class Stage:
     n_extra: int = 0
     """Of a transposed convolution: its whole output has ``n_steps * n_phases + n_extra`` steps."""
     weights: str | None = None
-    """Name of an array: (n_out, n_in / n_groups, n_taps), or (n_in, n_out / n_groups, n_taps) if transposed;
-    of a permutation the source's channel for each channel. In int8 the weights are int8."""
+    """Name of an array: (n_out, n_in / n_groups, n_taps), or (n_in, n_out / n_groups, n_taps) if transposed.
+    In int8 the weights are int8."""
     bias: str | None = None
     scales: str | None = None
     """In int8, the name of what a sum of bytes is worth in each output channel."""
@@ -114,8 +116,12 @@ class Port:
 
     name: str
     edge: int
+    shape: tuple[int, ...]
+    """All axes of the tensor but time, which is its last."""
     rate: tuple[int, int] = (1, 1)
     """Steps for a frame, as a fraction; of a timeless input without meaning."""
+    lag: int = 0
+    """Of an output: the most steps by which it trails the input."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,8 +163,7 @@ class Program:
                 tuple(Edge(**item) for item in data["edges"]),
                 tuple(_stage(item) for item in data["stages"]),
                 *(
-                    tuple(Port(**{**item, "rate": tuple(item.get("rate", (1, 1)))}) for item in data[key])
-                    for key in ("inputs", "outputs")
+tuple(map(_port, data[key])) for key in ("inputs", "outputs")
                 ),
                 arrays=dict(arrays),
             )
@@ -172,6 +177,10 @@ FORMAT_VERSION = 1
 def _stage(data: Mapping[str, Any]) -> Stage:
     chain = tuple(Call(**item) for item in data.get("chain", ()))
     return Stage(**{**data, "chain": chain, "rate": tuple(data.get("rate", (1, 1)))})
+
+
+def _port(data: Mapping[str, Any]) -> Port:
+    return Port(**{**data, "shape": tuple(data["shape"]), "rate": tuple(data.get("rate", (1, 1)))})
 
 
 def _without_defaults(item: Edge | Stage | Port) -> dict[str, Any]:
