@@ -73,6 +73,7 @@ cdef extern from "src/executor.h":
         bk_reading reading
     ctypedef int bk_action
     bk_action BK_LOAD
+    bk_action BK_LOOKUP
     bk_action BK_STORE
     bk_action BK_FILL
     bk_action BK_APPLY
@@ -90,12 +91,18 @@ cdef extern from "src/executor.h":
         float scalar
         const float *vector
         const int32_t *order
+        int n_symbols
     ctypedef int bk_kind
     bk_kind BK_CONVOLVE
     bk_kind BK_NARROW
     bk_kind BK_DEPTHWISE
     bk_kind BK_POINTWISE
     bk_kind BK_NORMALISE
+    bk_kind BK_PAD
+    ctypedef int bk_padding
+    bk_padding BK_CONSTANT
+    bk_padding BK_REFLECT
+    bk_padding BK_EDGE
     ctypedef struct bk_block:
         int phase
         int source_channel
@@ -120,9 +127,14 @@ cdef extern from "src/executor.h":
         int crop
         int n_extra
         int timeless
+        int n_left
+        int n_right
+        bk_padding padding
+        float value
         int centre
         float epsilon
         int n_blocks
+        int n_channel_blocks
         const bk_block *blocks
         int n_calls
         const bk_call *calls
@@ -163,9 +175,17 @@ FUNCTIONS = {
 }
 _KINDS = {
     "convolve": BK_CONVOLVE, "narrow": BK_NARROW, "depthwise": BK_DEPTHWISE, "pointwise": BK_POINTWISE,
-    "normalise": BK_NORMALISE,
+    "normalise": BK_NORMALISE, "pad": BK_PAD,
 }
+_PADDINGS = {"constant": BK_CONSTANT, "reflect": BK_REFLECT, "edge": BK_EDGE}
 _ROW = 16  # floats: rows of more are a multiple, so that each begins where a vector may
+
+
+def _reach(stage):
+    # Both ends may be made of steps that must not be gone by then; what is only cropped needs none.
+    if stage.pad_left <= 0 and stage.pad_right <= 0:
+        return stage.pad_left
+    return stage.pad_left + max(0, stage.pad_right) + 1
 
 
 cdef class Executor:
@@ -243,10 +263,12 @@ cdef class Executor:
         for k, stage in enumerate(program.stages):
             if stage.source is not None:
                 readers[stage.source].append((k, BK_WINDOW))
-                edges[stage.source].before = max(edges[stage.source].before, stage.pad_left)
-                edges[stage.source].after = max(edges[stage.source].after, stage.pad_right)
+                reach = _reach(stage) if stage.kind == "pad" else stage.pad_left
+                edges[stage.source].before = max(edges[stage.source].before, reach)
+                if stage.kind != "pad":
+                    edges[stage.source].after = max(edges[stage.source].after, stage.pad_right)
             for call in stage.chain:
-                if call.function == "load":
+                if call.function in ("load", "lookup"):
                     readers[call.edge].append((k, BK_BY_GROUP if call.by_group else BK_BY_ROW))
         for port in program.outputs:
             if readers[port.edge]:
@@ -282,12 +304,19 @@ cdef class Executor:
             stages[k].pad_left = stage.pad_left
             stages[k].pad_right = stage.pad_right
             stages[k].n_phases = stage.n_phases
+            if item.kind == "pad":
+                stages[k].padding = _PADDINGS[stage.padding]
+                stages[k].value = stage.value
+                stages[k].n_left = stage.pad_left
+                stages[k].n_right = stage.pad_right
+                stages[k].pad_left = _reach(stage)
+                stages[k].pad_right = 0
             stages[k].crop = stage.crop
             stages[k].n_extra = stage.n_extra
             stages[k].centre = stage.centre
             stages[k].epsilon = stage.epsilon
             stages[k].n_most = item.n_most
-            reads = [call.edge for call in stage.chain if call.function == "load"]
+            reads = [call.edge for call in stage.chain if call.function in ("load", "lookup")]
             if stage.source is not None:
                 reads.append(stage.source)
             stages[k].timeless = all(program.edges[edge].timeless for edge in reads)
@@ -303,7 +332,7 @@ cdef class Executor:
         self.c.n_segments = n_segments
         self.c.stages = stages
         self.c.first_stages = first
-        self.c.longest_row = -(-longest // BK_WIDTH) * BK_WIDTH
+        self.c.longest_row = (longest + BK_WIDTH - 1) // BK_WIDTH * BK_WIDTH
 
     cdef _lay_blocks(self, bk_stage *stage, item):
         cdef bk_block *blocks = <bk_block *> self._new(len(item.blocks), sizeof(bk_block))
@@ -335,12 +364,14 @@ cdef class Executor:
             if offsets:
                 blocks[k].offset = (<const int32_t *> offsets) + BK_WIDTH * k
         stage.n_blocks = len(item.blocks)
+        stage.n_channel_blocks = 1 + max(block.channel_block for block in item.blocks)
         stage.blocks = blocks
 
     cdef _lay_calls(self, bk_stage *c_stage, stage, item):
         cdef bk_call *calls = <bk_call *> self._new(len(stage.chain), sizeof(bk_call))
         cdef int k
         vectors = {name: self._address(array) for name, array in item.vectors.items()}
+        tables = {name: self._address(array) for name, array in item.tables.items()}
         orders = {name: self._address(array) for name, array in item.orders.items()}
         for k, call in enumerate(stage.chain):
             calls[k].out = call.out
@@ -348,7 +379,7 @@ cdef class Executor:
             calls[k].channel = call.channel
             calls[k].by_group = call.by_group
             calls[k].broadcast = call.broadcast
-            if call.array is not None:
+            if call.array in vectors:
                 calls[k].operand = BK_ROW
                 calls[k].vector = <const float *> <size_t> vectors[call.array]
             elif call.scalar is not None:
@@ -363,6 +394,10 @@ cdef class Executor:
                 calls[k].order = <const int32_t *> <size_t> orders[call.order]
             if call.function == "load":
                 calls[k].action = BK_LOAD
+            elif call.function == "lookup":
+                calls[k].action = BK_LOOKUP
+                calls[k].vector = <const float *> <size_t> tables[call.array]
+                calls[k].n_symbols = len(item.tables[call.array])
             elif call.function == "store":
                 calls[k].action = BK_STORE
             elif call.function == "fill":
@@ -392,8 +427,12 @@ cdef class Executor:
                 failed = bk_execute(run, pool)
                 if pool != NULL:
                     bk_leave_pool(pool)
-            if failed < 0:
+            if failed == -1:
                 raise MemoryError
+            if failed == -2:
+                raise ModelError("a code is below 0 or beyond its table")
+            if failed < 0:
+                raise ModelError("the utterance is too short to be padded by its own steps")
             outputs = {name: self._fetch(run, edge) for name, edge in self.outputs}
             return outputs, None if last else self._state(run)
         finally:

@@ -106,10 +106,13 @@ class NativeEngine:
 
 def _contract(program: Program, label: str) -> DecoderContract:
     f4 = np.dtype(np.float32)
-
     timed = [port for port in program.inputs if not program.edges[port.edge].timeless]
     inputs = {
-        port.name: TensorSpec(port.name, f4, (*port.shape, f"n_{port.name}") if port in timed else port.shape)
+        port.name: TensorSpec(
+            port.name,
+            np.dtype(np.int64) if port.symbols else f4,
+            (*port.shape, f"n_{port.name}") if port in timed else port.shape,
+        )
         for port in program.inputs
     }
     outputs = {port.name: TensorSpec(port.name, f4, (*port.shape, f"n_{port.name}")) for port in program.outputs}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -51,8 +50,9 @@ class PackedStage:
     bias: AnyArray | None  # [n_channel_blocks, WIDTH]
     scales: AnyArray | None
     offsets: AnyArray | None
-    orders: dict[str, AnyArray]  # [n_channel_blocks, WIDTH]
+    orders: dict[str, AnyArray]  # [n_phases, n_channel_blocks, WIDTH]
     vectors: dict[str, AnyArray]
+    tables: dict[str, AnyArray]  # [n_symbols, n_channels]
     segment: int
     n_most: int
 
@@ -79,8 +79,8 @@ def aligned(array: AnyArray) -> AnyArray:
 
 def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> PackedStage:
     source = None if stage.source is None else program.edges[stage.source]
-    depthwise = stage.kind == "depthwise"
-    n_groups = 1 if depthwise else stage.n_groups
+    each_by_itself = stage.kind in ("depthwise", "pad")
+    n_groups = 1 if each_by_itself else stage.n_groups
     per_group = stage.n_channels // n_groups
     weights = None if stage.weights is None else _array(program, stage, stage.weights)
     n_in = 0
@@ -94,22 +94,30 @@ def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> Pa
         for group in range(n_groups):
             for start in range(0, per_group, WIDTH):
                 channel = group * per_group + start
-                first = stage.source_channel + (channel if depthwise else group * n_in)
+                first = stage.source_channel + (channel if each_by_itself else group * n_in)
                 blocks.append(Block(phase, first, channel, number, min(WIDTH, per_group - start)))
                 number += 1
     channels = [(block.channel, block.width) for block in blocks if block.phase == 0]
 
-    def vector(name: str, dtype: Any = np.float32) -> AnyArray:
+    def vector(name: str) -> AnyArray:
         values = np.broadcast_to(_array(program, stage, name).reshape(-1), (stage.n_channels,))
-        rows = np.zeros((len(channels), WIDTH), dtype)
+        rows = np.zeros((len(channels), WIDTH), np.float32)
         for row, (channel, width) in zip(rows, channels, strict=True):
             row[:width] = values[channel : channel + width]
+        return aligned(rows)
+
+    def order(name: str) -> AnyArray:
+        phases = _array(program, stage, name).reshape(-1, stage.n_channels)
+        phases = np.broadcast_to(phases, (stage.n_phases, stage.n_channels))
+        rows = np.full((stage.n_phases, len(channels), WIDTH), -1, np.int32)
+        for k, (channel, width) in enumerate(channels):
+            rows[:, k, :width] = phases[:, channel : channel + width]
         return aligned(rows)
 
     kind, packed, offsets = str(stage.kind), None, None
     if stage.kind in ("convolve", "depthwise") and weights is not None:
         taps = _taps(stage, weights)  # [phase, tap, in, out of all groups]
-        if depthwise:
+        if stage.kind == "depthwise":
             packed = np.zeros((len(blocks), stage.n_taps, WIDTH), np.float32)
             for k, block in enumerate(blocks):
                 packed[k, :, : block.width] = taps[block.phase, :, 0, block.channel :][:, : block.width]
@@ -131,8 +139,17 @@ def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> Pa
         bias=None if stage.bias is None else vector(stage.bias),
         scales=None if stage.scales is None else vector(stage.scales),
         offsets=offsets,
-        orders={call.order: vector(call.order, np.int32) for call in stage.chain if call.order is not None},
-        vectors={call.array: vector(call.array) for call in stage.chain if call.array is not None},
+        orders={call.order: order(call.order) for call in stage.chain if call.order is not None},
+        vectors={
+            call.array: vector(call.array)
+            for call in stage.chain
+            if call.array is not None and call.function != "lookup"
+        },
+        tables={
+            call.array: aligned(_array(program, stage, call.array).astype(np.float32))
+            for call in stage.chain
+            if call.array is not None and call.function == "lookup"
+        },
         segment=segment,
         n_most=n_most,
     )

@@ -17,6 +17,7 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.runtime.native.program import N_REGISTERS, Call, Edge, Port, Program, Stage
 
+_COMMUTATIVE = ("add", "mul", "max", "min")
 _TILE = 0  # number of the value that a stage's window gives
 
 
@@ -157,11 +158,13 @@ class Builder:
         self.inputs: list[Port] = []
         self.outputs: list[Port] = []
 
-    def input(self, name: str, shape: tuple[int, ...], rate: Fraction, *, timeless: bool) -> View:
+    def input(
+        self, name: str, shape: tuple[int, ...], rate: Fraction, *, timeless: bool, symbols: bool = False
+    ) -> View:
         """Add an input of the program; its shape lacks time."""
         n_channels = int(np.prod(shape))
         edge = self._edge(name, n_channels, timeless)
-        self.inputs.append(Port(name, edge, shape, (rate.numerator, rate.denominator)))
+        self.inputs.append(Port(name, edge, shape, (rate.numerator, rate.denominator), symbols=symbols))
         return View.of(Value(n_channels, rate, timeless, edge=edge))
 
     def output(self, name: str, view: View, shape: tuple[int, ...], lag: int) -> None:
@@ -170,7 +173,7 @@ class Builder:
         if value is None or value.draft is None or value.edge is not None:
             value = self._base(self.function("copy", [view], name, alone=True))
         rate = value.rate.numerator, value.rate.denominator
-        self.outputs.append(Port(name, self._stored(value, name), shape, rate, lag))
+        self.outputs.append(Port(name, self._stored(value, name), shape, rate, lag=lag))
         value.edge = None  # whoever reads it later stores it again
 
     def array(self, array: AnyArray, name: str) -> str:
@@ -206,14 +209,45 @@ class Builder:
         self.drafts.append(draft)
         return View.of(Value(stage.n_channels, rate, base.timeless, draft))
 
-    def repeat(self, view: View, times: int, name: str) -> View:
-        """Begin a stage that gives each step of a view several times."""
-        value = self._base(view if view.whole is not None else self.function("copy", [view], name))
-        draft = self._pointwise(name, view.n_channels, value.rate, timeless=False)
+    def phases(self, views: Sequence[View], name: str) -> View:
+        """Begin a stage that makes several steps of one: the channels of one view, then of the next.
+
+        All must be of one base.
+        """
+        (base,) = {base for view in views for base in view.bases}
+        n_channels, times = views[0].n_channels, len(views)
+        draft = self._pointwise(name, n_channels, base.rate, timeless=False)
         draft.stage = replace(draft.stage, n_phases=times)
-        draft.rate = value.rate * times
-        number = draft.add(Call("load", edge=self._stored(value, name), by_group=True))
-        return View.of(Value(view.n_channels, draft.rate, False, draft, number))
+        draft.rate = base.rate * times
+        channels = np.stack([view.channels for view in views]).astype(np.int32)
+        whole = n_channels == base.n_channels and (channels == np.arange(n_channels)).all()
+        order = None if whole else self.array(channels, f"{name}.order")
+        number = draft.add(Call("load", edge=self._stored(base, name), by_group=True, order=order))
+        return View.of(Value(n_channels, draft.rate, False, draft, number))
+
+    def filled(self, view: View, values: AnyArray, times: int, name: str) -> View:
+        """Return numbers for each channel that are the same in every step, for as many as a view has."""
+        base = view.bases[0]
+        draft = self._pointwise(name, len(values), base.rate, timeless=False)
+        draft.stage = replace(draft.stage, n_phases=times)
+        draft.rate = base.rate * times
+        # What is loaded says how far time has come, and is written over.
+        draft.add(Call("load", edge=self._stored(base, name), by_group=True, broadcast=True))
+        number = draft.add(Call("fill", **self._constant(values, len(values), name)))
+        return View.of(Value(len(values), draft.rate, False, draft, number))
+
+    def look_up(self, view: View, table: AnyArray, name: str) -> View:
+        """Return the rows of a table (n_symbols, n_channels) that the one channel of a view names."""
+        base = view.bases[0]
+        n_channels = table.shape[1]
+        draft = self._pointwise(name, n_channels, base.rate, timeless=base.timeless)
+        call = Call(
+            "lookup",
+            edge=self._stored(base, name),
+            channel=int(view.channels[0]),
+            array=self.array(table.astype(np.float32), name),
+        )
+        return View.of(Value(n_channels, base.rate, base.timeless, draft, draft.add(call)))
 
     def gathered(self, view: View, name: str) -> View:
         """Return a view of one base in which its channels lie in one piece."""
@@ -227,21 +261,18 @@ class Builder:
         """Return a view with zeros in front and behind, which whoever reads a window of it takes in."""
         return replace(view, pads=(view.pads[0] + left, view.pads[1] + right))
 
-    def crop(self, view: View, start: int, end: int) -> bool:
-        """Cut steps off both ends of what a transposed convolution gives; False if it is something else.
-
-        `start` and `end` are those of a slice: steps from the start, and below 0 from the end.
-        """
+    def cropped(self, view: View, start: int, behind: int, name: str) -> View:
+        """Return a view without some steps in front and behind."""
         value = view.whole
         draft = None if value is None else value.draft
-        if draft is None or not draft.stage.transposed or draft.calls or draft.stores:
-            return False
-        if start < 0 or (0 <= end < 2**31 - 1):
-            return False
-        behind = -end if end < 0 else 0
-        stage = draft.stage
-        draft.stage = replace(stage, crop=stage.crop + start, n_extra=stage.n_extra - start - behind)
-        return True
+        if draft is not None and draft.stage.transposed and not draft.calls and not draft.stores:
+            # A transposed convolution just doesn't store them. Nobody else has seen what it gives: a tensor
+            # that is sliced is read once, or its stage is another.
+            stage = draft.stage
+            draft.stage = replace(stage, crop=stage.crop + start, n_extra=stage.n_extra - start - behind)
+            return view
+        stage = Stage("pad", name, None, view.n_channels, pad_left=-start, pad_right=-behind)
+        return self.window(stage, self.gathered(view, name), view.rate)
 
     def function(self, function: str, operands: Sequence[Operand], name: str, *, alone: bool = False) -> View:
         """Add a function of one or two operands; `alone` begins a stage for it.
@@ -299,6 +330,8 @@ class Builder:
         name: str,
     ) -> int:
         first, *others = operands
+        if others and not isinstance(first, int) and function in _COMMUTATIVE:
+            first, others = others[0], [first]
         if not isinstance(first, int):
             # Kernels take a constant on the right alone.
             first = draft.add(Call("fill", **self._constant(first, n_channels, name)))
@@ -416,7 +449,7 @@ def _allocate(calls: Sequence[Call], stores: dict[int, int]) -> tuple[Call, ...]
 
 def _read(call: Call) -> list[int]:
     """Return the numbers of the values that a call reads."""
-    if call.function == "fill":
+    if call.function in ("fill", "lookup"):
         return []
     if call.function == "load":
         # Number 0 is the window's tile, which no load goes on with.

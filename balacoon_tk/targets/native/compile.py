@@ -23,13 +23,17 @@ from balacoon_tk.targets.native.operators import Context, find_operator
 _ONE = Fraction(1)
 
 
-def compile_native(model: onnx.ModelProto | ir.Model) -> Program:
+def compile_native(
+    model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
+) -> Program:
     """Compile a plain decoder graph for the native engine.
 
     Parameters
     ----------
     model : ModelProto
         A graph in float32 that turns frames (1, n_channels, n_frames) into samples.
+    time_inputs : dict of str to int, optional
+        The time axis of each input that has one, where that isn't the only dynamic axis.
 
     Raises
     ------
@@ -38,7 +42,7 @@ def compile_native(model: onnx.ModelProto | ir.Model) -> Program:
     NotStreamableError
         If it can't be streamed exactly.
     """
-    analysis = analyse_model(model)
+    analysis = analyse_model(model, time_inputs=time_inputs)
     builder = Builder()
     views = _inputs(analysis, builder)
     for node in analysis.model.graph:
@@ -76,12 +80,12 @@ def _inputs(analysis: Analysis, builder: Builder) -> dict[str, View]:
         name = name_of(value)
         timeline = analysis.timelines.get(name)
         shape = analysis.inputs.probe.shape_of(value)
-        first = next(iter(analysis.model.graph))
-        if value.dtype != ir.DataType.FLOAT:
-            user = next((node for node, _ in value.uses()), first)
+        symbols = value.dtype in (ir.DataType.INT64, ir.DataType.INT32)
+        if value.dtype != ir.DataType.FLOAT and not symbols:
+            user = next((node for node, _ in value.uses()), next(iter(analysis.model.graph)))
             raise NotNativeError(user, f"its input {name!r} is {value.dtype}, not float32")
         if timeline is None:
-            views[name] = builder.input(name, shape, _ONE, timeless=True)
+            views[name] = builder.input(name, shape, _ONE, timeless=True, symbols=symbols)
         else:
-            views[name] = builder.input(name, _without(shape, timeline), timeline.rate, timeless=False)
+            views[name] = builder.input(name, _without(shape, timeline), timeline.rate, timeless=False, symbols=symbols)
     return views

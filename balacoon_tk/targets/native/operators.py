@@ -107,6 +107,14 @@ class Context:
             self.refuse("it works along time")
         return axis - (time is not None and axis > time)
 
+    def sized_by(self) -> tuple[View, int]:
+        """Return the tensor whose length the shape that this node makes is computed from, and that length."""
+        for value in self.node.inputs:
+            root = self._analysis.sized_by.get(name_of(value))
+            if root is not None and root in self._views:
+                return self._views[root], self._analysis.timelines[root].lengths[0]
+        self.refuse("nothing says the length of what it makes")
+
     def window(self, index: int) -> int:
         """Check that a kernel has its channels on the axis behind the batch, and time behind that."""
         shape, axis = self.shape(self.node.inputs[index]), self.time_axis(self.node.inputs[index])
@@ -249,7 +257,11 @@ def _identity(ctx: Context) -> list[View]:
 
 @operator("Cast")
 def _cast(ctx: Context) -> list[View]:
-    if ctx.node.attributes.get_int("to", 1) != ir.DataType.FLOAT:
+    # Whole numbers are held in float32 as well, which has room for the symbols of any table.
+    kinds = {ctx.node.inputs[0].dtype, ctx.node.attributes.get_int("to", 1)}
+    if not kinds <= {None, ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.INT32} or (
+        ctx.node.attributes.get_int("to", 1) != ir.DataType.FLOAT and ir.DataType.FLOAT in kinds
+    ):
         ctx.refuse("it casts to something else than float32")
     return [ctx.view(0)]
 
@@ -262,9 +274,18 @@ def _reshape(ctx: Context) -> list[View]:
     source, made = ctx.node.inputs[0], ctx.node.outputs[0]
     before, after = ctx.time_axis(source), ctx.time_axis(made)
     if before is not None and after is not None:
-        # Channels in front of time and behind it stay there, or numbers would move through time.
-        if np.prod(ctx.shape(source)[:before]) != np.prod(ctx.shape(made)[:after]):
+        shape, wanted = ctx.shape(source), ctx.shape(made)
+        # Channels in front of time and behind it stay there, or numbers move through time.
+        if np.prod(shape[:before]) != np.prod(wanted[:after]):
             ctx.refuse("it moves numbers between time and channels")
+        times = wanted[after] // shape[before]
+        if wanted[after] != times * shape[before]:
+            ctx.refuse("it moves channels into time that aren't whole steps")
+        if times > 1:
+            # What lies right behind a step becomes steps.
+            view = ctx.builder.gathered(ctx.view(0), ctx.name)
+            places = np.arange(view.n_channels).reshape(int(np.prod(shape[:before])), times, -1)
+            return [ctx.builder.phases([view.take(places[:, k].reshape(-1)) for k in range(times)], ctx.name)]
     return [ctx.view(0, padded=True)]
 
 
@@ -302,18 +323,25 @@ def _slice(ctx: Context) -> list[View]:
     axes = ctx.ints("axes", 3) or list(range(len(starts)))
     steps = (ctx.ints("steps", 4) if ctx.has(4) else None) or [1] * len(starts)
     view, places = ctx.view(0), _places(ctx, 0)
-    rank = len(ctx.shape(source))
+    rank, cropped = len(ctx.shape(source)), (0, 0)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if axis % rank == ctx.time_axis(source):
             if step != 1:
                 ctx.refuse("it takes every other step of time")
-            if not ctx.builder.crop(view, start, end):
-                ctx.refuse("it cuts off steps of time of what isn't a transposed convolution alone")
+            if start < 0 or 0 <= end < 2**31 - 1:
+                ctx.refuse("it keeps a number of steps that doesn't grow with the utterance")
+            cropped = start, max(0, -end)
             continue
         along = [slice(None)] * places.ndim
         along[ctx.channel_axis(source, axis)] = _bounds(start, end, step)
         places = places[tuple(along)]
-    return [view.take(places.reshape(-1))]
+    view = view.take(places.reshape(-1))
+    if any(cropped):
+        if len(source.uses()) > 1:
+            view = ctx.builder.gathered(view, ctx.name)
+            view = ctx.builder.function("copy", [view], ctx.name, alone=True)
+        view = ctx.builder.cropped(view, *cropped, ctx.name)
+    return [view]
 
 
 def _bounds(start: int, end: int, step: int) -> slice:
@@ -323,8 +351,51 @@ def _bounds(start: int, end: int, step: int) -> slice:
 
 @operator("Gather")
 def _gather(ctx: Context) -> list[View]:
+    if ctx.is_constant(0):
+        table, view = ctx.constant(0), ctx.view(1)
+        if table.ndim != 2 or ctx.node.attributes.get_int("axis", 0) or view.n_channels != 1:
+            ctx.refuse("it isn't a row of a table for one number of each step")
+        return [ctx.builder.look_up(view, table, ctx.name)]
     axis = ctx.channel_axis(ctx.node.inputs[0], ctx.node.attributes.get_int("axis", 0))
     return [ctx.view(0).take(np.take(_places(ctx, 0), ctx.constant(1), axis=axis).reshape(-1))]
+
+
+@operator("Expand", "Tile")
+def _expand(ctx: Context) -> list[View]:
+    source, made = ctx.node.inputs[0], ctx.node.outputs[0]
+    axis, time = ctx.time_axis(source), ctx.time_axis(made)
+    shape, wanted = list(ctx.shape(source)), list(ctx.shape(made))
+    if axis is None and time is not None:
+        return [_filled(ctx, ctx.constant(0))]
+    if axis is None or time is None or len(wanted) - time != len(shape) - axis or wanted[time] != shape[axis]:
+        ctx.refuse("it repeats time")
+    shape = [1] * (len(wanted) - len(shape)) + shape
+    del shape[time], wanted[time]
+    places = np.arange(int(np.prod(shape))).reshape(shape)
+    repeats = [n // old for n, old in zip(wanted, shape, strict=True)]
+    return [ctx.view(0).take(np.tile(places, repeats).reshape(-1))]
+
+
+@operator("ConstantOfShape")
+def _constant_of_shape(ctx: Context) -> list[View]:
+    value = ctx.node.attributes.get_tensor("value", None)
+    return [_filled(ctx, np.zeros(1, np.float32) if value is None else value.numpy())]
+
+
+def _filled(ctx: Context, constant: AnyArray) -> View:
+    """Return a constant for as many steps as another tensor has, or some times as many."""
+    made = ctx.node.outputs[0]
+    axis, wanted = ctx.time_axis(made), list(ctx.shape(made))
+    if axis is None:
+        ctx.refuse("it makes a tensor that nothing says the length of")
+    source, n_steps = ctx.sized_by()
+    times = wanted[axis] // n_steps
+    place = axis - len(wanted) + constant.ndim
+    if place >= 0 and constant.shape[place] != 1:
+        ctx.refuse(f"its constant of shape {constant.shape} varies with time")
+    wanted[axis] = 1
+    values = np.broadcast_to(constant, wanted).astype(np.float32).reshape(-1)
+    return ctx.builder.filled(source, values, times, ctx.name)
 
 
 @operator("Concat")
@@ -362,11 +433,25 @@ def _pad(ctx: Context) -> list[View]:
     left, right = pads[axis], pads[axis + rank]
     if left == right == 0:
         return [view]
-    if ctx.node.attributes.get_string("mode", "constant") != "constant" or left < 0 or right < 0:
-        ctx.refuse("it pads time by something else than zeros")
-    if ctx.has(2) and np.any(ctx.constant(2)):
-        ctx.refuse("it pads time by something else than zeros")
-    return [ctx.builder.padded(view, left, right)]
+    mode = ctx.node.attributes.get_string("mode", "constant")
+    value = float(ctx.constant(2).reshape(-1)[0]) if ctx.has(2) else 0.0
+    if mode not in ("constant", "reflect", "edge") or left < 0 or right < 0:
+        ctx.refuse("it pads time in a way that isn't known")
+    users = [node.op_type for node, _ in ctx.node.outputs[0].uses()]
+    if mode == "constant" and value == 0 and users and set(users) <= {"Conv"}:
+        return [ctx.builder.padded(view, left, right)]
+    view = ctx.builder.gathered(ctx.view(0), ctx.name)
+    stage = Stage(
+        kind="pad",
+        name=ctx.name,
+        source=None,
+        n_channels=view.n_channels,
+        pad_left=left,
+        pad_right=right,
+        padding=mode,
+        value=value,
+    )
+    return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]))]
 
 
 def _kernel_pads(ctx: Context, span: int) -> tuple[int, int]:
@@ -547,7 +632,7 @@ def _resize(ctx: Context) -> list[View]:
             ctx.refuse("it isn't a repetition of each step")
     if ctx.channel_shape(source) != ctx.channel_shape(made):
         ctx.refuse("it changes the number of channels")
-    return [ctx.builder.repeat(ctx.view(0), int(times), ctx.name)]
+    return [ctx.builder.phases([ctx.builder.gathered(ctx.view(0), ctx.name)] * int(times), ctx.name)]
 
 
 # --------------------------------------------------------------------------------------- sums over channels

@@ -25,6 +25,7 @@ struct bk_run {
     float *scratch;
     size_t scratch_size; /* floats of one thread */
     char *memory;        /* of the scratch */
+    int unknown_symbol;
 };
 
 /* What threads share of one piece of a stage. */
@@ -290,6 +291,36 @@ void bk_take(bk_run *run, int edge)
 
 /* ------------------------------------------------------------------------------------------- a tile */
 
+static void fill(bk_operand operand, int rows, float *tile, const float *values)
+{
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < BK_WIDTH; c++)
+            tile[r * BK_WIDTH + c] = operand == BK_SCALAR ? *values : values[c];
+}
+
+/* Rows that are steps of the source, or what stands for those that it hasn't. */
+static void pad(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group, int rows,
+                float *tile)
+{
+    const bk_edge *source = &run->program->edges[stage->source];
+    const int64_t n = run->tracks[stage->source].count;
+    for (int r = 0; r < rows; r++) {
+        int64_t step = group + r - stage->n_left;
+        if (step < 0 || step >= n) {
+            if (stage->padding == BK_CONSTANT) {
+                fill(BK_SCALAR, 1, tile + r * BK_WIDTH, &stage->value);
+                continue;
+            }
+            if (stage->padding == BK_REFLECT)
+                step = step < 0 ? -step : 2 * (n - 1) - step;
+            else
+                step = step < 0 ? 0 : n - 1;
+        }
+        const float *row = (const float *)row_of(run, stage->source, step) + block->source_channel;
+        run->program->kernels->load(row, source->row, block->width, 1, tile + r * BK_WIDTH);
+    }
+}
+
 static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group, int rows,
                       const float *normalised, float *tile)
 {
@@ -297,6 +328,10 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
     if (stage->kind == BK_POINTWISE)
         return;
     const bk_edge *source = &program->edges[stage->source];
+    if (stage->kind == BK_PAD) {
+        pad(run, stage, block, group, rows, tile);
+        return;
+    }
     const int64_t step = group * stage->stride - stage->pad_left;
     const char *first = row_of(run, stage->source, step)
                         + (ptrdiff_t)block->source_channel * source->item_size;
@@ -328,15 +363,9 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
         program->kernels->load(normalised + block->channel, program->longest_row, block->width, rows, tile);
         break;
     case BK_POINTWISE:
+    case BK_PAD:
         break;
     }
-}
-
-static void fill(bk_operand operand, int rows, float *tile, const float *values)
-{
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < BK_WIDTH; c++)
-            tile[r * BK_WIDTH + c] = operand == BK_SCALAR ? *values : values[c];
 }
 
 static void load(const bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
@@ -363,7 +392,7 @@ static void load(const bk_run *run, const bk_stage *stage, const bk_block *block
         return;
     }
     if (call->order != NULL) {
-        const int32_t *order = call->order + block->channel_block * BK_WIDTH;
+        const int32_t *order = call->order + (block->phase * stage->n_channel_blocks + block->channel_block) * BK_WIDTH;
         for (int r = 0; r < rows; r++)
             for (int c = 0; c < block->width; c++)
                 if (order[c] >= 0)
@@ -376,6 +405,23 @@ static void load(const bk_run *run, const bk_stage *stage, const bk_block *block
                            edge->zero_point);
     else
         kernels->load((const float *)row + channel, step, block->width, rows, tile);
+}
+
+static void look_up(bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
+                    int64_t group, int first_row, int rows, float *tile)
+{
+    const bk_edge *edge = &run->program->edges[call->edge];
+    for (int r = first_row; r < first_row + rows; r++) {
+        const int64_t step = (group + r) * stage->n_phases + block->phase - stage->crop;
+        const float symbol = ((const float *)row_of(run, call->edge, edge->timeless ? 0 : step))[call->channel];
+        int index = (int)symbol;
+        if (!(symbol >= 0 && symbol < (float)call->n_symbols)) {
+            run->unknown_symbol = 1;
+            index = 0;
+        }
+        const float *row = call->vector + (ptrdiff_t)index * stage->n_out + block->channel;
+        run->program->kernels->load(row, 0, block->width, 1, tile + r * BK_WIDTH);
+    }
 }
 
 static void store(const bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
@@ -413,12 +459,15 @@ static void run_tile(const piece *p, const bk_block *block, int64_t group, int r
         const bk_call *call = &stage->calls[k];
         float *out = scratch + call->out * BK_ROWS * BK_WIDTH;
         const float *a = scratch + call->a * BK_ROWS * BK_WIDTH;
-        const float *b = call->operand == BK_TILE    ? scratch + call->b * BK_ROWS * BK_WIDTH
+        const float *b = call->operand == BK_TILE     ? scratch + call->b * BK_ROWS * BK_WIDTH
                          : call->operand == BK_SCALAR ? &call->scalar
                                                       : call->vector + block->channel_block * BK_WIDTH;
         switch (call->action) {
         case BK_LOAD:
             load(run, stage, block, call, group, first_row, end - first_row, out);
+            break;
+        case BK_LOOKUP:
+            look_up(p->run, stage, block, call, group, first_row, end - first_row, out);
             break;
         case BK_STORE:
             store(run, stage, block, call, group, first_row, end - first_row, a);
@@ -475,6 +524,12 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
         const int64_t n_steps = t->count + stage->pad_left + (t->ended ? stage->pad_right : 0);
         const int64_t span = (int64_t)(stage->n_taps - 1) * stage->dilation;
         possible = n_steps <= span ? 0 : (n_steps - span - 1) / stage->stride + 1;
+        if (stage->kind == BK_PAD) {
+            /* The first step is made of others that have to be there. */
+            const int64_t needed = stage->padding == BK_REFLECT ? stage->n_left : stage->n_left ? 0 : -1;
+            const int64_t behind = t->ended || stage->n_right < 0 ? stage->n_right : 0;
+            possible = t->count > needed || t->ended ? t->count + stage->n_left + behind : 0;
+        }
         /* Padding alone gives nothing: a tensor of no steps stays one. */
         if (t->ended && t->count == 0)
             possible = 0;
@@ -482,7 +537,7 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
     }
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
-        if (call->action != BK_LOAD || run->program->edges[call->edge].timeless)
+        if ((call->action != BK_LOAD && call->action != BK_LOOKUP) || run->program->edges[call->edge].timeless)
             continue;
         const track *t = &run->tracks[call->edge];
         int64_t n_groups = t->count;
@@ -511,6 +566,11 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
     /* Not a large piece and a small one behind it. */
     if (n_groups > stage->n_most)
         n_groups = n_groups >= 2 * stage->n_most ? stage->n_most : (n_groups + 1) / 2;
+    if (all && stage->kind == BK_PAD && stage->padding == BK_REFLECT && possible > 0) {
+        const int64_t longest = stage->n_left > stage->n_right ? stage->n_left : stage->n_right;
+        if (run->tracks[stage->source].count <= longest)
+            return -3;
+    }
     const int finishes = all && run->done[index] + n_groups >= possible && !run->finished[index];
     if (n_groups == 0 && !finishes)
         return 0;
@@ -581,6 +641,8 @@ int bk_end(bk_run *run, int edge)
 int bk_execute(bk_run *run, bk_pool *pool)
 {
     const bk_program *program = run->program;
+    int code = 0;
+    run->unknown_symbol = 0;
     for (int k = 0; k < program->n_stages; k++)
         if (program->stages[k].timeless && run_timeless(run, k) < 0)
             return -1;
@@ -591,13 +653,13 @@ int bk_execute(bk_run *run, bk_pool *pool)
             for (int again = 1; again;) {
                 again = 0;
                 for (int k = program->first_stages[segment]; k < program->first_stages[segment + 1]; k++)
-                    if (!program->stages[k].timeless && run_stage(run, k, pool, &again) < 0)
-                        return -1;
+                    if (!program->stages[k].timeless && (code = run_stage(run, k, pool, &again)) < 0)
+                        return code;
                 made |= again;
                 if (segment == 0)
                     break;
             }
         }
     }
-    return 0;
+    return run->unknown_symbol ? -2 : 0;
 }

@@ -36,7 +36,7 @@ typedef struct {
     bk_reading reading;
 } bk_reader;
 
-typedef enum { BK_LOAD, BK_STORE, BK_FILL, BK_APPLY } bk_action;
+typedef enum { BK_LOAD, BK_LOOKUP, BK_STORE, BK_FILL, BK_APPLY } bk_action;
 
 typedef struct {
     bk_action action;
@@ -45,11 +45,15 @@ typedef struct {
     int out, a, b;
     int edge, channel, by_group, broadcast;
     float scalar;
-    const float *vector;  /* [channel block][BK_WIDTH] */
-    const int32_t *order; /* the same: channels of the edge, -1 for those that are left */
+    const float *vector;  /* [channel block][BK_WIDTH]; of a lookup [symbol][channels] */
+    int n_symbols;        /* of a lookup's table */
+    const int32_t *order; /* [phase][channel block][BK_WIDTH]: the edge's channel, -1 to leave what is there */
 } bk_call;
 
-typedef enum { BK_CONVOLVE, BK_NARROW, BK_DEPTHWISE, BK_POINTWISE, BK_NORMALISE } bk_kind;
+typedef enum { BK_CONVOLVE, BK_NARROW, BK_DEPTHWISE, BK_POINTWISE, BK_NORMALISE, BK_PAD } bk_kind;
+
+/* What stands in front of the first step and behind the last. */
+typedef enum { BK_CONSTANT, BK_REFLECT, BK_EDGE } bk_padding;
 
 /* Up to BK_WIDTH output channels of one phase. */
 typedef struct {
@@ -70,9 +74,12 @@ typedef struct {
     int n_out;  /* of the output, of one phase */
     int n_taps, dilation, stride, pad_left, pad_right, n_phases, crop, n_extra;
     int timeless;
+    int n_left, n_right; /* steps that are padded, or cropped; the window is all that they may be made of */
+    bk_padding padding;
+    float value;
     int centre;
     float epsilon;
-    int n_blocks;
+    int n_blocks, n_channel_blocks;
     const bk_block *blocks;
     int n_calls;
     const bk_call *calls;
@@ -110,7 +117,8 @@ float *bk_room(bk_run *run, int edge, int64_t n_steps);
 void bk_advance(bk_run *run, int edge, int64_t n_steps);
 /* Say that an input has no more steps. -1 where memory is short. */
 int bk_end(bk_run *run, int edge);
-/* Run all that can be run. -1 where memory is short. */
+/* Run all that can be run. -1 where memory is short, -2 for a symbol that a table hasn't, -3 for an utterance that
+ * is too short to be padded by its own steps. */
 int bk_execute(bk_run *run, bk_pool *pool);
 /* Steps of an output that haven't been taken, the first of them, and the number of elements between two. */
 int64_t bk_n_waiting(const bk_run *run, int edge);
