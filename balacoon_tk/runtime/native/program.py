@@ -19,9 +19,9 @@ from typing import Any, Literal, TypeAlias
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 
-Kind: TypeAlias = Literal["convolve", "depthwise", "pointwise", "normalise", "permute"]
+Kind: TypeAlias = Literal["convolve", "depthwise", "pointwise", "normalise", "pad"]
 """How a stage's tile is made of its source: a dense convolution, one of each channel by itself, nothing but
-the chain, a norm over channels, channels in another order."""
+the chain, a norm over channels, padding."""
 
 N_REGISTERS = 8
 """Tiles that a chain of functions has for what it computes; the stage's own lies in the first."""
@@ -45,7 +45,7 @@ class Edge:
 class Call:
     """One function of a chain: ``registers[out] = function(registers[a], b)``.
 
-    "load" and "store" move between a register and an edge. A load with `by_group` reads the same step for all
+    "lookup" reads a row of a table, of the number that an edge's channel holds. "load" and "store" move between a register and an edge. A load with `by_group` reads the same step for all
     steps that the stage makes of one of its source's; one with `broadcast` reads one channel for all.
     """
 
@@ -63,6 +63,9 @@ class Call:
     """First channel of the edge that is read or written."""
     by_group: bool = False
     broadcast: bool = False
+    order: str | None = None
+    """Name of an array: for each channel, or each phase and channel, the edge's channel that is read, or -1 to
+    leave what the register holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,12 @@ class Stage:
     crop: int = 0
     n_extra: int = 0
     """Of a transposed convolution: its whole output has ``n_steps * n_phases + n_extra`` steps."""
+    padding: Literal["constant", "reflect", "edge"] = "constant"
+    """What a "pad" puts in front of the first step, `pad_left` times, and behind the last; below 0 it crops."""
+    value: float = 0.0
     weights: str | None = None
-    """Name of an array: (n_out, n_in / n_groups, n_taps), or (n_in, n_out / n_groups, n_taps) if transposed;
-    of a permutation the source's channel for each channel. In int8 the weights are int8."""
+    """Name of an array: (n_out, n_in / n_groups, n_taps), or (n_in, n_out / n_groups, n_taps) if transposed.
+    In int8 the weights are int8."""
     bias: str | None = None
     scales: str | None = None
     """In int8, the name of what a sum of bytes is worth in each output channel."""
@@ -114,8 +120,14 @@ class Port:
 
     name: str
     edge: int
+    shape: tuple[int, ...]
+    """All axes of the tensor but time, which is its last."""
     rate: tuple[int, int] = (1, 1)
     """Steps for a frame, as a fraction; of a timeless input without meaning."""
+    symbols: bool = False
+    """Whether an input holds whole numbers, int64, for tables."""
+    lag: int = 0
+    """Of an output: the most steps by which it trails the input."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,8 +169,7 @@ class Program:
                 tuple(Edge(**item) for item in data["edges"]),
                 tuple(_stage(item) for item in data["stages"]),
                 *(
-                    tuple(Port(**{**item, "rate": tuple(item.get("rate", (1, 1)))}) for item in data[key])
-                    for key in ("inputs", "outputs")
+tuple(map(_port, data[key])) for key in ("inputs", "outputs")
                 ),
                 arrays=dict(arrays),
             )
@@ -172,6 +183,10 @@ FORMAT_VERSION = 1
 def _stage(data: Mapping[str, Any]) -> Stage:
     chain = tuple(Call(**item) for item in data.get("chain", ()))
     return Stage(**{**data, "chain": chain, "rate": tuple(data.get("rate", (1, 1)))})
+
+
+def _port(data: Mapping[str, Any]) -> Port:
+    return Port(**{**data, "shape": tuple(data["shape"]), "rate": tuple(data.get("rate", (1, 1)))})
 
 
 def _without_defaults(item: Edge | Stage | Port) -> dict[str, Any]:

@@ -1,0 +1,514 @@
+"""Bind the executor: a program laid out for C once, and runs of it without the GIL."""
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memcpy
+
+import numpy as np
+
+from balacoon_tk.errors import ModelError, ParameterError
+
+
+cdef extern from "src/kernels.h":
+    int BK_WIDTH
+    ctypedef int bk_function
+    ctypedef int bk_operand
+    bk_operand BK_TILE
+    bk_operand BK_ROW
+    bk_operand BK_SCALAR
+    bk_function BK_COPY
+    bk_function BK_ADD
+    bk_function BK_SUB
+    bk_function BK_MUL
+    bk_function BK_DIV
+    bk_function BK_MAX
+    bk_function BK_MIN
+    bk_function BK_POW
+    bk_function BK_NEG
+    bk_function BK_ABS
+    bk_function BK_RELU
+    bk_function BK_LEAKY_RELU
+    bk_function BK_ELU
+    bk_function BK_TANH
+    bk_function BK_SIGMOID
+    bk_function BK_EXP
+    bk_function BK_LOG
+    bk_function BK_SQRT
+    bk_function BK_RECIPROCAL
+    bk_function BK_SIN
+    bk_function BK_COS
+    bk_function BK_ERF
+    bk_function BK_SOFTPLUS
+    ctypedef struct bk_kernels:
+        const char *name
+    const bk_kernels *bk_find_kernels(const char *name) nogil
+
+cdef extern from "src/pool.h":
+    ctypedef struct bk_pool:
+        pass
+    bk_pool *bk_new_pool(int n_threads) nogil
+    void bk_free_pool(bk_pool *pool) nogil
+    int bk_take_pool(bk_pool *pool) nogil
+    void bk_leave_pool(bk_pool *pool) nogil
+
+cdef extern from "src/executor.h":
+    ctypedef struct bk_edge:
+        int n_channels
+        int row
+        int item_size
+        int timeless
+        float scale
+        int zero_point
+        int before
+        int after
+        int n_readers
+        int first_reader
+    ctypedef int bk_reading
+    bk_reading BK_WINDOW
+    bk_reading BK_BY_GROUP
+    bk_reading BK_BY_ROW
+    bk_reading BK_OUTPUT
+    ctypedef struct bk_reader:
+        int stage
+        bk_reading reading
+    ctypedef int bk_action
+    bk_action BK_LOAD
+    bk_action BK_LOOKUP
+    bk_action BK_STORE
+    bk_action BK_FILL
+    bk_action BK_APPLY
+    ctypedef struct bk_call:
+        bk_action action
+        bk_function function
+        bk_operand operand
+        int out
+        int a
+        int b
+        int edge
+        int channel
+        int by_group
+        int broadcast
+        float scalar
+        const float *vector
+        const int32_t *order
+        int n_symbols
+    ctypedef int bk_kind
+    bk_kind BK_CONVOLVE
+    bk_kind BK_NARROW
+    bk_kind BK_DEPTHWISE
+    bk_kind BK_POINTWISE
+    bk_kind BK_NORMALISE
+    bk_kind BK_PAD
+    ctypedef int bk_padding
+    bk_padding BK_CONSTANT
+    bk_padding BK_REFLECT
+    bk_padding BK_EDGE
+    ctypedef struct bk_block:
+        int phase
+        int source_channel
+        int channel
+        int channel_block
+        int width
+        const void *weights
+        const float *bias
+        const float *scale
+        const int32_t *offset
+    ctypedef struct bk_stage:
+        bk_kind kind
+        int source
+        int n_in
+        int n_out
+        int n_taps
+        int dilation
+        int stride
+        int pad_left
+        int pad_right
+        int n_phases
+        int crop
+        int n_extra
+        int timeless
+        int n_left
+        int n_right
+        bk_padding padding
+        float value
+        int centre
+        float epsilon
+        int n_blocks
+        int n_channel_blocks
+        const bk_block *blocks
+        int n_calls
+        const bk_call *calls
+        int n_most
+    ctypedef struct bk_program:
+        const bk_kernels *kernels
+        int n_edges
+        int n_stages
+        int n_segments
+        const bk_edge *edges
+        const bk_stage *stages
+        const bk_reader *readers
+        const int *first_stages
+        int longest_row
+    ctypedef struct bk_run:
+        pass
+    bk_run *bk_new_run(const bk_program *program, int n_threads) nogil
+    void bk_free_run(bk_run *run) nogil
+    int bk_start(bk_run *run) nogil
+    int bk_n_positions(const bk_program *program) nogil
+    int64_t bk_state_size(bk_run *run) nogil
+    void bk_save(const bk_run *run, int64_t *positions, char *rows) nogil
+    int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_bytes) nogil
+    float *bk_room(bk_run *run, int edge, int64_t n_steps) nogil
+    void bk_advance(bk_run *run, int edge, int64_t n_steps) nogil
+    int bk_end(bk_run *run, int edge) nogil
+    int bk_execute(bk_run *run, bk_pool *pool) nogil
+    int64_t bk_n_waiting(const bk_run *run, int edge) nogil
+    const float *bk_waiting(const bk_run *run, int edge) nogil
+    void bk_take(bk_run *run, int edge) nogil
+
+
+FUNCTIONS = {
+    "add": BK_ADD, "sub": BK_SUB, "mul": BK_MUL, "div": BK_DIV, "max": BK_MAX, "min": BK_MIN, "pow": BK_POW,
+    "neg": BK_NEG, "abs": BK_ABS, "relu": BK_RELU, "leaky_relu": BK_LEAKY_RELU, "elu": BK_ELU,
+    "tanh": BK_TANH, "sigmoid": BK_SIGMOID, "exp": BK_EXP, "log": BK_LOG, "sqrt": BK_SQRT,
+    "reciprocal": BK_RECIPROCAL, "sin": BK_SIN, "cos": BK_COS, "erf": BK_ERF, "softplus": BK_SOFTPLUS,
+}
+_KINDS = {
+    "convolve": BK_CONVOLVE, "narrow": BK_NARROW, "depthwise": BK_DEPTHWISE, "pointwise": BK_POINTWISE,
+    "normalise": BK_NORMALISE, "pad": BK_PAD,
+}
+_PADDINGS = {"constant": BK_CONSTANT, "reflect": BK_REFLECT, "edge": BK_EDGE}
+_ROW = 16  # floats: rows of more are a multiple, so that each begins where a vector may
+
+
+def _reach(stage):
+    # Both ends may be made of steps that must not be gone by then; what is only cropped needs none.
+    if stage.pad_left <= 0 and stage.pad_right <= 0:
+        return stage.pad_left
+    return stage.pad_left + max(0, stage.pad_right) + 1
+
+
+cdef class Executor:
+    """A program, laid out for C; any number of threads may run it at once, each for a stream of its own.
+
+    ``packed`` are the stages of ``program`` as `balacoon_tk.runtime.native.packing.pack` lays them out.
+    """
+
+    cdef bk_program c
+    cdef bk_pool *pool
+    cdef list kept  # arrays that C points into
+    cdef list runs  # that nobody uses now
+    cdef list memory_  # what was allocated, as integers
+    cdef int n_threads
+    cdef readonly str kernels
+    cdef readonly tuple inputs
+    cdef readonly tuple outputs
+    cdef int n_positions  # of a state
+
+    def __cinit__(self):
+        self.pool = NULL
+        self.kept = []
+        self.runs = []
+        self.memory_ = []
+
+    def __init__(self, program, packed, int n_threads, kernels=None):
+        cdef bytes name = b"" if kernels is None else kernels.encode()
+        self.c.kernels = bk_find_kernels(NULL if kernels is None else <const char *> name)
+        if self.c.kernels == NULL:
+            raise ModelError("this processor has no instructions that the native engine's kernels need")
+        self.kernels = self.c.kernels.name.decode()
+        self.n_threads = n_threads
+        self.inputs = tuple((port.name, port.edge) for port in program.inputs)
+        self.outputs = tuple((port.name, port.edge) for port in program.outputs)
+        self._lay_edges(program)
+        self._lay_stages(program, packed)
+        self.n_positions = bk_n_positions(&self.c)
+        if n_threads > 1:
+            self.pool = bk_new_pool(n_threads)
+            if self.pool == NULL:
+                raise MemoryError
+
+    def __dealloc__(self):
+        cdef size_t address
+        for address in self.runs:
+            bk_free_run(<bk_run *> address)
+        bk_free_pool(self.pool)
+        for address in self.memory_:
+            PyMem_Free(<void *> address)
+
+    cdef void *_new(self, size_t n, size_t size) except NULL:
+        cdef void *memory = PyMem_Calloc(n + 1, size)
+        if memory == NULL:
+            raise MemoryError
+        self.memory_.append(<size_t> memory)
+        return memory
+
+    cdef size_t _address(self, array):
+        self.kept.append(array)
+        return array.ctypes.data
+
+    cdef _lay_edges(self, program):
+        cdef bk_edge *edges = <bk_edge *> self._new(len(program.edges), sizeof(bk_edge))
+        cdef int k
+        for k, edge in enumerate(program.edges):
+            edges[k].n_channels = edge.n_channels
+            edges[k].timeless = edge.timeless
+            edges[k].scale = edge.scale
+            edges[k].zero_point = edge.zero_point
+            edges[k].item_size = 1 if edge.scale else 4
+            edges[k].row = edge.n_channels
+            if edge.scale or edge.n_channels > _ROW:
+                edges[k].row = -(-edge.n_channels // _ROW) * _ROW
+        readers = [[] for _ in program.edges]
+        for k, stage in enumerate(program.stages):
+            if stage.source is not None:
+                readers[stage.source].append((k, BK_WINDOW))
+                reach = _reach(stage) if stage.kind == "pad" else stage.pad_left
+                edges[stage.source].before = max(edges[stage.source].before, reach)
+                if stage.kind != "pad":
+                    edges[stage.source].after = max(edges[stage.source].after, stage.pad_right)
+            for call in stage.chain:
+                if call.function in ("load", "lookup"):
+                    readers[call.edge].append((k, BK_BY_GROUP if call.by_group else BK_BY_ROW))
+        for port in program.outputs:
+            if readers[port.edge]:
+                raise ModelError(f"the output {port.name!r} is read by a stage: it must have an edge of its own")
+            readers[port.edge].append((0, BK_OUTPUT))
+        cdef bk_reader *all_readers = <bk_reader *> self._new(sum(map(len, readers)), sizeof(bk_reader))
+        cdef int n = 0
+        for k in range(len(program.edges)):
+            edges[k].first_reader = n
+            edges[k].n_readers = len(readers[k])
+            for stage_index, reading in readers[k]:
+                all_readers[n].stage = stage_index
+                all_readers[n].reading = reading
+                n += 1
+        self.c.n_edges = len(program.edges)
+        self.c.edges = edges
+        self.c.readers = all_readers
+
+    cdef _lay_stages(self, program, packed):
+        cdef bk_stage *stages = <bk_stage *> self._new(len(packed), sizeof(bk_stage))
+        cdef int *first = <int *> self._new(len(packed) + 1, sizeof(int))
+        cdef int k, n_segments = 0, longest = 0
+        for k, (stage, item) in enumerate(zip(program.stages, packed, strict=True)):
+            if not item.blocks:
+                raise ModelError(f"the stage {stage.name!r} has no channels")
+            stages[k].kind = _KINDS[item.kind]
+            stages[k].source = -1 if stage.source is None else stage.source
+            stages[k].n_in = item.n_in
+            stages[k].n_out = stage.n_channels
+            stages[k].n_taps = stage.n_taps
+            stages[k].dilation = stage.dilation
+            stages[k].stride = stage.stride
+            stages[k].pad_left = stage.pad_left
+            stages[k].pad_right = stage.pad_right
+            stages[k].n_phases = stage.n_phases
+            if item.kind == "pad":
+                stages[k].padding = _PADDINGS[stage.padding]
+                stages[k].value = stage.value
+                stages[k].n_left = stage.pad_left
+                stages[k].n_right = stage.pad_right
+                stages[k].pad_left = _reach(stage)
+                stages[k].pad_right = 0
+            stages[k].crop = stage.crop
+            stages[k].n_extra = stage.n_extra
+            stages[k].centre = stage.centre
+            stages[k].epsilon = stage.epsilon
+            stages[k].n_most = item.n_most
+            reads = [call.edge for call in stage.chain if call.function in ("load", "lookup")]
+            if stage.source is not None:
+                reads.append(stage.source)
+            stages[k].timeless = all(program.edges[edge].timeless for edge in reads)
+            self._lay_blocks(&stages[k], item)
+            self._lay_calls(&stages[k], stage, item)
+            if item.kind == "normalise":
+                longest = max(longest, stage.n_channels)
+            while n_segments <= item.segment:
+                first[n_segments] = k
+                n_segments += 1
+        first[n_segments] = len(packed)
+        self.c.n_stages = len(packed)
+        self.c.n_segments = n_segments
+        self.c.stages = stages
+        self.c.first_stages = first
+        self.c.longest_row = (longest + BK_WIDTH - 1) // BK_WIDTH * BK_WIDTH
+
+    cdef _lay_blocks(self, bk_stage *stage, item):
+        cdef bk_block *blocks = <bk_block *> self._new(len(item.blocks), sizeof(bk_block))
+        cdef size_t weights = 0, bias = 0, scales = 0, offsets = 0
+        cdef size_t size = 0
+        cdef int k, row
+        if item.weights is not None:
+            weights = self._address(item.weights)
+            size = item.weights[0].nbytes
+        if item.bias is not None:
+            bias = self._address(item.bias)
+        if item.scales is not None:
+            scales = self._address(item.scales)
+        if item.offsets is not None:
+            offsets = self._address(item.offsets)
+        for k, block in enumerate(item.blocks):
+            blocks[k].phase = block.phase
+            blocks[k].source_channel = block.source_channel
+            blocks[k].channel = block.channel
+            blocks[k].channel_block = block.channel_block
+            blocks[k].width = block.width
+            if weights:
+                blocks[k].weights = <const void *> (weights + k * size)
+            row = BK_WIDTH * blocks[k].channel_block
+            if bias:
+                blocks[k].bias = (<const float *> bias) + row
+            if scales:
+                blocks[k].scale = (<const float *> scales) + row
+            if offsets:
+                blocks[k].offset = (<const int32_t *> offsets) + BK_WIDTH * k
+        stage.n_blocks = len(item.blocks)
+        stage.n_channel_blocks = 1 + max(block.channel_block for block in item.blocks)
+        stage.blocks = blocks
+
+    cdef _lay_calls(self, bk_stage *c_stage, stage, item):
+        cdef bk_call *calls = <bk_call *> self._new(len(stage.chain), sizeof(bk_call))
+        cdef int k
+        vectors = {name: self._address(array) for name, array in item.vectors.items()}
+        tables = {name: self._address(array) for name, array in item.tables.items()}
+        orders = {name: self._address(array) for name, array in item.orders.items()}
+        for k, call in enumerate(stage.chain):
+            calls[k].out = call.out
+            calls[k].a = call.a
+            calls[k].channel = call.channel
+            calls[k].by_group = call.by_group
+            calls[k].broadcast = call.broadcast
+            if call.array in vectors:
+                calls[k].operand = BK_ROW
+                calls[k].vector = <const float *> <size_t> vectors[call.array]
+            elif call.scalar is not None:
+                calls[k].operand = BK_SCALAR
+                calls[k].scalar = call.scalar
+            else:
+                calls[k].operand = BK_TILE
+                calls[k].b = 0 if call.b is None else call.b
+            if call.edge is not None:
+                calls[k].edge = call.edge
+            if call.order is not None:
+                calls[k].order = <const int32_t *> <size_t> orders[call.order]
+            if call.function == "load":
+                calls[k].action = BK_LOAD
+            elif call.function == "lookup":
+                calls[k].action = BK_LOOKUP
+                calls[k].vector = <const float *> <size_t> tables[call.array]
+                calls[k].n_symbols = len(item.tables[call.array])
+            elif call.function == "store":
+                calls[k].action = BK_STORE
+            elif call.function == "fill":
+                calls[k].action = BK_FILL
+            else:
+                calls[k].action = BK_APPLY
+                calls[k].function = FUNCTIONS[call.function]
+        c_stage.n_calls = len(stage.chain)
+        c_stage.calls = calls
+
+    def step(self, state, feeds, bint last):
+        """Run the next steps of a stream; return its outputs, (n_steps, n_channels) each, and its next state.
+
+        ``state`` is None at the start, else what the step before has returned; ``feeds`` are arrays of
+        (n_channels, n_steps) by name. Behind a last step there is no state: it is None.
+        """
+        cdef bk_run *run = self._borrow()
+        cdef bk_pool *pool = NULL
+        cdef int failed
+        try:
+            self._restore(run, state)
+            for name, edge in self.inputs:
+                self._feed(run, edge, feeds[name], last)
+            with nogil:
+                if bk_take_pool(self.pool):
+                    pool = self.pool
+                failed = bk_execute(run, pool)
+                if pool != NULL:
+                    bk_leave_pool(pool)
+            if failed == -1:
+                raise MemoryError
+            if failed == -2:
+                raise ModelError("a code is below 0 or beyond its table")
+            if failed < 0:
+                raise ModelError("the utterance is too short to be padded by its own steps")
+            outputs = {name: self._fetch(run, edge) for name, edge in self.outputs}
+            return outputs, None if last else self._state(run)
+        finally:
+            self.runs.append(<size_t> run)
+
+    def check(self, state):
+        """Refuse arrays that can't be a state with a `ParameterError`."""
+        cdef bk_run *run = self._borrow()
+        try:
+            self._restore(run, state)
+        finally:
+            self.runs.append(<size_t> run)
+
+    cdef bk_run *_borrow(self) except NULL:
+        cdef size_t address
+        cdef bk_run *run
+        try:
+            address = self.runs.pop()
+            return <bk_run *> address
+        except IndexError:
+            run = bk_new_run(&self.c, self.n_threads)
+            if run == NULL:
+                raise MemoryError from None
+            return run
+
+    cdef _restore(self, bk_run *run, state):
+        cdef const int64_t[::1] positions
+        cdef const uint8_t[::1] rows
+        cdef int code
+        cdef const char *first = NULL
+        if state is None:
+            code = bk_start(run)
+        else:
+            positions, rows = state
+            if positions.shape[0] != self.n_positions:
+                raise ParameterError(f"a state has {positions.shape[0]} positions: must be {self.n_positions}")
+            if rows.shape[0]:
+                first = <const char *> &rows[0]
+            code = bk_load(run, &positions[0], first, rows.shape[0])
+        if code == -1:
+            raise MemoryError
+        if code < 0:
+            raise ParameterError("the positions of a state don't fit its rows")
+
+    cdef _feed(self, bk_run *run, int edge, array, bint last):
+        cdef Py_ssize_t n_steps = array.shape[array.ndim - 1]
+        cdef float *room = bk_room(run, edge, n_steps)
+        if room == NULL:
+            raise MemoryError
+        cdef int n_channels = self.c.edges[edge].n_channels, row = self.c.edges[edge].row
+        cdef float[:, ::1] rows
+        if n_steps:
+            rows = <float[:n_steps, :row]> room
+            np.asarray(rows)[:, :n_channels] = array.reshape(n_channels, n_steps).T
+        bk_advance(run, edge, n_steps)
+        if last and not self.c.edges[edge].timeless and bk_end(run, edge) < 0:
+            raise MemoryError
+
+    cdef _fetch(self, bk_run *run, int edge):
+        cdef int64_t n_steps = bk_n_waiting(run, edge)
+        cdef int n_channels = self.c.edges[edge].n_channels, row = self.c.edges[edge].row
+        cdef float[:, ::1] rows
+        if n_steps == 0:
+            out = np.empty((n_channels, 0), np.float32)
+        else:
+            rows = <float[:n_steps, :row]> <float *> bk_waiting(run, edge)
+            out = np.array(np.asarray(rows)[:, :n_channels].T, order="C")
+        bk_take(run, edge)
+        return out
+
+    cdef _state(self, bk_run *run):
+        cdef int64_t size = bk_state_size(run)
+        positions = np.empty(self.n_positions, np.int64)
+        rows = np.empty(size, np.uint8)
+        cdef int64_t[::1] p = positions
+        cdef uint8_t[::1] r = rows
+        cdef uint8_t nothing
+        bk_save(run, &p[0], <char *> (&r[0] if size else &nothing))
+        return positions, rows

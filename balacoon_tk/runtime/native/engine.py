@@ -1,0 +1,138 @@
+"""The native engine: a program of fused stages, run by kernels of the package's own.
+
+A stream's state are the steps that stages still have to read, and how far each has come. It is copied from
+run to run, so that a state is never written to, and a step that fails leaves its stream as it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.runtime.engine import DecoderContract, Feeds, StreamingContract, TimeInput, TimeOutput
+from balacoon_tk.runtime.native._native import Executor
+from balacoon_tk.runtime.native.packing import pack
+from balacoon_tk.runtime.native.program import Port, Program
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.session import TensorSpec
+
+_POSITIONS, _ROWS = "positions", "rows"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """A stream's state; no arrays at its start."""
+
+    arrays: tuple[AnyArray, AnyArray] | None
+    ended: bool = False
+
+
+class NativeEngine:
+    """Runs a program; see `Engine` for the methods.
+
+    Parameters
+    ----------
+    program : Program
+        What `balacoon_tk.targets.native.compile_native` has made of a decoder.
+    options : RuntimeOptions, optional
+        Of these the number of threads.
+    label : str
+        What messages call the decoder.
+
+    Raises
+    ------
+    ModelError
+        If an array of the program is missing or not finite.
+    """
+
+    def __init__(
+        self, program: Program, options: RuntimeOptions | None = None, *, label: str = "<program>"
+    ) -> None:
+        n_threads = (options or RuntimeOptions()).n_threads or _n_processors()
+        self._executor = Executor(program, pack(program), n_threads)
+        self.contract = _contract(program, label)
+        self._shapes = {port.name: port.shape for port in program.outputs}
+        self._start = _State(None)
+        self._over = _State(None, ended=True)
+
+    @property
+    def kernels(self) -> str:
+        """Name of the instruction set whose kernels run."""
+        return self._executor.kernels
+
+    def whole(self, feeds: Feeds) -> dict[str, AnyArray]:
+        """Decode a whole utterance, or a window as if it were one."""
+        return self.step(self._start, feeds, last=True)[0]
+
+    def start(self) -> _State:
+        """Return the state before the first push, which all streams share."""
+        return self._start
+
+    def step(self, state: _State, feeds: Feeds, *, last: bool) -> tuple[dict[str, AnyArray], _State]:
+        """Decode the next frames; any number of them."""
+        if state.ended:
+            raise ParameterError("the stream of this state is over")
+        outputs, arrays = self._executor.step(state.arrays, feeds, last)
+        shaped = {name: array.reshape(self._shapes[name] + (-1,)) for name, array in outputs.items()}
+        return shaped, self._over if last else _State(arrays)
+
+    def save(self, state: _State) -> dict[str, AnyArray]:
+        """Return a copy of a state as arrays."""
+        if state.arrays is None:
+            return {}
+        positions, rows = state.arrays
+        return {_POSITIONS: positions.copy(), _ROWS: rows.copy()}
+
+    def load(self, arrays: Mapping[str, AnyArray]) -> _State:
+        """Return the state of some arrays, if they can be one of this program."""
+        if not arrays:
+            return self._start
+        if arrays.keys() != {_POSITIONS, _ROWS}:
+            raise ParameterError(f"states {sorted(arrays)} must be {[_POSITIONS, _ROWS]}")
+        for name, dtype in ((_POSITIONS, np.int64), (_ROWS, np.uint8)):
+            array = arrays[name]
+            if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
+                raise ParameterError(f"{name} must be an array of {np.dtype(dtype)} with one axis")
+        state = arrays[_POSITIONS].copy(), arrays[_ROWS].copy()
+        self._executor.check(state)
+        return _State(state)
+
+
+def _contract(program: Program, label: str) -> DecoderContract:
+    f4 = np.dtype(np.float32)
+    timed = [port for port in program.inputs if not program.edges[port.edge].timeless]
+    inputs = {
+        port.name: TensorSpec(
+            port.name,
+            np.dtype(np.int64) if port.symbols else f4,
+            (*port.shape, f"n_{port.name}") if port in timed else port.shape,
+        )
+        for port in program.inputs
+    }
+    outputs = {port.name: TensorSpec(port.name, f4, (*port.shape, f"n_{port.name}")) for port in program.outputs}
+    streaming = StreamingContract(
+        tuple(TimeInput(port.name, port.rate[0]) for port in timed),
+        tuple(TimeOutput(port.name, _hop_length(port), port.lag) for port in program.outputs),
+        program.fingerprint,
+        min_first_frames=0,
+        min_push_frames=0,
+    )
+    return DecoderContract(label, inputs, outputs, tuple(port.name for port in timed), streaming)
+
+
+def _hop_length(port: Port) -> float:
+    hop_length = Fraction(*port.rate)
+    return int(hop_length) if hop_length.denominator == 1 else float(hop_length)
+
+
+def _n_processors() -> int:
+    # Those that this process may use, where the system says it.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,222 @@
+"""Lay a program's weights out as the kernels read them, and divide its stages into pieces.
+
+A dense convolution's weights lie as ``[block][tap][channel of the input][32 channels of the output]``: what a
+tile needs next is always what lies next. Channels that a block has too few of are zeros, and stored by nobody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.native.program import Program, Stage
+
+WIDTH = 32
+"""Channels of a block, BK_WIDTH in C."""
+QUAD = 4
+"""Bytes that are multiplied at once, BK_QUAD in C."""
+_MOST_NARROW = 4
+"""Channels below which a block would be mostly zeros."""
+_ALIGNMENT = 64
+_PIECE_BYTES = 64 << 10
+"""What an edge may take between two stages of a piece: some of them fit into a second cache together."""
+_FIRST_FRAMES = 64
+"""Frames of the first segment's pieces at most: its weights are read again for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Up to 32 output channels of one phase."""
+
+    phase: int
+    source_channel: int
+    channel: int
+    channel_block: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedStage:
+    """A stage as C reads it."""
+
+    kind: str
+    n_in: int
+    blocks: tuple[Block, ...]
+    weights: AnyArray | None  # [n_blocks, ...]
+    bias: AnyArray | None  # [n_channel_blocks, WIDTH]
+    scales: AnyArray | None
+    offsets: AnyArray | None
+    orders: dict[str, AnyArray]  # [n_phases, n_channel_blocks, WIDTH]
+    vectors: dict[str, AnyArray]
+    tables: dict[str, AnyArray]  # [n_symbols, n_channels]
+    segment: int
+    n_most: int
+
+
+def pack(program: Program) -> list[PackedStage]:
+    """Pack the stages of a program; `ModelError` names an array that isn't there or has another shape."""
+    segments = _segments(program)
+    most = _most_groups(program, segments)
+    return [
+        _pack_stage(program, stage, segment, n_most)
+        for stage, segment, n_most in zip(program.stages, segments, most, strict=True)
+    ]
+
+
+def aligned(array: AnyArray) -> AnyArray:
+    """Return a copy that begins at the start of a cache line."""
+    data = np.ascontiguousarray(array)
+    memory = np.empty(data.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy = memory[start : start + data.nbytes].view(data.dtype).reshape(data.shape)
+    copy[...] = data
+    return copy
+
+
+def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> PackedStage:
+    source = None if stage.source is None else program.edges[stage.source]
+    each_by_itself = stage.kind in ("depthwise", "pad")
+    n_groups = 1 if each_by_itself else stage.n_groups
+    per_group = stage.n_channels // n_groups
+    weights = None if stage.weights is None else _array(program, stage, stage.weights)
+    n_in = 0
+    if stage.kind == "convolve" and weights is not None:
+        n_in = weights.shape[1] if not stage.transposed else weights.shape[0] // n_groups
+    elif stage.kind == "normalise":
+        n_in = stage.n_channels
+    blocks: list[Block] = []
+    for phase in range(stage.n_phases):
+        number = 0
+        for group in range(n_groups):
+            for start in range(0, per_group, WIDTH):
+                channel = group * per_group + start
+                first = stage.source_channel + (channel if each_by_itself else group * n_in)
+                blocks.append(Block(phase, first, channel, number, min(WIDTH, per_group - start)))
+                number += 1
+    channels = [(block.channel, block.width) for block in blocks if block.phase == 0]
+
+    def vector(name: str) -> AnyArray:
+        values = np.broadcast_to(_array(program, stage, name).reshape(-1), (stage.n_channels,))
+        rows = np.zeros((len(channels), WIDTH), np.float32)
+        for row, (channel, width) in zip(rows, channels, strict=True):
+            row[:width] = values[channel : channel + width]
+        return aligned(rows)
+
+    def order(name: str) -> AnyArray:
+        phases = _array(program, stage, name).reshape(-1, stage.n_channels)
+        phases = np.broadcast_to(phases, (stage.n_phases, stage.n_channels))
+        rows = np.full((stage.n_phases, len(channels), WIDTH), -1, np.int32)
+        for k, (channel, width) in enumerate(channels):
+            rows[:, k, :width] = phases[:, channel : channel + width]
+        return aligned(rows)
+
+    kind, packed, offsets = str(stage.kind), None, None
+    if stage.kind in ("convolve", "depthwise") and weights is not None:
+        taps = _taps(stage, weights)  # [phase, tap, in, out of all groups]
+        if stage.kind == "depthwise":
+            packed = np.zeros((len(blocks), stage.n_taps, WIDTH), np.float32)
+            for k, block in enumerate(blocks):
+                packed[k, :, : block.width] = taps[block.phase, :, 0, block.channel :][:, : block.width]
+        elif weights.dtype == np.int8:
+            packed, offsets = _pack_bytes(taps, blocks, n_in, 0 if source is None else source.zero_point)
+            n_in = packed.shape[2] * QUAD
+        elif stage.n_channels <= _MOST_NARROW and stage.n_phases == 1 and n_groups == 1:
+            kind = "narrow"
+            packed = np.ascontiguousarray(taps[0].transpose(2, 0, 1))[np.newaxis]
+        else:
+            packed = np.zeros((len(blocks), stage.n_taps, n_in, WIDTH), np.float32)
+            for k, block in enumerate(blocks):
+                packed[k, ..., : block.width] = taps[block.phase][..., block.channel :][..., : block.width]
+    return PackedStage(
+        kind=kind,
+        n_in=n_in,
+        blocks=tuple(blocks),
+        weights=None if packed is None else aligned(packed),
+        bias=None if stage.bias is None else vector(stage.bias),
+        scales=None if stage.scales is None else vector(stage.scales),
+        offsets=offsets,
+        orders={call.order: order(call.order) for call in stage.chain if call.order is not None},
+        vectors={
+            call.array: vector(call.array)
+            for call in stage.chain
+            if call.array is not None and call.function != "lookup"
+        },
+        tables={
+            call.array: aligned(_array(program, stage, call.array).astype(np.float32))
+            for call in stage.chain
+            if call.array is not None and call.function == "lookup"
+        },
+        segment=segment,
+        n_most=n_most,
+    )
+
+
+def _array(program: Program, stage: Stage, name: str) -> AnyArray:
+    array = program.arrays.get(name)
+    if array is None:
+        raise ModelError(f"the stage {stage.name!r} reads the array {name!r}, which isn't there")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ModelError(f"the array {name!r} of {stage.name!r} holds NaN or infinity")
+    return array
+
+
+def _taps(stage: Stage, weights: AnyArray) -> AnyArray:
+    """Return weights as [phase, tap, channel of a group's input, channel of the output]."""
+    if not stage.transposed:
+        return np.ascontiguousarray(weights.transpose(2, 1, 0))[np.newaxis]
+    # (in, out / groups, width): phase p of step q adds, for k of n_taps, the source's step q - n_taps + 1 + k
+    # by the kernel's place p + (n_taps - 1 - k) * n_phases.
+    n_in, n_out, width = weights.shape
+    per_group = n_in // stage.n_groups
+    kernel = np.zeros((n_in, n_out, stage.n_taps * stage.n_phases), weights.dtype)
+    kernel[..., :width] = weights
+    places = kernel.reshape(stage.n_groups, per_group, n_out, stage.n_taps, stage.n_phases)
+    # to [phase, tap, in, group, out]
+    ordered = places[..., ::-1, :].transpose(4, 3, 1, 0, 2)
+    return np.ascontiguousarray(ordered).reshape(stage.n_phases, stage.n_taps, per_group, -1)
+
+
+def _pack_bytes(
+    taps: AnyArray, blocks: list[Block], n_in: int, zero_point: int
+) -> tuple[AnyArray, AnyArray]:
+    n_quads = -(-n_in // QUAD)
+    n_taps = taps.shape[1]
+    packed = np.zeros((len(blocks), n_taps, n_quads, WIDTH, QUAD), np.int8)
+    offsets = np.zeros((len(blocks), WIDTH), np.int32)
+    for k, block in enumerate(blocks):
+        part = taps[block.phase][..., block.channel :][..., : block.width]  # [tap, in, out]
+        padded = np.zeros((n_taps, n_quads * QUAD, block.width), np.int8)
+        padded[:, :n_in] = part
+        packed[k, :, :, : block.width] = padded.reshape(n_taps, n_quads, QUAD, block.width).swapaxes(2, 3)
+        offsets[k, : block.width] = -zero_point * part.sum((0, 1), dtype=np.int32)
+    return packed, aligned(offsets)
+
+
+def _segments(program: Program) -> list[int]:
+    """Return the segment of each stage: one ends where the rate goes up, so that pieces may be shorter."""
+    segments, segment = [], 0
+    for index, stage in enumerate(program.stages):
+        if stage.n_phases > 1 and index:
+            segment += 1
+        segments.append(segment)
+    return segments
+
+
+def _most_groups(program: Program, segments: list[int]) -> list[int]:
+    """Return how many groups of each stage make a piece."""
+    rates = [Fraction(*stage.rate) / stage.stride for stage in program.stages]  # groups for a frame
+    heaviest = [1.0] * (segments[-1] + 1 if segments else 0)  # bytes of an edge for a frame
+    for stage, rate, segment in zip(program.stages, rates, segments, strict=True):
+        n_bytes = float(rate * stage.n_phases) * stage.n_channels * 4
+        heaviest[segment] = max(heaviest[segment], n_bytes)
+    most = []
+    for rate, segment in zip(rates, segments, strict=True):
+        n_frames = _PIECE_BYTES / heaviest[segment]
+        if segment == 0:
+            n_frames = min(n_frames, _FIRST_FRAMES)
+        most.append(max(1, round(n_frames * float(rate))))
+    return most

@@ -1,0 +1,665 @@
+#include "executor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGNMENT 64
+#define GUARD 256 /* bytes behind a buffer, which a kernel may read and never uses */
+
+/* The rows of an edge that a run holds. */
+typedef struct {
+    char *memory; /* as it was allocated */
+    char *rows;
+    int64_t capacity; /* rows */
+    int64_t base;     /* step of the first row */
+    int64_t count;    /* steps that are known */
+    int ended;
+} track;
+
+struct bk_run {
+    const bk_program *program;
+    int n_threads;
+    track *tracks;
+    int64_t *done; /* groups that each stage has made */
+    int *finished; /* stages that will make no more */
+    float *scratch;
+    size_t scratch_size; /* floats of one thread */
+    char *memory;        /* of the scratch */
+    int unknown_symbol;
+};
+
+/* What threads share of one piece of a stage. */
+typedef struct {
+    bk_run *run;
+    const bk_stage *stage;
+    int64_t first; /* group */
+    int64_t n_groups;
+    int64_t n_total; /* steps of the whole output; large if nobody knows */
+} piece;
+
+static char *aligned(char *memory) { return memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT); }
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static size_t row_size(const bk_edge *edge) { return (size_t)edge->row * (size_t)edge->item_size; }
+
+static char *row_of(const bk_run *run, int edge, int64_t step)
+{
+    const track *t = &run->tracks[edge];
+    return t->rows + (step - t->base) * (int64_t)row_size(&run->program->edges[edge]);
+}
+
+static void clear_rows(const bk_run *run, int edge, int64_t first, int64_t n_rows)
+{
+    const bk_edge *e = &run->program->edges[edge];
+    const int zero = e->item_size == 1 ? e->zero_point : 0;
+    if (n_rows > 0)
+        memset(row_of(run, edge, first), zero, (size_t)n_rows * row_size(e));
+}
+
+bk_run *bk_new_run(const bk_program *program, int n_threads)
+{
+    bk_run *run = calloc(1, sizeof(bk_run));
+    if (run == NULL)
+        return NULL;
+    run->program = program;
+    run->n_threads = n_threads;
+    run->tracks = calloc((size_t)program->n_edges + 1, sizeof(track));
+    run->done = calloc((size_t)program->n_stages + 1, sizeof(int64_t));
+    run->finished = calloc((size_t)program->n_stages + 1, sizeof(int));
+    run->scratch_size = (size_t)BK_ROWS * (size_t)(BK_REGISTERS * BK_WIDTH + program->longest_row);
+    run->memory = malloc(run->scratch_size * (size_t)n_threads * sizeof(float) + ALIGNMENT + GUARD);
+    if (run->tracks == NULL || run->done == NULL || run->finished == NULL || run->memory == NULL) {
+        bk_free_run(run);
+        return NULL;
+    }
+    run->scratch = (float *)aligned(run->memory);
+    /* Rows of a tile that lie outside of the output are computed and not stored. */
+    memset(run->scratch, 0, run->scratch_size * (size_t)n_threads * sizeof(float));
+    return run;
+}
+
+void bk_free_run(bk_run *run)
+{
+    if (run == NULL)
+        return;
+    for (int k = 0; run->tracks != NULL && k < run->program->n_edges; k++)
+        free(run->tracks[k].memory);
+    free(run->tracks);
+    free(run->done);
+    free(run->finished);
+    free(run->memory);
+    free(run);
+}
+
+/* The first step of an edge that a reader still has to read. */
+static int64_t first_needed(const bk_run *run, int edge)
+{
+    const bk_program *program = run->program;
+    const bk_edge *e = &program->edges[edge];
+    int64_t lowest = run->tracks[edge].count;
+    for (int k = 0; k < e->n_readers; k++) {
+        const bk_reader *reader = &program->readers[e->first_reader + k];
+        int64_t needed;
+        if (reader->reading == BK_OUTPUT)
+            needed = run->tracks[edge].base;
+        else {
+            const bk_stage *stage = &program->stages[reader->stage];
+            const int64_t done = run->done[reader->stage];
+            if (run->finished[reader->stage])
+                continue;
+            if (reader->reading == BK_WINDOW)
+                needed = done * stage->stride - stage->pad_left;
+            else if (reader->reading == BK_BY_GROUP)
+                needed = done;
+            else
+                needed = done * stage->n_phases - stage->crop;
+        }
+        lowest = smaller(lowest, needed);
+    }
+    return lowest < run->tracks[edge].base ? run->tracks[edge].base : lowest;
+}
+
+static void forget(bk_run *run, int edge)
+{
+    track *t = &run->tracks[edge];
+    const int64_t lowest = first_needed(run, edge);
+    const size_t size = row_size(&run->program->edges[edge]);
+    const int64_t end = t->count + (t->ended ? run->program->edges[edge].after : 0);
+    if (lowest > t->base) {
+        memmove(t->rows, t->rows + (size_t)(lowest - t->base) * size, (size_t)(end - lowest) * size);
+        t->base = lowest;
+    }
+}
+
+/* Make room for steps behind those that are known, and for the zeros behind the last. */
+static int make_room(bk_run *run, int edge, int64_t n_steps)
+{
+    track *t = &run->tracks[edge];
+    const bk_edge *e = &run->program->edges[edge];
+    int64_t needed = t->count + n_steps + e->after - t->base;
+    if (needed <= t->capacity)
+        return 0;
+    forget(run, edge);
+    needed = t->count + n_steps + e->after - t->base;
+    if (needed <= t->capacity)
+        return 0;
+    const int64_t capacity = needed + needed / 4;
+    const size_t size = row_size(e);
+    char *memory = malloc((size_t)capacity * size + ALIGNMENT + GUARD);
+    if (memory == NULL)
+        return -1;
+    char *rows = aligned(memory);
+    if (t->rows != NULL)
+        memcpy(rows, t->rows, (size_t)(t->count - t->base) * size);
+    memset(rows + (size_t)(t->count - t->base) * size, 0,
+           (size_t)(capacity - (t->count - t->base)) * size + GUARD);
+    free(t->memory);
+    t->memory = memory;
+    t->rows = rows;
+    t->capacity = capacity;
+    return 0;
+}
+
+static void end_edge(bk_run *run, int edge)
+{
+    track *t = &run->tracks[edge];
+    if (t->ended)
+        return;
+    t->ended = 1;
+    clear_rows(run, edge, t->count, run->program->edges[edge].after);
+}
+
+int bk_start(bk_run *run)
+{
+    const bk_program *program = run->program;
+    memset(run->done, 0, (size_t)program->n_stages * sizeof(int64_t));
+    memset(run->finished, 0, (size_t)program->n_stages * sizeof(int));
+    for (int k = 0; k < program->n_edges; k++) {
+        track *t = &run->tracks[k];
+        t->base = t->count = -program->edges[k].before;
+        t->ended = 0;
+        if (make_room(run, k, program->edges[k].before) < 0)
+            return -1;
+        clear_rows(run, k, t->base, program->edges[k].before);
+        t->count = 0;
+    }
+    return 0;
+}
+
+int bk_n_positions(const bk_program *program) { return 2 * program->n_edges + program->n_stages; }
+
+int64_t bk_state_size(bk_run *run)
+{
+    int64_t size = 0;
+    for (int k = 0; k < run->program->n_edges; k++)
+        if (!run->program->edges[k].timeless) {
+            forget(run, k);
+            size += (run->tracks[k].count - run->tracks[k].base) * (int64_t)row_size(&run->program->edges[k]);
+        }
+    return size;
+}
+
+void bk_save(const bk_run *run, int64_t *positions, char *rows)
+{
+    for (int k = 0; k < run->program->n_edges; k++) {
+        const track *t = &run->tracks[k];
+        *positions++ = t->base;
+        *positions++ = t->count;
+        if (!run->program->edges[k].timeless) {
+            const size_t size = (size_t)(t->count - t->base) * row_size(&run->program->edges[k]);
+            memcpy(rows, t->rows, size);
+            rows += size;
+        }
+    }
+    memcpy(positions, run->done, (size_t)run->program->n_stages * sizeof(int64_t));
+}
+
+int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_bytes)
+{
+    const bk_program *program = run->program;
+    const int64_t *done = positions + 2 * program->n_edges;
+    int64_t total = 0;
+    for (int k = 0; k < program->n_edges; k++) {
+        const int64_t base = positions[2 * k], count = positions[2 * k + 1];
+        if (base < -program->edges[k].before || count < base || count < 0 || count - base > n_bytes)
+            return -2;
+        if (!program->edges[k].timeless)
+            total += (count - base) * (int64_t)row_size(&program->edges[k]);
+    }
+    for (int k = 0; k < program->n_stages; k++)
+        if (done[k] < 0)
+            return -2;
+    if (total != n_bytes)
+        return -2;
+    memcpy(run->done, done, (size_t)program->n_stages * sizeof(int64_t));
+    memset(run->finished, 0, (size_t)program->n_stages * sizeof(int));
+    for (int k = 0; k < program->n_edges; k++) {
+        track *t = &run->tracks[k];
+        const int64_t n_rows = program->edges[k].timeless ? 0 : positions[2 * k + 1] - positions[2 * k];
+        t->ended = 0;
+        t->base = t->count = positions[2 * k];
+        if (make_room(run, k, n_rows) < 0)
+            return -1;
+        memcpy(t->rows, rows, (size_t)n_rows * row_size(&program->edges[k]));
+        rows += (size_t)n_rows * row_size(&program->edges[k]);
+        t->count = program->edges[k].timeless ? 0 : positions[2 * k + 1];
+        if (program->edges[k].timeless)
+            t->base = 0;
+        /* A state that was altered must not make a reader look outside. */
+        if (first_needed(run, k) > t->count)
+            return -2;
+    }
+    for (int k = 0; k < program->n_stages; k++) {
+        const bk_stage *stage = &program->stages[k];
+        if (stage->source >= 0 && !stage->timeless
+            && run->done[k] * stage->stride - stage->pad_left < run->tracks[stage->source].base)
+            return -2;
+    }
+    return 0;
+}
+
+float *bk_room(bk_run *run, int edge, int64_t n_steps)
+{
+    if (run->program->edges[edge].timeless)
+        run->tracks[edge].count = run->tracks[edge].base = 0;
+    if (make_room(run, edge, n_steps) < 0)
+        return NULL;
+    return (float *)row_of(run, edge, run->tracks[edge].count);
+}
+
+void bk_advance(bk_run *run, int edge, int64_t n_steps) { run->tracks[edge].count += n_steps; }
+
+int64_t bk_n_waiting(const bk_run *run, int edge)
+{
+    const track *t = &run->tracks[edge];
+    return t->count - (t->base < 0 ? 0 : t->base);
+}
+
+const float *bk_waiting(const bk_run *run, int edge)
+{
+    const int64_t base = run->tracks[edge].base;
+    return (const float *)row_of(run, edge, base < 0 ? 0 : base);
+}
+
+/* What is left of an output that a stage reads as well is kept until that has read it. */
+void bk_take(bk_run *run, int edge)
+{
+    track *t = &run->tracks[edge];
+    t->base = t->count;
+}
+
+/* ------------------------------------------------------------------------------------------- a tile */
+
+static void fill(bk_operand operand, int rows, float *tile, const float *values)
+{
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < BK_WIDTH; c++)
+            tile[r * BK_WIDTH + c] = operand == BK_SCALAR ? *values : values[c];
+}
+
+/* Rows that are steps of the source, or what stands for those that it hasn't. */
+static void pad(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group, int rows,
+                float *tile)
+{
+    const bk_edge *source = &run->program->edges[stage->source];
+    const int64_t n = run->tracks[stage->source].count;
+    for (int r = 0; r < rows; r++) {
+        int64_t step = group + r - stage->n_left;
+        if (step < 0 || step >= n) {
+            if (stage->padding == BK_CONSTANT) {
+                fill(BK_SCALAR, 1, tile + r * BK_WIDTH, &stage->value);
+                continue;
+            }
+            if (stage->padding == BK_REFLECT)
+                step = step < 0 ? -step : 2 * (n - 1) - step;
+            else
+                step = step < 0 ? 0 : n - 1;
+        }
+        const float *row = (const float *)row_of(run, stage->source, step) + block->source_channel;
+        run->program->kernels->load(row, source->row, block->width, 1, tile + r * BK_WIDTH);
+    }
+}
+
+static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group, int rows,
+                      const float *normalised, float *tile)
+{
+    const bk_program *program = run->program;
+    if (stage->kind == BK_POINTWISE)
+        return;
+    const bk_edge *source = &program->edges[stage->source];
+    if (stage->kind == BK_PAD) {
+        pad(run, stage, block, group, rows, tile);
+        return;
+    }
+    const int64_t step = group * stage->stride - stage->pad_left;
+    const char *first = row_of(run, stage->source, step)
+                        + (ptrdiff_t)block->source_channel * source->item_size;
+    const bk_window window = {
+        .input = first,
+        .row_step = (ptrdiff_t)stage->stride * source->row,
+        .tap_step = (ptrdiff_t)stage->dilation * source->row,
+        .n_taps = stage->n_taps,
+        .n_channels = stage->n_in,
+        .weights = block->weights,
+        .bias = block->bias,
+        .scale = block->scale,
+        .offset = block->offset,
+    };
+    switch (stage->kind) {
+    case BK_CONVOLVE:
+        if (source->item_size == 1)
+            program->kernels->convolve_int8(&window, rows, tile);
+        else
+            program->kernels->convolve(&window, rows, tile);
+        break;
+    case BK_NARROW:
+        program->kernels->convolve_narrow(&window, block->width, rows, tile);
+        break;
+    case BK_DEPTHWISE:
+        program->kernels->convolve_depthwise(&window, block->width, rows, tile);
+        break;
+    case BK_NORMALISE:
+        program->kernels->load(normalised + block->channel, program->longest_row, block->width, rows, tile);
+        break;
+    case BK_POINTWISE:
+    case BK_PAD:
+        break;
+    }
+}
+
+static void load(const bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
+                 int64_t group, int first_row, int rows, float *tile)
+{
+    const bk_kernels *kernels = run->program->kernels;
+    const bk_edge *edge = &run->program->edges[call->edge];
+    ptrdiff_t step = edge->row;
+    int64_t from;
+    if (edge->timeless) {
+        from = 0;
+        step = 0;
+    } else if (call->by_group)
+        from = group + first_row;
+    else {
+        from = (group + first_row) * stage->n_phases + block->phase - stage->crop;
+        step *= stage->n_phases;
+    }
+    tile += first_row * BK_WIDTH;
+    const char *row = row_of(run, call->edge, from);
+    if (call->broadcast) {
+        for (int r = 0; r < rows; r++)
+            fill(BK_SCALAR, 1, tile + r * BK_WIDTH, (const float *)row + r * step + call->channel);
+        return;
+    }
+    if (call->order != NULL) {
+        const int32_t *order = call->order + (block->phase * stage->n_channel_blocks + block->channel_block) * BK_WIDTH;
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < block->width; c++)
+                if (order[c] >= 0)
+                    tile[r * BK_WIDTH + c] = ((const float *)row)[r * step + order[c]];
+        return;
+    }
+    const int channel = call->channel + block->channel;
+    if (edge->item_size == 1)
+        kernels->load_int8((const uint8_t *)row + channel, step, block->width, rows, tile, edge->scale,
+                           edge->zero_point);
+    else
+        kernels->load((const float *)row + channel, step, block->width, rows, tile);
+}
+
+static void look_up(bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
+                    int64_t group, int first_row, int rows, float *tile)
+{
+    const bk_edge *edge = &run->program->edges[call->edge];
+    for (int r = first_row; r < first_row + rows; r++) {
+        const int64_t step = (group + r) * stage->n_phases + block->phase - stage->crop;
+        const float symbol = ((const float *)row_of(run, call->edge, edge->timeless ? 0 : step))[call->channel];
+        int index = (int)symbol;
+        if (!(symbol >= 0 && symbol < (float)call->n_symbols)) {
+            run->unknown_symbol = 1;
+            index = 0;
+        }
+        const float *row = call->vector + (ptrdiff_t)index * stage->n_out + block->channel;
+        run->program->kernels->load(row, 0, block->width, 1, tile + r * BK_WIDTH);
+    }
+}
+
+static void store(const bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
+                  int64_t group, int first_row, int rows, const float *tile)
+{
+    const bk_kernels *kernels = run->program->kernels;
+    const bk_edge *edge = &run->program->edges[call->edge];
+    const int64_t to = (group + first_row) * stage->n_phases + block->phase - stage->crop;
+    const ptrdiff_t step = (ptrdiff_t)edge->row * stage->n_phases;
+    const int channel = call->channel + block->channel;
+    char *row = row_of(run, call->edge, to);
+    tile += first_row * BK_WIDTH;
+    if (edge->item_size == 1)
+        kernels->store_int8(tile, block->width, rows, (uint8_t *)row + channel, step, edge->scale,
+                            edge->zero_point);
+    else
+        kernels->store(tile, block->width, rows, (float *)row + channel, step);
+}
+
+static void run_tile(const piece *p, const bk_block *block, int64_t group, int rows, float *scratch)
+{
+    const bk_run *run = p->run;
+    const bk_stage *stage = p->stage;
+    const bk_kernels *kernels = run->program->kernels;
+    /* Rows that are steps of the output: a transposed convolution is cropped at both ends. */
+    int first_row = 0, end = rows;
+    while (first_row < rows && (group + first_row) * stage->n_phases + block->phase - stage->crop < 0)
+        first_row++;
+    while (end > first_row && (group + end - 1) * stage->n_phases + block->phase - stage->crop >= p->n_total)
+        end--;
+    if (first_row == end)
+        return;
+    make_tile(run, stage, block, group, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, scratch);
+    for (int k = 0; k < stage->n_calls; k++) {
+        const bk_call *call = &stage->calls[k];
+        float *out = scratch + call->out * BK_ROWS * BK_WIDTH;
+        const float *a = scratch + call->a * BK_ROWS * BK_WIDTH;
+        const float *b = call->operand == BK_TILE     ? scratch + call->b * BK_ROWS * BK_WIDTH
+                         : call->operand == BK_SCALAR ? &call->scalar
+                                                      : call->vector + block->channel_block * BK_WIDTH;
+        switch (call->action) {
+        case BK_LOAD:
+            load(run, stage, block, call, group, first_row, end - first_row, out);
+            break;
+        case BK_LOOKUP:
+            look_up(p->run, stage, block, call, group, first_row, end - first_row, out);
+            break;
+        case BK_STORE:
+            store(run, stage, block, call, group, first_row, end - first_row, a);
+            break;
+        case BK_FILL:
+            fill(call->operand, rows, out, b);
+            break;
+        case BK_APPLY:
+            kernels->apply(call->function, call->operand, rows, out, a, b);
+            break;
+        }
+    }
+}
+
+/* Tiles of equal height, as far as that goes: twelve steps and one would take twice as long as six and seven. */
+static void run_part(void *context, int part, int n_parts)
+{
+    const piece *p = context;
+    const bk_run *run = p->run;
+    const bk_stage *stage = p->stage;
+    const int64_t n_tiles = (p->n_groups + BK_ROWS - 1) / BK_ROWS;
+    /* A norm looks at all channels, so its blocks belong together. */
+    const int together = stage->kind == BK_NORMALISE;
+    const int64_t n_items = n_tiles * (together ? 1 : stage->n_blocks);
+    float *scratch = run->scratch + (size_t)part * run->scratch_size;
+    for (int64_t item = n_items * part / n_parts; item < n_items * (part + 1) / n_parts; item++) {
+        /* Block by block, so that its weights stay in a cache while time passes by. */
+        const int64_t tile = item % n_tiles;
+        const int64_t first = p->n_groups * tile / n_tiles, next = p->n_groups * (tile + 1) / n_tiles;
+        const int64_t group = p->first + first;
+        const int rows = (int)(next - first);
+        if (!together) {
+            run_tile(p, &stage->blocks[item / n_tiles], group, rows, scratch);
+            continue;
+        }
+        const bk_edge *source = &run->program->edges[stage->source];
+        run->program->kernels->normalise((const float *)row_of(run, stage->source, group) , source->row,
+                                         stage->n_in, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH,
+                                         run->program->longest_row, stage->epsilon, stage->centre);
+        for (int k = 0; k < stage->n_blocks; k++)
+            run_tile(p, &stage->blocks[k], group, rows, scratch);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ a stage */
+
+/* Groups that a stage could have made by now, and whether these are all that it ever will. */
+static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
+{
+    int64_t possible = INT64_MAX;
+    int ended = 1;
+    if (stage->source >= 0) {
+        const track *t = &run->tracks[stage->source];
+        const int64_t n_steps = t->count + stage->pad_left + (t->ended ? stage->pad_right : 0);
+        const int64_t span = (int64_t)(stage->n_taps - 1) * stage->dilation;
+        possible = n_steps <= span ? 0 : (n_steps - span - 1) / stage->stride + 1;
+        if (stage->kind == BK_PAD) {
+            /* The first step is made of others that have to be there. */
+            const int64_t needed = stage->padding == BK_REFLECT ? stage->n_left : stage->n_left ? 0 : -1;
+            const int64_t behind = t->ended || stage->n_right < 0 ? stage->n_right : 0;
+            possible = t->count > needed || t->ended ? t->count + stage->n_left + behind : 0;
+        }
+        /* Padding alone gives nothing: a tensor of no steps stays one. */
+        if (t->ended && t->count == 0)
+            possible = 0;
+        ended = t->ended;
+    }
+    for (int k = 0; k < stage->n_calls; k++) {
+        const bk_call *call = &stage->calls[k];
+        if ((call->action != BK_LOAD && call->action != BK_LOOKUP) || run->program->edges[call->edge].timeless)
+            continue;
+        const track *t = &run->tracks[call->edge];
+        int64_t n_groups = t->count;
+        if (!call->by_group) {
+            /* The groups that begin within; the last of all may be cropped, so that it may reach beyond. */
+            const int64_t n_rows = t->count + stage->crop;
+            n_groups = t->ended ? (n_rows + stage->n_phases - 1) / stage->n_phases : n_rows / stage->n_phases;
+            if (t->ended && stage->n_phases > 1)
+                n_groups = INT64_MAX;
+        }
+        possible = smaller(possible, n_groups);
+        ended = ended && t->ended;
+    }
+    *all = ended;
+    return possible;
+}
+
+static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
+{
+    const bk_stage *stage = &run->program->stages[index];
+    int all;
+    const int64_t possible = n_possible(run, stage, &all);
+    int64_t n_groups = possible - run->done[index];
+    if (n_groups < 0)
+        n_groups = 0;
+    /* Not a large piece and a small one behind it. */
+    if (n_groups > stage->n_most)
+        n_groups = n_groups >= 2 * stage->n_most ? stage->n_most : (n_groups + 1) / 2;
+    if (all && stage->kind == BK_PAD && stage->padding == BK_REFLECT && possible > 0) {
+        const int64_t longest = stage->n_left > stage->n_right ? stage->n_left : stage->n_right;
+        if (run->tracks[stage->source].count <= longest)
+            return -3;
+    }
+    const int finishes = all && run->done[index] + n_groups >= possible && !run->finished[index];
+    if (n_groups == 0 && !finishes)
+        return 0;
+    int64_t n_total = INT64_MAX;
+    const int64_t first = run->done[index], end = first + n_groups;
+    if (all && stage->n_phases > 1 && stage->source >= 0)
+        n_total = run->tracks[stage->source].count * stage->n_phases + stage->n_extra;
+    /* Steps that are known behind this piece. */
+    int64_t n_known = smaller(end * stage->n_phases - stage->crop, n_total);
+    if (n_known < 0)
+        n_known = 0;
+    for (int k = 0; k < stage->n_calls; k++) {
+        const bk_call *call = &stage->calls[k];
+        if (call->action != BK_STORE)
+            continue;
+        const track *t = &run->tracks[call->edge];
+        if (n_known > t->count && make_room(run, call->edge, n_known - t->count) < 0)
+            return -1;
+    }
+    if (n_groups > 0) {
+        piece p = {run, stage, first, n_groups, n_total};
+        bk_share(pool, run_part, &p);
+        *made = 1;
+    }
+    run->done[index] = end;
+    for (int k = 0; k < stage->n_calls; k++) {
+        const bk_call *call = &stage->calls[k];
+        if (call->action != BK_STORE)
+            continue;
+        track *t = &run->tracks[call->edge];
+        if (n_known > t->count)
+            t->count = n_known;
+        if (finishes)
+            end_edge(run, call->edge);
+    }
+    if (finishes)
+        run->finished[index] = 1;
+    return 0;
+}
+
+/* Stages without time make their one step anew with every push, in front of all others. */
+static int run_timeless(bk_run *run, int index)
+{
+    const bk_stage *stage = &run->program->stages[index];
+    for (int k = 0; k < stage->n_calls; k++)
+        if (stage->calls[k].action == BK_STORE) {
+            track *t = &run->tracks[stage->calls[k].edge];
+            t->base = t->count = 0;
+            if (make_room(run, stage->calls[k].edge, 1) < 0)
+                return -1;
+        }
+    piece p = {run, stage, 0, 1, INT64_MAX};
+    run_part(&p, 0, 1);
+    for (int k = 0; k < stage->n_calls; k++)
+        if (stage->calls[k].action == BK_STORE)
+            run->tracks[stage->calls[k].edge].count = 1;
+    return 0;
+}
+
+int bk_end(bk_run *run, int edge)
+{
+    if (make_room(run, edge, 0) < 0)
+        return -1;
+    end_edge(run, edge);
+    return 0;
+}
+
+int bk_execute(bk_run *run, bk_pool *pool)
+{
+    const bk_program *program = run->program;
+    int code = 0;
+    run->unknown_symbol = 0;
+    for (int k = 0; k < program->n_stages; k++)
+        if (program->stages[k].timeless && run_timeless(run, k) < 0)
+            return -1;
+    for (int made = 1; made;) {
+        made = 0;
+        for (int segment = 0; segment < program->n_segments; segment++) {
+            /* The first one brings a piece for all the others before it goes on. */
+            for (int again = 1; again;) {
+                again = 0;
+                for (int k = program->first_stages[segment]; k < program->first_stages[segment + 1]; k++)
+                    if (!program->stages[k].timeless && (code = run_stage(run, k, pool, &again)) < 0)
+                        return code;
+                made |= again;
+                if (segment == 0)
+                    break;
+            }
+        }
+    }
+    return run->unknown_symbol ? -2 : 0;
+}

@@ -1,0 +1,128 @@
+/* Runs a program of stages over steps of time, for one stream at a time.
+ *
+ * A program is read-only and shared. A run holds the rows that stages still have to read: for each edge those
+ * from the first that any reader needs to the last that is known. What a stream carries from push to push is
+ * exactly these rows and how far each stage has come, so it is what a state is made of.
+ *
+ *      edge    0 0 | a a a a a a a a a a a a a     rows [base, count), zeros before the first step
+ *                            |<- window ->|         the next group of a stage that reads it
+ *
+ * A stage makes as many groups (a step, or n_phases of them) as its readers' rows allow, so that streaming is
+ * nothing but a program that runs whenever rows come in: no step is computed twice, and none waits for a cut.
+ */
+#ifndef BALACOON_TK_EXECUTOR_H
+#define BALACOON_TK_EXECUTOR_H
+
+#include "kernels.h"
+#include "pool.h"
+
+#define BK_REGISTERS 8
+
+typedef struct {
+    int n_channels;
+    int row;       /* elements from a step to the next */
+    int item_size; /* 4, or 1 where it is held in bytes */
+    int timeless;
+    float scale;
+    int zero_point;
+    int before, after; /* steps of zeros that a reader's padding asks for */
+    int n_readers, first_reader;
+} bk_edge;
+
+typedef enum { BK_WINDOW, BK_BY_GROUP, BK_BY_ROW, BK_OUTPUT } bk_reading;
+
+typedef struct {
+    int stage;
+    bk_reading reading;
+} bk_reader;
+
+typedef enum { BK_LOAD, BK_LOOKUP, BK_STORE, BK_FILL, BK_APPLY } bk_action;
+
+typedef struct {
+    bk_action action;
+    bk_function function;
+    bk_operand operand;
+    int out, a, b;
+    int edge, channel, by_group, broadcast;
+    float scalar;
+    const float *vector;  /* [channel block][BK_WIDTH]; of a lookup [symbol][channels] */
+    int n_symbols;        /* of a lookup's table */
+    const int32_t *order; /* [phase][channel block][BK_WIDTH]: the edge's channel, -1 to leave what is there */
+} bk_call;
+
+typedef enum { BK_CONVOLVE, BK_NARROW, BK_DEPTHWISE, BK_POINTWISE, BK_NORMALISE, BK_PAD } bk_kind;
+
+/* What stands in front of the first step and behind the last. */
+typedef enum { BK_CONSTANT, BK_REFLECT, BK_EDGE } bk_padding;
+
+/* Up to BK_WIDTH output channels of one phase. */
+typedef struct {
+    int phase;
+    int source_channel;
+    int channel;       /* of the output */
+    int channel_block; /* counts those of a phase */
+    int width;
+    const void *weights;
+    const float *bias, *scale;
+    const int32_t *offset;
+} bk_block;
+
+typedef struct {
+    bk_kind kind;
+    int source; /* edge, or -1 */
+    int n_in;   /* channels of the source that a block reads */
+    int n_out;  /* of the output, of one phase */
+    int n_taps, dilation, stride, pad_left, pad_right, n_phases, crop, n_extra;
+    int timeless;
+    int n_left, n_right; /* steps that are padded, or cropped; the window is all that they may be made of */
+    bk_padding padding;
+    float value;
+    int centre;
+    float epsilon;
+    int n_blocks, n_channel_blocks;
+    const bk_block *blocks;
+    int n_calls;
+    const bk_call *calls;
+    int n_most; /* groups that are made in one go, so that what lies between stages stays in a cache */
+} bk_stage;
+
+typedef struct {
+    const bk_kernels *kernels;
+    int n_edges, n_stages, n_segments;
+    const bk_edge *edges;
+    const bk_stage *stages;
+    const bk_reader *readers;
+    const int *first_stages; /* of each segment, stages that follow each other piece by piece; and their number */
+    int longest_row; /* floats that a norm's row takes, of a multiple of BK_WIDTH */
+} bk_program;
+
+typedef struct bk_run bk_run;
+
+/* NULL where memory is short. The program must outlive the run. */
+bk_run *bk_new_run(const bk_program *program, int n_threads);
+void bk_free_run(bk_run *run);
+
+/* Begin a stream. */
+int bk_start(bk_run *run);
+/* Positions are base and count of each edge, then the groups that each stage has made. */
+int bk_n_positions(const bk_program *program);
+/* Give up what no reader needs any more, and return how many bytes the state takes. */
+int64_t bk_state_size(bk_run *run);
+void bk_save(const bk_run *run, int64_t *positions, char *rows);
+/* -1 if memory is short, -2 if the positions can't be those of a state of so many bytes. */
+int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_bytes);
+
+/* Where the next `n_steps` steps of an input go; NULL where memory is short. Call bk_advance when they are there. */
+float *bk_room(bk_run *run, int edge, int64_t n_steps);
+void bk_advance(bk_run *run, int edge, int64_t n_steps);
+/* Say that an input has no more steps. -1 where memory is short. */
+int bk_end(bk_run *run, int edge);
+/* Run all that can be run. -1 where memory is short, -2 for a symbol that a table hasn't, -3 for an utterance that
+ * is too short to be padded by its own steps. */
+int bk_execute(bk_run *run, bk_pool *pool);
+/* Steps of an output that haven't been taken, the first of them, and the number of elements between two. */
+int64_t bk_n_waiting(const bk_run *run, int edge);
+const float *bk_waiting(const bk_run *run, int edge);
+void bk_take(bk_run *run, int edge);
+
+#endif

@@ -1,0 +1,195 @@
+#include "pool.h"
+
+#include <stdlib.h>
+
+#if defined(_WIN32)
+
+/* No threads of its own: the one that calls does all the parts. */
+struct bk_pool {
+    int taken;
+};
+
+bk_pool *bk_new_pool(int n_threads)
+{
+    (void)n_threads;
+    return calloc(1, sizeof(bk_pool));
+}
+void bk_free_pool(bk_pool *pool) { free(pool); }
+int bk_take_pool(bk_pool *pool) { return pool->taken ? 0 : (pool->taken = 1); }
+void bk_leave_pool(bk_pool *pool) { pool->taken = 0; }
+void bk_share(bk_pool *pool, bk_task task, void *context)
+{
+    (void)pool;
+    task(context, 0, 1);
+}
+int bk_pool_threads(const bk_pool *pool)
+{
+    (void)pool;
+    return 1;
+}
+
+#else
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#define N_SPINS 4000 /* about 50 microseconds: longer than from one stage to the next, shorter than a push */
+#define N_POLITE 20000 /* from here on, whoever waits lets others have the processor */
+
+#if defined(__x86_64__) || defined(__i386__)
+#define PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("yield")
+#else
+#define PAUSE() ((void)0)
+#endif
+
+struct bk_pool {
+    int n_threads;
+    int n_started; /* threads that run, besides the caller's */
+    pid_t process; /* they are of; a child of it has none */
+    pthread_t *threads;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    int taken, ending;
+    int n_asleep;
+    unsigned generation; /* counts tasks */
+    int n_pending;       /* parts of the task that aren't done */
+    bk_task task;
+    void *context;
+};
+
+typedef struct {
+    bk_pool *pool;
+    int part;
+    unsigned seen; /* the last task before its time */
+} worker;
+
+static void *work(void *argument)
+{
+    worker self = *(worker *)argument;
+    bk_pool *pool = self.pool;
+    free(argument);
+    for (;;) {
+        unsigned generation = self.seen;
+        for (int spin = 0; spin < N_SPINS; spin++) {
+            generation = __atomic_load_n(&pool->generation, __ATOMIC_ACQUIRE);
+            if (generation != self.seen)
+                break;
+            PAUSE();
+        }
+        if (generation == self.seen) {
+            pthread_mutex_lock(&pool->mutex);
+            /* Whoever gives a task looks for sleepers after it has counted, so this is seen, or the count is. */
+            __atomic_add_fetch(&pool->n_asleep, 1, __ATOMIC_SEQ_CST);
+            while ((generation = __atomic_load_n(&pool->generation, __ATOMIC_SEQ_CST)) == self.seen)
+                pthread_cond_wait(&pool->wake, &pool->mutex);
+            __atomic_sub_fetch(&pool->n_asleep, 1, __ATOMIC_SEQ_CST);
+            pthread_mutex_unlock(&pool->mutex);
+        }
+        self.seen = generation;
+        if (__atomic_load_n(&pool->ending, __ATOMIC_ACQUIRE))
+            return NULL;
+        pool->task(pool->context, self.part, pool->n_started + 1);
+        __atomic_sub_fetch(&pool->n_pending, 1, __ATOMIC_RELEASE);
+    }
+}
+
+static void announce(bk_pool *pool)
+{
+    __atomic_add_fetch(&pool->generation, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&pool->n_asleep, __ATOMIC_SEQ_CST)) {
+        pthread_mutex_lock(&pool->mutex);
+        pthread_cond_broadcast(&pool->wake);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+}
+
+static void start(bk_pool *pool)
+{
+    pthread_mutex_init(&pool->mutex, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    pool->process = getpid();
+    pool->n_started = 0;
+    pool->n_asleep = 0;
+    for (int k = 1; k < pool->n_threads; k++) {
+        worker *argument = malloc(sizeof(worker));
+        if (argument == NULL)
+            return; /* with fewer threads then */
+        *argument = (worker){pool, k, pool->generation};
+        if (pthread_create(&pool->threads[pool->n_started], NULL, work, argument) != 0) {
+            free(argument);
+            return;
+        }
+        pool->n_started++;
+    }
+}
+
+bk_pool *bk_new_pool(int n_threads)
+{
+    bk_pool *pool = calloc(1, sizeof(bk_pool));
+    if (pool == NULL)
+        return NULL;
+    pool->n_threads = n_threads;
+    pool->threads = calloc((size_t)n_threads, sizeof(pthread_t));
+    if (pool->threads == NULL) {
+        free(pool);
+        return NULL;
+    }
+    return pool;
+}
+
+void bk_free_pool(bk_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    if (pool->n_started && pool->process == getpid()) {
+        __atomic_store_n(&pool->ending, 1, __ATOMIC_RELEASE);
+        announce(pool);
+        for (int k = 0; k < pool->n_started; k++)
+            pthread_join(pool->threads[k], NULL);
+        pthread_mutex_destroy(&pool->mutex);
+        pthread_cond_destroy(&pool->wake);
+    }
+    free(pool->threads);
+    free(pool);
+}
+
+int bk_take_pool(bk_pool *pool)
+{
+    if (pool == NULL)
+        return 0;
+    const int forked = pool->process != 0 && pool->process != getpid();
+    /* In a child, whoever had the pool when it was forked isn't there to leave it. */
+    if (__atomic_exchange_n(&pool->taken, 1, __ATOMIC_ACQUIRE) && !forked)
+        return 0;
+    if (pool->n_threads > 1 && pool->process != getpid())
+        start(pool);
+    return 1;
+}
+
+void bk_leave_pool(bk_pool *pool) { __atomic_store_n(&pool->taken, 0, __ATOMIC_RELEASE); }
+
+void bk_share(bk_pool *pool, bk_task task, void *context)
+{
+    if (pool == NULL || pool->n_started == 0) {
+        task(context, 0, 1);
+        return;
+    }
+    pool->task = task;
+    pool->context = context;
+    __atomic_store_n(&pool->n_pending, pool->n_started, __ATOMIC_RELAXED);
+    announce(pool);
+    task(context, 0, pool->n_started + 1);
+    for (int spin = 0; __atomic_load_n(&pool->n_pending, __ATOMIC_ACQUIRE); spin++) {
+        if (spin < N_POLITE)
+            PAUSE();
+        else
+            sched_yield();
+    }
+}
+
+int bk_pool_threads(const bk_pool *pool) { return pool == NULL ? 1 : pool->n_started + 1; }
+
+#endif

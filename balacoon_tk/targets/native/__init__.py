@@ -1,0 +1,6 @@
+"""Compile a plain decoder graph to a program of the native engine."""
+
+from balacoon_tk.targets.native.compile import compile_native
+from balacoon_tk.targets.native.errors import NotNativeError
+
+__all__ = ["NotNativeError", "compile_native"]

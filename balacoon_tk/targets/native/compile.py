@@ -1,0 +1,91 @@
+"""From a plain decoder graph to a program: follow the analysed graph node by node.
+
+What the analysis has proven about time (`balacoon_tk.graph.analysis`) is what makes streaming right; here it
+is only written down for another runtime. A graph with one node that the engine doesn't know isn't compiled.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import onnx
+import onnx_ir as ir
+
+from balacoon_tk.graph.analysis import Analysis
+from balacoon_tk.graph.match import name_of
+from balacoon_tk.graph.prepare import analyse_model
+from balacoon_tk.graph.timeline import Timeline
+from balacoon_tk.runtime.native.program import Program
+from balacoon_tk.targets.native.builder import Builder, RegistersError, View
+from balacoon_tk.targets.native.errors import NotNativeError
+from balacoon_tk.targets.native.operators import Context, find_operator
+
+_ONE = Fraction(1)
+
+
+def compile_native(
+    model: onnx.ModelProto | ir.Model, *, time_inputs: dict[str, int] | None = None
+) -> Program:
+    """Compile a plain decoder graph for the native engine.
+
+    Parameters
+    ----------
+    model : ModelProto
+        A graph in float32 that turns frames (1, n_channels, n_frames) into samples.
+    time_inputs : dict of str to int, optional
+        The time axis of each input that has one, where that isn't the only dynamic axis.
+
+    Raises
+    ------
+    NotNativeError
+        If the engine doesn't know a node of it; the message names the node and what is unknown.
+    NotStreamableError
+        If it can't be streamed exactly.
+    """
+    analysis = analyse_model(model, time_inputs=time_inputs)
+    builder = Builder()
+    views = _inputs(analysis, builder)
+    for node in analysis.model.graph:
+        if all(name_of(value) in analysis.sized_by for value in node.outputs if value.name):
+            continue  # arithmetic with lengths: whoever needs it is refused
+        context = Context(node, analysis, builder, views)
+        try:
+            made = find_operator(node)(context)
+        except RegistersError:  # pragma: no cover - chains are allocated when all are known
+            raise NotNativeError(node, "its chain of functions is too long") from None
+        for value, view in zip(node.outputs, made, strict=False):
+            if value.name:
+                views[value.name] = view
+    for value in analysis.model.graph.outputs:
+        name = name_of(value)
+        timeline = analysis.timelines[name]
+        if name not in views:
+            raise NotNativeError(_producer(analysis, name), "it is an output that nobody computes")
+        shape = _without(analysis.inputs.probe.shape_of(value), timeline)
+        builder.output(name, views[name], shape, int(timeline.lag))
+    return builder.finish()
+
+
+def _producer(analysis: Analysis, name: str) -> ir.Node:
+    return next(node for node in analysis.model.graph if name in map(name_of, node.outputs))
+
+
+def _without(shape: tuple[int, ...], timeline: Timeline) -> tuple[int, ...]:
+    return shape[: timeline.axis] + shape[timeline.axis + 1 :]
+
+
+def _inputs(analysis: Analysis, builder: Builder) -> dict[str, View]:
+    views: dict[str, View] = {}
+    for value in analysis.model.graph.inputs:
+        name = name_of(value)
+        timeline = analysis.timelines.get(name)
+        shape = analysis.inputs.probe.shape_of(value)
+        symbols = value.dtype in (ir.DataType.INT64, ir.DataType.INT32)
+        if value.dtype != ir.DataType.FLOAT and not symbols:
+            user = next((node for node, _ in value.uses()), next(iter(analysis.model.graph)))
+            raise NotNativeError(user, f"its input {name!r} is {value.dtype}, not float32")
+        if timeline is None:
+            views[name] = builder.input(name, shape, _ONE, timeless=True, symbols=symbols)
+        else:
+            views[name] = builder.input(name, _without(shape, timeline), timeline.rate, timeless=False, symbols=symbols)
+    return views
