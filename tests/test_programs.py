@@ -32,8 +32,8 @@ def program_of(**arrays: np.ndarray) -> Program:
                 rate=(4, 1),
             ),
         ),
-        inputs=(Port("frames", 0),),
-        outputs=(Port("samples", 1, (4, 1)),),
+        inputs=(Port("frames", 0, (1, 8)),),
+        outputs=(Port("samples", 1, (1, 1), (4, 1)),),
         arrays=arrays,
     )
 
