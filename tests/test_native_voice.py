@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,13 +16,14 @@ from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.graph.streaming import make_streaming
+from balacoon_tk.runtime.native import engine as native_engine
 from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.choice import NATIVE, SEVERAL_THREADS
 from balacoon_tk.targets.native import compile_native, verified
 from balacoon_tk.targets.native.verified import CompiledProgram, compile_decoder
-from balacoon_tk.voice.backends import BACKEND_VARIABLE
+from balacoon_tk.voice.backends import BACKEND_VARIABLE, BackendWarning
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.finish import PlainVoice, finish_voice, ignore_progress
 from balacoon_tk.voice.weights import WEIGHTS_FILE
@@ -132,7 +134,7 @@ def test_a_program_that_says_something_else_is_not_believed(monkeypatch, where):
                 outputs = {name: array + np.float32(1e-3) for name, array in outputs.items()}
             return outputs, following
 
-    monkeypatch.setattr(verified, "NativeEngine", Inexact)
+    monkeypatch.setattr(native_engine, "NativeEngine", Inexact)
     made = compile_decoder(PlainVoice(decoder_model()), precision="fp32", progress=ignore_progress)
     assert isinstance(made, str)
     assert made.startswith("its program is not believed: streamed in ")
@@ -147,9 +149,25 @@ def test_a_stream_that_is_only_nearly_the_whole_run_is_not_believed(monkeypatch)
                 outputs = {name: array * np.float32(1 + 2e-7) for name, array in outputs.items()}
             return outputs, following
 
-    monkeypatch.setattr(verified, "NativeEngine", Nearly)
+    monkeypatch.setattr(native_engine, "NativeEngine", Nearly)
     made = compile_decoder(PlainVoice(decoder_model()), precision="fp32", progress=ignore_progress)
     assert "differ from the engine's own whole run" in made
+
+
+def test_where_the_native_engine_was_not_built_onnx_runtime_runs_everything(
+    exported_vits_folder, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "balacoon_tk.runtime.native.engine", None)
+    made = compile_decoder(PlainVoice(decoder_model()), precision="fp32", progress=ignore_progress)
+    assert "the native engine was not built for this system" in made
+    with pytest.warns(BackendWarning, match="the native engine was not built for this system"):
+        assert load_voice(exported_vits_folder).backend.name == "onnxruntime"
+    for wrong in (
+        lambda: load_voice(exported_vits_folder, backend="native"),
+        lambda: StatefulDecoder(decoder_model(), backend="native"),
+    ):
+        with pytest.raises(ModelError, match="the native engine was not built for this system"):
+            wrong()
 
 
 @pytest.mark.parametrize("n_speakers", [0, 3])

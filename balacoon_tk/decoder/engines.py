@@ -1,4 +1,4 @@
-"""From a graph to the engine that runs it."""
+"""From a graph or a program to the engine that runs it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from balacoon_tk.runtime.stateful_graph import StreamingSpec
 
 if TYPE_CHECKING:
     import onnx
+
+    from balacoon_tk.runtime.native.engine import NativeEngine
+    from balacoon_tk.runtime.native.program import Program
 
 _COMPILER = "balacoon_tk.targets.native.compile"
 """Named and not imported: targets compile for the engines of these rooms, which know nothing of them."""
@@ -45,9 +48,18 @@ def open_engine(model: GraphSource, options: RuntimeOptions) -> Engine:
     return _compile(model, options)
 
 
-def _compile(model: GraphSource, options: RuntimeOptions) -> Engine:
-    from balacoon_tk.runtime.native.engine import NativeEngine
+def open_program(
+    program: Program, options: RuntimeOptions | None = None, *, label: str = "<program>"
+) -> NativeEngine:
+    """Open a program in the native engine; `ModelError` says why it can't be run here."""
+    try:
+        from balacoon_tk.runtime.native.engine import NativeEngine
+    except ImportError as error:
+        raise ModelError(f"{label}: the native engine was not built for this system: {error}") from error
+    return NativeEngine(program, options, label=label)
 
+
+def _compile(model: GraphSource, options: RuntimeOptions) -> Engine:
     if isinstance(model, PackedGraph):
         raise ModelError("backend='native': the graph's weights lie apart from it: give it with its weights")
     label, proto = _read(model)
@@ -59,7 +71,7 @@ def _compile(model: GraphSource, options: RuntimeOptions) -> Engine:
         program = importlib.import_module(_COMPILER).compile_native(proto)
     except BalacoonError as error:
         raise ModelError(f"{label}: backend='native' can't run it: {error}") from error
-    return NativeEngine(program, options, label=label)
+    return open_program(program, options, label=label)
 
 
 def _read(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tuple[str, onnx.ModelProto]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
 from balacoon_tk._files import cache_folder, json_text, write_whole
+from balacoon_tk.decoder.engines import open_program
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.runtime.engine import Engine, Feeds
 from balacoon_tk.runtime.machine import cpu_name
@@ -112,7 +113,7 @@ def open_decoders(
         opened = _open_native(compiled, native, options, "" if known is None else known.reason)
     except VoiceError:  # a damaged file is no other engine's to pass over
         raise
-    except (ModelError, ImportError, OSError) as error:
+    except ModelError as error:
         opened = _open_ort(compiled, options, f"the native engine can't run it: {error}")
         return [replace(opened, fell_back=True)]
     # Other instructions than those that were measured may be switched off or on in a virtual machine.
@@ -147,7 +148,7 @@ def choose_decoder(
 
 def forget_choice(manifest: Manifest, options: RuntimeOptions) -> None:
     """Forget what was measured of a voice on this machine, so that it is measured anew."""
-    with contextlib.suppress(ModelError, ImportError, OSError):
+    with contextlib.suppress(OSError):
         _choice_file(manifest, options).unlink(missing_ok=True)
 
 
@@ -170,15 +171,14 @@ def _open_ort(compiled: CompiledFiles, options: RuntimeOptions, reason: str) -> 
 def _open_native(
     compiled: CompiledFiles, target: TargetInfo, options: RuntimeOptions, reason: str
 ) -> OpenedDecoder:
-    from balacoon_tk.runtime.native.engine import NativeEngine
-
     file = target.decoder.file
     try:
-        engine = NativeEngine(compiled.files.program(target.decoder), options, label=file)
+        engine = open_program(compiled.files.program(target.decoder), options, label=file)
     except VoiceError:
         raise
     except (ModelError, ParameterError) as error:
-        raise ModelError(f"{file}: {error}") from error
+        named = str(error).startswith(file)
+        raise ModelError(str(error) if named else f"{file}: {error}") from error
     target = replace(target, encoder=compiled.info.encoder)
     return OpenedDecoder(engine, target, BackendChoice("native", reason), engine.kernels)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.decoder.engines import open_program
 from balacoon_tk.errors import BalacoonError, ModelError
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.streaming.equivalence import TOLERANCE, verify_rounding, verify_streaming
 from balacoon_tk.runtime.engine import Engine
-from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.native.program import Program
 from balacoon_tk.targets.native.compile import compile_native
 from balacoon_tk.voice.manifest import Precision, StreamingInfo
@@ -54,7 +54,7 @@ def compile_decoder(
     except BalacoonError as error:
         return str(error)
     try:
-        engine = NativeEngine(program, label="its program")
+        engine = open_program(program)
         return CompiledProgram(program, _verify(plain, engine, precision, progress))
     except BalacoonError as error:
         return f"its program is not believed: {error}"
