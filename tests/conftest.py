@@ -14,6 +14,7 @@ from balacoon_tk import TTS
 from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.cli import main
 from balacoon_tk.voice import load_voice
+from balacoon_tk.voice.backends import BACKEND_VARIABLE
 from tiny_voice import SPEAKERS, build_tiny_voice
 
 REPOSITORY = Path(__file__).parents[1]
@@ -27,6 +28,8 @@ def pytest_configure():
         for file in sorted((REPOSITORY / room).rglob("*.py")):
             code.update(file.read_bytes())
     os.environ.setdefault(CACHE_VARIABLE, str(REPOSITORY / "build" / f"test-cache-{code.hexdigest()[:16]}"))
+    # The same engine in every run, and the one that has had fewer years to show its faults.
+    os.environ.setdefault(BACKEND_VARIABLE, "native")
 
 
 def pytest_collection_modifyitems(items):

@@ -30,8 +30,10 @@ from balacoon_tk.export.quantize.ranges import (
 )
 from balacoon_tk.graph.int8 import Range, quantize_bias, quantize_kernel
 from balacoon_tk.graph.streaming.equivalence import verify_rounding, verify_streaming
+from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.choice import NATIVE
 from balacoon_tk.targets.ort_cpu.compile import compile_voice
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 from balacoon_tk.targets.ort_cpu.passes.keep_blocked import changes_nothing
@@ -115,9 +117,10 @@ def test_percentiles_leave_out_what_is_rare_and_entropy_lies_between() -> None:
 def test_the_plain_decoder_and_the_compiled_ones_say_the_same(tiny_source, plain) -> None:
     files = VoiceFiles(tiny_source)
     assert OrtEngine(plain).streaming is None
-    for info in files.manifest.targets.values():
-        engine = OrtEngine(files.model(info.decoder))
-        assert engine.streaming is not None
+    for name, info in files.manifest.targets.items():
+        native = name == NATIVE
+        engine = NativeEngine(files.program(info.decoder)) if native else OrtEngine(files.model(info.decoder))
+        assert engine.contract.streaming is not None
         for n_frames in (1, 7, 90):
             feeds = frames(n_frames)
             whole = engine.whole(engine.contract.check(feeds))["samples"]

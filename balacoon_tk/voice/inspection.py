@@ -13,10 +13,12 @@ import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import BalacoonError, MissingExtraError, ModelError
+from balacoon_tk.runtime.options import Backend
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session, TensorSpec
 from balacoon_tk.runtime.stateful_graph import StreamingSpec
-from balacoon_tk.targets.choice import choose_target, find_compiled
+from balacoon_tk.targets.choice import CompiledFiles, choose_target, find_compiled, find_native
+from balacoon_tk.voice.backends import BackendChoice
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.manifest import Manifest, TargetInfo
 from balacoon_tk.voice.voice import load_voice
@@ -86,13 +88,31 @@ class GraphInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramInfo:
+    """What the native engine runs of a voice."""
+
+    file: str
+    n_bytes: int
+    """Of the file, without the weights, which are the graphs'."""
+    n_stages: int
+    kinds: Mapping[str, int]
+    """Stages by their kind, the most frequent first."""
+    n_parameters: int
+    max_abs_diff: float
+    """Largest difference seen to the plain decoder's samples."""
+
+
+@dataclass(frozen=True, slots=True)
 class VoiceInfo:
     """What one voice is."""
 
     path: Path
     manifest: Manifest
-    target: str  # name of the target that runs it here
+    backend: BackendChoice  # which engine runs its decoder here, and why
+    target: str  # name of the target whose graphs ONNX Runtime runs here
     compiled: TargetInfo
+    program: ProgramInfo | None  # None if the native engine can't run it
+    not_native: str | None  # the reason, if it can't
     encoder: GraphInfo | None  # as it was compiled; None for a vocoder
     decoder: GraphInfo
 
@@ -104,11 +124,16 @@ class VoiceInfo:
         return self.decoder.cost.total * self.manifest.sample_rate / self.manifest.hop_length
 
 
-def inspect_voice(path: str | os.PathLike[str]) -> VoiceInfo:
-    """Load a voice, which checks all of it, and say what it is; needs the package onnx."""
-    voice = load_voice(path)
+def inspect_voice(path: str | os.PathLike[str], *, backend: Backend | None = None) -> VoiceInfo:
+    """Load a voice, which checks all of it, and say what it is; needs the package onnx.
+
+    `backend` is as for `load_voice`. Nodes, states and costs are those of ONNX Runtime's graphs in any case.
+    """
+    voice = load_voice(path, backend=backend)
     compiled, manifest = find_compiled(VoiceFiles(voice.path), voice.options), voice.manifest
     info, engine = compiled.info, voice.decoder
+    if not isinstance(engine, OrtEngine):
+        engine = OrtEngine(compiled.files.graph(info.decoder), voice.options)
     encoder = None
     if info.encoder is not None:
         model = compiled.files.model(info.encoder)
@@ -130,7 +155,18 @@ def inspect_voice(path: str | os.PathLike[str]) -> VoiceInfo:
         streaming=engine.streaming,
         would_stream=would_stream,
     )
-    return VoiceInfo(voice.path, manifest, choose_target(voice.options), info, encoder, decoder)
+    native = find_native(compiled)
+    return VoiceInfo(
+        path=voice.path,
+        manifest=manifest,
+        backend=voice.backend,
+        target=choose_target(voice.options),
+        compiled=info,
+        program=None if isinstance(native, str) else _program_info(compiled, native),
+        not_native=native if isinstance(native, str) else None,
+        encoder=encoder,
+        decoder=decoder,
+    )
 
 
 def inspect_graph(path: str | os.PathLike[str]) -> GraphInfo:
@@ -160,6 +196,19 @@ def inspect_graph(path: str | os.PathLike[str]) -> GraphInfo:
         field=field,
         no_field=no_field,
         would_stream=_would_stream(model),
+    )
+
+
+def _program_info(compiled: CompiledFiles, target: TargetInfo) -> ProgramInfo:
+    file, streaming = target.decoder.file, target.streaming
+    program = compiled.files.program(target.decoder)
+    return ProgramInfo(
+        file=file,
+        n_bytes=len(compiled.files.member(file)),
+        n_stages=len(program.stages),
+        kinds=dict(Counter(stage.kind for stage in program.stages).most_common()),
+        n_parameters=sum(array.size for array in program.arrays.values()),
+        max_abs_diff=0.0 if streaming is None else streaming.max_abs_diff,
     )
 
 
