@@ -15,12 +15,13 @@ import pytest
 
 from balacoon_tk import TTS, load_voice
 from balacoon_tk.audio import to_pcm16
+from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import export_voice, make_streaming
 from balacoon_tk.export.quantize import Budget, BudgetError, mixtures, quantize_voice, voice
 from balacoon_tk.export.quantize.equalize import equalize
 from balacoon_tk.export.quantize.judging import EncoderCost
-from balacoon_tk.export.quantize.mixtures import Block, Mixer, layers_of, name_nodes
+from balacoon_tk.export.quantize.mixtures import Block, Mixer, NativeMixer, OrtMixer, layers_of, name_nodes
 from balacoon_tk.export.quantize.pause_gain import add_pause_gain, block_samples, measure_noise
 from balacoon_tk.export.quantize.ranges import (
     Histogram,
@@ -28,15 +29,19 @@ from balacoon_tk.export.quantize.ranges import (
     collect_extents,
     collect_histograms,
 )
-from balacoon_tk.graph.int8 import Range, quantize_bias, quantize_kernel
+from balacoon_tk.graph.int8 import Range, quantize_bias, quantize_kernel, read_qdq
 from balacoon_tk.graph.streaming.equivalence import verify_rounding, verify_streaming
+from balacoon_tk.metrics.signal import snr_db
+from balacoon_tk.runtime.engine import Engine
 from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.choice import NATIVE
+from balacoon_tk.targets.native import NotNativeError, compile_native
 from balacoon_tk.targets.ort_cpu.compile import compile_voice
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 from balacoon_tk.targets.ort_cpu.passes.keep_blocked import changes_nothing
+from balacoon_tk.voice.backends import BACKEND_VARIABLE
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.finish import PlainVoice, compile_again
 from balacoon_tk.voice.manifest import Manifest
@@ -65,8 +70,10 @@ def frames(n_frames: int, seed: int = 0) -> dict[str, np.ndarray]:
     return {"frames": np.random.default_rng(seed).standard_normal(shape).astype("f4")}
 
 
-def calibrated(plain: onnx.ModelProto, seen: Sequence[dict[str, np.ndarray]] = ()) -> Mixer:
-    mixer = Mixer(plain)
+def calibrated(
+    plain: onnx.ModelProto, seen: Sequence[dict[str, np.ndarray]] = (), make: type[Mixer] = OrtMixer
+) -> Mixer:
+    mixer = make(plain)
     histograms = collect_histograms(plain, seen or [frames(60, 1), frames(200, 2)], mixer.tensors)
     mixer.calibrate({name: choose_range(histogram, "minmax") for name, histogram in histograms.items()})
     return mixer
@@ -166,7 +173,7 @@ def test_each_mixture_is_close_and_int8_lies_between_two_convolutions_only(plain
         for each in (optimize_decoder(plain, for_int8=True).model, model)
     ]  # the flow's frames lie as rows already
     assert turned[1] - turned[0] <= 8
-    for make in (Mixer(plain).quantize, Mixer(plain).round):
+    for make in (OrtMixer(plain).quantize, OrtMixer(plain).round):
         with pytest.raises(ModelError, match=r"the range of .* is not known"):
             make(mixer.blocks[0].layers)
 
@@ -255,7 +262,11 @@ def has_gain(path: Path) -> bool:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """A judge that hears a voice's loss from its name: the tiny voice says nothing to a recogniser."""
+    """A judge that hears a voice's loss from its name: the tiny voice says nothing to a recogniser.
+
+    ONNX Runtime runs what is judged, unless a test says otherwise.
+    """
+    monkeypatch.setenv(BACKEND_VARIABLE, "onnxruntime")
     monkeypatch.setattr(voice, "_N_CANDIDATES", 2)
     monkeypatch.setattr(voice, "_N_CALIBRATED", 4)
     monkeypatch.setattr(voice, "measure_noise", lambda *_: 1e-6)
@@ -345,6 +356,56 @@ def test_the_encoder_is_taken_in_int8_where_that_is_faster(
     assert (VoiceFiles(made.path).model(loaded.manifest.encoder).doc_string == "in int8") == taken
     assert loaded.manifest.verified.get("quantized_encoder_speedup") == (2.0 if taken else None)
     assert len(quick) == (3 if taken else 2) * len(TEXTS)
+
+
+def test_for_the_native_engine_layers_alone_are_rounded_and_all_that_are_dense(plain) -> None:
+    mixer = calibrated(plain, make=NativeMixer)
+    layers = layers_of(mixer.blocks)
+    # Those of one tap as well, with which ONNX Runtime gets no faster.
+    assert set(layers) - set(layers_of(OrtMixer(plain).blocks))
+    rounded = mixer.quantize(layers)
+    known = read_qdq(ir.from_proto(rounded))
+    assert known.layers.keys() == set(layers) and not known.elsewhere
+    engine = mixer.open(mixer.round(layers))
+    verify_rounding(rounded, engine)
+    bytes_of = [array for array in compile_native(rounded).arrays.values() if array.dtype == np.int8]
+    assert 0 < len(bytes_of) <= len(layers)  # equal ones are kept once
+    assert_streams_as_whole(engine, frames(60, 3))
+
+
+def assert_streams_as_whole(engine: Engine, feeds: dict[str, np.ndarray]) -> None:
+    whole = engine.whole(feeds)["samples"]
+    for size in (1, 7, 23):
+        decoder, n_frames = StatefulDecoder(engine), feeds["frames"].shape[-1]
+        pieces = [
+            decoder.push(engine.contract.cut(feeds, start, start + size), last=start + size >= n_frames)
+            for start in range(0, n_frames, size)
+        ]
+        np.testing.assert_array_equal(np.concatenate(pieces, axis=-1), whole)
+
+
+def test_a_graph_that_is_rounded_between_its_layers_is_onnx_runtime_s(plain) -> None:
+    mixer = calibrated(plain)
+    with pytest.raises(NotNativeError, match="in int8, which here only layers with int8 weights read"):
+        compile_native(mixer.quantize(layers_of(mixer.blocks)))
+
+
+def test_a_search_judges_by_the_engine_that_runs_the_voice(tiny_source, tmp_path, quick, monkeypatch) -> None:
+    monkeypatch.setenv(BACKEND_VARIABLE, "native")
+    made = quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, quantize_encoder=False)
+    tts = TTS(load_voice(made.path, n_threads=1))
+    manifest = tts.voice.manifest
+    assert tts.voice.backend.name == "native" and manifest.not_native is None
+    assert has_gain(made.path) and "stateful" in tts.strategies
+    whole = tts.synthesize(TEXTS[1], seed=1)
+    chunks = tts.stream(TEXTS[1], strategy="stateful", seed=1, chunk_frames=3)
+    np.testing.assert_array_equal(np.concatenate([to_pcm16(chunk.samples) for chunk in chunks]), whole)
+    # The plain graph, which any runtime computes, if slowly and whole.
+    other = load_voice(made.path, n_threads=1, backend="onnxruntime")
+    assert "stateful" not in other.strategies
+    assert "layers alone are in int8" in str(manifest.decoder.not_streamable)
+    few = frames(2)
+    assert snr_db(*(each.whole(few)["samples"].ravel() for each in (tts.voice.decoder, other.decoder))) > 40
 
 
 def test_a_voice_whose_frames_have_no_blocks_goes_without_the_gain(

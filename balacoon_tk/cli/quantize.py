@@ -28,7 +28,7 @@ from balacoon_tk.cli._common import ProgressLine, UsageError, add_options, chose
 # Refused with fp16 rather than ignored: who gives a budget counts on its being kept.
 _ONLY_INT8 = (
     *("keep_encoder", "file", "max_wer_increase", "max_dnsmos_drop", "max_lsd_db"),
-    *("method", "clipped_share", "seed", "frontend", "plot"),
+    *("method", "clipped_share", "seed", "frontend", "backend", "plot"),
 )
 
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     methods = ("percentile", "minmax", "entropy")
     add("--method", choices=methods, default="percentile", help="how ranges are chosen")
     add("--clipped-share", type=float, default=1e-4, metavar="X", help="of percentile (default: 0.0001)")
-    add_options(parser, "seed", "threads", "frontend")
+    add_options(parser, "seed", "threads", "backend", "frontend")
     add("--plot", metavar="FILE", help="draw quality against speed")
     add_options(parser, "json", "overwrite")
 
@@ -107,7 +107,7 @@ def _search(args: argparse.Namespace, voice: str | os.PathLike[str]) -> None:
             n_threads=args.threads,
             progress=line.bar,
             **chosen(args, "max_wer_increase", "max_dnsmos_drop", "max_lsd_db", "method", "clipped_share"),
-            **chosen(args, "seed", "frontend", "overwrite"),
+            **chosen(args, "seed", "frontend", "backend", "overwrite"),
         )
     # Kept if the search was stopped or found nothing: the same command then goes on from there.
     shutil.rmtree(work, ignore_errors=True)

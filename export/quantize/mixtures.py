@@ -8,6 +8,7 @@ multiply-adds that it takes out of int8.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.decoder.engines import open_program
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph import int8
 from balacoon_tk.graph.cost import multiply_adds
@@ -24,10 +26,16 @@ from balacoon_tk.graph.edit import Names, constant_of, remove_unused
 from balacoon_tk.graph.match import name_of
 from balacoon_tk.graph.opset import raise_opset
 from balacoon_tk.graph.prepare import analyse_model
+from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.graph.streaming.segments import find_cuts, time_nodes
 from balacoon_tk.metrics.signal import log_spectral_distance_db
-from balacoon_tk.runtime.engine import Feeds
-from balacoon_tk.runtime.session import Session
+from balacoon_tk.runtime.engine import Engine, Feeds
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
+from balacoon_tk.targets.choice import SEVERAL_THREADS, choose_target
+from balacoon_tk.targets.native import compile_native
+from balacoon_tk.targets.native.operators import can_round as can_round_natively
+from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
 from balacoon_tk.targets.ort_cpu.int8.convolutions import round_convolutions
 from balacoon_tk.targets.ort_cpu.int8.products import can_round
 from balacoon_tk.targets.ort_cpu.int8.regions import find_rounded, is_layer, is_tapped
@@ -52,11 +60,8 @@ class Block:
     """Log-spectral distance with only this block in int8."""
 
 
-def find_blocks(model: onnx.ModelProto) -> tuple[Block, ...]:
-    """Return the blocks of a decoder, in the order of its graph; there must be a convolution for int8.
-
-    A last convolution to one channel is in none: its output is the sound, of which 8 bits are not enough.
-    """
+def find_blocks(model: onnx.ModelProto, is_layer: Callable[[ir.Node], bool]) -> tuple[Block, ...]:
+    """Return the blocks of a decoder, in the order of its graph; there must be a layer for int8."""
     analysis = analyse_model(model)
     nodes = time_nodes(analysis)
     ends = [position for position, _ in find_cuts(analysis, nodes)]
@@ -69,7 +74,7 @@ def find_blocks(model: onnx.ModelProto) -> tuple[Block, ...]:
 
     pieces: list[tuple[list[str], float]] = []
     for start, stop in zip([0, *ends], [*ends, len(nodes)], strict=True):
-        layers = [node for node in nodes[start:stop] if is_layer(node) and not is_tapped(node)]
+        layers = [node for node in nodes[start:stop] if is_layer(node)]
         if layers:
             pieces.append(([str(node.name) for node in layers], sum(map(cost, layers))))
     if not pieces:
@@ -85,15 +90,31 @@ def find_blocks(model: onnx.ModelProto) -> tuple[Block, ...]:
     return tuple(Block(f"block {k}", tuple(names), each) for k, (names, each) in enumerate(joined, 1))
 
 
-class Mixer:
-    """Rounds mixtures of a plain decoder's layers, in its own graph and in the one that runs fast."""
+class Mixer(ABC):
+    """Rounds mixtures of a plain decoder's layers, in its own graph and as an engine runs it."""
 
     def __init__(self, plain: onnx.ModelProto) -> None:
         self.plain = plain
-        self.blocks = find_blocks(plain)
-        # The passes are made once: a mixture rounds what they give, and takes seconds less by it.
-        self._fast = optimize_decoder(plain, for_int8=True).model
+        self.blocks = find_blocks(plain, self._is_layer)
         self._steps: dict[str, int8.Step] = {}
+
+    @abstractmethod
+    def round(self, layers: Collection[str]) -> onnx.ModelProto:
+        """Return the decoder with some layers in int8 as `open` takes it."""
+
+    @abstractmethod
+    def open(
+        self, rounded: onnx.ModelProto, options: RuntimeOptions | None = None, *, streaming: bool = False
+    ) -> Engine:
+        """Open what `round` has returned in the engine, to be streamed if `streaming` says so."""
+
+    @abstractmethod
+    def _is_layer(self, node: ir.Node) -> bool:
+        """Whether a node is worth computing in int8."""
+
+    @abstractmethod
+    def _find_rounded(self, graph: ir.Graph, layers: Collection[ir.Node]) -> dict[str, set[ir.Node]]:
+        """Return the tensors that are rounded where some layers are, and who reads them so."""
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -102,7 +123,7 @@ class Mixer:
         names: dict[str, None] = {}
         # Alone a block rounds its own ends; in the whole, what lies between two of them as well.
         for mixture in (self.blocks, *((block,) for block in self.blocks)):
-            names |= dict.fromkeys(find_rounded(graph, _nodes(graph, layers_of(mixture))))
+            names |= dict.fromkeys(self._find_rounded(graph, _nodes(graph, layers_of(mixture))))
         return tuple(names)
 
     def calibrate(self, ranges: Mapping[str, int8.Range]) -> None:
@@ -115,7 +136,7 @@ class Mixer:
         if copy.graph.opset_imports.get("", 0) < _QDQ_OPSET:
             raise ModelError(f"int8 needs opset {_QDQ_OPSET} or newer: export the model again")
         chosen, names = _nodes(copy.graph, layers), Names(copy.graph)
-        readers = find_rounded(copy.graph, chosen)
+        readers = self._find_rounded(copy.graph, chosen)
         steps = self._steps_of(readers)
         int8.write_weights(copy.graph, names, chosen)
         int8.write_steps(copy.graph, names, steps, readers)
@@ -124,8 +145,23 @@ class Mixer:
         remove_unused(copy)
         return ir.to_proto(copy)
 
+    def _steps_of(self, names: Iterable[str]) -> dict[str, int8.Step]:
+        for name in names:
+            if name not in self._steps:
+                raise ModelError(f"the range of {name!r} is not known")
+        return {name: self._steps[name] for name in names}
+
+
+class OrtMixer(Mixer):
+    """For ONNX Runtime: convolutions of several taps, and what lies between them."""
+
+    def __init__(self, plain: onnx.ModelProto) -> None:
+        super().__init__(plain)
+        # The passes are made once: a mixture rounds what they give, and takes seconds less by it.
+        self._fast = optimize_decoder(plain, for_int8=True).model
+
     def round(self, layers: Collection[str]) -> onnx.ModelProto:
-        """Return the same as ONNX Runtime runs it fast."""
+        """Return the decoder with some layers in int8 as ONNX Runtime runs it fast."""
         graph = ir.from_proto(self.plain).graph
         chosen = _nodes(graph, layers)
         steps = self._steps_of(find_rounded(graph, chosen))
@@ -135,11 +171,47 @@ class Mixer:
         round_convolutions(copy, rounding)
         return ir.to_proto(copy)
 
-    def _steps_of(self, names: Iterable[str]) -> dict[str, int8.Step]:
-        for name in names:
-            if name not in self._steps:
-                raise ModelError(f"the range of {name!r} is not known")
-        return {name: self._steps[name] for name in names}
+    def open(
+        self, rounded: onnx.ModelProto, options: RuntimeOptions | None = None, *, streaming: bool = False
+    ) -> Engine:
+        """Open a graph, as a target would have it, so that its speed is the one that the voice will have."""
+        if streaming:
+            costs = OrtCpuCosts(in_halves=choose_target(options or RuntimeOptions()) == SEVERAL_THREADS)
+            rounded = make_streaming(rounded, costs=costs)
+        return OrtEngine(rounded, options)
+
+    def _is_layer(self, node: ir.Node) -> bool:
+        # A last convolution to one channel is none: its output is the sound, of which 8 bits are not enough.
+        return is_layer(node) and not is_tapped(node)
+
+    def _find_rounded(self, graph: ir.Graph, layers: Collection[ir.Node]) -> dict[str, set[ir.Node]]:
+        return find_rounded(graph, layers)
+
+
+class NativeMixer(Mixer):
+    """For the native engine: all dense convolutions, and of the tensors nothing but what they read.
+
+    What a convolution gives stays in registers while it is added to and activated, and is rounded once.
+    """
+
+    def round(self, layers: Collection[str]) -> onnx.ModelProto:
+        """Return the plain decoder, of which the engine's program is compiled."""
+        return self.quantize(layers)
+
+    def open(
+        self, rounded: onnx.ModelProto, options: RuntimeOptions | None = None, *, streaming: bool = False
+    ) -> Engine:
+        """Compile and open a graph; it can always be streamed."""
+        return open_program(compile_native(rounded), options)
+
+    def _is_layer(self, node: ir.Node) -> bool:
+        return can_round_natively(node)
+
+    def _find_rounded(self, graph: ir.Graph, layers: Collection[ir.Node]) -> dict[str, set[ir.Node]]:
+        found: dict[str, set[ir.Node]] = {}
+        for node in layers:
+            found.setdefault(name_of(node.inputs[0]), set()).add(node)
+        return found
 
 
 def quantize_encoder(plain: onnx.ModelProto) -> onnx.ModelProto:
@@ -216,11 +288,10 @@ def leave_out_blocks(
 def _loss(
     mixer: Mixer, blocks: Collection[Block], utterances: Sequence[Feeds], reference: Sequence[AnyArray]
 ) -> float:
-    samples = _decode(mixer.round(layers_of(blocks)), utterances)
+    samples = _decode(mixer.open(mixer.round(layers_of(blocks))), utterances)
     return float(np.mean([log_spectral_distance_db(x, r) for x, r in zip(samples, reference, strict=True)]))
 
 
-def _decode(model: onnx.ModelProto, utterances: Sequence[Feeds]) -> list[AnyArray]:
-    session = Session(model)
-    output = next(iter(session.outputs))
-    return [session.run(utterance, [output])[output].reshape(-1) for utterance in utterances]
+def _decode(decoder: onnx.ModelProto | Engine, utterances: Sequence[Feeds]) -> list[AnyArray]:
+    engine = OrtEngine(decoder) if isinstance(decoder, onnx.ModelProto) else decoder
+    return [next(iter(engine.whole(utterance).values())).reshape(-1) for utterance in utterances]

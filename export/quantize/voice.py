@@ -37,14 +37,11 @@ from balacoon_tk.export.quantize.mixtures import quantize_encoder as make_int8_e
 from balacoon_tk.export.quantize.pareto import Budget, BudgetError, Candidate, ParetoFront, summarize
 from balacoon_tk.export.quantize.pause_gain import add_pause_gain, block_samples, measure_noise
 from balacoon_tk.export.quantize.ranges import CalibrationMethod, choose_range, collect_histograms
-from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.metrics._journal import Journal
 from balacoon_tk.metrics.registry import import_eval, search_metrics
 from balacoon_tk.metrics.sentences import check_sentences, plain_sentences
-from balacoon_tk.runtime.ort_engine import OrtEngine
+from balacoon_tk.runtime.options import Backend
 from balacoon_tk.stages.encoder import Encoder
-from balacoon_tk.targets.choice import SEVERAL_THREADS, choose_target
-from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
 from balacoon_tk.targets.ort_cpu.optimize import optimize_encoder
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.finish import PlainVoice, Progress, finish_voice, ignore_progress, share_of
@@ -91,6 +88,7 @@ def quantize_voice(
     work_folder: str | os.PathLike[str] | None = None,
     frontend: str = "auto",
     n_threads: int | None = None,
+    backend: Backend | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Quantized:
@@ -101,6 +99,10 @@ def quantize_voice(
     timed in turn with the voice as it is and judged on sentences, until one is within the budget; then
     that one with the encoder's products in int8 too, at the durations that the voice's own encoder says.
     Streamed and whole samples of the result agree, as they do before.
+
+    The engine that runs the voice here times and judges the mixtures, and is the one whose int8 it is: the
+    native engine rounds what layers read, and all dense convolutions are layers. ONNX Runtime rounds what
+    lies between them as well, and is no faster with a layer of one tap.
 
     Parameters
     ----------
@@ -129,6 +131,9 @@ def quantize_voice(
         What turns the sentences into phonemes.
     n_threads : int, optional
         Threads that one run may use; speed is measured with them.
+    backend : {"auto", "native", "onnxruntime"}, optional
+        As for `load_voice`. A voice in the int8 of the native engine is run by ONNX Runtime whole and slowly;
+        one in ONNX Runtime's is not run by the native engine.
     overwrite : bool
         Whether a voice that is at `out` is replaced.
     progress : callable, optional
@@ -155,7 +160,7 @@ def quantize_voice(
             # Now, and not when the first sentence is judged minutes later.
             import_eval(module, what="quantizing")
     texts = plain_sentences() if sentences is None else check_sentences(sentences)
-    tts = TTS(load_voice(source, n_threads=n_threads, backend="onnxruntime"), frontend=frontend)
+    tts = TTS(load_voice(source, n_threads=n_threads, backend=backend), frontend=frontend)
     manifest = tts.voice.manifest
     if manifest.decoder.precision != _AS_IT_IS:
         raise ModelError(f"{source}: quantized already ({manifest.decoder.precision}): take the one before")
@@ -166,6 +171,7 @@ def quantize_voice(
         "method": f"{method} {clipped_share}",
         "seed": seed,
         "n_threads": n_threads,
+        "backend": tts.voice.backend.name,
     }
     with Journal(work_folder, settings) as journal:
         search = _Search(tts, texts, budget, journal, seed, progress or ignore_progress)
@@ -264,7 +270,9 @@ class _Search:
     ) -> tuple[tuple[mixtures.Block, ...], list[list[mixtures.Block]]]:
         """Return the blocks with what each loses alone, and the mixtures of them that are worth a try."""
         utterances = [feeds for spoken in _spread(self._spoken, _N_CALIBRATED) for feeds in spoken.feeds]
-        self._mixer = mixer = mixtures.Mixer(equalize(self._plain, utterances))
+        # In the engine that runs the voice, whose int8 has layers of its own and rounds in places of its own.
+        make = mixtures.NativeMixer if self._voice.backend.name == "native" else mixtures.OrtMixer
+        self._mixer = mixer = make(equalize(self._plain, utterances))
         report = self._span("calibrating", 0.0, _CALIBRATED)
         seen = collect_histograms(mixer.plain, utterances, mixer.tensors, report)
         mixer.calibrate({name: choose_range(h, method, share=clipped_share) for name, h in seen.items()})
@@ -291,12 +299,9 @@ class _Search:
         plain, fast = self._quantized(layers)
 
         def time() -> dict[str, Any]:
-            model = fast
-            # As a target would have it, so that the speed is the one that the voice will have.
-            if voice.target.streaming is not None:
-                costs = OrtCpuCosts(in_halves=choose_target(self._options) == SEVERAL_THREADS)
-                model = make_streaming(model, costs=costs)
-            candidate = replace(voice.renderer, engine=OrtEngine(model, self._options))
+            streaming = voice.target.streaming is not None
+            engine = self._mixer.open(fast, self._options, streaming=streaming)
+            candidate = replace(voice.renderer, engine=engine)
             whole, in_chunks = measure_speedup(voice.renderer, candidate, _spread(self._half, 1))
             return {"whole": whole, "in_chunks": in_chunks}
 
@@ -312,7 +317,7 @@ class _Search:
             block = block_samples(self._voice.manifest.hop_length)
             if block is not None:
                 few = _spread(self._spoken, _N_CALIBRATED)
-                engines = (OrtEngine(fast, self._options), self._voice.decoder)
+                engines = (self._mixer.open(fast, self._options), self._voice.decoder)
                 ours, theirs = ([decode(engine, each) for each in few] for engine in engines)
                 noise = measure_noise(ours, theirs, block)
                 if noise:
@@ -354,7 +359,7 @@ class _Search:
 
     def _judge(self, candidate: Candidate, spoken: Sequence[Spoken], start: float, stop: float) -> Candidate:
         """Judge a candidate on some sentences first, and on all if it may be within the budget."""
-        engine = OrtEngine(self._quantized(candidate.layers)[1], self._options)
+        engine = self._mixer.open(self._quantized(candidate.layers)[1], self._options)
         what, order, n_heard, width = f"judging {candidate.name}", self._order, 0, stop - start
         for n_sentences, begin, end in ((_N_FIRST, 0.0, 0.2), (len(order), 0.2, 1.0)):
             part = order[n_heard:n_sentences]

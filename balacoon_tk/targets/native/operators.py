@@ -17,6 +17,7 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.int8 import LayerRounding, Step, channel_axis, quantize_kernel
 from balacoon_tk.graph.match import constant_of, ints_of, name_of
+from balacoon_tk.runtime.native.packing import MOST_NARROW
 from balacoon_tk.runtime.native.program import Stage
 from balacoon_tk.targets.native.builder import Builder, Operand, View, concatenate
 from balacoon_tk.targets.native.errors import NotNativeError
@@ -484,6 +485,16 @@ def _kernel_pads(ctx: Context, span: int) -> tuple[int, int]:
     return left, right
 
 
+def can_round(node: ir.Node) -> bool:
+    """Return whether a node is a convolution that gets faster in int8: dense, of more than a few filters."""
+    if node.op_type not in ("Conv", "ConvTranspose") or node.attributes.get_int("group", 1) != 1:
+        return False
+    weights = constant_of(node, 1)
+    if weights is None or weights.ndim != 3 or weights.dtype != np.float32:
+        return False
+    return int(weights.shape[channel_axis(node)]) > MOST_NARROW
+
+
 @operator("Conv")
 def _conv(ctx: Context) -> list[View]:
     ctx.window(0)
@@ -599,6 +610,8 @@ def _matmul(ctx: Context) -> list[View]:
         ctx.refuse("it isn't a product of each step's channels with a matrix")
     if int(np.prod(ctx.channel_shape(source))) != shape[-1]:
         ctx.refuse("it multiplies channels in groups")
+    if ctx.rounding is not None and ctx.rounding.input is not None:
+        ctx.refuse("it is a product in int8, which only convolutions are here")
     # (n_in, n_out) as a kernel of one step: (n_out, n_in, 1).
     kernel = (weights if attributes.get_int("transB", 0) else weights.T)[..., np.newaxis]
     view, kernel = _in_one_piece(ctx, ctx.view(0), np.ascontiguousarray(kernel))

@@ -22,6 +22,7 @@ from balacoon_tk.graph.streaming import make_streaming, streaming_spec
 from balacoon_tk.graph.streaming.equivalence import TOLERANCE, verify_rounding, verify_streaming
 from balacoon_tk.targets.choice import ONE_THREAD, SEVERAL_THREADS
 from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
+from balacoon_tk.targets.ort_cpu.int8.regions import rounds_layers_alone
 from balacoon_tk.targets.ort_cpu.optimize import Optimized, optimize_decoder, optimize_encoder
 from balacoon_tk.voice.manifest import Precision, StreamingInfo
 
@@ -64,6 +65,12 @@ def compile_voice(
         encoder = optimize_encoder(plain.encoder, phoneme_ids=sorted(known_ids))
         if precision == "fp16":
             encoder = replace(encoder, model=halve_weights(encoder.model, exact=True))
+    if rounds_layers_alone(plain.decoder):
+        # Fast and exact in chunks only where bytes go from layer to layer; sums of floats differ by a chunk's
+        # size in their last bits, and fall to other steps then.
+        reason = "its layers alone are in int8, as the native engine has it: ONNX Runtime runs it whole"
+        as_it_is = Compiled(Optimized(plain.decoder, ()), encoder, None, reason)
+        return {SEVERAL_THREADS: as_it_is, ONE_THREAD: as_it_is}
     optimized = optimize_decoder(plain.decoder)
     compared = plain.decoder
     if precision == "int8":

@@ -16,9 +16,11 @@ from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.graph.int8 import read_qdq
 from balacoon_tk.graph.match import constant_of, ints_of, is_standard, kernel_of, only_user
 from balacoon_tk.targets.ort_cpu.passes.base import TO_IMAGE, TO_ROWS
 
@@ -130,6 +132,17 @@ def is_crop(node: ir.Node) -> bool:
         return False
     in_steps_of_one = len(node.inputs) < 5 or (steps is not None and steps.tolist() == [1])
     return in_steps_of_one and all(constant_of(node, k) is not None for k in (1, 2))
+
+
+def rounds_layers_alone(model: onnx.ModelProto) -> bool:
+    """Return whether a plain graph has layers in int8 that are none here, or that give unrounded numbers.
+
+    That is how the native engine has it: there bytes are only what layers read.
+    """
+    plain = ir.from_proto(model)
+    known = read_qdq(plain).layers
+    layers = [node for node in plain.graph if node.name in known]
+    return any(known[str(node.name)].output is None or not is_layer(node) for node in layers)
 
 
 def find_rounded(graph: ir.Graph, layers: Collection[ir.Node]) -> dict[str, set[ir.Node]]:
