@@ -108,7 +108,7 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 AARCH64_RUN := qemu-aarch64
 
 test-aarch64: ## Compare the kernels for aarch64 with the plain ones, where a cross compiler and qemu are
-	@command -v $(AARCH64_CC) $(AARCH64_RUN) >/dev/null || { echo "$(AARCH64_CC) or $(AARCH64_RUN) is missing: nothing is tested"; exit 0; }; \
+	@for each in $(AARCH64_CC) $(AARCH64_RUN); do command -v $$each >/dev/null || { echo "$$each is missing: nothing is tested"; exit 0; }; done; \
 	mkdir -p build && $(AARCH64_CC) -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -static -I$(NATIVE_C) \
 	    tests/native/compare_kernels.c $(NATIVE_C)/dispatch.c $(wildcard $(NATIVE_C)/kernels_*.c) -lm -o build/compare_kernels && \
 	$(AARCH64_RUN) -cpu max build/compare_kernels && $(AARCH64_RUN) -cpu cortex-a53 build/compare_kernels
