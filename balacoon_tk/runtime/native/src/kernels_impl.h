@@ -151,21 +151,37 @@ static void BK_KERNEL(convolve_narrow)(const bk_window *window, int n_columns, i
     }
 }
 
+/* A vector of channels of `rows` steps, of which `left` are there. */
+BK_INLINE void sum_depthwise(const bk_window *window, const float *input, const float *weights,
+                             const float *bias, int left, const int rows, float *tile)
+{
+    vec sums[BK_STEPS];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+        sums[r] = bias ? load_vec(bias) : splat(0);
+    for (int tap = 0; left > 0 && tap < window->n_taps; tap++, weights += BK_WIDTH, input += window->tap_step) {
+        const vec w = load_vec(weights);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            const float *x = input + r * window->row_step;
+            sums[r] += w * (left < BK_LANES ? load_part(x, left) : load_vec(x));
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+        store_vec(tile + r * BK_WIDTH, sums[r]);
+}
+
 static void BK_KERNEL(convolve_depthwise)(const bk_window *window, int width, int rows, float *tile)
 {
-    const float *weights = (const float *)window->weights;
-    for (int r = 0; r < rows; r++)
+    for (int row = 0; row < rows; row += BK_STEPS)
         for (int c = 0; c < BK_WIDTH; c += BK_LANES) {
-            const float *x = (const float *)window->input + r * window->row_step + c;
-            const int left = width - c;
-            vec sum = window->bias ? load_vec(window->bias + c) : splat(0);
-            if (left >= BK_LANES)
-                for (int tap = 0; tap < window->n_taps; tap++)
-                    sum += load_vec(weights + tap * BK_WIDTH + c) * load_vec(x + tap * window->tap_step);
-            else
-                for (int tap = 0; left > 0 && tap < window->n_taps; tap++)
-                    sum += load_vec(weights + tap * BK_WIDTH + c) * load_part(x + tap * window->tap_step, left);
-            store_vec(tile + r * BK_WIDTH + c, sum);
+            const float *input = (const float *)window->input + row * window->row_step + c;
+            const float *weights = (const float *)window->weights + c;
+            const float *bias = window->bias ? window->bias + c : NULL;
+            float *out = tile + row * BK_WIDTH + c;
+            BK_SWITCH_ROWS(rows - row, BK_STEPS,
+                           sum_depthwise(window, input, weights, bias, width - c, N_ROWS, out))
         }
 }
 

@@ -145,17 +145,6 @@ static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_
     }
 }
 
-/* The lanes' sum, in halves: always in the same order. */
-BK_INLINE float sum_of_lanes(vec x)
-{
-    float lanes[BK_LANES];
-    store_vec(lanes, x);
-    for (int half = BK_LANES / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; k++)
-            lanes[k] += lanes[k + half];
-    return lanes[0];
-}
-
 static void BK_KERNEL(normalise)(const float *rows_in, ptrdiff_t in_step, int n, int rows, float *rows_out,
                                  ptrdiff_t out_step, float epsilon, int centre)
 {
