@@ -122,10 +122,11 @@ static void BK_KERNEL(convolve_int8)(const bk_window *window, int rows, float *t
 {
     for (int column = 0; column < BK_WIDTH; column += BK_INT8_VECTORS * BK_LANES) {
         const int8_t *weights = (const int8_t *)window->weights + column * BK_QUAD;
-        for (int row = 0; row < rows; row += BK_INT8_STEPS) {
+        for (int row = 0, n_rows; row < rows; row += n_rows) {
             const uint8_t *input = (const uint8_t *)window->input + row * window->row_step;
             float *out = tile + row * BK_WIDTH;
-            BK_SWITCH_ROWS(rows - row, BK_INT8_STEPS, sum_up_int8(window, input, weights, column, N_ROWS, out))
+            n_rows = next_rows(rows - row, BK_INT8_STEPS);
+            BK_SWITCH_ROWS(n_rows, BK_INT8_STEPS, sum_up_int8(window, input, weights, column, N_ROWS, out))
         }
     }
 }

@@ -27,8 +27,8 @@
         __VA_ARGS__;                                                                                           \
         break;                                                                                                 \
     }
-#define BK_SWITCH_ROWS(left, most, ...)                                                                        \
-    switch ((left) < (most) ? (left) : (most)) {                                                               \
+#define BK_SWITCH_ROWS(n_rows, most, ...)                                                                      \
+    switch (n_rows) {                                                                                          \
         BK_CASE(1, most, __VA_ARGS__)                                                                          \
         BK_CASE(2, most, __VA_ARGS__)                                                                          \
         BK_CASE(3, most, __VA_ARGS__)                                                                          \
@@ -42,6 +42,14 @@
         BK_CASE(11, most, __VA_ARGS__)                                                                         \
         BK_CASE(12, most, __VA_ARGS__)                                                                         \
     }
+
+/* How many of `left` rows to sum up next: 8 of at most 6 as 4 and 4, since 2 are too few to keep a processor
+ * from waiting for its own sums. */
+BK_INLINE int next_rows(int left, int most)
+{
+    const int n_blocks = (left + most - 1) / most;
+    return (left + n_blocks - 1) / n_blocks;
+}
 
 #include "int8_impl.h"
 #include "tile_impl.h"
@@ -88,10 +96,11 @@ static void BK_KERNEL(convolve)(const bk_window *window, int rows, float *tile)
     for (int column = 0; column < BK_WIDTH; column += BK_VECTORS * BK_LANES) {
         const float *weights = (const float *)window->weights + column;
         const float *bias = window->bias ? window->bias + column : NULL;
-        for (int row = 0; row < rows; row += BK_STEPS) {
+        for (int row = 0, n_rows; row < rows; row += n_rows) {
             const float *input = (const float *)window->input + row * window->row_step;
             float *out = tile + row * BK_WIDTH + column;
-            BK_SWITCH_ROWS(rows - row, BK_STEPS, sum_up(window, input, weights, bias, N_ROWS, out))
+            n_rows = next_rows(rows - row, BK_STEPS);
+            BK_SWITCH_ROWS(n_rows, BK_STEPS, sum_up(window, input, weights, bias, N_ROWS, out))
         }
     }
 }
@@ -174,15 +183,17 @@ BK_INLINE void sum_depthwise(const bk_window *window, const float *input, const 
 
 static void BK_KERNEL(convolve_depthwise)(const bk_window *window, int width, int rows, float *tile)
 {
-    for (int row = 0; row < rows; row += BK_STEPS)
+    for (int row = 0, n_rows; row < rows; row += n_rows) {
+        n_rows = next_rows(rows - row, BK_STEPS);
         for (int c = 0; c < BK_WIDTH; c += BK_LANES) {
             const float *input = (const float *)window->input + row * window->row_step + c;
             const float *weights = (const float *)window->weights + c;
             const float *bias = window->bias ? window->bias + c : NULL;
             float *out = tile + row * BK_WIDTH + c;
-            BK_SWITCH_ROWS(rows - row, BK_STEPS,
+            BK_SWITCH_ROWS(n_rows, BK_STEPS,
                            sum_depthwise(window, input, weights, bias, width - c, N_ROWS, out))
         }
+    }
 }
 
 static double BK_KERNEL(peak)(int n_loops)

@@ -22,15 +22,16 @@
 
 static void BK_KERNEL(apply_pow)(int rows, float *out, const float *a, const float *b, int b_step)
 {
-    /* The exponents of graphs: powf takes 100 times as long, and gives no other square. */
-    int squares = 1;
+    /* The exponents of graphs, in Snake and in GELU; powf takes 20 times as long. */
+    int whole = b_step == 0 && (*b == 2 || *b == 3) ? (int)*b : 0;
     for (int c = 0; c < BK_WIDTH; c++)
-        squares &= b_step == 0 && b[c] == 2;
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < BK_WIDTH; c++) {
-            const float x = a[r * BK_WIDTH + c];
-            out[r * BK_WIDTH + c] = squares ? x * x : powf(x, b[r * b_step + c]);
-        }
+        whole = b[c] == *b ? whole : 0;
+    for (int i = 0; whole && i < rows * BK_WIDTH; i += BK_LANES) {
+        const vec x = load_vec(a + i);
+        store_vec(out + i, whole == 2 ? x * x : x * x * x);
+    }
+    for (int i = 0; !whole && i < rows * BK_WIDTH; i++)
+        out[i] = powf(a[i], b[b_step ? i : i % BK_WIDTH]);
 }
 
 /* Sine or cosine; angles beyond the reach of the reduction go through the library's, one by one. */
