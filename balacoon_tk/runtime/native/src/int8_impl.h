@@ -88,7 +88,9 @@ BK_INLINE void sum_up_int8(const bk_window *window, const uint8_t *input, const 
             bk_weights row[BK_INT8_VECTORS];
 #pragma GCC unroll 8
             for (int v = 0; v < BK_INT8_VECTORS; v++) {
-                row[v] = split_weights(load_ints(weights + v * BK_LANES * BK_QUAD));
+                ivec quads = load_ints(weights + v * BK_LANES * BK_QUAD);
+                BK_IN_REGISTER(quads);
+                row[v] = split_weights(quads);
                 if (BK_INPUT_OFFSET)
                     corrections[v] =
                         add_products(corrections[v], split_input(0x01010101 ^ BK_INPUT_FLIP), row[v]);

@@ -54,15 +54,15 @@ BK_INLINE int next_rows(int left, int most)
 #include "int8_impl.h"
 #include "tile_impl.h"
 
-/* BK_VECTORS * BK_LANES columns of `rows` steps; `rows` is a constant wherever this is inlined. */
+/* `n_vectors` of columns of `rows` steps; both are constants wherever this is inlined. */
 BK_INLINE void sum_up(const bk_window *window, const float *input, const float *weights, const float *bias,
-                      const int rows, float *tile)
+                      const int n_vectors, const int rows, float *tile)
 {
-    vec sums[BK_STEPS][BK_VECTORS];
+    vec sums[BK_STEPS][2 * BK_VECTORS];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
-        for (int v = 0; v < BK_VECTORS; v++)
+        for (int v = 0; v < n_vectors; v++)
             sums[r][v] = bias ? load_vec(bias + v * BK_LANES) : splat(0);
     const ptrdiff_t row_step = window->row_step;
     const int n_channels = window->n_channels;
@@ -70,15 +70,17 @@ BK_INLINE void sum_up(const bk_window *window, const float *input, const float *
         const float *x = input + tap * window->tap_step;
         const float *w = weights + (ptrdiff_t)tap * n_channels * BK_WIDTH;
         for (int c = 0; c < n_channels; c++) {
-            vec row[BK_VECTORS];
+            vec row[2 * BK_VECTORS];
 #pragma GCC unroll 8
-            for (int v = 0; v < BK_VECTORS; v++)
+            for (int v = 0; v < n_vectors; v++) {
                 row[v] = load_vec(w + v * BK_LANES);
+                BK_IN_REGISTER(row[v]);
+            }
 #pragma GCC unroll 16
             for (int r = 0; r < rows; r++) {
                 const float number = x[r * row_step + c];
 #pragma GCC unroll 8
-                for (int v = 0; v < BK_VECTORS; v++)
+                for (int v = 0; v < n_vectors; v++)
                     sums[r][v] += row[v] * number;
             }
             w += BK_WIDTH;
@@ -87,20 +89,25 @@ BK_INLINE void sum_up(const bk_window *window, const float *input, const float *
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
-        for (int v = 0; v < BK_VECTORS; v++)
+        for (int v = 0; v < n_vectors; v++)
             store_vec(tile + r * BK_WIDTH + v * BK_LANES, sums[r][v]);
 }
 
 static void BK_KERNEL(convolve)(const bk_window *window, int rows, float *tile)
 {
-    for (int column = 0; column < BK_WIDTH; column += BK_VECTORS * BK_LANES) {
-        const float *weights = (const float *)window->weights + column;
-        const float *bias = window->bias ? window->bias + column : NULL;
-        for (int row = 0, n_rows; row < rows; row += n_rows) {
-            const float *input = (const float *)window->input + row * window->row_step;
+    /* One or two rows are few sums: twice as many columns keep a processor from waiting for them. */
+    enum { WIDER = 2 * BK_VECTORS * BK_LANES <= BK_WIDTH ? 2 * BK_VECTORS : BK_VECTORS };
+    for (int row = 0, n_rows; row < rows; row += n_rows) {
+        n_rows = next_rows(rows - row, BK_STEPS);
+        const int n_vectors = 3 * n_rows <= BK_STEPS ? WIDER : BK_VECTORS;
+        const float *input = (const float *)window->input + row * window->row_step;
+        for (int column = 0; column < BK_WIDTH; column += n_vectors * BK_LANES) {
+            const float *weights = (const float *)window->weights + column;
+            const float *bias = window->bias ? window->bias + column : NULL;
             float *out = tile + row * BK_WIDTH + column;
-            n_rows = next_rows(rows - row, BK_STEPS);
-            BK_SWITCH_ROWS(n_rows, BK_STEPS, sum_up(window, input, weights, bias, N_ROWS, out))
+            BK_SWITCH_ROWS(n_rows, BK_STEPS,
+                           sum_up(window, input, weights, bias, 3 * N_ROWS <= BK_STEPS ? WIDER : BK_VECTORS,
+                                  N_ROWS, out))
         }
     }
 }

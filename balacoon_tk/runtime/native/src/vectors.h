@@ -49,6 +49,13 @@ BK_INLINE ivec shift_right(ivec x, int n) { return (ivec)((uvec)x >> n); }
 BK_INLINE ivec shift_left(ivec x, int n) { return (ivec)((uvec)x << n); }
 #define BK_LANE_OF(x, k) (x)[k]
 
+/* Says that x may have become another number, so that it isn't read from memory again for each use. */
+#if defined(__x86_64__)
+#define BK_IN_REGISTER(x) __asm__("" : "+v"(x))
+#elif defined(__aarch64__)
+#define BK_IN_REGISTER(x) __asm__("" : "+w"(x))
+#endif
+
 /* Four by four, since a sum of halves of halves is taken apart into single numbers by compilers. */
 BK_INLINE float sum_of_lanes(vec x)
 {
@@ -92,6 +99,7 @@ BK_INLINE vec to_floats(ivec x) { return (vec)x; }
 BK_INLINE ivec shift_right(ivec x, int n) { return (ivec)((uint32_t)x >> n); }
 BK_INLINE ivec shift_left(ivec x, int n) { return (ivec)((uint32_t)x << n); }
 #define BK_LANE_OF(x, k) (x)
+#define BK_IN_REGISTER(x) (void)(x)
 BK_INLINE float sum_of_lanes(vec x) { return x; }
 
 #endif
