@@ -36,7 +36,7 @@ class _Draft:
     rate: Fraction  # steps of the output for a frame
     calls: list[Call] = field(default_factory=list)  # of numbers of values, not of registers
     n_values: int = 1
-    stores: dict[int, int] = field(default_factory=dict)  # edge by the value's number
+    stores: dict[int, list[int]] = field(default_factory=dict)  # edges by the value's number
     loads: dict[Call, int] = field(default_factory=dict)
 
     def add(self, call: Call) -> int:
@@ -53,6 +53,14 @@ class _Draft:
             and self.stage.n_phases == 1
             and (self.n_channels, self.rate, self.timeless) == (n_channels, rate, timeless)
         )
+
+    def fits(self) -> bool:
+        """Whether there are registers for all that is computed so far."""
+        try:
+            _allocate(self.calls, self.stores)
+        except RegistersError:
+            return False
+        return True
 
     def finish(self) -> Stage:
         """Return the stage, its values in registers."""
@@ -167,14 +175,15 @@ class Builder:
         self.inputs.append(Port(name, edge, shape, (rate.numerator, rate.denominator), symbols=symbols))
         return View.of(Value(n_channels, rate, timeless, edge=edge))
 
-    def output(self, name: str, view: View, shape: tuple[int, ...], lag: int) -> None:
+    def output(self, name: str, view: View, shape: tuple[int, ...]) -> None:
         """Add an output, which has an edge that nothing else reads; its shape lacks time."""
         value = view.whole
-        if value is None or value.draft is None or value.edge is not None:
+        if value is None or value.draft is None:
             value = self._base(self.function("copy", [view], name, alone=True))
-        rate = value.rate.numerator, value.rate.denominator
-        self.outputs.append(Port(name, self._stored(value, name), shape, rate, lag=lag))
-        value.edge = None  # whoever reads it later stores it again
+        assert value.draft is not None
+        edge = self._edge(name, value.n_channels, value.timeless)
+        value.draft.stores.setdefault(value.number, []).append(edge)
+        self.outputs.append(Port(name, edge, shape, (value.rate.numerator, value.rate.denominator)))
 
     def array(self, array: AnyArray, name: str) -> str:
         """Keep an array and return the name under which it is kept; equal ones are kept once."""
@@ -266,8 +275,8 @@ class Builder:
         value = view.whole
         draft = None if value is None else value.draft
         if draft is not None and draft.stage.transposed and not draft.calls and not draft.stores:
-            # A transposed convolution just doesn't store them. Nobody else has seen what it gives: a tensor
-            # that is sliced is read once, or its stage is another.
+            # A transposed convolution just doesn't store them. Whoever calls has seen to it that nobody else
+            # reads what it gives.
             stage = draft.stage
             draft.stage = replace(stage, crop=stage.crop + start, n_extra=stage.n_extra - start - behind)
             return view
@@ -300,15 +309,13 @@ class Builder:
             draft = None if alone else next(fitting, None)
         if draft is None:
             draft = self._pointwise(name, n_channels, rate, timeless=timeless)
-        numbers = [
-            self._in_register(draft, operand, n_channels, name) if isinstance(operand, View) else operand
-            for operand in operands
-        ]
-        if function == "copy":
-            (number,) = numbers
-            assert isinstance(number, int)
-        else:
-            number = self._call(draft, function, numbers, n_channels, name)
+        before = draft.calls.copy(), draft.n_values, draft.loads.copy()
+        number = self._appended(draft, function, operands, n_channels, name)
+        if not draft.fits():
+            # Its registers are all in use for what is read further on: what it has made is read from edges.
+            draft.calls, draft.n_values, draft.loads = before
+            draft = self._pointwise(name, n_channels, rate, timeless=timeless)
+            number = self._appended(draft, function, operands, n_channels, name)
         return View.of(Value(n_channels, rate if not timeless else Fraction(1), timeless, draft, number))
 
     def finish(self) -> Program:
@@ -320,6 +327,19 @@ class Builder:
             tuple(self.outputs),
             self.arrays,
         )
+
+    def _appended(
+        self, draft: _Draft, function: str, operands: Sequence[Operand], n_channels: int, name: str
+    ) -> int:
+        numbers = [
+            self._in_register(draft, operand, n_channels, name) if isinstance(operand, View) else operand
+            for operand in operands
+        ]
+        if function != "copy":
+            return self._call(draft, function, numbers, n_channels, name)
+        (number,) = numbers
+        assert isinstance(number, int)
+        return number
 
     def _call(
         self,
@@ -388,10 +408,8 @@ class Builder:
     def _stored(self, value: Value, name: str) -> int:
         if value.edge is None:
             assert value.draft is not None
-            value.edge = value.draft.stores.get(value.number)
-            if value.edge is None:
-                value.edge = self._edge(value.draft.stage.name or name, value.n_channels, value.timeless)
-                value.draft.stores[value.number] = value.edge
+            value.edge = self._edge(value.draft.stage.name or name, value.n_channels, value.timeless)
+            value.draft.stores.setdefault(value.number, []).append(value.edge)
         return value.edge
 
     def _edge(self, name: str, n_channels: int, timeless: bool) -> int:
@@ -399,7 +417,7 @@ class Builder:
         return len(self.edges) - 1
 
 
-def _allocate(calls: Sequence[Call], stores: dict[int, int]) -> tuple[Call, ...]:
+def _allocate(calls: Sequence[Call], stores: dict[int, list[int]]) -> tuple[Call, ...]:
     """Put values into registers: a call may write over the last value that it reads as its first operand."""
     last = {_TILE: -1}
     for position, call in enumerate(calls):
@@ -413,8 +431,7 @@ def _allocate(calls: Sequence[Call], stores: dict[int, int]) -> tuple[Call, ...]
         if last.get(number, -1) <= position and number in registers:
             free.append(registers.pop(number))
 
-    if _TILE in stores:
-        chain.append(Call("store", a=0, edge=stores[_TILE]))
+    chain.extend(Call("store", a=0, edge=edge) for edge in stores.get(_TILE, ()))
     release(_TILE, -1)
     for position, call in enumerate(calls):
         reads = _read(call)
@@ -441,8 +458,7 @@ def _allocate(calls: Sequence[Call], stores: dict[int, int]) -> tuple[Call, ...]
                 b=None if call.b is None else places[call.b],
             )
         )
-        if call.out in stores:
-            chain.append(Call("store", a=out, edge=stores[call.out]))
+        chain.extend(Call("store", a=out, edge=edge) for edge in stores.get(call.out, ()))
         release(call.out, position)
     return tuple(chain)
 
