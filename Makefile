@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
 
-KERNEL_SOURCES := $(wildcard balacoon_tk/*/_*.pyx)
+KERNEL_SOURCES := $(wildcard balacoon_tk/*/_*.pyx balacoon_tk/*/*/_*.pyx)
+KERNEL_PARTS := $(wildcard balacoon_tk/*/*.pxd balacoon_tk/*/*/*.pxd balacoon_tk/*/*/src/*.[ch])
 KERNELS := $(subst /,.,$(KERNEL_SOURCES:.pyx=))
 KERNEL_TESTS := $(wildcard $(patsubst _%.pyx,tests/test_%.py,$(notdir $(KERNEL_SOURCES))))
 
@@ -16,7 +17,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release browser-test \
+.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-asan test-release browser-test \
     bench bench-passes bench-decoders clean
 
 help: ## Say what there is to make
@@ -25,7 +26,7 @@ help: ## Say what there is to make
 setup: $(STAMP) ## Make .venv, install everything, build the kernels
 
 # Built again when a kernel or the list of dependencies changes; Python files are used where they are.
-$(STAMP): pyproject.toml setup.py $(KERNEL_SOURCES) $(wildcard balacoon_tk/*/*.pxd)
+$(STAMP): pyproject.toml setup.py $(KERNEL_SOURCES) $(KERNEL_PARTS)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python >= 3.11 is needed; $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=... setup")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV) (the first time takes a minute or two)"
@@ -70,7 +71,7 @@ typecheck: $(STAMP)
 # of its own, so that neither build ever stands in the other's place.
 DEBUG := build/debug
 
-$(DEBUG)/.built: setup.py $(KERNEL_SOURCES) $(wildcard balacoon_tk/*/*.pxd) | $(STAMP)
+$(DEBUG)/.built: setup.py $(KERNEL_SOURCES) $(KERNEL_PARTS) | $(STAMP)
 	@rm -rf $(DEBUG)
 	@BALACOON_TK_BUILD=debug $(BIN)/python setup.py -q build_ext --build-temp $(DEBUG)/temp --build-lib $(DEBUG)/lib
 	@touch $@
@@ -80,6 +81,26 @@ test-debug: $(DEBUG)/.built
 	@PYTHONPATH=$(DEBUG)/lib $(BIN)/python -P -c 'import sys, balacoon_tk.stages._random as k; \
 	    "$(DEBUG)/lib" in k.__file__ or sys.exit(f"{k.__file__} is not the debug build")'
 	PYTHONPATH=$(DEBUG)/lib $(BIN)/pytest -q $(KERNEL_TESTS)
+
+# The native engine's C under AddressSanitizer and its like for undefined behaviour, in a folder of its own. They
+# have to be in the process before Python is, and Python never frees all that it holds, so leaks tell nothing.
+ASAN := build/asan
+ASAN_TESTS := tests/test_kernels.py $(wildcard tests/test_native*.py)
+ASAN_LIBRARY := $(shell $(CC) -print-file-name=libasan.so 2>/dev/null)
+
+test-asan: $(STAMP) ## Test the native engine's C under AddressSanitizer, where the compiler brings it
+ifeq ($(wildcard $(ASAN_LIBRARY)),)
+	@echo "$(CC) brings no libasan.so: nothing is tested"
+else
+	@rm -rf $(ASAN)
+	CFLAGS='-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all' \
+	    $(BIN)/python setup.py -q build_ext --build-temp $(ASAN)/temp --build-lib $(ASAN)/lib
+	@$(BIN)/python setup.py -q build_py --build-lib $(ASAN)/lib
+	LD_PRELOAD=$(ASAN_LIBRARY) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(ASAN)/lib $(BIN)/python -P -c \
+	    'import sys, balacoon_tk.runtime.native._kernels as k; \
+	    "$(ASAN)/lib" in k.__file__ or sys.exit(f"{k.__file__} is not the build to test")'
+	LD_PRELOAD=$(ASAN_LIBRARY) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(ASAN)/lib $(BIN)/pytest -q -s $(ASAN_TESTS)
+endif
 
 test-release: $(STAMP)
 	$(BIN)/pytest
@@ -108,6 +129,6 @@ bench-decoders: $(STAMP) ## Try decoders of today: which stream, and what that c
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f balacoon_tk/*/*.so
+	rm -f balacoon_tk/*/*.so balacoon_tk/*/*/*.so
 	rm -f $(STAMP)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

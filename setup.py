@@ -1,11 +1,22 @@
 """Build the Cython kernels; everything else about the package stands in pyproject.toml."""
 
 import os
+from copy import copy
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 KERNELS = ("decoder._overlap_trim", "runtime._checks", "stages._random", "stages._upsampler")
+
+# Modules of the native engine, and the C that each of them is linked with.
+NATIVE = "balacoon_tk/runtime/native/src"
+NATIVE_KERNELS = (
+    f"{NATIVE}/dispatch.c",
+    *sorted(path.as_posix() for path in Path(NATIVE).glob("kernels_*.c")),
+)
+NATIVE_MODULES = {"runtime.native._kernels": NATIVE_KERNELS}
 
 # Directives stand here once. `release` trusts the facades' checks; `debug` turns every check back
 # on, and the suite must pass under it as well; `coverage` also lets line tracing see the kernels.
@@ -24,10 +35,36 @@ BUILDS = {"release": _RELEASE, "debug": _DEBUG, "coverage": _DEBUG | {"linetrace
 # No option changes a result. Contraction would make it depend on the machine; the other two promise
 # what no kernel looks at (errno, trap flags), without which square roots and selections don't vectorise.
 GCC_OPTIONS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+# The native engine is measured against a graph's outputs, and lives from products that add: there they are
+# wanted. No -march: a file asks for its instructions itself, and is called where they are.
+NATIVE_OPTIONS = ["-ffp-contract=fast" if option == "-ffp-contract=off" else option for option in GCC_OPTIONS]
 
 build = os.environ.get("BALACOON_TK_BUILD", "release")
 if build not in BUILDS:
     raise SystemExit(f"BALACOON_TK_BUILD={build!r} must be one of {', '.join(BUILDS)}")
+
+
+class BuildExtensions(build_ext):
+    """A folder of objects for each module: several are linked with the same C, and may be built at once."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Build one module."""
+        alone = copy(self)
+        alone.build_temp = str(Path(self.build_temp, ext.name))
+        build_ext.build_extension(alone, ext)
+
+
+def extension(name: str, sources: tuple[str, ...], options: list[str]) -> Extension:
+    """Return a Cython module, `sources` of C linked into it."""
+    return Extension(
+        f"balacoon_tk.{name}",
+        [f"balacoon_tk/{name.replace('.', '/')}.pyx", *sources],
+        depends=sorted(path.as_posix() for path in Path(NATIVE).glob("*.h")) if sources else [],
+        include_dirs=[NATIVE] if sources else [],
+        extra_compile_args=[] if os.name == "nt" else options,
+        define_macros=[("CYTHON_TRACE_NOGIL", "1")] if build == "coverage" else [],
+    )
+
 
 setup(
     # export/ stays at the top level of the repository and installs as balacoon_tk.export.
@@ -38,18 +75,14 @@ setup(
     package_dir={"balacoon_tk": "balacoon_tk", "balacoon_tk.export": "export"},
     ext_modules=cythonize(
         [
-            Extension(
-                f"balacoon_tk.{name}",
-                [f"balacoon_tk/{name.replace('.', '/')}.pyx"],
-                extra_compile_args=[] if os.name == "nt" else GCC_OPTIONS,
-                define_macros=[("CYTHON_TRACE_NOGIL", "1")] if build == "coverage" else [],
-            )
-            for name in KERNELS
+            *(extension(name, (), GCC_OPTIONS) for name in KERNELS),
+            *(extension(name, sources, NATIVE_OPTIONS) for name, sources in NATIVE_MODULES.items()),
         ],
         # The coverage plugin looks for the C file beside its source.
         build_dir=None if build == "coverage" else f"build/cython-{build}",
         compiler_directives=BUILDS[build],
     ),
+    cmdclass={"build_ext": BuildExtensions},
     # Time stamps can't tell one build from another: a release after a debug build would be skipped.
     options={"build_ext": {"force": True}},
 )

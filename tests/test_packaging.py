@@ -36,7 +36,13 @@ def run(*command, cwd, **environment):
 def source(tmp_path_factory):
     """A copy of the repository, as it would be cloned."""
     source = tmp_path_factory.mktemp("source")
-    built = shutil.ignore_patterns("*.so", "*.pyd", "*.c", "__pycache__")
+    compiled = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
+    translated = shutil.ignore_patterns("*.c")
+
+    def built(folder, names):
+        # C that is written by hand lies in folders of that name.
+        return compiled(folder, names) | (set() if Path(folder).name == "src" else translated(folder, names))
+
     for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, source / name, ignore=built)
@@ -83,11 +89,13 @@ def test_the_sdist_holds_sources_and_nothing_that_was_built(source, dist):
         names = {name.partition("/")[2] for name in archive.getnames()}
     for name in SOURCES:
         assert name in names
-    for pattern in ("balacoon_tk/**/*.pyx", "balacoon_tk/**/*.pyi", "export/**/*.py", "tests/*.py"):
+    patterns = ("balacoon_tk/**/*.pyx", "balacoon_tk/**/*.pyi", "balacoon_tk/**/src/*.[ch]")
+    for pattern in (*patterns, "export/**/*.py", "tests/*.py"):
         wanted = {path.relative_to(source).as_posix() for path in source.glob(pattern)}
         assert wanted
         assert wanted <= names
-    assert not [name for name in names if name.endswith((".so", ".c", ".pyc")) or name.startswith("build/")]
+    assert not [name for name in names if name.endswith((".so", ".pyc")) or name.startswith("build/")]
+    assert not [name for name in names if name.endswith(".c") and "/src/" not in name]
 
 
 def test_the_wheel_holds_the_package_and_nothing_beside_it(source, dist):
@@ -104,7 +112,7 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(source, dist):
     assert {f"balacoon_tk/metrics/data/{name}.txt" for name in ("sentences", "hard_sentences")} <= set(names)
     assert {"balacoon_tk/player/player.js", "balacoon_tk/player/player.css"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert not [name for name in names if name.endswith((".pyx", ".c"))]
+    assert not [name for name in names if name.endswith((".pyx", ".c", ".h"))]
     exported = {
         f"balacoon_tk/{path.relative_to(source).as_posix()}" for path in source.glob("export/**/*.py")
     }

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.graph.int8 import Step
 from balacoon_tk.runtime.native.program import N_REGISTERS, Call, Edge, Port, Program, Stage
 
 _COMMUTATIVE = ("add", "mul", "max", "min")
@@ -77,6 +78,7 @@ class Value:
     draft: _Draft | None = None
     number: int = _TILE
     edge: int | None = None
+    rounded: dict[Step, int] = field(default_factory=dict)  # edges that hold it in bytes
 
     @property
     def index(self) -> int:
@@ -197,17 +199,18 @@ class Builder:
             self.arrays[unused] = data
         return self._names[key]
 
-    def window(self, stage: Stage, view: View, rate: Fraction) -> View:
+    def window(self, stage: Stage, view: View, rate: Fraction, step: Step | None = None) -> View:
         """Begin a stage that reads a window of a view, whose channels must lie in one piece in one base.
 
-        `stage` lacks its source and its chain; `rate` is that of the output.
+        `stage` lacks its source and its chain; `rate` is that of the output. What it reads is rounded to bytes
+        where `step` says how.
         """
         base = view.bases[0]
         draft = _Draft(
             len(self.drafts),
             replace(
                 stage,
-                source=self._stored(base, stage.name),
+                source=self._stored(base, stage.name) if step is None else self._rounded(base, step, stage.name),
                 source_channel=int(view.channels[0]),
                 rate=(base.rate.numerator, base.rate.denominator),
             ),
@@ -412,6 +415,25 @@ class Builder:
             value.draft.stores.setdefault(value.number, []).append(value.edge)
         return value.edge
 
+    def _rounded(self, value: Value, step: Step, name: str) -> int:
+        """Return the edge that holds a value in bytes."""
+        if step not in value.rounded:
+            if value.draft is None:  # an input: somebody has to round it
+                value = self._base(self.function("copy", [View.of(value)], name, alone=True))
+            draft = value.draft
+            assert draft is not None
+            edge = Edge(
+                f"{draft.stage.name or name}.int8",
+                value.n_channels,
+                value.timeless,
+                float(step.scale),
+                int(step.zero_point),
+            )
+            self.edges.append(edge)
+            value.rounded[step] = len(self.edges) - 1
+            draft.stores.setdefault(value.number, []).append(value.rounded[step])
+        return value.rounded[step]
+
     def _edge(self, name: str, n_channels: int, timeless: bool) -> int:
         self.edges.append(Edge(name, n_channels, timeless))
         return len(self.edges) - 1
@@ -431,7 +453,7 @@ def _allocate(calls: Sequence[Call], stores: dict[int, list[int]]) -> tuple[Call
         if last.get(number, -1) <= position and number in registers:
             free.append(registers.pop(number))
 
-    chain.extend(Call("store", a=0, edge=edge) for edge in stores.get(_TILE, ()))
+    chain += [Call("store", a=0, edge=edge) for edge in stores.get(_TILE, ())]
     release(_TILE, -1)
     for position, call in enumerate(calls):
         reads = _read(call)
@@ -458,7 +480,7 @@ def _allocate(calls: Sequence[Call], stores: dict[int, list[int]]) -> tuple[Call
                 b=None if call.b is None else places[call.b],
             )
         )
-        chain.extend(Call("store", a=out, edge=edge) for edge in stores.get(call.out, ()))
+        chain += [Call("store", a=out, edge=edge) for edge in stores.get(call.out, ())]
         release(call.out, position)
     return tuple(chain)
 

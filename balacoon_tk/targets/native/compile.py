@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk.graph.analysis import Analysis
+from balacoon_tk.graph.int8 import read_qdq
 from balacoon_tk.graph.match import name_of
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.timeline import Timeline
@@ -32,7 +33,8 @@ def compile_native(
     Parameters
     ----------
     model : ModelProto
-        A graph in float32 that turns frames (1, n_channels, n_frames) into samples.
+        A graph in float32 that turns frames (1, n_channels, n_frames) into samples, or one that
+        `balacoon_tk.export.quantize` has rounded. Layers whose input and weights are rounded run in int8.
     time_inputs : dict of str to int, optional
         The time axis of each input that has one, where that isn't the only dynamic axis.
 
@@ -43,13 +45,16 @@ def compile_native(
     NotStreamableError
         If it can't be streamed exactly.
     """
-    analysis = analyse_model(model, time_inputs=time_inputs)
+    # Through the protocol buffer, so that nothing of the original changes.
+    plain = ir.from_proto(model if isinstance(model, onnx.ModelProto) else ir.to_proto(model))
+    rounding = read_qdq(plain)
+    analysis = analyse_model(plain, time_inputs=time_inputs)
     builder = Builder()
     views = _inputs(analysis, builder)
     for node in analysis.model.graph:
         if all(name_of(value) in analysis.sized_by for value in node.outputs if value.name):
             continue  # arithmetic with lengths: whoever needs it is refused
-        context = Context(node, analysis, builder, views)
+        context = Context(node, analysis, builder, views, rounding.layers.get(str(node.name)))
         for value, view in zip(node.outputs, find_operator(node)(context), strict=False):
             if value.name:
                 context.check(value, view)

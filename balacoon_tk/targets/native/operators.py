@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.analysis import Analysis
+from balacoon_tk.graph.int8 import LayerRounding, Step, channel_axis, quantize_kernel
 from balacoon_tk.graph.match import constant_of, ints_of, name_of
 from balacoon_tk.runtime.native.program import Stage
 from balacoon_tk.targets.native.builder import Builder, Operand, View, concatenate
@@ -24,9 +25,17 @@ from balacoon_tk.targets.native.errors import NotNativeError
 class Context:
     """One node, and what is known of what it reads."""
 
-    def __init__(self, node: ir.Node, analysis: Analysis, builder: Builder, views: dict[str, View]) -> None:
+    def __init__(
+        self,
+        node: ir.Node,
+        analysis: Analysis,
+        builder: Builder,
+        views: dict[str, View],
+        rounding: LayerRounding | None,
+    ) -> None:
         self.node = node
         self.builder = builder
+        self.rounding = rounding
         self._analysis = analysis
         self._views = views
         self.name = node.name or name_of(node.outputs[0])
@@ -38,6 +47,18 @@ class Context:
     def has(self, index: int) -> bool:
         """Whether an input is given."""
         return index < len(self.node.inputs) and self.node.inputs[index] is not None
+
+    def weights(self) -> tuple[AnyArray, str | None, Step | None]:
+        """Return a kernel, the name of its scales if it is in int8, and how what it reads is rounded."""
+        weights, rounding = self.constant(1), self.rounding
+        if rounding is None or rounding.input is None:
+            return weights.astype(np.float32), None, None
+        axis = channel_axis(self.node)
+        kernel, scales = quantize_kernel(np.moveaxis(weights, axis, 0), rounding.weight_scales)
+        # Of a sum of bytes; what is read has a step of its own.
+        worth = scales.reshape(-1) * np.float32(rounding.input.scale)
+        name = self.builder.array(worth.astype(np.float32), f"{self.name}.scales")
+        return np.ascontiguousarray(np.moveaxis(kernel, 0, axis)), name, rounding.input
 
     def is_constant(self, index: int) -> bool:
         """Whether an input is a constant."""
@@ -491,7 +512,7 @@ def _kernel_pads(ctx: Context, span: int) -> tuple[int, int]:
 @operator("Conv")
 def _conv(ctx: Context) -> list[View]:
     ctx.window(0)
-    weights = ctx.constant(1).astype(np.float32)
+    weights, scales, step = ctx.weights()
     (stride,) = ints_of(ctx.node, "strides", [1])
     (dilation,) = ints_of(ctx.node, "dilations", [1])
     n_groups = ctx.node.attributes.get_int("group", 1)
@@ -504,6 +525,8 @@ def _conv(ctx: Context) -> list[View]:
     if view.timeless and (n_taps > 1 or stride > 1 or left or right):
         ctx.refuse("it reads a window of what has no time")
     depthwise = n_groups > 1 and n_groups == n_out == view.n_channels and n_in == 1
+    if depthwise and step is not None:  # few sums, which bytes make no faster
+        weights, scales, step = ctx.constant(1).astype(np.float32), None, None
     if n_groups == 1:
         view, weights = _in_one_piece(ctx, view, weights)
     else:
@@ -521,8 +544,9 @@ def _conv(ctx: Context) -> list[View]:
         pad_right=right,
         weights=ctx.builder.array(weights, f"{ctx.name}.weights"),
         bias=_bias(ctx, 2),
+        scales=scales,
     )
-    return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]))]
+    return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]), step)]
 
 
 def _bias(ctx: Context, index: int) -> str | None:
@@ -546,7 +570,7 @@ def _in_one_piece(ctx: Context, view: View, weights: AnyArray) -> tuple[View, An
 @operator("ConvTranspose")
 def _conv_transpose(ctx: Context) -> list[View]:
     ctx.window(0)
-    weights = ctx.constant(1).astype(np.float32)
+    weights, scales, step = ctx.weights()
     (stride,) = ints_of(ctx.node, "strides", [1])
     (dilation,) = ints_of(ctx.node, "dilations", [1])
     (extra,) = ints_of(ctx.node, "output_padding", [0])
@@ -554,7 +578,7 @@ def _conv_transpose(ctx: Context) -> list[View]:
         ctx.refuse("its output_shape is given")
     view = ctx.view(0)
     if dilation > 1:
-        spread = np.zeros((*weights.shape[:2], (weights.shape[2] - 1) * dilation + 1), np.float32)
+        spread = np.zeros((*weights.shape[:2], (weights.shape[2] - 1) * dilation + 1), weights.dtype)
         spread[..., ::dilation] = weights
         weights = spread
     width = weights.shape[2]
@@ -579,10 +603,11 @@ def _conv_transpose(ctx: Context) -> list[View]:
         n_extra=width - stride + extra - left - right,
         weights=ctx.builder.array(weights, f"{ctx.name}.weights"),
         bias=_bias(ctx, 2),
+        scales=scales,
         transposed=True,
     )
     view = ctx.builder.gathered(view, ctx.name)
-    return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]))]
+    return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]), step)]
 
 
 @operator("MatMul", "Gemm")

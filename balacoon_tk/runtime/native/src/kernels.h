@@ -29,7 +29,7 @@ typedef struct {
     const void *weights; /* float [tap][channel][BK_WIDTH], or int8_t [tap][channel / 4][BK_WIDTH][4] */
     const float *bias;   /* [BK_WIDTH], or NULL */
     const float *scale;  /* int8: [BK_WIDTH], what a sum is multiplied by */
-    const int32_t *offset; /* int8: [BK_WIDTH], added to a sum: - zero point * sum of the weights */
+    const int32_t *offset; /* int8: [BK_WIDTH], added to a sum: - zero point * sum of the weights; or NULL */
 } bk_window;
 
 /* Functions of a number, or of two. */
@@ -72,18 +72,20 @@ typedef struct {
     int dot_product; /* whether bytes are multiplied by an instruction made for that */
     /* tile[rows][BK_WIDTH] = bias + sum over taps and channels, for 1 <= rows <= BK_ROWS */
     void (*convolve)(const bk_window *window, int rows, float *tile);
-    /* the same of bytes: ((sum + offset) * scale) + bias */
+    /* the same of u8 inputs and s8 weights, exact in int32: ((sum + offset) * scale) + bias */
     void (*convolve_int8)(const bk_window *window, int rows, float *tile);
-    /* for at most 4 output channels: weights are float [column][tap][channel] */
+    /* for at most 4 output channels, the tile's others are zeros: weights are float [column][tap][channel],
+     * bias is [n_columns] */
     void (*convolve_narrow)(const bk_window *window, int n_columns, int rows, float *tile);
-    /* each channel by itself: input points to the tile's first channel, weights are [tap][BK_WIDTH] */
+    /* each channel by itself: input points to the tile's first channel, weights are [tap][BK_WIDTH]; of
+     * channels from `width` on nothing is read but bias, which the tile has there; n_channels means nothing */
     void (*convolve_depthwise)(const bk_window *window, int width, int rows, float *tile);
     /* out may be a; tiles are [rows][BK_WIDTH] */
     void (*apply)(bk_function function, bk_operand operand, int rows, float *out, const float *a, const float *b);
     /* rows of float between a tensor and a tile; width <= BK_WIDTH, the rest of a loaded row is 0 */
     void (*load)(const float *rows_in, ptrdiff_t row_step, int width, int rows, float *tile);
     void (*store)(const float *tile, int width, int rows, float *rows_out, ptrdiff_t row_step);
-    /* the same of bytes: round to nearest even (x / scale) + zero_point, clipped to 0 .. 255 */
+    /* the same of bytes: x * (1 / scale), rounded to nearest even, + zero_point, clipped; NaN is 0 */
     void (*load_int8)(const uint8_t *rows_in, ptrdiff_t row_step, int width, int rows, float *tile, float scale,
                       int zero_point);
     void (*store_int8)(const float *tile, int width, int rows, uint8_t *rows_out, ptrdiff_t row_step,
@@ -96,7 +98,8 @@ typedef struct {
     double (*peak)(int n_loops);
 } bk_kernels;
 
-/* The kernels of a name, or those that suit this processor best if it is NULL; NULL where it can't run them. */
+/* The kernels of a name; if it is NULL those that the environment variable BALACOON_TK_KERNELS names, or else
+ * those that suit this processor best. NULL where it can't run them, or there are none of that name. */
 const bk_kernels *bk_find_kernels(const char *name);
 /* The names of those that this processor can run, best first, by index; NULL behind the last. */
 const char *bk_kernel_name(int index);

@@ -1,22 +1,50 @@
-/* The kernels, written once in vector extensions; a file for each instruction set includes this.
+/* The kernels, written once in vectors; a file for each instruction set includes this.
  *
- * It defines before: BK_SUFFIX, BK_NAME, BK_LANES (floats in a vector), BK_VECTORS (vectors of a row that are
- * summed up at once), BK_STEPS (rows that are), so that BK_VECTORS * BK_STEPS sums stay in registers.
+ * It includes kernels.h and the system's headers first, then asks the compiler for its instructions, so that
+ * nothing of the system is compiled with them, and defines:
+ *   BK_SUFFIX, BK_NAME            of the set, as a word and as text
+ *   BK_LANES                      floats in a vector
+ *   BK_VECTORS, BK_STEPS          vectors of a row, and rows, that are summed up at once: so many that their
+ *                                 products stay in registers, weights and an input beside them
+ *   BK_SQRT(x)                    square roots of a vector
+ *   BK_DOT_PRODUCT, BK_INT8_VECTORS, BK_INT8_STEPS and what int8_impl.h names
  */
-#include "kernels.h"
+#ifndef BALACOON_TK_KERNELS_IMPL_H
+#define BALACOON_TK_KERNELS_IMPL_H
 
-#include <string.h>
+#include "kernels.h"
 
 #define BK_PASTE_(a, b) a##_##b
 #define BK_PASTE(a, b) BK_PASTE_(a, b)
 #define BK_KERNEL(name) BK_PASTE(name, BK_SUFFIX)
-#define BK_INLINE static inline __attribute__((always_inline))
 
-typedef float vec __attribute__((vector_size(BK_LANES * 4)));
-typedef float vec_anywhere __attribute__((vector_size(BK_LANES * 4), aligned(4)));
+#include "vectors.h"
 
-BK_INLINE vec load_vec(const float *x) { return (vec)*(const vec_anywhere *)x; }
-BK_INLINE void store_vec(float *x, vec value) { *(vec_anywhere *)x = (vec_anywhere)value; }
+/* Calls what is inlined with a constant number of rows, so that its sums are registers and no array. */
+#define BK_CASE(n, most, ...)                                                                                  \
+    case n: {                                                                                                  \
+        enum { N_ROWS = (n) <= (most) ? (n) : (most) };                                                        \
+        __VA_ARGS__;                                                                                           \
+        break;                                                                                                 \
+    }
+#define BK_SWITCH_ROWS(left, most, ...)                                                                        \
+    switch ((left) < (most) ? (left) : (most)) {                                                               \
+        BK_CASE(1, most, __VA_ARGS__)                                                                          \
+        BK_CASE(2, most, __VA_ARGS__)                                                                          \
+        BK_CASE(3, most, __VA_ARGS__)                                                                          \
+        BK_CASE(4, most, __VA_ARGS__)                                                                          \
+        BK_CASE(5, most, __VA_ARGS__)                                                                          \
+        BK_CASE(6, most, __VA_ARGS__)                                                                          \
+        BK_CASE(7, most, __VA_ARGS__)                                                                          \
+        BK_CASE(8, most, __VA_ARGS__)                                                                          \
+        BK_CASE(9, most, __VA_ARGS__)                                                                          \
+        BK_CASE(10, most, __VA_ARGS__)                                                                         \
+        BK_CASE(11, most, __VA_ARGS__)                                                                         \
+        BK_CASE(12, most, __VA_ARGS__)                                                                         \
+    }
+
+#include "int8_impl.h"
+#include "tile_impl.h"
 
 /* BK_VECTORS * BK_LANES columns of `rows` steps; `rows` is a constant wherever this is inlined. */
 BK_INLINE void sum_up(const bk_window *window, const float *input, const float *weights, const float *bias,
@@ -27,7 +55,7 @@ BK_INLINE void sum_up(const bk_window *window, const float *input, const float *
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < BK_VECTORS; v++)
-            sums[r][v] = bias ? load_vec(bias + v * BK_LANES) : (vec){0};
+            sums[r][v] = bias ? load_vec(bias + v * BK_LANES) : splat(0);
     const ptrdiff_t row_step = window->row_step;
     const int n_channels = window->n_channels;
     for (int tap = 0; tap < window->n_taps; tap++) {
@@ -63,26 +91,121 @@ static void BK_KERNEL(convolve)(const bk_window *window, int rows, float *tile)
         for (int row = 0; row < rows; row += BK_STEPS) {
             const float *input = (const float *)window->input + row * window->row_step;
             float *out = tile + row * BK_WIDTH + column;
-            const int left = rows - row;
-            switch (left < BK_STEPS ? left : BK_STEPS) {
-#define BK_CASE(n)                                                                                             \
-    case n:                                                                                                    \
-        sum_up(window, input, weights, bias, n <= BK_STEPS ? n : BK_STEPS, out);                               \
-        break;
-                BK_CASE(1)
-                BK_CASE(2)
-                BK_CASE(3)
-                BK_CASE(4)
-                BK_CASE(5)
-                BK_CASE(6)
-                BK_CASE(7)
-                BK_CASE(8)
-                BK_CASE(9)
-                BK_CASE(10)
-                BK_CASE(11)
-                BK_CASE(12)
-#undef BK_CASE
-            }
+            BK_SWITCH_ROWS(rows - row, BK_STEPS, sum_up(window, input, weights, bias, N_ROWS, out))
         }
     }
 }
+
+/* A vector of n numbers, zeros behind. */
+BK_INLINE vec load_part(const float *x, int n)
+{
+    float padded[BK_LANES] = {0};
+    memcpy(padded, x, (size_t)n * sizeof(float));
+    return load_vec(padded);
+}
+
+/* One column of `rows` steps: a dot product over the channels of each tap. */
+BK_INLINE void sum_narrow(const bk_window *window, const float *input, const float *weights, float bias,
+                          const int rows, float *tile)
+{
+    const ptrdiff_t row_step = window->row_step;
+    const int n_channels = window->n_channels, n_whole = n_channels - n_channels % BK_LANES;
+    vec sums[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+        sums[r] = splat(0);
+    for (int tap = 0; tap < window->n_taps; tap++, weights += n_channels) {
+        const float *x = input + tap * window->tap_step;
+        for (int c = 0; c < n_whole; c += BK_LANES) {
+            const vec w = load_vec(weights + c);
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                sums[r] += w * load_vec(x + r * row_step + c);
+        }
+        if (n_whole < n_channels) {
+            const vec w = load_part(weights + n_whole, n_channels - n_whole);
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                sums[r] += w * load_part(x + r * row_step + n_whole, n_channels - n_whole);
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+        tile[r * BK_WIDTH] = sum_of_lanes(sums[r]) + bias;
+}
+
+static void BK_KERNEL(convolve_narrow)(const bk_window *window, int n_columns, int rows, float *tile)
+{
+    const ptrdiff_t column_step = (ptrdiff_t)window->n_taps * window->n_channels;
+    memset(tile, 0, (size_t)rows * BK_WIDTH * sizeof(float));
+    for (int column = 0; column < n_columns; column++) {
+        const float *weights = (const float *)window->weights + column * column_step;
+        const float bias = window->bias ? window->bias[column] : 0;
+        const float *input = (const float *)window->input;
+        float *out = tile + column;
+        int row = 0;
+        for (; row + 4 <= rows; row += 4, input += 4 * window->row_step)
+            sum_narrow(window, input, weights, bias, 4, out + row * BK_WIDTH);
+        for (; row < rows; row++, input += window->row_step)
+            sum_narrow(window, input, weights, bias, 1, out + row * BK_WIDTH);
+    }
+}
+
+static void BK_KERNEL(convolve_depthwise)(const bk_window *window, int width, int rows, float *tile)
+{
+    const float *weights = (const float *)window->weights;
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < BK_WIDTH; c += BK_LANES) {
+            const float *x = (const float *)window->input + r * window->row_step + c;
+            const int left = width - c;
+            vec sum = window->bias ? load_vec(window->bias + c) : splat(0);
+            if (left >= BK_LANES)
+                for (int tap = 0; tap < window->n_taps; tap++)
+                    sum += load_vec(weights + tap * BK_WIDTH + c) * load_vec(x + tap * window->tap_step);
+            else
+                for (int tap = 0; left > 0 && tap < window->n_taps; tap++)
+                    sum += load_vec(weights + tap * BK_WIDTH + c) * load_part(x + tap * window->tap_step, left);
+            store_vec(tile + r * BK_WIDTH + c, sum);
+        }
+}
+
+static double BK_KERNEL(peak)(int n_loops)
+{
+    /* What the compiler can't know, so that it computes each product and leaves none out. */
+    static volatile float factor = 0.5f, summand = 0.5f, sink;
+    enum { N_SUMS = BK_VECTORS * BK_STEPS };
+    const vec a = splat(factor), b = splat(summand);
+    vec sums[N_SUMS];
+#pragma GCC unroll 32
+    for (int k = 0; k < N_SUMS; k++)
+        sums[k] = splat((float)k);
+    for (int loop = 0; loop < n_loops; loop++)
+#pragma GCC unroll 32
+        for (int k = 0; k < N_SUMS; k++)
+            sums[k] = sums[k] * a + b;
+    vec total = splat(0);
+#pragma GCC unroll 32
+    for (int k = 0; k < N_SUMS; k++)
+        total += sums[k];
+    sink = sum_of_lanes(total);
+    (void)sink;
+    return 2.0 * N_SUMS * BK_LANES * n_loops;
+}
+
+const bk_kernels BK_PASTE(bk_kernels, BK_SUFFIX) = {
+    .name = BK_NAME,
+    .dot_product = BK_DOT_PRODUCT,
+    .convolve = BK_KERNEL(convolve),
+    .convolve_int8 = BK_KERNEL(convolve_int8),
+    .convolve_narrow = BK_KERNEL(convolve_narrow),
+    .convolve_depthwise = BK_KERNEL(convolve_depthwise),
+    .apply = BK_KERNEL(apply),
+    .load = BK_KERNEL(load),
+    .store = BK_KERNEL(store),
+    .load_int8 = BK_KERNEL(load_int8),
+    .store_int8 = BK_KERNEL(store_int8),
+    .normalise = BK_KERNEL(normalise),
+    .peak = BK_KERNEL(peak),
+};
+
+#endif

@@ -1,0 +1,98 @@
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+FUNCTIONS: Final[list[str]]
+N_ROWS: Final[int]
+WIDTH: Final[int]
+QUAD: Final[int]
+
+def names() -> list[str]: ...
+def has_dot_product(kernels: str) -> bool: ...
+def peak(kernels: str, n_loops: int) -> float: ...
+def convolve(
+    kernels: str,
+    x: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    tile: NDArray[np.float32],
+    stride: int = 1,
+    dilation: int = 1,
+    n_times: int = 1,
+) -> None: ...
+def convolve_int8(
+    kernels: str,
+    x: NDArray[np.uint8],
+    weights: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    offset: NDArray[np.int32] | None,
+    bias: NDArray[np.float32] | None,
+    tile: NDArray[np.float32],
+    stride: int = 1,
+    dilation: int = 1,
+    n_times: int = 1,
+) -> None: ...
+def convolve_narrow(
+    kernels: str,
+    x: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    tile: NDArray[np.float32],
+    stride: int = 1,
+    dilation: int = 1,
+    n_times: int = 1,
+) -> None: ...
+def convolve_depthwise(
+    kernels: str,
+    x: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    tile: NDArray[np.float32],
+    channel: int = 0,
+    width: int = 32,
+    stride: int = 1,
+    dilation: int = 1,
+    n_times: int = 1,
+) -> None: ...
+def apply(
+    kernels: str,
+    function: str,
+    a: NDArray[np.float32],
+    b: NDArray[np.float32] | None,
+    out: NDArray[np.float32],
+    n_times: int = 1,
+) -> None: ...
+def load(
+    kernels: str, x: NDArray[np.float32], channel: int, width: int, tile: NDArray[np.float32]
+) -> None: ...
+def store(
+    kernels: str, tile: NDArray[np.float32], x: NDArray[np.float32], channel: int, width: int
+) -> None: ...
+def load_int8(
+    kernels: str,
+    x: NDArray[np.uint8],
+    channel: int,
+    width: int,
+    tile: NDArray[np.float32],
+    scale: float,
+    zero_point: int,
+) -> None: ...
+def store_int8(
+    kernels: str,
+    tile: NDArray[np.float32],
+    x: NDArray[np.uint8],
+    channel: int,
+    width: int,
+    scale: float,
+    zero_point: int,
+    n_times: int = 1,
+) -> None: ...
+def normalise(
+    kernels: str,
+    x: NDArray[np.float32],
+    out: NDArray[np.float32],
+    epsilon: float,
+    centre: bool,
+    n_times: int = 1,
+) -> None: ...

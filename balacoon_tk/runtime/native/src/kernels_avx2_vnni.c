@@ -1,0 +1,35 @@
+/* AVX2 with products of four bytes at once: Intel's processors without AVX-512 since 2021. */
+#include "kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avxvnni"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avxvnni")
+#endif
+
+#define BK_SUFFIX avx2_vnni
+#define BK_NAME "avx2_vnni"
+#define BK_LANES 8
+#define BK_VECTORS 2
+#define BK_STEPS 6
+#define BK_SQRT(x) (vec)_mm256_sqrt_ps((__m256)(x))
+#define BK_DOT_PRODUCT 1
+#define BK_DOT(sums, x, w) (ivec)_mm256_dpbusd_avx_epi32((__m256i)(sums), (__m256i)(x), (__m256i)(w))
+#define BK_INT8_VECTORS 2
+#define BK_INT8_STEPS 6
+
+#include "kernels_impl.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif

@@ -1,0 +1,35 @@
+/* AVX-512 with products of four bytes at once: Intel since 2019, AMD since Zen 4. */
+#include "kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512vnni"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512vnni")
+#endif
+
+#define BK_SUFFIX avx512_vnni
+#define BK_NAME "avx512_vnni"
+#define BK_LANES 16
+#define BK_VECTORS 2
+#define BK_STEPS 12
+#define BK_SQRT(x) (vec)_mm512_sqrt_ps((__m512)(x))
+#define BK_DOT_PRODUCT 1
+#define BK_DOT(sums, x, w) (ivec)_mm512_dpbusd_epi32((__m512i)(sums), (__m512i)(x), (__m512i)(w))
+#define BK_INT8_VECTORS 2
+#define BK_INT8_STEPS 12
+
+#include "kernels_impl.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif

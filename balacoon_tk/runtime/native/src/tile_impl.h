@@ -1,0 +1,190 @@
+/* What is done with a tile once it is there: functions of its numbers, and the way in and out of tensors. */
+#ifndef BALACOON_TK_TILE_IMPL_H
+#define BALACOON_TK_TILE_IMPL_H
+
+#include "vector_math.h"
+
+/* A loop over all vectors of a tile; BK_WIDTH is a whole number of them, so there is no other loop behind. */
+#define BK_FOR_ALL(...)                                                                                        \
+    for (int i = 0; i < rows * BK_WIDTH; i += BK_LANES) {                                                      \
+        const vec x = load_vec(a + i);                                                                         \
+        store_vec(out + i, __VA_ARGS__);                                                                       \
+    }                                                                                                          \
+    break;
+/* The same with a second number for each; a row of them is used again for each step. */
+#define BK_FOR_BOTH(...)                                                                                       \
+    for (int r = 0; r < rows; r++)                                                                             \
+        for (int c = 0; c < BK_WIDTH; c += BK_LANES) {                                                         \
+            const vec x = load_vec(a + r * BK_WIDTH + c), y = load_vec(b + r * b_step + c);                    \
+            store_vec(out + r * BK_WIDTH + c, __VA_ARGS__);                                                    \
+        }                                                                                                      \
+    break;
+
+static void BK_KERNEL(apply_pow)(int rows, float *out, const float *a, const float *b, int b_step)
+{
+    /* The exponents of graphs: powf takes 100 times as long, and gives no other square. */
+    int squares = 1;
+    for (int c = 0; c < BK_WIDTH; c++)
+        squares &= b_step == 0 && b[c] == 2;
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < BK_WIDTH; c++) {
+            const float x = a[r * BK_WIDTH + c];
+            out[r * BK_WIDTH + c] = squares ? x * x : powf(x, b[r * b_step + c]);
+        }
+}
+
+/* Sine or cosine; angles beyond the reach of the reduction go through the library's, one by one. */
+static void BK_KERNEL(apply_sin)(const int quarter, int rows, float *out, const float *a)
+{
+    float kept[BK_ROWS * BK_WIDTH];
+    ivec large = splat_int(0);
+    for (int i = 0; i < rows * BK_WIDTH; i += BK_LANES)
+        large = large | ~less(absolute(load_vec(a + i)), splat(BK_LARGEST_ANGLE));
+    int any_large = 0;
+    for (int k = 0; k < BK_LANES; k++)
+        any_large |= BK_LANE_OF(large, k);
+    if (any_large)
+        memcpy(kept, a, (size_t)rows * BK_WIDTH * sizeof(float));
+    for (int i = 0; i < rows * BK_WIDTH; i += BK_LANES)
+        store_vec(out + i, vec_sin(load_vec(a + i), quarter));
+    for (int i = 0; any_large && i < rows * BK_WIDTH; i++)
+        if (!(fabsf(kept[i]) < BK_LARGEST_ANGLE))
+            out[i] = quarter ? cosf(kept[i]) : sinf(kept[i]);
+}
+
+static void BK_KERNEL(apply)(bk_function function, bk_operand operand, int rows, float *out, const float *a,
+                             const float *b)
+{
+    float filled[BK_WIDTH];
+    const int b_step = operand == BK_TILE ? BK_WIDTH : 0;
+    if (operand == BK_SCALAR && b) {
+        for (int c = 0; c < BK_WIDTH; c++)
+            filled[c] = *b;
+        b = filled;
+    }
+    switch (function) {
+    case BK_COPY: BK_FOR_ALL(x)
+    case BK_ADD: BK_FOR_BOTH(x + y)
+    case BK_SUB: BK_FOR_BOTH(x - y)
+    case BK_MUL: BK_FOR_BOTH(x * y)
+    case BK_DIV: BK_FOR_BOTH(x / y)
+    case BK_MAX: BK_FOR_BOTH(larger(x, y))
+    case BK_MIN: BK_FOR_BOTH(smaller(x, y))
+    case BK_POW: BK_KERNEL(apply_pow)(rows, out, a, b, b_step); break;
+    case BK_NEG: BK_FOR_ALL(-x)
+    case BK_ABS: BK_FOR_ALL(absolute(x))
+    case BK_RELU: BK_FOR_ALL(select_vec(less(x, splat(0)), splat(0), x))
+    case BK_LEAKY_RELU: BK_FOR_BOTH(select_vec(less(x, splat(0)), x * y, x))
+    case BK_ELU: BK_FOR_BOTH(select_vec(less(x, splat(0)), vec_expm1_negative(x) * y, x))
+    case BK_TANH: BK_FOR_ALL(vec_tanh(x))
+    case BK_SIGMOID: BK_FOR_ALL(vec_sigmoid(x))
+    case BK_EXP: BK_FOR_ALL(vec_exp(x))
+    case BK_LOG: BK_FOR_ALL(vec_log(x))
+    case BK_SQRT: BK_FOR_ALL(BK_SQRT(x))
+    case BK_RECIPROCAL: BK_FOR_ALL(1.0f / x)
+    case BK_SIN: BK_KERNEL(apply_sin)(0, rows, out, a); break;
+    case BK_COS: BK_KERNEL(apply_sin)(1, rows, out, a); break;
+    case BK_ERF: BK_FOR_ALL(vec_erf(x))
+    case BK_SOFTPLUS: BK_FOR_ALL(vec_softplus(x))
+    case BK_N_FUNCTIONS: break;
+    }
+}
+
+static void BK_KERNEL(load)(const float *rows_in, ptrdiff_t row_step, int width, int rows, float *tile)
+{
+    for (int r = 0; r < rows; r++, rows_in += row_step, tile += BK_WIDTH) {
+        /* With a length that is known it is a move or two, not a call. */
+        if (width == BK_WIDTH) {
+            memcpy(tile, rows_in, BK_WIDTH * sizeof(float));
+            continue;
+        }
+        memcpy(tile, rows_in, (size_t)width * sizeof(float));
+        memset(tile + width, 0, (size_t)(BK_WIDTH - width) * sizeof(float));
+    }
+}
+
+static void BK_KERNEL(store)(const float *tile, int width, int rows, float *rows_out, ptrdiff_t row_step)
+{
+    for (int r = 0; r < rows; r++, rows_out += row_step, tile += BK_WIDTH)
+        if (width == BK_WIDTH)
+            memcpy(rows_out, tile, BK_WIDTH * sizeof(float));
+        else
+            memcpy(rows_out, tile, (size_t)width * sizeof(float));
+}
+
+static void BK_KERNEL(load_int8)(const uint8_t *rows_in, ptrdiff_t row_step, int width, int rows, float *tile,
+                                 float scale, int zero_point)
+{
+    uint8_t padded[BK_WIDTH];
+    memset(padded, zero_point, sizeof(padded));
+    for (int r = 0; r < rows; r++, rows_in += row_step, tile += BK_WIDTH) {
+        const uint8_t *row = rows_in;
+        if (width < BK_WIDTH)
+            row = memcpy(padded, rows_in, (size_t)width);
+        for (int c = 0; c < BK_WIDTH; c += BK_LANES)
+            store_vec(tile + c, to_floats(load_bytes(row + c) - zero_point) * scale);
+    }
+}
+
+static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_t *rows_out, ptrdiff_t row_step,
+                                  float scale, int zero_point)
+{
+    uint8_t padded[BK_WIDTH];
+    const float factor = 1.0f / scale, low = (float)-zero_point, high = (float)(255 - zero_point);
+    for (int r = 0; r < rows; r++, rows_out += row_step, tile += BK_WIDTH) {
+        uint8_t *row = width < BK_WIDTH ? padded : rows_out;
+        for (int c = 0; c < BK_WIDTH; c += BK_LANES) {
+            /* The lower limit first and so that NaN is less than it: no byte is left to chance. */
+            vec x = load_vec(tile + c) * factor;
+            x = select_vec(less(splat(low), x), x, splat(low));
+            x = select_vec(less(x, splat(high)), x, splat(high));
+            store_bytes(row + c, bits_of(x + BK_ROUNDER) - (0x4b400000 - zero_point));
+        }
+        if (width < BK_WIDTH)
+            memcpy(rows_out, padded, (size_t)width);
+    }
+}
+
+/* The lanes' sum, in halves: always in the same order. */
+BK_INLINE float sum_of_lanes(vec x)
+{
+    float lanes[BK_LANES];
+    store_vec(lanes, x);
+    for (int half = BK_LANES / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++)
+            lanes[k] += lanes[k + half];
+    return lanes[0];
+}
+
+static void BK_KERNEL(normalise)(const float *rows_in, ptrdiff_t in_step, int n, int rows, float *rows_out,
+                                 ptrdiff_t out_step, float epsilon, int centre)
+{
+    const int n_whole = n - n % BK_LANES;
+    for (int r = 0; r < rows; r++, rows_in += in_step, rows_out += out_step) {
+        float mean = 0;
+        vec sums = splat(0);
+        if (centre) {
+            for (int c = 0; c < n_whole; c += BK_LANES)
+                sums = sums + load_vec(rows_in + c);
+            mean = sum_of_lanes(sums);
+            for (int c = n_whole; c < n; c++)
+                mean += rows_in[c];
+            mean /= (float)n;
+        }
+        sums = splat(0);
+        for (int c = 0; c < n_whole; c += BK_LANES) {
+            const vec x = load_vec(rows_in + c) - mean;
+            sums = sums + x * x;
+        }
+        float squares = sum_of_lanes(sums);
+        for (int c = n_whole; c < n; c++)
+            squares += (rows_in[c] - mean) * (rows_in[c] - mean);
+        const float factor = 1.0f / sqrtf(squares / (float)n + epsilon);
+        for (int c = 0; c < n_whole; c += BK_LANES)
+            store_vec(rows_out + c, (load_vec(rows_in + c) - mean) * factor);
+        for (int c = n_whole; c < n; c++)
+            rows_out[c] = (rows_in[c] - mean) * factor;
+    }
+}
+
+#endif

@@ -1,0 +1,107 @@
+/* A vector of floats and what is done with it, for as many lanes as BK_LANES says.
+ *
+ * One lane is a plain float: that is how compilers without vector extensions (MSVC) build the kernels.
+ * A mask is an integer of the same width with all bits set or none.
+ */
+#ifndef BALACOON_TK_VECTORS_H
+#define BALACOON_TK_VECTORS_H
+
+#if defined(__GNUC__)
+#define BK_INLINE static inline __attribute__((always_inline))
+#elif defined(_MSC_VER)
+#define BK_INLINE static __forceinline
+#else
+#define BK_INLINE static inline
+#endif
+
+#if BK_LANES > 1
+
+typedef float vec __attribute__((vector_size(BK_LANES * 4)));
+typedef int32_t ivec __attribute__((vector_size(BK_LANES * 4)));
+typedef uint32_t uvec __attribute__((vector_size(BK_LANES * 4)));
+typedef uint8_t bytes_vec __attribute__((vector_size(BK_LANES)));
+typedef float vec_anywhere __attribute__((vector_size(BK_LANES * 4), aligned(1), may_alias));
+typedef int32_t ivec_anywhere __attribute__((vector_size(BK_LANES * 4), aligned(1), may_alias));
+typedef uint8_t bytes_anywhere __attribute__((vector_size(BK_LANES), aligned(1), may_alias));
+
+BK_INLINE vec load_vec(const float *x) { return (vec) * (const vec_anywhere *)x; }
+BK_INLINE void store_vec(float *x, vec value) { *(vec_anywhere *)x = (vec_anywhere)value; }
+BK_INLINE ivec load_ints(const void *x) { return (ivec) * (const ivec_anywhere *)x; }
+BK_INLINE ivec load_bytes(const uint8_t *x)
+{
+    return __builtin_convertvector((bytes_vec) * (const bytes_anywhere *)x, ivec);
+}
+BK_INLINE void store_bytes(uint8_t *x, ivec value)
+{
+    *(bytes_anywhere *)x = (bytes_anywhere)__builtin_convertvector(value, bytes_vec);
+}
+
+/* The difference keeps the sign of -0, which a sum with 0 would lose. */
+BK_INLINE vec splat(float x) { return x - (vec){0}; }
+BK_INLINE ivec splat_int(int32_t x) { return x - (ivec){0}; }
+BK_INLINE ivec less(vec a, vec b) { return (ivec)(a < b); }
+BK_INLINE ivec equal(vec a, vec b) { return (ivec)(a == b); }
+BK_INLINE ivec bits_of(vec x) { return (ivec)x; }
+BK_INLINE vec from_bits(ivec x) { return (vec)x; }
+BK_INLINE vec to_floats(ivec x) { return __builtin_convertvector(x, vec); }
+/* Logical, where >> of signed numbers keeps the sign. */
+BK_INLINE ivec shift_right(ivec x, int n) { return (ivec)((uvec)x >> n); }
+BK_INLINE ivec shift_left(ivec x, int n) { return (ivec)((uvec)x << n); }
+#define BK_LANE_OF(x, k) (x)[k]
+
+#else
+
+typedef float vec;
+typedef int32_t ivec;
+
+BK_INLINE vec load_vec(const float *x) { return *x; }
+BK_INLINE void store_vec(float *x, vec value) { *x = value; }
+BK_INLINE ivec load_ints(const void *x)
+{
+    ivec value;
+    memcpy(&value, x, sizeof(value));
+    return value;
+}
+BK_INLINE ivec load_bytes(const uint8_t *x) { return *x; }
+BK_INLINE void store_bytes(uint8_t *x, ivec value) { *x = (uint8_t)value; }
+
+BK_INLINE vec splat(float x) { return x; }
+BK_INLINE ivec splat_int(int32_t x) { return x; }
+BK_INLINE ivec less(vec a, vec b) { return -(ivec)(a < b); }
+BK_INLINE ivec equal(vec a, vec b) { return -(ivec)(a == b); }
+BK_INLINE ivec bits_of(vec x) { return load_ints(&x); }
+BK_INLINE vec from_bits(ivec x)
+{
+    vec value;
+    memcpy(&value, &x, sizeof(value));
+    return value;
+}
+BK_INLINE vec to_floats(ivec x) { return (vec)x; }
+BK_INLINE ivec shift_right(ivec x, int n) { return (ivec)((uint32_t)x >> n); }
+BK_INLINE ivec shift_left(ivec x, int n) { return (ivec)((uint32_t)x << n); }
+#define BK_LANE_OF(x, k) (x)
+
+#endif
+
+BK_INLINE vec select_vec(ivec mask, vec yes, vec no)
+{
+    return from_bits((mask & bits_of(yes)) | (~mask & bits_of(no)));
+}
+
+BK_INLINE vec absolute(vec x) { return from_bits(bits_of(x) & 0x7fffffff); }
+BK_INLINE vec with_sign_of(vec x, vec sign)
+{
+    return from_bits((bits_of(x) & 0x7fffffff) | (bits_of(sign) & ~0x7fffffff));
+}
+
+/* NaN of either operand stays NaN: a comparison with it is false, so it is asked for. */
+BK_INLINE vec larger(vec a, vec b) { return select_vec(less(b, a) | ~equal(a, a), a, b); }
+BK_INLINE vec smaller(vec a, vec b) { return select_vec(less(a, b) | ~equal(a, a), a, b); }
+/* NaN of x stays NaN; the limits are numbers. */
+BK_INLINE vec clip(vec x, float low, float high)
+{
+    x = select_vec(less(x, splat(low)), splat(low), x);
+    return select_vec(less(splat(high), x), splat(high), x);
+}
+
+#endif
