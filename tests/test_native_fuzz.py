@@ -66,7 +66,13 @@ def test_a_random_graph_runs_natively_or_is_refused(made, data: st.DataObject) -
                 raise AssertionError(f"whole run of {n_frames} fails, {way} gives {got}")  # noqa: B904
             continue
         feeds = pair.time_last(feeds)
-        whole = pair.engine.whole(feeds)
+        try:
+            whole = pair.engine.whole(feeds)
+        except ModelError as error:
+            # Where a window has no room, some operators give no steps; the engine takes all for errors.
+            assert n_frames <= lag, error
+            assert "too short" in str(error), error
+            continue
         assert_same(whole, wanted, tolerance=TOLERANCE, note=n_frames)
         for way in (pushes, [1] * n_frames):
             assert_same_bits(push_native(pair.engine, feeds, way), whole, (n_frames, way))

@@ -56,7 +56,7 @@ def compile_native(
             continue  # arithmetic with lengths: whoever needs it is refused
         context = Context(node, analysis, builder, views, rounding.layers.get(str(node.name)))
         for value, view in zip(node.outputs, find_operator(node)(context), strict=False):
-            if value.name:
+            if value.name and (value.uses() or value.is_graph_output()):
                 context.check(value, view)
                 views[value.name] = view
     for value in analysis.model.graph.outputs:

@@ -1,7 +1,7 @@
 """How many steps of each edge a program knows: its lag, and how long its outputs are.
 
-The executor makes whatever its rows allow, so these follow from the stages alone; what is counted here is what
-`n_possible` in executor.c counts.
+The executor makes whatever its rows allow, so these follow from the stages alone; what is counted here is
+what `n_possible` in executor.c counts.
 """
 
 from __future__ import annotations
@@ -93,8 +93,7 @@ def _groups(program: Program, stage: Stage, counts: Sequence[AnyArray], *, ended
         if stage.transposed and not ended:
             n_sure = n_source * stage.n_phases + stage.n_extra + stage.crop
             most = np.minimum(most, n_sure // stage.n_phases)
-        if ended:
-            most = np.where(n_source > 0, most, 0)
+        most = np.where(n_source > 0, most, 0)
     for call in stage.chain:
         if call.function not in ("load", "lookup") or call.edge is None or program.edges[call.edge].timeless:
             continue

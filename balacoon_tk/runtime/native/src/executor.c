@@ -140,11 +140,11 @@ static int make_room(bk_run *run, int edge, int64_t n_steps)
     track *t = &run->tracks[edge];
     const bk_edge *e = &run->program->edges[edge];
     int64_t needed = t->count + n_steps + e->after - t->base;
-    if (needed <= t->capacity)
+    if (needed <= t->capacity && t->rows != NULL)
         return 0;
     forget(run, edge);
     needed = t->count + n_steps + e->after - t->base;
-    if (needed <= t->capacity)
+    if (needed <= t->capacity && t->rows != NULL)
         return 0;
     const int64_t capacity = needed + needed / 4;
     const size_t size = row_size(e);
@@ -563,7 +563,7 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
             possible = smaller(possible, n_sure < 0 ? 0 : n_sure / stage->n_phases);
         }
         /* Padding alone gives nothing: a tensor of no steps stays one. */
-        if (t->ended && t->count == 0)
+        if (t->count == 0)
             possible = 0;
         ended = t->ended;
     }
@@ -592,14 +592,10 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
 static int is_long_enough(const bk_run *run, const bk_stage *stage, int64_t n_groups)
 {
     int64_t n_steps = n_groups * stage->n_phases - stage->crop;
-    if (stage->source >= 0 && stage->kind != BK_PAD) {
-        const int64_t n_source = run->tracks[stage->source].count;
-        const int64_t span = (int64_t)(stage->n_taps - 1) * stage->dilation;
-        if (n_source == 0 ? span + stage->pad_left + stage->pad_right > 0 : n_groups == 0)
-            return 0;
-        if (stage->transposed)
-            n_steps = smaller(n_steps, n_source * stage->n_phases + stage->n_extra);
-    }
+    if (stage->source >= 0 && stage->kind != BK_PAD && n_groups == 0)
+        return 0;
+    if (stage->transposed)
+        n_steps = smaller(n_steps, run->tracks[stage->source].count * stage->n_phases + stage->n_extra);
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
         if ((call->action == BK_LOAD || call->action == BK_LOOKUP) && !run->program->edges[call->edge].timeless
