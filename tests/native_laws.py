@@ -144,7 +144,13 @@ def assert_native(
         except ModelError:
             continue  # too short for it
         feeds = pair.time_last(feeds)
-        whole = pair.engine.whole(feeds)
+        try:
+            whole = pair.engine.whole(feeds)
+        except ModelError as error:
+            # Where a window has no room, some operators give something; the engine takes all for errors.
+            assert "too short" in str(error), n_frames
+            assert n_frames < longest // 2, n_frames
+            continue
         assert_same(whole, wanted, tolerance=tolerance, note=n_frames)
         for pushes in schedules(n_frames, int(lag), thorough=n_frames == longest):
             assert_same_bits(push_native(pair.engine, feeds, pushes), whole, (n_frames, pushes))

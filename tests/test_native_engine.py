@@ -239,6 +239,11 @@ def test_a_norm_is_over_the_channels_of_a_step(n_channels, centre) -> None:
     assert_lawful(made(n_channels, stage, arrays={"w": random(n_channels)}), tolerance=2e-5)
 
 
+def test_a_norm_may_be_over_some_of_the_channels() -> None:
+    stage = Stage("normalise", "norm", 0, 7, (store(1),), source_channel=5, epsilon=1e-5)
+    assert_lawful(made(40, stage, arrays={}), tolerance=2e-5)
+
+
 @pytest.mark.parametrize("n_channels", [3, 40])
 @pytest.mark.parametrize("padding", ["constant", "reflect", "edge"])
 @pytest.mark.parametrize(

@@ -138,11 +138,15 @@ class Context:
             self.refuse("its shapes are none that the native engine knows for it")
 
     def sized_by(self) -> tuple[View, int]:
-        """Return the tensor whose length the shape that this node makes is computed from, and that length."""
+        """Return a tensor, and how many times the output of this node is as long."""
+        wanted = self._analysis.timelines[name_of(self.node.outputs[0])].lengths
         for value in self.node.inputs:
             root = self._analysis.sized_by.get(name_of(value))
             if root is not None and root in self._views:
-                return self._views[root], self._analysis.timelines[root].lengths[0]
+                lengths = self._analysis.timelines[root].lengths
+                times = wanted[0] // lengths[0]
+                if times and wanted == tuple(times * n for n in lengths):
+                    return self._views[root], times
         self.refuse("nothing says the length of what it makes")
 
     def window(self, index: int) -> int:
@@ -341,8 +345,11 @@ def _places(ctx: Context, index: int) -> AnyArray:
 def _split(ctx: Context) -> list[View]:
     source, view = ctx.node.inputs[0], ctx.view(0, padded=True)
     axis = ctx.channel_axis(source, ctx.node.attributes.get_int("axis", 0))
-    sizes = [ctx.channel_shape(value)[axis] for value in ctx.node.outputs]
-    parts = np.split(_places(ctx, 0), np.cumsum(sizes)[:-1], axis=axis)
+    places, n_parts = _places(ctx, 0), len(ctx.node.outputs)
+    equal = -(-places.shape[axis] // n_parts)
+    # Nothing is known of an output that nobody reads, its shape neither.
+    sizes = ctx.ints("split", 1) or [equal] * n_parts
+    parts = np.split(places, np.cumsum(sizes)[:-1], axis=axis)
     return [view.take(part.reshape(-1)) for part in parts]
 
 
@@ -430,8 +437,7 @@ def _filled(ctx: Context, constant: AnyArray) -> View:
     axis, wanted = ctx.time_axis(made), list(ctx.shape(made))
     if axis is None:
         ctx.refuse("it makes a tensor that nothing says the length of")
-    source, n_steps = ctx.sized_by()
-    times = wanted[axis] // n_steps
+    source, times = ctx.sized_by()
     place = axis - len(wanted) + constant.ndim
     if place >= 0 and constant.shape[place] != 1:
         ctx.refuse(f"its constant of shape {constant.shape} varies with time")

@@ -531,9 +531,9 @@ static void run_part(void *context, int part, int n_parts)
             continue;
         }
         const bk_edge *source = &run->program->edges[stage->source];
-        run->program->kernels->normalise((const float *)row_of(run, stage->source, group) , source->row,
-                                         stage->n_in, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH,
-                                         run->program->longest_row, stage->epsilon, stage->centre);
+        const float *rows_in = (const float *)row_of(run, stage->source, group) + stage->blocks[0].source_channel;
+        run->program->kernels->normalise(rows_in, source->row, stage->n_in, rows,
+                                         scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, run->program->longest_row, stage->epsilon, stage->centre);
         for (int k = 0; k < stage->n_blocks; k++)
             run_tile(p, &stage->blocks[k], group, rows, scratch);
     }
@@ -592,10 +592,15 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
 static int is_long_enough(const bk_run *run, const bk_stage *stage, int64_t n_groups)
 {
     int64_t n_steps = n_groups * stage->n_phases - stage->crop;
-    if (stage->source >= 0 && stage->kind != BK_PAD && n_groups == 0)
+    /* Nothing may be left by what only takes steps away. */
+    const int takes_away = stage->kind == BK_PAD && stage->n_left <= 0 && stage->n_right <= 0;
+    if (stage->source >= 0 && n_groups == 0 && !takes_away)
         return 0;
-    if (stage->transposed)
+    if (stage->transposed) {
         n_steps = smaller(n_steps, run->tracks[stage->source].count * stage->n_phases + stage->n_extra);
+        if (n_steps <= 0)
+            return 0;
+    }
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
         if ((call->action == BK_LOAD || call->action == BK_LOOKUP) && !run->program->edges[call->edge].timeless
