@@ -32,6 +32,7 @@ def export_decoder(
     out: None = None,
     *,
     time_axes: Mapping[str, int] | None = None,
+    exporter: str | None = None,
 ) -> onnx.ModelProto: ...
 
 
@@ -46,6 +47,7 @@ def export_decoder(
     codebook_size: int | None = None,
     name: str | None = None,
     license: str = "unknown",
+    exporter: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path: ...
@@ -62,6 +64,7 @@ def export_decoder(
     codebook_size: int | None = None,
     name: str | None = None,
     license: str = "unknown",
+    exporter: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> onnx.ModelProto | Path:
@@ -93,6 +96,9 @@ def export_decoder(
         Name of the vocoder; that of the module's class if None.
     license : str
         Licence of the weights.
+    exporter : str, optional
+        ``torchscript``, which follows an example, or ``dynamo``, which keeps lengths as symbols; with None
+        the first of them whose graph says the same as the module.
     overwrite, progress
         As in `export_voice`.
 
@@ -121,7 +127,12 @@ def export_decoder(
     if out is None:
         with quiet_torch(_WHAT):
             return export_module(
-                plain_copy(module), inputs.draw, time_axes=inputs.time_axes, label=label, one_channel=False
+                plain_copy(module),
+                inputs.draw,
+                time_axes=inputs.time_axes,
+                label=label,
+                one_channel=False,
+                exporter=exporter,
             )
     target, report = Path(out), progress or ignore_progress
     check_target(target, overwrite=overwrite)
@@ -151,6 +162,7 @@ def export_decoder(
             n_bytes=sum(tensor.nbytes for tensor in plain.state_dict().values()),
             progress=share_of(report, 0.0, READ),
             what=_WHAT,
+            exporter=exporter,
         )
     return export_trained(trained, target, overwrite=overwrite, progress=report)
 
