@@ -12,7 +12,7 @@ import onnx
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.export.pipeline import READ, export_trained
+from balacoon_tk.export.pipeline import READ, check_max_frames, export_trained
 from balacoon_tk.export.sources import Progress, VocoderFacts
 from balacoon_tk.export.sources.onnx_vocoder import draw_codes
 from balacoon_tk.stages.mel import MelInfo
@@ -48,6 +48,7 @@ def export_decoder(
     name: str | None = None,
     license: str = "unknown",
     exporter: str | None = None,
+    max_frames: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path: ...
@@ -65,6 +66,7 @@ def export_decoder(
     name: str | None = None,
     license: str = "unknown",
     exporter: str | None = None,
+    max_frames: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> onnx.ModelProto | Path:
@@ -99,8 +101,8 @@ def export_decoder(
     exporter : str, optional
         ``torchscript``, which follows an example, or ``dynamo``, which keeps lengths as symbols; with None
         the first of them whose graph says the same as the module.
-    overwrite, progress
-        As in `export_voice`.
+    max_frames, overwrite, progress
+        For a voice, as in `export_voice`.
 
     Returns
     -------
@@ -136,6 +138,7 @@ def export_decoder(
             )
     target, report = Path(out), progress or ignore_progress
     check_target(target, overwrite=overwrite)
+    check_max_frames(max_frames)
     _check_voice(arrays, time_axes, sample_rate, codebook_size)
     facts = VocoderFacts(
         name=name or label,
@@ -164,7 +167,7 @@ def export_decoder(
             what=_WHAT,
             exporter=exporter,
         )
-    return export_trained(trained, target, overwrite=overwrite, progress=report)
+    return export_trained(trained, target, max_frames=max_frames, overwrite=overwrite, progress=report)
 
 
 def _arrays(example: AnyArray | Mapping[str, AnyArray]) -> dict[str, AnyArray]:

@@ -8,6 +8,7 @@ from balacoon_tk.export import export_decoder
 from balacoon_tk.export.sources import torch_exporters
 from balacoon_tk.export.sources.torch_exporters import EXPORTERS
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets import choice
 from balacoon_tk.voice import load_vocoder
 from balacoon_tk.voice.manifest import Manifest
 from streaming_laws import assert_streams
@@ -46,6 +47,15 @@ class Attends(Codec):
         x = self.latents(codes)
         seen = torch.softmax(x.transpose(1, 2) @ x, dim=-1)
         return torch.tanh(self.decoder(x + 0.01 * (seen @ x.transpose(1, 2)).transpose(1, 2)))
+
+
+class LooksBack(Codec):
+    """The same behind causal attention without a window."""
+
+    def forward(self, codes):
+        x = self.latents(codes).transpose(1, 2)[:, None]
+        seen = torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+        return torch.tanh(self.decoder((x + seen)[:, 0].transpose(1, 2)))
 
 
 class SeveralRates(torch.nn.Module):
@@ -210,6 +220,41 @@ def test_a_decoder_that_needs_the_whole_utterance_is_a_voice_all_the_same(tmp_pa
     assert by_overlap <= 10 * manifest.verified["overlap"]
     with pytest.raises(ParameterError, match="can't be streamed exactly"):
         voice.choose_strategy("stateful")
+
+
+@pytest.mark.parametrize("max_frames", [25, 200])
+def test_a_codec_that_looks_back_streams_up_to_its_longest_utterance(tmp_path, max_frames, monkeypatch):
+    module = LooksBack()
+    voice = write(module, tmp_path / "codec", max_frames=max_frames)
+    decoder = voice.manifest.decoder
+    assert (decoder.max_frames, decoder.not_streamable) == (max_frames, None)
+
+    def assert_limited(voice):
+        codes = CODES[:, :max_frames]
+        expected = in_torch(module, codes[None]).reshape(-1)
+        for chunk_frames in (1, 7, max_frames):
+            chunks = voice.decode(codes, strategy="stateful", chunk_frames=chunk_frames)
+            samples = np.concatenate([chunk.samples for chunk in chunks])
+            np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-6)
+        longer = np.zeros((N_CODEBOOKS, max_frames + 1), np.int64)
+        with pytest.raises(ModelError, match=f"no_utterance_is_longer_than_max_frames_{max_frames}'"):
+            list(voice.decode(longer, strategy="stateful", chunk_frames=9))
+
+    assert_limited(voice)
+    # Another version compiles it again, in the user's cache, for as long ones.
+    monkeypatch.setenv("BALACOON_TK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(choice, "VERSION", choice.VERSION + 1)
+    assert_limited(load_vocoder(tmp_path / "codec", n_threads=1))
+    assert (tmp_path / "cache" / "compiled").is_dir()
+
+
+def test_a_longest_utterance_is_asked_for_where_it_is_missing_and_dropped_where_it_limits_nothing(tmp_path):
+    voice = write(LooksBack(), tmp_path / "without")
+    assert "max_frames, the frames of the longest utterance" in (voice.manifest.decoder.not_streamable or "")
+    assert write(Codec(), tmp_path / "bounded", max_frames=10).manifest.decoder.max_frames is None
+    for wrong in (0, -3, 2.5):
+        with pytest.raises(ParameterError, match=f"max_frames={wrong} must be an int >= 1"):
+            write(Codec(), tmp_path / "other", max_frames=wrong)
 
 
 @pytest.mark.parametrize(
