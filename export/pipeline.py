@@ -16,6 +16,7 @@ from balacoon_tk.export.measured_field import measure_field
 from balacoon_tk.export.sources import Progress, SourceVocoder, SourceVoice, find_source
 from balacoon_tk.export.verify import trained_frames, verify_receptive_field, verify_split, verify_vocoder
 from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.half import computes_in_half
 from balacoon_tk.graph.receptive_field import ReceptiveField, receptive_field
 from balacoon_tk.targets.choice import SEVERAL_THREADS
 from balacoon_tk.targets.ort_cpu.compile import compile_voice
@@ -173,12 +174,19 @@ def export_trained(
             analyzer=trained.analyzer,
         )
     verified |= checked
-    compiled = compile_voice(
-        plain,
-        known_ids=() if text is None else text.frontend.known_ids,
-        max_frames=max_frames,
-        progress=share_of(report, _VERIFIED, _COMPILED),
-    )
+    try:
+        compiled = compile_voice(
+            plain,
+            known_ids=() if text is None else text.frontend.known_ids,
+            max_frames=max_frames,
+            progress=share_of(report, _VERIFIED, _COMPILED),
+        )
+    except ModelError as error:
+        node = computes_in_half(trained.decoder)
+        if node is None:
+            raise
+        rule = "what it rounds depends on how many frames run at once: export the model in float32"
+        raise ModelError(f"{facts.name}: {node} computes in float16, and {rule} ({error})") from error
     report("timing", _COMPILED)
     manifest = Manifest(
         name=name or facts.name,
