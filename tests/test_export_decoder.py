@@ -190,6 +190,8 @@ def test_a_codec_is_a_voice_whose_frames_are_codes(tmp_path):
     assert Manifest.from_json(manifest.to_json()) == manifest
     expected = in_torch(module, CODES[None]).reshape(-1)
     assert voice.choose_strategy(None) == "stateful"
+    with pytest.raises(ParameterError, match="exported without its encoder"):
+        voice.resynthesize(np.zeros(100, np.float32), sample_rate=1000)
     for strategy in ("full", "overlap", "stateful"):
         np.testing.assert_allclose(decoded(voice, strategy), expected, rtol=0, atol=1e-6)
 
