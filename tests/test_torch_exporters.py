@@ -102,10 +102,11 @@ class InChunks(torch.nn.Module):
 
 
 class Stretches(torch.nn.Module):
-    """By a whole rate that is given as an integer, and by a fraction."""
+    """By an integer, to a size that follows from the length, and by a fraction."""
 
     def forward(self, x):
         x = functional.interpolate(x, scale_factor=2, mode="linear")
+        x = functional.interpolate(x, size=x.shape[2] * 3, mode="linear")
         return functional.interpolate(x, scale_factor=1.5, mode="linear")
 
 

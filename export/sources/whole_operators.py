@@ -7,11 +7,13 @@ counts while the graph runs. Neither streams: what the indices do with time is n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.overrides import TorchFunctionMode
 
 from balacoon_tk.errors import ModelError
@@ -106,17 +108,31 @@ def _interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Any:
-    """Write an interpolation over one axis by a given rate; torch writes the others well."""
-    rates = list(scale_factor) if isinstance(scale_factor, (tuple, list)) else [scale_factor]
-    if mode != "linear" or input.ndim != 3 or size is not None or recompute_scale_factor or align_corners:
+    """Write an interpolation over one axis by a fixed rate; torch writes the others well."""
+    linear = mode == "linear" and input.ndim == 3 and not (recompute_scale_factor or align_corners)
+    rate = _rate(input.shape[2], size, scale_factor) if linear else None
+    if rate is None:
         return func(input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
     return torch.onnx.ops.symbolic(
         "Resize",
-        (input, None, torch.tensor([1.0, 1.0, *rates])),
+        (input, None, torch.tensor([1.0, 1.0, rate])),
         {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
         dtype=input.dtype,
-        shape=(*input.shape[:2], torch.sym_int(input.shape[2] * float(rates[0]))),
+        shape=(*input.shape[:2], torch.sym_int(input.shape[2] * rate)),
     )
+
+
+def _rate(length: Any, size: Any, scale_factor: Any) -> float | None:
+    """Return by how much an axis grows, if that is the same at every length."""
+    size, scale_factor = (n[0] if isinstance(n, (tuple, list)) else n for n in (size, scale_factor))
+    if scale_factor is not None:
+        return float(scale_factor)
+    if not (isinstance(size, torch.SymInt) and isinstance(length, torch.SymInt)):
+        return None
+    # What it is for the example, if the symbols say that it is so for all.
+    rate = Fraction(size.node.hint, length.node.hint)
+    fixed = statically_known_true(size * rate.denominator == length * rate.numerator)
+    return float(rate) if fixed else None
 
 
 def _attention(
