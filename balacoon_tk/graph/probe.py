@@ -87,7 +87,8 @@ def probe(
         dtypes: dict[str, np.dtype[np.generic]] = {}
         for k, n in enumerate(n_frames):
             feeds = make_feeds(inputs, time_axes, steps_per_frame, n)
-            arrays = session.run(feeds)
+            # A sequence of tensors has no shape; what makes one has no rule either.
+            arrays = {name: a for name, a in session.run(feeds).items() if hasattr(a, "dtype")}
             # A tensor that is small at the first length is kept at all of them.
             for name in values if k else [name for name, array in arrays.items() if _is_small(array)]:
                 values[name] = (*values.get(name, ()), arrays[name].copy())

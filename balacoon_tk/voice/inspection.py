@@ -36,7 +36,7 @@ from balacoon_tk.graph.receptive_field import receptive_field
 from balacoon_tk.graph.time_inputs import find_time_inputs
 
 _ENCODER_PHONEMES = 100  # length at which an encoder's cost is given: attention grows with the square of it
-_DECODER_FRAMES = (64, 128)
+_DECODER_FRAMES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +120,15 @@ def inspect_voice(path: str | os.PathLike[str]) -> VoiceInfo:
     # The manifest knows the receptive field of the plain decoder; a stateful one has none of its own.
     field = FieldInfo(manifest.decoder.left_context, manifest.decoder.lookahead, manifest.hop_length)
     would_stream = None if engine.streaming else _would_stream(model)
+    # A decoder that is told of the longest utterance runs no longer one.
+    longest = min(_DECODER_FRAMES, manifest.decoder.max_frames or _DECODER_FRAMES)
+    lengths = (longest // 2, longest)
     decoder = _graph_info(
         info.decoder.file,
         model.ByteSize(),
         engine.session,
         model,
-        _cost_per_step(model, lambda n: _decoder_feeds(engine, n), _DECODER_FRAMES),
+        _cost_per_step(model, lambda n: _decoder_feeds(engine, n), lengths) if lengths[0] else None,
         field=field,
         streaming=engine.streaming,
         would_stream=would_stream,

@@ -46,6 +46,7 @@ def verify_streaming(
     draw: Callable[[int, int], Mapping[str, AnyArray]] | None = None,
     time_inputs: Mapping[str, int] | None = None,
     tolerance: float = TOLERANCE,
+    max_frames: int | None = None,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> StreamingCheck:
@@ -56,11 +57,14 @@ def verify_streaming(
 
     Random utterances are made in any case: by `draw`, of a number of frames and a seed, or else of standard
     normal values, which may be far from what the graph was trained on. More can be given, with time on the
-    last axis. `progress` is called with the share of the comparisons that is done. A ModelError says that
-    lengths differ, or that a sample differs by more than `tolerance` or isn't a number.
+    last axis. None is run that is longer than `max_frames`. `progress` is called with the share of the
+    comparisons that is done. A ModelError says that lengths differ, or that a sample differs by more than
+    `tolerance` or isn't a number.
     """
     if tolerance < 0:
         raise ParameterError(f"tolerance={tolerance} must be >= 0")
+    if max_frames is not None and max_frames < 1:
+        raise ParameterError(f"max_frames={max_frames} must be >= 1")
     graph = OrtEngine(streaming)
     spec = graph.streaming
     if spec is None:
@@ -70,7 +74,8 @@ def verify_streaming(
     steps = {item.name: item.steps_per_frame for item in spec.inputs}
     rng = np.random.default_rng(seed)
     # One frame, fewer than the lag, just more, and enough for every cut: each end of the books is met.
-    lengths = (1, max(2, lag_frames // 2), lag_frames + 1, lag_frames + 71)
+    wanted = (1, max(2, lag_frames // 2), lag_frames + 1, lag_frames + 71)
+    lengths = tuple(dict.fromkeys(n if max_frames is None else min(n, max_frames) for n in wanted))
     make = draw or reference.random
     cases = [dict(make(n, seed + k)) for k, n in enumerate(lengths)]
     cases += [dict(utterance) for utterance in utterances or ()]
@@ -79,6 +84,9 @@ def verify_streaming(
     for k, feeds in enumerate(cases):
         if progress is not None:
             progress(k / len(cases))
+        n_frames = graph.contract.n_frames(graph.contract.check(feeds))
+        if max_frames is not None and n_frames > max_frames:
+            continue
         try:
             expected = reference.run(feeds)
         except ModelError:
@@ -86,7 +94,6 @@ def verify_streaming(
             if k >= len(lengths) - 1:
                 raise
             continue
-        n_frames = graph.contract.n_frames(graph.contract.check(feeds))
         for label, sizes in _cuts(n_frames, lag_frames, rng):
             difference = _compare(graph, steps, feeds, sizes, expected, label)
             if not difference <= tolerance:
