@@ -30,6 +30,7 @@ from balacoon_tk.targets.ort_cpu.passes.channels_last import ChannelsLastPass
 from balacoon_tk.targets.ort_cpu.passes.dense_spline import DenseSplinePass
 from balacoon_tk.targets.ort_cpu.passes.fuse_layer_norm import FuseLayerNormPass
 from balacoon_tk.targets.ort_cpu.passes.keep_blocked import KeepBlockedPass
+from balacoon_tk.targets.ort_cpu.passes.keep_rows import KeepRowsPass
 from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
 from balacoon_tk.targets.ort_cpu.passes.polyphase import PolyphasePass
 from balacoon_tk.targets.ort_cpu.passes.split_sums import SplitSumsPass
@@ -43,6 +44,7 @@ from balacoon_tk.targets.ort_cpu.passes.wavenet.join_residual_and_skip import Jo
 _DECODER_PASSES: Mapping[str, tuple[Callable[[Shapes], InPlacePass], ...]] = {
     "lift_to_2d": (LiftTo2dPass,),
     "polyphase": (PolyphasePass,),
+    "keep_rows": (KeepRowsPass,),
     "keep_blocked": (KeepBlockedPass,),
     "wavenet": (FoldProductsPass, JoinResidualAndSkipPass, FoldProjectionsPass, ChannelsLastGatesPass),
 }
