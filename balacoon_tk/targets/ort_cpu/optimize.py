@@ -61,6 +61,8 @@ _ENCODER_PASSES: Mapping[str, tuple[Callable[[Probe], InPlacePass], ...]] = {
     "channels_last": (lambda seen: ChannelsLastPass(seen.shapes),),
     "split_sums": (lambda seen: SplitSumsPass(seen.shapes),),
 }
+# A graph of a gigabyte takes seconds to run once more, which these don't need.
+_WITHOUT_SHAPES = (PolyphasePass, FoldProductsPass)
 DECODER_PASSES, ENCODER_PASSES = tuple(_DECODER_PASSES), tuple(_ENCODER_PASSES)
 """Their names, in their order."""
 
@@ -116,13 +118,15 @@ def optimize_decoder(
     fold_weight_casts(in_float)
     rounding = read_qdq(in_float)
     prepared, inputs = prepare(in_float, time_inputs=None if time_inputs is None else dict(time_inputs))
-    done = []
+    done, has_changed = list[str](), False
     passes = _INT8_PASSES if rounding.layers or for_int8 else _DECODER_PASSES
     for name in _names_without(leave_out, passes):
         for make_pass in passes[name]:
+            if has_changed and make_pass not in _WITHOUT_SHAPES:
+                inputs, has_changed = find_time_inputs(prepared, inputs.axes), False
             if make_pass(inputs.probe.shapes)(prepared).modified:
                 done.append(name)
-                inputs = find_time_inputs(prepared, inputs.axes)
+                has_changed = True
     if rounding.layers and round_convolutions(prepared, rounding):
         done.append("int8")
     # Several steps may be of one name.
