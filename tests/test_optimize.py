@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from balacoon_tk import graph
@@ -23,6 +24,7 @@ from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
 from balacoon_tk.targets.ort_cpu.halves import Halves
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
+from balacoon_tk.targets.ort_cpu.passes.split_elu import SplitEluPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.join_residual_and_skip import JoinResidualAndSkipPass
 from streaming_laws import Streamed, assert_streams
 from tiny_graphs import TinyGraph
@@ -140,6 +142,44 @@ def test_lifting_to_two_dimensions_changes_no_sample(name: str, opset: int) -> N
     assert len(lone) == 2
     if name != "slices of time":
         assert_streams(model, optimize=True)
+
+
+def test_elu_is_the_larger_of_its_two_branches() -> None:
+    g = TinyGraph()
+    x = g.conv(g.frames(4), 4, N, 3)
+    model = g.model(g.conv(g.op("Elu", x), N, 1, 3), g.op("Elu", x))
+    made, passes, difference = optimize(model)
+    assert passes == ("lift_to_2d", "split_elu")
+    assert difference <= 1e-6
+    assert "Elu" not in count(made)
+    assert_streams(model, optimize=True)
+
+
+@pytest.mark.parametrize("value", [-np.inf, -100.0, -1e-3, -1e-8, -0.0, 0.0, 1e-8, 3.0, np.inf, np.nan])
+def test_elu_is_the_same_at_its_edges(value: float) -> None:
+    g = TinyGraph()
+    model = g.model(g.op("Elu", g.frames(1)))
+    frames = np.full((1, 1, 5), value, np.float32)
+    wanted, got = (
+        next(iter(Session(each).run({"frames": frames}).values()))
+        for each in (model, optimize_decoder(model).model)
+    )
+    np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("alpha", "dtype"), [(0.5, np.float32), (2.0, np.float32), (1.0, np.float16)])
+def test_an_elu_of_another_slope_or_precision_stays(alpha: float, dtype: type) -> None:
+    model = ir.Model(
+        ir.Graph(
+            [x := ir.Value(name="x", type=ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))))],
+            (elu := ir.node("Elu", [x], {"alpha": alpha})).outputs,
+            nodes=[elu],
+            opset_imports={"": 17},
+        ),
+        ir_version=9,
+    )
+    assert not SplitEluPass()(model).modified
+    assert [node.op_type for node in model.graph] == ["Elu"]
 
 
 def test_nothing_is_lifted_without_a_convolution() -> None:

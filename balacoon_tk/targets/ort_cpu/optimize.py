@@ -33,6 +33,7 @@ from balacoon_tk.targets.ort_cpu.passes.keep_blocked import KeepBlockedPass
 from balacoon_tk.targets.ort_cpu.passes.keep_rows import KeepRowsPass
 from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
 from balacoon_tk.targets.ort_cpu.passes.polyphase import PolyphasePass
+from balacoon_tk.targets.ort_cpu.passes.split_elu import SplitEluPass
 from balacoon_tk.targets.ort_cpu.passes.split_sums import SplitSumsPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.channels_last_gates import ChannelsLastGatesPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.fold_products import FoldProductsPass
@@ -45,6 +46,7 @@ _DECODER_PASSES: Mapping[str, tuple[Callable[[Shapes], InPlacePass], ...]] = {
     "lift_to_2d": (LiftTo2dPass,),
     "polyphase": (PolyphasePass,),
     "keep_rows": (KeepRowsPass,),
+    "split_elu": (SplitEluPass,),
     "keep_blocked": (KeepBlockedPass,),
     "wavenet": (FoldProductsPass, JoinResidualAndSkipPass, FoldProjectionsPass, ChannelsLastGatesPass),
 }
@@ -62,7 +64,7 @@ _ENCODER_PASSES: Mapping[str, tuple[Callable[[Probe], InPlacePass], ...]] = {
     "split_sums": (lambda seen: SplitSumsPass(seen.shapes),),
 }
 # A graph of a gigabyte takes seconds to run once more, which these don't need.
-_WITHOUT_SHAPES = (PolyphasePass, FoldProductsPass)
+_WITHOUT_SHAPES = (PolyphasePass, SplitEluPass, FoldProductsPass)
 DECODER_PASSES, ENCODER_PASSES = tuple(_DECODER_PASSES), tuple(_ENCODER_PASSES)
 """Their names, in their order."""
 
