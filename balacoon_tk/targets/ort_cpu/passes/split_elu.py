@@ -8,7 +8,6 @@ ONNX Runtime's ``Elu`` takes 2 ns an element, its ``Exp`` 0.3 and each compariso
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import PassResult
 
@@ -33,8 +32,8 @@ class SplitEluPass(RewritePass):
             return False
         old = node.outputs[0]
         write = Writer(graph, names, node.name or str(old.name))
-        falling = write.one("Exp", write.one("Min", source, write.constant(np.float32(0))))
-        y = write.one("Max", source, write.one("Sub", falling, write.constant(np.float32(1))))
+        falling = write.one("Exp", write.one("Min", source, write.floats(0)))
+        y = write.one("Max", source, write.one("Sub", falling, write.floats(1)))
         graph.insert_before(node, write.nodes)
         y.shape, y.type = old.shape, old.type
         old.replace_all_uses_with(y, replace_graph_outputs=True)
