@@ -65,7 +65,10 @@ class ExposedGraph:
 
 def _tensors_above(model: onnx.ModelProto, max_size: int) -> dict[str, np.dtype[np.generic]]:
     """Return tensors that are certain to have more elements, with their types."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+    except onnx.shape_inference.InferenceError:
+        return {}  # operators of the runtime's own, say: nothing is certain, and all is looked at
     found = {}
     for value in (*inferred.value_info, *inferred.output):
         tensor = value.type.tensor_type
