@@ -1,7 +1,6 @@
 """Build the Cython kernels; everything else about the package stands in pyproject.toml."""
 
 import os
-from copy import copy
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -16,7 +15,10 @@ NATIVE_KERNELS = (
     f"{NATIVE}/dispatch.c",
     *sorted(path.as_posix() for path in Path(NATIVE).glob("kernels_*.c")),
 )
-NATIVE_MODULES = {"runtime.native._kernels": NATIVE_KERNELS}
+NATIVE_MODULES = {
+    "runtime.native._kernels": NATIVE_KERNELS,
+    "runtime.native._native": (*NATIVE_KERNELS, f"{NATIVE}/executor.c", f"{NATIVE}/pool.c"),
+}
 
 # Directives stand here once. `release` trusts the facades' checks; `debug` turns every check back
 # on, and the suite must pass under it as well; `coverage` also lets line tracing see the kernels.
@@ -45,13 +47,28 @@ if build not in BUILDS:
 
 
 class BuildExtensions(build_ext):
-    """A folder of objects for each module: several are linked with the same C, and may be built at once."""
+    """Compiles C that several modules are linked with once."""
 
-    def build_extension(self, ext: Extension) -> None:
-        """Build one module."""
-        alone = copy(self)
-        alone.build_temp = str(Path(self.build_temp, ext.name))
-        build_ext.build_extension(alone, ext)
+    def build_extensions(self) -> None:
+        """Compile the C, then the modules."""
+        shared = {source for name in NATIVE_MODULES for source in NATIVE_MODULES[name]}
+        objects = dict(
+            zip(
+                sorted(shared),
+                self.compiler.compile(
+                    sorted(shared), output_dir=self.build_temp, extra_preargs=_options(NATIVE_OPTIONS)
+                ),
+                strict=True,
+            )
+        )
+        for ext in self.extensions:
+            ext.extra_objects = [objects[source] for source in ext.sources if source in objects]
+            ext.sources = [source for source in ext.sources if source not in objects]
+        super().build_extensions()
+
+
+def _options(options: list[str]) -> list[str]:
+    return [] if os.name == "nt" else options
 
 
 def extension(name: str, sources: tuple[str, ...], options: list[str]) -> Extension:
@@ -61,7 +78,7 @@ def extension(name: str, sources: tuple[str, ...], options: list[str]) -> Extens
         [f"balacoon_tk/{name.replace('.', '/')}.pyx", *sources],
         depends=sorted(path.as_posix() for path in Path(NATIVE).glob("*.h")) if sources else [],
         include_dirs=[NATIVE] if sources else [],
-        extra_compile_args=[] if os.name == "nt" else options,
+        extra_compile_args=_options(options),
         define_macros=[("CYTHON_TRACE_NOGIL", "1")] if build == "coverage" else [],
     )
 

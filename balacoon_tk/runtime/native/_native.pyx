@@ -9,7 +9,7 @@ import numpy as np
 from balacoon_tk.errors import ModelError, ParameterError
 
 
-cdef extern from "src/kernels.h":
+cdef extern from "kernels.h":
     int BK_WIDTH
     ctypedef int bk_function
     ctypedef int bk_operand
@@ -43,7 +43,7 @@ cdef extern from "src/kernels.h":
         const char *name
     const bk_kernels *bk_find_kernels(const char *name) nogil
 
-cdef extern from "src/pool.h":
+cdef extern from "pool.h":
     ctypedef struct bk_pool:
         pass
     bk_pool *bk_new_pool(int n_threads) nogil
@@ -51,7 +51,7 @@ cdef extern from "src/pool.h":
     int bk_take_pool(bk_pool *pool) nogil
     void bk_leave_pool(bk_pool *pool) nogil
 
-cdef extern from "src/executor.h":
+cdef extern from "executor.h":
     ctypedef struct bk_edge:
         int n_channels
         int row
@@ -212,8 +212,12 @@ cdef class Executor:
         self.memory_ = []
 
     def __init__(self, program, packed, int n_threads, kernels=None):
-        cdef bytes name = b"" if kernels is None else kernels.encode()
-        self.c.kernels = bk_find_kernels(NULL if kernels is None else <const char *> name)
+        cdef bytes name
+        cdef const char *wanted = NULL
+        if kernels is not None:
+            name = kernels.encode()
+            wanted = name
+        self.c.kernels = bk_find_kernels(wanted)
         if self.c.kernels == NULL:
             raise ModelError("this processor has no instructions that the native engine's kernels need")
         self.kernels = self.c.kernels.name.decode()

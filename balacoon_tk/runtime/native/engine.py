@@ -17,6 +17,7 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.engine import DecoderContract, Feeds, StreamingContract, TimeInput, TimeOutput
 from balacoon_tk.runtime.native._native import Executor
+from balacoon_tk.runtime.native.kernels import choose_kernels
 from balacoon_tk.runtime.native.packing import pack
 from balacoon_tk.runtime.native.program import Port, Program
 from balacoon_tk.runtime.options import RuntimeOptions
@@ -49,13 +50,15 @@ class NativeEngine:
     ------
     ModelError
         If an array of the program is missing or not finite.
+    ParameterError
+        If BALACOON_TK_KERNELS names an instruction set that this processor hasn't.
     """
 
     def __init__(
         self, program: Program, options: RuntimeOptions | None = None, *, label: str = "<program>"
     ) -> None:
         n_threads = (options or RuntimeOptions()).n_threads or _n_processors()
-        self._executor = Executor(program, pack(program), n_threads)
+        self._executor = Executor(program, pack(program), n_threads, choose_kernels())
         self.contract = _contract(program, label)
         self._shapes = {port.name: port.shape for port in program.outputs}
         self._start = _State(None)
