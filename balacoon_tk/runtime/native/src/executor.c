@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define ALIGNMENT 64
+#define PARTS_OF_A_THREAD 4 /* of a stage, as far as it has so many tiles: who is done early takes another */
 #define GUARD 256 /* bytes behind a buffer, which a kernel may read and never uses */
 
 /* The rows of an edge that a run holds. */
@@ -35,6 +36,7 @@ typedef struct {
     int64_t first; /* group */
     int64_t n_groups;
     int64_t n_total; /* steps of the whole output; large if nobody knows */
+    int64_t n_taken; /* parts that some thread has taken */
 } piece;
 
 static char *aligned(char *memory) { return memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT); }
@@ -483,32 +485,49 @@ static void run_tile(const piece *p, const bk_block *block, int64_t group, int r
 }
 
 /* Tiles of equal height, as far as that goes: twelve steps and one would take twice as long as six and seven. */
-static void run_part(void *context, int part, int n_parts)
+static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int64_t n_tiles, float *scratch)
 {
-    const piece *p = context;
     const bk_run *run = p->run;
     const bk_stage *stage = p->stage;
-    const int64_t n_tiles = (p->n_groups + BK_ROWS - 1) / BK_ROWS;
-    /* A norm looks at all channels, so its blocks belong together. */
-    const int together = stage->kind == BK_NORMALISE;
-    const int64_t n_items = n_tiles * (together ? 1 : stage->n_blocks);
-    float *scratch = run->scratch + (size_t)part * run->scratch_size;
-    for (int64_t item = n_items * part / n_parts; item < n_items * (part + 1) / n_parts; item++) {
+    for (int64_t item = first_item; item < end_item; item++) {
         /* Block by block, so that its weights stay in a cache while time passes by. */
         const int64_t tile = item % n_tiles;
         const int64_t first = p->n_groups * tile / n_tiles, next = p->n_groups * (tile + 1) / n_tiles;
         const int64_t group = p->first + first;
         const int rows = (int)(next - first);
-        if (!together) {
+        if (stage->kind != BK_NORMALISE) {
             run_tile(p, &stage->blocks[item / n_tiles], group, rows, scratch);
             continue;
         }
+        /* A norm looks at all channels, so its blocks belong together. */
         const bk_edge *source = &run->program->edges[stage->source];
-        run->program->kernels->normalise((const float *)row_of(run, stage->source, group) , source->row,
+        run->program->kernels->normalise((const float *)row_of(run, stage->source, group), source->row,
                                          stage->n_in, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH,
                                          run->program->longest_row, stage->epsilon, stage->centre);
         for (int k = 0; k < stage->n_blocks; k++)
             run_tile(p, &stage->blocks[k], group, rows, scratch);
+    }
+}
+
+static void run_parts(void *context, int thread)
+{
+    piece *p = context;
+    const bk_stage *stage = p->stage;
+    const int64_t n_tiles = (p->n_groups + BK_ROWS - 1) / BK_ROWS;
+    const int64_t n_blocks = stage->kind == BK_NORMALISE ? 1 : stage->n_blocks;
+    const int64_t n_items = n_tiles * n_blocks, n_threads = p->run->n_threads;
+    /* Whole blocks where there are enough of them, so that no two threads need the same weights. */
+    int64_t n_together = n_blocks >= 2 * n_threads ? n_tiles : n_items / (n_threads * PARTS_OF_A_THREAD);
+    if (n_threads == 1)
+        n_together = n_items;
+    if (n_together < 1)
+        n_together = 1;
+    float *scratch = p->run->scratch + (size_t)thread * p->run->scratch_size;
+    for (;;) {
+        const int64_t first = bk_next_part(&p->n_taken) * n_together;
+        if (first >= n_items)
+            return;
+        run_tiles(p, first, smaller(first + n_together, n_items), n_tiles, scratch);
     }
 }
 
@@ -591,8 +610,8 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
             return -1;
     }
     if (n_groups > 0) {
-        piece p = {run, stage, first, n_groups, n_total};
-        bk_share(pool, run_part, &p);
+        piece p = {run, stage, first, n_groups, n_total, 0};
+        bk_share(pool, run_parts, &p);
         *made = 1;
     }
     run->done[index] = end;
@@ -622,8 +641,8 @@ static int run_timeless(bk_run *run, int index)
             if (make_room(run, stage->calls[k].edge, 1) < 0)
                 return -1;
         }
-    piece p = {run, stage, 0, 1, INT64_MAX};
-    run_part(&p, 0, 1);
+    piece p = {run, stage, 0, 1, INT64_MAX, 0};
+    run_parts(&p, 0);
     for (int k = 0; k < stage->n_calls; k++)
         if (stage->calls[k].action == BK_STORE)
             run->tracks[stage->calls[k].edge].count = 1;
