@@ -110,11 +110,11 @@ def verify_streaming(
 
 def verify_rounding(
     original: onnx.ModelProto,
-    compiled: onnx.ModelProto | Engine,
+    compiled: onnx.ModelProto,
     *,
     draw: Callable[[int, int], Mapping[str, AnyArray]] | None = None,
 ) -> None:
-    """Run a graph in int8 as a target or an engine computes it beside the plain one, on short utterances.
+    """Run a graph in int8 as a target computes it beside the plain one, on short utterances.
 
     Where two kernels differ in their last bits, a number on the edge between two steps now and then goes to
     the other one, and each such flip makes more of them in the layers behind: over seconds of speech graphs
@@ -123,10 +123,8 @@ def verify_rounding(
 
     Parameters
     ----------
-    original : ModelProto
-        The plain graph, with QDQ pairs.
-    compiled : ModelProto or Engine
-        What was made of it: a graph without state, or an engine, of which whole utterances are asked.
+    original, compiled : ModelProto
+        The plain graph, with QDQ pairs, and what was made of it; both without state.
     draw : callable, optional
         As for `verify_streaming`.
 
@@ -135,11 +133,10 @@ def verify_rounding(
     ModelError
         If they differ more than rare flips explain.
     """
-    plainly = _Reference(original, None)
-    run = _Reference(compiled, None).run if isinstance(compiled, onnx.ModelProto) else compiled.whole
+    plainly, fast = _Reference(original, None), _Reference(compiled, None)
     for n_frames in _SHORT:
         draws = [dict((draw or plainly.random)(n_frames, seed)) for seed in range(_N_DRAWS)]
-        best = max(_snr_db(plainly.run(feeds), run(feeds)) for feeds in draws)
+        best = max(_snr_db(plainly.run(feeds), fast.run(feeds)) for feeds in draws)
         if not best >= _LEAST_SNR_DB:
             raise ModelError(
                 f"in int8, {n_frames} frames have an SNR of {best:.1f} dB to the plain graph: "
