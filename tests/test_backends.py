@@ -169,7 +169,8 @@ def test_engines_that_do_not_agree_are_told_apart_and_onnx_runtime_is_believed(f
     monkeypatch.setattr(
         native_engine, "NativeEngine", lambda *args, **settings: OtherEngine(factor=np.float32(1.01))
     )
-    voice = load_voice(folder)
+    with pytest.warns(BackendWarning, match="on this machine the two don't agree"):
+        voice = load_voice(folder)
     assert voice.backend.name == "onnxruntime"
     assert "on this machine the two don't agree: their samples differ by 0.0" in voice.backend.reason
     assert load_voice(folder).backend == voice.backend
