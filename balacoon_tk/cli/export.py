@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _summary(target: Path) -> str:
-    from balacoon_tk.targets.choice import SEVERAL_THREADS
+    from balacoon_tk.targets.choice import NATIVE, SEVERAL_THREADS
     from balacoon_tk.voice.voice import read_manifest
 
     # Read from what was written, so that the summary is of the voice and not of what was intended.
@@ -87,6 +87,8 @@ def _summary(target: Path) -> str:
         if decoder.max_frames is not None:
             exact += f", of at most {decoder.max_frames} frames"
     rows.append(("exact streaming", exact))
+    native = "runs the decoder" if NATIVE in manifest.targets else f"no: {manifest.not_native}"
+    rows.append(("native engine", native))
     rows += [("verified", f"{name}: {value:.1e}") for name, value in manifest.verified.items()]
     table = ["", f"{'':<16} {'size':>10} {'RTF':>8} {'largest difference':>20}"]
     table += [

@@ -159,6 +159,7 @@ class Manifest:
     analyzer: FileInfo | None = None  # the plain graph from a recording to a codec's codes
     weights: FileInfo | None = None  # of all graphs, each once; None if the graphs hold their own
     targets: Mapping[str, TargetInfo] = field(default_factory=dict)
+    not_native: str | None = None  # why no target is the native engine's; None if one is, or nobody has tried
     # Where the weights come from: source file, its sha256, the exporter, the model card's words.
     provenance: Mapping[str, str] = field(default_factory=dict)
     # Each check of the export, and the largest difference that it saw.
@@ -248,6 +249,7 @@ class Manifest:
             analyzer=None if root.is_null("analyzer") else _read(FileInfo, root.record("analyzer")),
             weights=None if root.is_null("weights") else _read(FileInfo, root.record("weights")),
             targets={name: _target(record) for name, record in root.record_mapping("targets").items()},
+            not_native=root.optional_text("not_native"),
             provenance=root.text_mapping("provenance"),
             verified=root.number_mapping("verified"),
             stages=tuple(_read(ExportStage, record) for record in root.records("stages")),
