@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-asan test-release browser-test \
+.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-asan test-aarch64 test-release browser-test \
     bench bench-passes bench-decoders clean
 
 help: ## Say what there is to make
@@ -101,6 +101,17 @@ else
 	    "$(ASAN)/lib" in k.__file__ or sys.exit(f"{k.__file__} is not the build to test")'
 	LD_PRELOAD=$(ASAN_LIBRARY) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(ASAN)/lib $(BIN)/pytest -q -s $(ASAN_TESTS)
 endif
+
+# Kernels for processors that aren't here: as one program, under emulation.
+NATIVE_C := balacoon_tk/runtime/native/src
+AARCH64_CC := aarch64-linux-gnu-gcc
+AARCH64_RUN := qemu-aarch64
+
+test-aarch64: ## Compare the kernels for aarch64 with the plain ones, where a cross compiler and qemu are
+	@for each in $(AARCH64_CC) $(AARCH64_RUN); do command -v $$each >/dev/null || { echo "$$each is missing: nothing is tested"; exit 0; }; done; \
+	mkdir -p build && $(AARCH64_CC) -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -static -I$(NATIVE_C) \
+	    tests/native/compare_kernels.c $(NATIVE_C)/dispatch.c $(wildcard $(NATIVE_C)/kernels_*.c) -lm -o build/compare_kernels && \
+	$(AARCH64_RUN) -cpu max build/compare_kernels && $(AARCH64_RUN) -cpu cortex-a53 build/compare_kernels
 
 test-release: $(STAMP)
 	$(BIN)/pytest

@@ -23,8 +23,9 @@ REPOSITORY = Path(__file__).parents[1]
 def pytest_configure():
     """Keep the default voice of the tests apart from the user's, and export it anew if that code changed."""
     code = hashlib.sha256()
-    # What makes a voice: sources and quantization, graphs, targets and the format.
-    for room in ("export", *(f"balacoon_tk/{name}" for name in ("graph", "targets", "voice", "stages"))):
+    # What makes a voice: sources and quantization, graphs, targets and the formats.
+    rooms = ("graph", "targets", "voice", "stages", "runtime/native")
+    for room in ("export", *(f"balacoon_tk/{name}" for name in rooms)):
         for file in sorted((REPOSITORY / room).rglob("*.py")):
             code.update(file.read_bytes())
     os.environ.setdefault(CACHE_VARIABLE, str(REPOSITORY / "build" / f"test-cache-{code.hexdigest()[:16]}"))

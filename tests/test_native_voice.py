@@ -15,6 +15,8 @@ from balacoon_tk import TTS, load_voice
 from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
+from balacoon_tk.export.quantize.mixtures import Mixer, layers_of, name_nodes
+from balacoon_tk.export.quantize.ranges import choose_range, collect_histograms
 from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.runtime.native import engine as native_engine
 from balacoon_tk.runtime.native.engine import NativeEngine
@@ -176,6 +178,31 @@ def test_a_decoder_is_compiled_and_verified(n_speakers):
     made = compile_decoder(plain, precision="fp32", progress=ignore_progress)
     assert isinstance(made, CompiledProgram)
     assert made.streaming.max_abs_diff <= 2e-5
+
+
+def rounded_decoder() -> onnx.ModelProto:
+    """Return the tiny voice's decoder with all its layers in int8, by the ranges of some random frames."""
+    mixer = Mixer(name_nodes(decoder_model()))
+    histograms = collect_histograms(mixer.plain, [{"frames": frames_of(200)}], mixer.tensors)
+    mixer.calibrate({name: choose_range(histogram, "minmax") for name, histogram in histograms.items()})
+    return mixer.quantize(layers_of(mixer.blocks))
+
+
+def test_a_decoder_in_int8_is_held_to_the_noise_of_its_rounding(monkeypatch):
+    plain = PlainVoice(rounded_decoder())
+    made = compile_decoder(plain, precision="int8", progress=ignore_progress)
+    assert isinstance(made, CompiledProgram)
+    assert any(array.dtype == np.int8 for array in made.program.arrays.values())
+
+    class Noisy(NativeEngine):
+        def step(self, state, feeds, *, last):
+            outputs, following = super().step(state, feeds, last=last)
+            return {name: array * np.float32(0.98) for name, array in outputs.items()}, following
+
+    monkeypatch.setattr(native_engine, "NativeEngine", Noisy)
+    made = compile_decoder(plain, precision="int8", progress=ignore_progress)
+    assert isinstance(made, str)
+    assert "of the noise that rounding makes in the plain decoder: must be <= 1.25" in made
 
 
 def test_weights_that_are_not_finite_are_a_reason():

@@ -86,6 +86,8 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
             f"state {format_size(streaming.n_state_bytes)} a stream, "
             f"largest difference {streaming.max_abs_diff:.1e}"
         )
+        if manifest.decoder.max_frames is not None:
+            yield f"  an utterance has  at most {manifest.decoder.max_frames} frames"
     else:
         yield f"  exact streaming   no: {manifest.decoder.not_streamable or 'compiled without it'}"
     for name, difference in manifest.verified.items():

@@ -40,7 +40,7 @@ _ASKED_FOR = "it was asked for"
 
 
 class BackendWarning(UserWarning):
-    """A voice holds a program for the native engine, which can't run it here: ONNX Runtime does."""
+    """The native engine can't run here, or not rightly, what a voice holds for it: ONNX Runtime does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,8 @@ def choose_decoder(
     native, ort = opened
     found = race(native.engine, ort.engine, manifest, timeless)
     choice = _judge(found)
+    if found.difference is not None:
+        warnings.warn(f"{manifest.name}: {choice.reason}; ONNX Runtime runs it", BackendWarning, stacklevel=4)
     # A cache that can't be written to costs another measurement, and no voice.
     with contextlib.suppress(OSError):
         path = _choice_file(manifest, options)

@@ -53,9 +53,9 @@ def share_of(report: Progress, start: float, stop: float) -> Progress:
 UNKNOWN_ENCODER = FileInfo(_ENCODER_FILE, _UNKNOWN)
 
 
-def unknown_decoder(left_context: int, lookahead: int) -> DecoderInfo:
+def unknown_decoder(left_context: int, lookahead: int, *, max_frames: int | None = None) -> DecoderInfo:
     """Return what a manifest says of a decoder before `finish_voice` knows its file."""
-    return DecoderInfo(_DECODER_FILE, _UNKNOWN, left_context, lookahead)
+    return DecoderInfo(_DECODER_FILE, _UNKNOWN, left_context, lookahead, max_frames=max_frames)
 
 
 def finish_voice(
@@ -80,6 +80,7 @@ def finish_voice(
             plain,
             known_ids=() if manifest.text is None else manifest.frontend.known_ids,
             precision=manifest.decoder.precision,
+            max_frames=manifest.decoder.max_frames,
             progress=share_of(progress, 0.0, _COMPILED),
         )
     native = compile_decoder(

@@ -17,10 +17,11 @@ from balacoon_tk.runtime.options import Backend
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session, TensorSpec
 from balacoon_tk.runtime.stateful_graph import StreamingSpec
-from balacoon_tk.targets.choice import CompiledFiles, choose_target, find_compiled, find_native
+from balacoon_tk.targets.choice import choose_target, find_compiled, find_native
 from balacoon_tk.voice.backends import BackendChoice
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.manifest import Manifest, TargetInfo
+from balacoon_tk.voice.programs import ProgramInfo, describe_program
 from balacoon_tk.voice.voice import load_voice
 
 try:
@@ -38,7 +39,7 @@ from balacoon_tk.graph.receptive_field import receptive_field
 from balacoon_tk.graph.time_inputs import find_time_inputs
 
 _ENCODER_PHONEMES = 100  # length at which an encoder's cost is given: attention grows with the square of it
-_DECODER_FRAMES = (64, 128)
+_DECODER_FRAMES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +89,6 @@ class GraphInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramInfo:
-    """What the native engine runs of a voice."""
-
-    file: str
-    n_bytes: int
-    """Of the file, without the weights, which are the graphs'."""
-    n_stages: int
-    kinds: Mapping[str, int]
-    """Stages by their kind, the most frequent first."""
-    n_parameters: int
-    max_abs_diff: float
-    """Largest difference seen to the plain decoder's samples."""
-
-
-@dataclass(frozen=True, slots=True)
 class VoiceInfo:
     """What one voice is."""
 
@@ -145,12 +131,15 @@ def inspect_voice(path: str | os.PathLike[str], *, backend: Backend | None = Non
     # The manifest knows the receptive field of the plain decoder; a stateful one has none of its own.
     field = FieldInfo(manifest.decoder.left_context, manifest.decoder.lookahead, manifest.hop_length)
     would_stream = None if engine.streaming else _would_stream(model)
+    # A decoder that is told of the longest utterance runs no longer one.
+    longest = min(_DECODER_FRAMES, manifest.decoder.max_frames or _DECODER_FRAMES)
+    lengths = (longest // 2, longest)
     decoder = _graph_info(
         info.decoder.file,
         model.ByteSize(),
         engine.session,
         model,
-        _cost_per_step(model, lambda n: _decoder_feeds(engine, n), _DECODER_FRAMES),
+        _cost_per_step(model, lambda n: _decoder_feeds(engine, n), lengths) if lengths[0] else None,
         field=field,
         streaming=engine.streaming,
         would_stream=would_stream,
@@ -162,7 +151,7 @@ def inspect_voice(path: str | os.PathLike[str], *, backend: Backend | None = Non
         backend=voice.backend,
         target=choose_target(voice.options),
         compiled=info,
-        program=None if isinstance(native, str) else _program_info(compiled, native),
+        program=None if isinstance(native, str) else describe_program(compiled.files, native),
         not_native=native if isinstance(native, str) else None,
         encoder=encoder,
         decoder=decoder,
@@ -196,19 +185,6 @@ def inspect_graph(path: str | os.PathLike[str]) -> GraphInfo:
         field=field,
         no_field=no_field,
         would_stream=_would_stream(model),
-    )
-
-
-def _program_info(compiled: CompiledFiles, target: TargetInfo) -> ProgramInfo:
-    file, streaming = target.decoder.file, target.streaming
-    program = compiled.files.program(target.decoder)
-    return ProgramInfo(
-        file=file,
-        n_bytes=len(compiled.files.member(file)),
-        n_stages=len(program.stages),
-        kinds=dict(Counter(stage.kind for stage in program.stages).most_common()),
-        n_parameters=sum(array.size for array in program.arrays.values()),
-        max_abs_diff=0.0 if streaming is None else streaming.max_abs_diff,
     )
 
 

@@ -82,6 +82,8 @@ class DecoderInfo(FileInfo):
     left_context: int  # frames before it
     lookahead: int  # frames after it
     not_streamable: str | None = None  # the reason, if it can't be streamed exactly
+    # Of the longest utterance, where an attention looks back to the utterance's start; None if it may be any.
+    max_frames: int | None = None
     # int8 rounds inputs and weights of the convolutions to 8 bits, those that are sensitive excepted; fp16
     # takes half the room, and computes in float32 unless it was made for GPUs.
     precision: Precision = "fp32"
@@ -215,7 +217,10 @@ class Manifest:
         """The checksums of all that is computed with."""
         # Voices of one architecture differ in their weights alone, which lie beside the graphs.
         files = (None if self.text is None else self.text.encoder, self.decoder, self.weights)
-        return " ".join("-" if file is None else file.sha256 for file in files)
+        parts = ["-" if file is None else file.sha256 for file in files]
+        # The same graph for another longest utterance is compiled otherwise.
+        limit = [] if self.decoder.max_frames is None else [str(self.decoder.max_frames)]
+        return " ".join([*parts, *limit])
 
     def to_json(self) -> str:
         """Return the text of voice.json."""
@@ -286,6 +291,7 @@ _READERS: Mapping[str, Callable[[JsonFields, str], object]] = {
     "length_scale": JsonFields.positive,
     "int": lambda record, name: record.integer(name, minimum=0),
     "float": JsonFields.number,
+    "int | None": lambda record, name: None if record.is_null(name) else record.integer(name, minimum=1),
     "str": JsonFields.text,
     "str | None": JsonFields.optional_text,
     "tuple[str, ...]": JsonFields.distinct_texts,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,10 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.native.program import Program
 from balacoon_tk.voice.rearranged import View
 from balacoon_tk.voice.weights import WeightsWriter
+
+if TYPE_CHECKING:
+    from balacoon_tk.voice.files import VoiceFiles
+    from balacoon_tk.voice.manifest import TargetInfo
 
 _DTYPES = ("float32", "float16", "int8", "uint8", "int32", "int64")
 _LEAST_HALVED = 256  # numbers; as graphs of half precision have it
@@ -56,6 +62,35 @@ def read_program(data: bytes, weights: NDArray[np.uint8]) -> Program:
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"not a native program: {error}") from error
     return Program.from_json(text, arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramInfo:
+    """What the native engine runs of a voice."""
+
+    file: str
+    n_bytes: int
+    """Of the file, without the weights, which are the graphs' as well."""
+    n_stages: int
+    kinds: Mapping[str, int]
+    """Stages by their kind, the most frequent first."""
+    n_parameters: int
+    max_abs_diff: float
+    """Largest difference seen to the plain decoder's samples."""
+
+
+def describe_program(files: VoiceFiles, target: TargetInfo) -> ProgramInfo:
+    """Say what the program of a voice is."""
+    file, streaming = target.decoder.file, target.streaming
+    program = files.program(target.decoder)
+    return ProgramInfo(
+        file=file,
+        n_bytes=len(files.member(file)),
+        n_stages=len(program.stages),
+        kinds=dict(Counter(stage.kind for stage in program.stages).most_common()),
+        n_parameters=sum(array.size for array in program.arrays.values()),
+        max_abs_diff=0.0 if streaming is None else streaming.max_abs_diff,
+    )
 
 
 def _place(name: str, array: AnyArray, writer: WeightsWriter) -> dict[str, Any]:

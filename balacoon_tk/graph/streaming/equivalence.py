@@ -47,6 +47,7 @@ def verify_streaming(
     draw: Callable[[int, int], Mapping[str, AnyArray]] | None = None,
     time_inputs: Mapping[str, int] | None = None,
     tolerance: float = TOLERANCE,
+    max_frames: int | None = None,
     own_tolerance: float | None = None,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
@@ -58,13 +59,16 @@ def verify_streaming(
 
     Random utterances are made in any case: by `draw`, of a number of frames and a seed, or else of standard
     normal values, which may be far from what the graph was trained on. More can be given, with time on the
-    last axis. `progress` is called with the share of the comparisons that is done. A ModelError says that
-    lengths differ, or that a sample differs by more than `tolerance` or isn't a number; with `own_tolerance`
-    also that one differs by more than that from the whole run of what streams.
+    last axis. None is run that is longer than `max_frames`. `progress` is called with the share of the
+    comparisons that is done. A ModelError says that lengths differ, or that a sample differs by more than
+    `tolerance` or isn't a number; with `own_tolerance` also that one differs by more than that from the whole
+    run of what streams.
     """
     for name, given in (("tolerance", tolerance), ("own_tolerance", own_tolerance)):
         if given is not None and given < 0:
             raise ParameterError(f"{name}={given} must be >= 0")
+    if max_frames is not None and max_frames < 1:
+        raise ParameterError(f"max_frames={max_frames} must be >= 1")
     graph = OrtEngine(streaming) if isinstance(streaming, onnx.ModelProto) else streaming
     spec = graph.contract.streaming
     if spec is None:
@@ -74,7 +78,8 @@ def verify_streaming(
     steps = {item.name: item.steps_per_frame for item in spec.inputs}
     rng = np.random.default_rng(seed)
     # One frame, fewer than the lag, just more, and enough for every cut: each end of the books is met.
-    lengths = (1, max(2, lag_frames // 2), lag_frames + 1, lag_frames + 71)
+    wanted = (1, max(2, lag_frames // 2), lag_frames + 1, lag_frames + 71)
+    lengths = tuple(dict.fromkeys(n if max_frames is None else min(n, max_frames) for n in wanted))
     make = draw or reference.random
     cases = [dict(make(n, seed + k)) for k, n in enumerate(lengths)]
     cases += [dict(utterance) for utterance in utterances or ()]
@@ -83,6 +88,10 @@ def verify_streaming(
     for k, feeds in enumerate(cases):
         if progress is not None:
             progress(k / len(cases))
+        checked = graph.contract.check(feeds)
+        n_frames = graph.contract.n_frames(checked)
+        if max_frames is not None and n_frames > max_frames:
+            continue
         try:
             expected = reference.run(feeds)
         except ModelError:
@@ -90,8 +99,6 @@ def verify_streaming(
             if k >= len(lengths) - 1:
                 raise
             continue
-        checked = graph.contract.check(feeds)
-        n_frames = graph.contract.n_frames(checked)
         own = None if own_tolerance is None else graph.whole(checked)
         for label, sizes in _cuts(n_frames, lag_frames, rng):
             streamed = _stream(graph, steps, feeds, sizes)
@@ -110,11 +117,11 @@ def verify_streaming(
 
 def verify_rounding(
     original: onnx.ModelProto,
-    compiled: onnx.ModelProto | Engine,
+    compiled: onnx.ModelProto,
     *,
     draw: Callable[[int, int], Mapping[str, AnyArray]] | None = None,
 ) -> None:
-    """Run a graph in int8 as a target or an engine computes it beside the plain one, on short utterances.
+    """Run a graph in int8 as a target computes it beside the plain one, on short utterances.
 
     Where two kernels differ in their last bits, a number on the edge between two steps now and then goes to
     the other one, and each such flip makes more of them in the layers behind: over seconds of speech graphs
@@ -123,10 +130,8 @@ def verify_rounding(
 
     Parameters
     ----------
-    original : ModelProto
-        The plain graph, with QDQ pairs.
-    compiled : ModelProto or Engine
-        What was made of it: a graph without state, or an engine, of which whole utterances are asked.
+    original, compiled : ModelProto
+        The plain graph, with QDQ pairs, and what was made of it; both without state.
     draw : callable, optional
         As for `verify_streaming`.
 
@@ -135,11 +140,10 @@ def verify_rounding(
     ModelError
         If they differ more than rare flips explain.
     """
-    plainly = _Reference(original, None)
-    run = _Reference(compiled, None).run if isinstance(compiled, onnx.ModelProto) else compiled.whole
+    plainly, fast = _Reference(original, None), _Reference(compiled, None)
     for n_frames in _SHORT:
         draws = [dict((draw or plainly.random)(n_frames, seed)) for seed in range(_N_DRAWS)]
-        best = max(_snr_db(plainly.run(feeds), run(feeds)) for feeds in draws)
+        best = max(_snr_db(plainly.run(feeds), fast.run(feeds)) for feeds in draws)
         if not best >= _LEAST_SNR_DB:
             raise ModelError(
                 f"in int8, {n_frames} frames have an SNR of {best:.1f} dB to the plain graph: "

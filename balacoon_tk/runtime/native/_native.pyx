@@ -1,5 +1,6 @@
 """Bind the executor: a program laid out for C once, and runs of it without the GIL."""
 
+cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy
@@ -127,6 +128,7 @@ cdef extern from "executor.h":
         int crop
         int n_extra
         int timeless
+        int transposed
         int n_left
         int n_right
         bk_padding padding
@@ -188,6 +190,8 @@ def _reach(stage):
     return stage.pad_left + max(0, stage.pad_right) + 1
 
 
+# Clearing it as a part of a garbage cycle would take the lists away that say what is to be freed.
+@cython.no_gc_clear
 cdef class Executor:
     """A program, laid out for C; any number of threads may run it at once, each for a stream of its own.
 
@@ -317,6 +321,7 @@ cdef class Executor:
                 stages[k].pad_right = 0
             stages[k].crop = stage.crop
             stages[k].n_extra = stage.n_extra
+            stages[k].transposed = stage.transposed
             stages[k].centre = stage.centre
             stages[k].epsilon = stage.epsilon
             stages[k].n_most = item.n_most
@@ -436,7 +441,7 @@ cdef class Executor:
             if failed == -2:
                 raise ModelError("a code is below 0 or beyond its table")
             if failed < 0:
-                raise ModelError("the utterance is too short to be padded by its own steps")
+                raise ModelError("the utterance is too short for the windows of this decoder")
             outputs = {name: self._fetch(run, edge) for name, edge in self.outputs}
             return outputs, None if last else self._state(run)
         finally:
@@ -482,7 +487,7 @@ cdef class Executor:
             raise ParameterError("the positions of a state don't fit its rows")
 
     cdef _feed(self, bk_run *run, int edge, array, bint last):
-        cdef Py_ssize_t n_steps = array.shape[array.ndim - 1]
+        cdef Py_ssize_t n_steps = 1 if self.c.edges[edge].timeless else array.shape[array.ndim - 1]
         cdef float *room = bk_room(run, edge, n_steps)
         if room == NULL:
             raise MemoryError

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 
@@ -139,24 +141,31 @@ class Program:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     arrays: Mapping[str, AnyArray] = field(default_factory=dict)
+    written: str | None = None
+    """The fingerprint that stood in the program's file: arrays aren't read again for it."""
 
     @property
     def fingerprint(self) -> str:
         """Say which program it is, its weights included."""
-        digest = hashlib.sha256(self.to_json().encode())
+        if self.written is not None:
+            return self.written
+        digest = hashlib.sha256(json.dumps(self._to_dict()).encode())
         for name in sorted(self.arrays):
             array = self.arrays[name]
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(array.tobytes())
+            digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()[:16]
 
     def to_json(self) -> str:
         """Return all but the arrays."""
-        data = {
+        head = {"format_version": FORMAT_VERSION, "fingerprint": self.fingerprint}
+        return json.dumps({**head, **self._to_dict()}, indent=1)
+
+    def _to_dict(self) -> dict[str, Any]:
+        return {
             key: [_without_defaults(item) for item in getattr(self, key)]
             for key in ("edges", "stages", "inputs", "outputs")
         }
-        return json.dumps({"format_version": FORMAT_VERSION, **data}, indent=1)
 
     @classmethod
     def from_json(cls, text: str, arrays: Mapping[str, AnyArray]) -> Program:
@@ -172,6 +181,7 @@ class Program:
 tuple(map(_port, data[key])) for key in ("inputs", "outputs")
                 ),
                 arrays=dict(arrays),
+                written=str(data["fingerprint"]),
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ModelError(f"not a native program: {error}") from error

@@ -55,6 +55,14 @@ class _Draft:
             and (self.n_channels, self.rate, self.timeless) == (n_channels, rate, timeless)
         )
 
+    def fits(self) -> bool:
+        """Whether there are registers for all that is computed so far."""
+        try:
+            _allocate(self.calls, self.stores)
+        except RegistersError:
+            return False
+        return True
+
     def finish(self) -> Stage:
         """Return the stage, its values in registers."""
         return replace(self.stage, chain=_allocate(self.calls, self.stores))
@@ -169,14 +177,15 @@ class Builder:
         self.inputs.append(Port(name, edge, shape, (rate.numerator, rate.denominator), symbols=symbols))
         return View.of(Value(n_channels, rate, timeless, edge=edge))
 
-    def output(self, name: str, view: View, shape: tuple[int, ...], lag: int) -> None:
+    def output(self, name: str, view: View, shape: tuple[int, ...]) -> None:
         """Add an output, which has an edge that nothing else reads; its shape lacks time."""
         value = view.whole
-        if value is None or value.draft is None or value.edge is not None:
+        if value is None or value.draft is None:
             value = self._base(self.function("copy", [view], name, alone=True))
-        rate = value.rate.numerator, value.rate.denominator
-        self.outputs.append(Port(name, self._stored(value, name), shape, rate, lag=lag))
-        value.edge = None  # whoever reads it later stores it again
+        assert value.draft is not None
+        edge = self._edge(name, value.n_channels, value.timeless)
+        value.draft.stores.setdefault(value.number, []).append(edge)
+        self.outputs.append(Port(name, edge, shape, (value.rate.numerator, value.rate.denominator)))
 
     def array(self, array: AnyArray, name: str) -> str:
         """Keep an array and return the name under which it is kept; equal ones are kept once."""
@@ -269,8 +278,8 @@ class Builder:
         value = view.whole
         draft = None if value is None else value.draft
         if draft is not None and draft.stage.transposed and not draft.calls and not draft.stores:
-            # A transposed convolution just doesn't store them. Nobody else has seen what it gives: a tensor
-            # that is sliced is read once, or its stage is another.
+            # A transposed convolution just doesn't store them. Whoever calls has seen to it that nobody else
+            # reads what it gives.
             stage = draft.stage
             draft.stage = replace(stage, crop=stage.crop + start, n_extra=stage.n_extra - start - behind)
             return view
@@ -303,15 +312,13 @@ class Builder:
             draft = None if alone else next(fitting, None)
         if draft is None:
             draft = self._pointwise(name, n_channels, rate, timeless=timeless)
-        numbers = [
-            self._in_register(draft, operand, n_channels, name) if isinstance(operand, View) else operand
-            for operand in operands
-        ]
-        if function == "copy":
-            (number,) = numbers
-            assert isinstance(number, int)
-        else:
-            number = self._call(draft, function, numbers, n_channels, name)
+        before = draft.calls.copy(), draft.n_values, draft.loads.copy()
+        number = self._appended(draft, function, operands, n_channels, name)
+        if not draft.fits():
+            # Its registers are all in use for what is read further on: what it has made is read from edges.
+            draft.calls, draft.n_values, draft.loads = before
+            draft = self._pointwise(name, n_channels, rate, timeless=timeless)
+            number = self._appended(draft, function, operands, n_channels, name)
         return View.of(Value(n_channels, rate if not timeless else Fraction(1), timeless, draft, number))
 
     def finish(self) -> Program:
@@ -323,6 +330,19 @@ class Builder:
             tuple(self.outputs),
             self.arrays,
         )
+
+    def _appended(
+        self, draft: _Draft, function: str, operands: Sequence[Operand], n_channels: int, name: str
+    ) -> int:
+        numbers = [
+            self._in_register(draft, operand, n_channels, name) if isinstance(operand, View) else operand
+            for operand in operands
+        ]
+        if function != "copy":
+            return self._call(draft, function, numbers, n_channels, name)
+        (number,) = numbers
+        assert isinstance(number, int)
+        return number
 
     def _call(
         self,

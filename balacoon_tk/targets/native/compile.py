@@ -17,8 +17,9 @@ from balacoon_tk.graph.match import name_of
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.timeline import Timeline
 from balacoon_tk.runtime.native.program import Program
-from balacoon_tk.targets.native.builder import Builder, RegistersError, View
+from balacoon_tk.targets.native.builder import Builder, View
 from balacoon_tk.targets.native.errors import NotNativeError
+from balacoon_tk.targets.native.lengths import output_lengths, with_lags
 from balacoon_tk.targets.native.operators import Context, find_operator
 
 _ONE = Fraction(1)
@@ -57,12 +58,9 @@ def compile_native(
         if all(name_of(value) in analysis.sized_by for value in node.outputs if value.name):
             continue  # arithmetic with lengths: whoever needs it is refused
         context = Context(node, analysis, builder, views, rounding.layers.get(str(node.name)))
-        try:
-            made = find_operator(node)(context)
-        except RegistersError:  # pragma: no cover - chains are allocated when all are known
-            raise NotNativeError(node, "its chain of functions is too long") from None
-        for value, view in zip(node.outputs, made, strict=False):
-            if value.name:
+        for value, view in zip(node.outputs, find_operator(node)(context), strict=False):
+            if value.name and (value.uses() or value.is_graph_output()):
+                context.check(value, view)
                 views[value.name] = view
     for value in analysis.model.graph.outputs:
         name = name_of(value)
@@ -70,8 +68,15 @@ def compile_native(
         if name not in views:
             raise NotNativeError(_producer(analysis, name), "it is an output that nobody computes")
         shape = _without(analysis.inputs.probe.shape_of(value), timeline)
-        builder.output(name, views[name], shape, int(timeline.lag))
-    return builder.finish()
+        builder.output(name, views[name], shape)
+    program = with_lags(builder.finish())
+    lengths = output_lengths(program, analysis.inputs.probe.n_frames)
+    for value, found in zip(analysis.model.graph.outputs, lengths, strict=True):
+        timeline = analysis.timelines[name_of(value)]
+        if found != list(timeline.lengths):
+            reason = f"its length would be {found}, and not {list(timeline.lengths)}"
+            raise NotNativeError(_producer(analysis, name_of(value)), reason)
+    return program
 
 
 def _producer(analysis: Analysis, name: str) -> ir.Node:
@@ -95,5 +100,7 @@ def _inputs(analysis: Analysis, builder: Builder) -> dict[str, View]:
         if timeline is None:
             views[name] = builder.input(name, shape, _ONE, timeless=True, symbols=symbols)
         else:
-            views[name] = builder.input(name, _without(shape, timeline), timeline.rate, timeless=False, symbols=symbols)
+            views[name] = builder.input(
+                name, _without(shape, timeline), timeline.rate, timeless=False, symbols=symbols
+            )
     return views

@@ -129,12 +129,25 @@ class Context:
             self.refuse("it works along time")
         return axis - (time is not None and axis > time)
 
+    def check(self, value: ir.Value, view: View) -> None:
+        """Refuse the node if what it has become isn't a tensor of the channels and the rate that it makes."""
+        n_channels = int(np.prod(self.channel_shape(value)))
+        timeless = self.time_axis(value) is None
+        if (view.n_channels, view.timeless) != (n_channels, timeless) or (
+            not timeless and view.rate != self.rate(value)
+        ):
+            self.refuse("its shapes are none that the native engine knows for it")
+
     def sized_by(self) -> tuple[View, int]:
-        """Return the tensor whose length the shape that this node makes is computed from, and that length."""
+        """Return a tensor, and how many times the output of this node is as long."""
+        wanted = self._analysis.timelines[name_of(self.node.outputs[0])].lengths
         for value in self.node.inputs:
             root = self._analysis.sized_by.get(name_of(value))
             if root is not None and root in self._views:
-                return self._views[root], self._analysis.timelines[root].lengths[0]
+                lengths = self._analysis.timelines[root].lengths
+                times = wanted[0] // lengths[0]
+                if times and wanted == tuple(times * n for n in lengths):
+                    return self._views[root], times
         self.refuse("nothing says the length of what it makes")
 
     def window(self, index: int) -> int:
@@ -202,9 +215,9 @@ def _binary(ctx: Context) -> list[View]:
 
 
 def _combine(ctx: Context, function: str, a: Operand, b: Operand) -> View:
-    sizes = {view.n_channels for view in (a, b) if isinstance(view, View)} - {1}
-    if len(sizes) > 1:
-        ctx.refuse("its inputs are of different channels")
+    n_channels = int(np.prod(ctx.channel_shape(ctx.node.outputs[0])))
+    if any(view.n_channels not in (1, n_channels) for view in (a, b) if isinstance(view, View)):
+        ctx.refuse("it repeats some of the channels of an input")
     return ctx.builder.function(function, [a, b], ctx.name)
 
 
@@ -333,8 +346,11 @@ def _places(ctx: Context, index: int) -> AnyArray:
 def _split(ctx: Context) -> list[View]:
     source, view = ctx.node.inputs[0], ctx.view(0, padded=True)
     axis = ctx.channel_axis(source, ctx.node.attributes.get_int("axis", 0))
-    sizes = [ctx.channel_shape(value)[axis] for value in ctx.node.outputs]
-    parts = np.split(_places(ctx, 0), np.cumsum(sizes)[:-1], axis=axis)
+    places, n_parts = _places(ctx, 0), len(ctx.node.outputs)
+    equal = -(-places.shape[axis] // n_parts)
+    # Nothing is known of an output that nobody reads, its shape neither.
+    sizes = ctx.ints("split", 1) or [equal] * n_parts
+    parts = np.split(places, np.cumsum(sizes)[:-1], axis=axis)
     return [view.take(part.reshape(-1)) for part in parts]
 
 
@@ -359,11 +375,23 @@ def _slice(ctx: Context) -> list[View]:
         places = places[tuple(along)]
     view = view.take(places.reshape(-1))
     if any(cropped):
-        if len(source.uses()) > 1:
+        if not _is_read_once(source):
             view = ctx.builder.gathered(view, ctx.name)
             view = ctx.builder.function("copy", [view], ctx.name, alone=True)
         view = ctx.builder.cropped(view, *cropped, ctx.name)
     return [view]
+
+
+def _is_read_once(value: ir.Value | None) -> bool:
+    """Whether all that a transposed convolution makes goes to one reader alone, through views."""
+    while value is not None and value.producer() is not None:
+        if len(value.uses()) > 1 or value.is_graph_output():
+            return False
+        node = value.producer()
+        if node is None or node.op_type == "ConvTranspose":
+            return True
+        value = node.inputs[0]
+    return True
 
 
 def _bounds(start: int, end: int, step: int) -> slice:
@@ -410,8 +438,7 @@ def _filled(ctx: Context, constant: AnyArray) -> View:
     axis, wanted = ctx.time_axis(made), list(ctx.shape(made))
     if axis is None:
         ctx.refuse("it makes a tensor that nothing says the length of")
-    source, n_steps = ctx.sized_by()
-    times = wanted[axis] // n_steps
+    source, times = ctx.sized_by()
     place = axis - len(wanted) + constant.ndim
     if place >= 0 and constant.shape[place] != 1:
         ctx.refuse(f"its constant of shape {constant.shape} varies with time")
@@ -459,8 +486,10 @@ def _pad(ctx: Context) -> list[View]:
     value = float(ctx.constant(2).reshape(-1)[0]) if ctx.has(2) else 0.0
     if mode not in ("constant", "reflect", "edge") or left < 0 or right < 0:
         ctx.refuse("it pads time in a way that isn't known")
-    users = [node.op_type for node, _ in ctx.node.outputs[0].uses()]
-    if mode == "constant" and value == 0 and users and set(users) <= {"Conv"}:
+    users = {node.op_type for node, _ in ctx.node.outputs[0].uses()}
+    if ctx.node.outputs[0].is_graph_output():
+        users.add("output")
+    if mode == "constant" and value == 0 and users == {"Conv"}:
         return [ctx.builder.padded(view, left, right)]
     view = ctx.builder.gathered(ctx.view(0), ctx.name)
     stage = Stage(
@@ -479,6 +508,8 @@ def _pad(ctx: Context) -> list[View]:
 def _kernel_pads(ctx: Context, span: int) -> tuple[int, int]:
     auto = ctx.node.attributes.get_string("auto_pad", "NOTSET")
     if auto.startswith("SAME"):
+        if ints_of(ctx.node, "strides", [1]) != [1]:
+            ctx.refuse("its padding depends on the length")
         left = span // 2 if auto == "SAME_UPPER" else span - span // 2
         return left, span - left
     left, right = [0, 0] if auto == "VALID" else ints_of(ctx.node, "pads", [0, 0])
@@ -508,7 +539,7 @@ def _conv(ctx: Context) -> list[View]:
     left, right = left + view.pads[0], right + view.pads[1]
     if min(left, right) < 0:
         ctx.refuse(f"its padding {left, right} is negative")
-    if view.timeless and (n_taps > 1 or stride > 1):
+    if view.timeless and (n_taps > 1 or stride > 1 or left or right):
         ctx.refuse("it reads a window of what has no time")
     depthwise = n_groups > 1 and n_groups == n_out == view.n_channels and n_in == 1
     if depthwise and step is not None:  # few sums, which bytes make no faster
@@ -631,8 +662,10 @@ def _average_pool(ctx: Context) -> list[View]:
     ctx.window(0)
     (n_taps,) = ints_of(ctx.node, "kernel_shape", [1])
     (stride,) = ints_of(ctx.node, "strides", [1])
-    view = ctx.view(0, padded=True)
+    view = ctx.view(0)
     left, right = _kernel_pads(ctx, n_taps - 1)
+    if view.timeless or ints_of(ctx.node, "dilations", [1]) != [1]:
+        ctx.refuse("it reads a window of what has no time, or with gaps")
     if (left or right) and not ctx.node.attributes.get_int("count_include_pad", 0):
         ctx.refuse("it leaves its padding out of the mean")
     if ctx.node.attributes.get_int("ceil_mode", 0):
@@ -646,8 +679,8 @@ def _average_pool(ctx: Context) -> list[View]:
         n_channels=view.n_channels,
         n_taps=n_taps,
         stride=stride,
-        pad_left=left + view.pads[0],
-        pad_right=right + view.pads[1],
+        pad_left=left,
+        pad_right=right,
         weights=ctx.builder.array(weights, f"{ctx.name}.weights"),
     )
     return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]))]
@@ -717,7 +750,5 @@ def _reduce(ctx: Context) -> list[View]:
     # A convolution of one step with equal weights is a sum.
     weight = 1 / n_reduced if ctx.node.op_type == "ReduceMean" else 1.0
     kernel = np.full((1, view.n_channels, 1), weight, np.float32)
-    stage = Stage(
-        "convolve", ctx.name, None, 1, weights=ctx.builder.array(kernel, f"{ctx.name}.weights")
-    )
+    stage = Stage("convolve", ctx.name, None, 1, weights=ctx.builder.array(kernel, f"{ctx.name}.weights"))
     return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]))]

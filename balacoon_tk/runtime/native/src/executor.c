@@ -4,6 +4,8 @@
 #include <string.h>
 
 #define ALIGNMENT 64
+#define LONGEST ((int64_t)1 << 40) /* steps of a stream: products with strides and rows stay within 64 bits */
+#define PARTS_OF_A_THREAD 4 /* of a stage, as far as it has so many tiles: who is done early takes another */
 #define GUARD 256 /* bytes behind a buffer, which a kernel may read and never uses */
 
 /* The rows of an edge that a run holds. */
@@ -26,6 +28,7 @@ struct bk_run {
     size_t scratch_size; /* floats of one thread */
     char *memory;        /* of the scratch */
     int unknown_symbol;
+    int begun; /* whether the inputs that have ended had a step */
 };
 
 /* What threads share of one piece of a stage. */
@@ -35,6 +38,7 @@ typedef struct {
     int64_t first; /* group */
     int64_t n_groups;
     int64_t n_total; /* steps of the whole output; large if nobody knows */
+    int64_t n_taken; /* parts that some thread has taken */
 } piece;
 
 static char *aligned(char *memory) { return memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT); }
@@ -138,11 +142,11 @@ static int make_room(bk_run *run, int edge, int64_t n_steps)
     track *t = &run->tracks[edge];
     const bk_edge *e = &run->program->edges[edge];
     int64_t needed = t->count + n_steps + e->after - t->base;
-    if (needed <= t->capacity)
+    if (needed <= t->capacity && t->rows != NULL)
         return 0;
     forget(run, edge);
     needed = t->count + n_steps + e->after - t->base;
-    if (needed <= t->capacity)
+    if (needed <= t->capacity && t->rows != NULL)
         return 0;
     const int64_t capacity = needed + needed / 4;
     const size_t size = row_size(e);
@@ -175,6 +179,7 @@ int bk_start(bk_run *run)
     const bk_program *program = run->program;
     memset(run->done, 0, (size_t)program->n_stages * sizeof(int64_t));
     memset(run->finished, 0, (size_t)program->n_stages * sizeof(int));
+    run->begun = 0;
     for (int k = 0; k < program->n_edges; k++) {
         track *t = &run->tracks[k];
         t->base = t->count = -program->edges[k].before;
@@ -215,6 +220,33 @@ void bk_save(const bk_run *run, int64_t *positions, char *rows)
     memcpy(positions, run->done, (size_t)run->program->n_stages * sizeof(int64_t));
 }
 
+static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all);
+
+/* Whether what a stage has made agrees with the rows of the edges that it reads and writes, before any has ended. */
+static int agrees(const bk_run *run, int index)
+{
+    const bk_stage *stage = &run->program->stages[index];
+    const int64_t done = run->done[index];
+    int64_t n_known = done * stage->n_phases - stage->crop;
+    int all;
+    if (n_known < 0)
+        n_known = 0;
+    if (done > n_possible(run, stage, &all))
+        return 0;
+    if (stage->source >= 0 && done * stage->stride - stage->pad_left < run->tracks[stage->source].base)
+        return 0;
+    for (int k = 0; k < stage->n_calls; k++) {
+        const bk_call *call = &stage->calls[k];
+        const track *t = &run->tracks[call->edge];
+        if (call->action == BK_STORE && t->count != n_known)
+            return 0;
+        if ((call->action == BK_LOAD || call->action == BK_LOOKUP) && !run->program->edges[call->edge].timeless
+            && (call->by_group ? done : n_known) < t->base)
+            return 0;
+    }
+    return 1;
+}
+
 int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_bytes)
 {
     const bk_program *program = run->program;
@@ -222,18 +254,20 @@ int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_b
     int64_t total = 0;
     for (int k = 0; k < program->n_edges; k++) {
         const int64_t base = positions[2 * k], count = positions[2 * k + 1];
-        if (base < -program->edges[k].before || count < base || count < 0 || count - base > n_bytes)
+        if (base < -program->edges[k].before || count < base || count < 0 || count > LONGEST
+            || count - base > n_bytes)
             return -2;
         if (!program->edges[k].timeless)
             total += (count - base) * (int64_t)row_size(&program->edges[k]);
     }
     for (int k = 0; k < program->n_stages; k++)
-        if (done[k] < 0)
+        if (done[k] < 0 || done[k] > LONGEST)
             return -2;
     if (total != n_bytes)
         return -2;
     memcpy(run->done, done, (size_t)program->n_stages * sizeof(int64_t));
     memset(run->finished, 0, (size_t)program->n_stages * sizeof(int));
+    run->begun = 0;
     for (int k = 0; k < program->n_edges; k++) {
         track *t = &run->tracks[k];
         const int64_t n_rows = program->edges[k].timeless ? 0 : positions[2 * k + 1] - positions[2 * k];
@@ -246,16 +280,11 @@ int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_b
         t->count = program->edges[k].timeless ? 0 : positions[2 * k + 1];
         if (program->edges[k].timeless)
             t->base = 0;
-        /* A state that was altered must not make a reader look outside. */
-        if (first_needed(run, k) > t->count)
-            return -2;
     }
-    for (int k = 0; k < program->n_stages; k++) {
-        const bk_stage *stage = &program->stages[k];
-        if (stage->source >= 0 && !stage->timeless
-            && run->done[k] * stage->stride - stage->pad_left < run->tracks[stage->source].base)
+    /* A state that was altered must not make a stage read or write outside. */
+    for (int k = 0; k < program->n_stages; k++)
+        if (!program->stages[k].timeless && !agrees(run, k))
             return -2;
-    }
     return 0;
 }
 
@@ -414,11 +443,11 @@ static void look_up(bk_run *run, const bk_stage *stage, const bk_block *block, c
     for (int r = first_row; r < first_row + rows; r++) {
         const int64_t step = (group + r) * stage->n_phases + block->phase - stage->crop;
         const float symbol = ((const float *)row_of(run, call->edge, edge->timeless ? 0 : step))[call->channel];
-        int index = (int)symbol;
-        if (!(symbol >= 0 && symbol < (float)call->n_symbols)) {
+        int index = 0;
+        if (symbol >= 0 && symbol < (float)call->n_symbols)
+            index = (int)symbol;
+        else
             run->unknown_symbol = 1;
-            index = 0;
-        }
         const float *row = call->vector + (ptrdiff_t)index * stage->n_out + block->channel;
         run->program->kernels->load(row, 0, block->width, 1, tile + r * BK_WIDTH);
     }
@@ -483,32 +512,50 @@ static void run_tile(const piece *p, const bk_block *block, int64_t group, int r
 }
 
 /* Tiles of equal height, as far as that goes: twelve steps and one would take twice as long as six and seven. */
-static void run_part(void *context, int part, int n_parts)
+static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int64_t n_tiles, float *scratch)
 {
-    const piece *p = context;
     const bk_run *run = p->run;
     const bk_stage *stage = p->stage;
-    const int64_t n_tiles = (p->n_groups + BK_ROWS - 1) / BK_ROWS;
-    /* A norm looks at all channels, so its blocks belong together. */
-    const int together = stage->kind == BK_NORMALISE;
-    const int64_t n_items = n_tiles * (together ? 1 : stage->n_blocks);
-    float *scratch = run->scratch + (size_t)part * run->scratch_size;
-    for (int64_t item = n_items * part / n_parts; item < n_items * (part + 1) / n_parts; item++) {
+    for (int64_t item = first_item; item < end_item; item++) {
         /* Block by block, so that its weights stay in a cache while time passes by. */
         const int64_t tile = item % n_tiles;
         const int64_t first = p->n_groups * tile / n_tiles, next = p->n_groups * (tile + 1) / n_tiles;
         const int64_t group = p->first + first;
         const int rows = (int)(next - first);
-        if (!together) {
+        if (stage->kind != BK_NORMALISE) {
             run_tile(p, &stage->blocks[item / n_tiles], group, rows, scratch);
             continue;
         }
+        /* A norm looks at all channels, so its blocks belong together. */
         const bk_edge *source = &run->program->edges[stage->source];
-        run->program->kernels->normalise((const float *)row_of(run, stage->source, group) , source->row,
-                                         stage->n_in, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH,
-                                         run->program->longest_row, stage->epsilon, stage->centre);
+        const float *rows_in = (const float *)row_of(run, stage->source, group) + stage->blocks[0].source_channel;
+        run->program->kernels->normalise(rows_in, source->row, stage->n_in, rows,
+                                         scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, run->program->longest_row,
+                                         stage->epsilon, stage->centre);
         for (int k = 0; k < stage->n_blocks; k++)
             run_tile(p, &stage->blocks[k], group, rows, scratch);
+    }
+}
+
+static void run_parts(void *context, int thread)
+{
+    piece *p = context;
+    const bk_stage *stage = p->stage;
+    const int64_t n_tiles = (p->n_groups + BK_ROWS - 1) / BK_ROWS;
+    const int64_t n_blocks = stage->kind == BK_NORMALISE ? 1 : stage->n_blocks;
+    const int64_t n_items = n_tiles * n_blocks, n_threads = p->run->n_threads;
+    /* Whole blocks where there are enough of them, so that no two threads need the same weights. */
+    int64_t n_together = n_blocks >= 2 * n_threads ? n_tiles : n_items / (n_threads * PARTS_OF_A_THREAD);
+    if (n_threads == 1)
+        n_together = n_items;
+    if (n_together < 1)
+        n_together = 1;
+    float *scratch = p->run->scratch + (size_t)thread * p->run->scratch_size;
+    for (;;) {
+        const int64_t first = bk_next_part(&p->n_taken) * n_together;
+        if (first >= n_items)
+            return;
+        run_tiles(p, first, smaller(first + n_together, n_items), n_tiles, scratch);
     }
 }
 
@@ -530,8 +577,13 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
             const int64_t behind = t->ended || stage->n_right < 0 ? stage->n_right : 0;
             possible = t->count > needed || t->ended ? t->count + stage->n_left + behind : 0;
         }
+        if (stage->transposed && !t->ended) {
+            /* The end may come now, and cut steps off the last group: whole groups wait until it can't. */
+            const int64_t n_sure = t->count * stage->n_phases + stage->n_extra + stage->crop;
+            possible = smaller(possible, n_sure < 0 ? 0 : n_sure / stage->n_phases);
+        }
         /* Padding alone gives nothing: a tensor of no steps stays one. */
-        if (t->ended && t->count == 0)
+        if (t->count == 0)
             possible = 0;
         ended = t->ended;
     }
@@ -552,7 +604,30 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
         ended = ended && t->ended;
     }
     *all = ended;
-    return possible;
+    return possible < 0 ? 0 : possible;
+}
+
+/* Whether a stage whose sources have ended is what a whole run would make of them, which fails for windows that
+ * nothing fits into and for tensors of different lengths. An utterance of no steps at all is none. */
+static int is_long_enough(const bk_run *run, const bk_stage *stage, int64_t n_groups)
+{
+    int64_t n_steps = n_groups * stage->n_phases - stage->crop;
+    /* Nothing may be left by what only takes steps away. */
+    const int takes_away = stage->kind == BK_PAD && stage->n_left <= 0 && stage->n_right <= 0;
+    if (stage->source >= 0 && n_groups == 0 && !takes_away)
+        return 0;
+    if (stage->transposed) {
+        n_steps = smaller(n_steps, run->tracks[stage->source].count * stage->n_phases + stage->n_extra);
+        if (n_steps <= 0)
+            return 0;
+    }
+    for (int k = 0; k < stage->n_calls; k++) {
+        const bk_call *call = &stage->calls[k];
+        if ((call->action == BK_LOAD || call->action == BK_LOOKUP) && !run->program->edges[call->edge].timeless
+            && run->tracks[call->edge].count != (call->by_group ? n_groups : n_steps))
+            return 0;
+    }
+    return 1;
 }
 
 static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
@@ -572,11 +647,13 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
             return -3;
     }
     const int finishes = all && run->done[index] + n_groups >= possible && !run->finished[index];
+    if (finishes && run->begun && !is_long_enough(run, stage, possible))
+        return -3;
     if (n_groups == 0 && !finishes)
         return 0;
     int64_t n_total = INT64_MAX;
     const int64_t first = run->done[index], end = first + n_groups;
-    if (all && stage->n_phases > 1 && stage->source >= 0)
+    if (all && stage->transposed)
         n_total = run->tracks[stage->source].count * stage->n_phases + stage->n_extra;
     /* Steps that are known behind this piece. */
     int64_t n_known = smaller(end * stage->n_phases - stage->crop, n_total);
@@ -591,8 +668,8 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
             return -1;
     }
     if (n_groups > 0) {
-        piece p = {run, stage, first, n_groups, n_total};
-        bk_share(pool, run_part, &p);
+        piece p = {run, stage, first, n_groups, n_total, 0};
+        bk_share(pool, run_parts, &p);
         *made = 1;
     }
     run->done[index] = end;
@@ -622,8 +699,8 @@ static int run_timeless(bk_run *run, int index)
             if (make_room(run, stage->calls[k].edge, 1) < 0)
                 return -1;
         }
-    piece p = {run, stage, 0, 1, INT64_MAX};
-    run_part(&p, 0, 1);
+    piece p = {run, stage, 0, 1, INT64_MAX, 0};
+    run_parts(&p, 0);
     for (int k = 0; k < stage->n_calls; k++)
         if (stage->calls[k].action == BK_STORE)
             run->tracks[stage->calls[k].edge].count = 1;
@@ -635,6 +712,7 @@ int bk_end(bk_run *run, int edge)
     if (make_room(run, edge, 0) < 0)
         return -1;
     end_edge(run, edge);
+    run->begun |= run->tracks[edge].count > 0;
     return 0;
 }
 

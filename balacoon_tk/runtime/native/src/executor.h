@@ -74,6 +74,7 @@ typedef struct {
     int n_out;  /* of the output, of one phase */
     int n_taps, dilation, stride, pad_left, pad_right, n_phases, crop, n_extra;
     int timeless;
+    int transposed; /* so that its source's length says its own, with n_extra */
     int n_left, n_right; /* steps that are padded, or cropped; the window is all that they may be made of */
     bk_padding padding;
     float value;
@@ -118,7 +119,7 @@ void bk_advance(bk_run *run, int edge, int64_t n_steps);
 /* Say that an input has no more steps. -1 where memory is short. */
 int bk_end(bk_run *run, int edge);
 /* Run all that can be run. -1 where memory is short, -2 for a symbol that a table hasn't, -3 for an utterance that
- * is too short to be padded by its own steps. */
+ * is too short: for a window, to be padded by its own steps, or for tensors that meet to be equally long. */
 int bk_execute(bk_run *run, bk_pool *pool);
 /* Steps of an output that haven't been taken, the first of them, and the number of elements between two. */
 int64_t bk_n_waiting(const bk_run *run, int edge);

@@ -15,18 +15,18 @@ bk_pool *bk_new_pool(int n_threads)
     return calloc(1, sizeof(bk_pool));
 }
 void bk_free_pool(bk_pool *pool) { free(pool); }
-int bk_take_pool(bk_pool *pool) { return pool->taken ? 0 : (pool->taken = 1); }
-void bk_leave_pool(bk_pool *pool) { pool->taken = 0; }
+int bk_take_pool(bk_pool *pool)
+{
+    (void)pool;
+    return 0;
+}
+void bk_leave_pool(bk_pool *pool) { (void)pool; }
 void bk_share(bk_pool *pool, bk_task task, void *context)
 {
     (void)pool;
-    task(context, 0, 1);
+    task(context, 0);
 }
-int bk_pool_threads(const bk_pool *pool)
-{
-    (void)pool;
-    return 1;
-}
+int64_t bk_next_part(int64_t *counter) { return (*counter)++; }
 
 #else
 
@@ -35,7 +35,7 @@ int bk_pool_threads(const bk_pool *pool)
 #include <unistd.h>
 
 #define N_SPINS 4000 /* about 50 microseconds: longer than from one stage to the next, shorter than a push */
-#define N_POLITE 20000 /* from here on, whoever waits lets others have the processor */
+#define N_POLITE 400 /* from here on, whoever waits for the last part lets others have the processor */
 
 #if defined(__x86_64__) || defined(__i386__)
 #define PAUSE() __builtin_ia32_pause()
@@ -45,6 +45,11 @@ int bk_pool_threads(const bk_pool *pool)
 #define PAUSE() ((void)0)
 #endif
 
+/* Of the word that says which task there is: whether it is open, and how many threads are inside. */
+#define OPEN ((uint64_t)1 << 31)
+#define INSIDE (OPEN - 1)
+#define GENERATION(word) ((word) >> 32)
+
 struct bk_pool {
     int n_threads;
     int n_started; /* threads that run, besides the caller's */
@@ -52,53 +57,65 @@ struct bk_pool {
     pthread_t *threads;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    int taken, ending;
-    int n_asleep;
-    unsigned generation; /* counts tasks */
-    int n_pending;       /* parts of the task that aren't done */
+    int taken, ending, n_asleep;
+    uint64_t word; /* counts tasks in its upper half */
     bk_task task;
     void *context;
 };
 
 typedef struct {
     bk_pool *pool;
-    int part;
-    unsigned seen; /* the last task before its time */
+    int thread;
+    uint64_t seen; /* generation of the last task before its time */
 } worker;
+
+static uint64_t read_word(bk_pool *pool) { return __atomic_load_n(&pool->word, __ATOMIC_ACQUIRE); }
+
+/* Go inside if the task is still open; a thread that comes late finds it closed, and nobody waits for it. */
+static int enter(bk_pool *pool, uint64_t generation)
+{
+    uint64_t word = read_word(pool);
+    while (GENERATION(word) == generation && (word & OPEN))
+        if (__atomic_compare_exchange_n(&pool->word, &word, word + 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return 1;
+    return 0;
+}
 
 static void *work(void *argument)
 {
-    worker self = *(worker *)argument;
+    const worker self = *(worker *)argument;
     bk_pool *pool = self.pool;
+    uint64_t seen = self.seen;
     free(argument);
     for (;;) {
-        unsigned generation = self.seen;
-        for (int spin = 0; spin < N_SPINS; spin++) {
-            generation = __atomic_load_n(&pool->generation, __ATOMIC_ACQUIRE);
-            if (generation != self.seen)
-                break;
+        uint64_t generation = seen;
+        for (int spin = 0; spin < N_SPINS && generation == seen; spin++) {
+            generation = GENERATION(read_word(pool));
             PAUSE();
         }
-        if (generation == self.seen) {
+        if (generation == seen) {
             pthread_mutex_lock(&pool->mutex);
-            /* Whoever gives a task looks for sleepers after it has counted, so this is seen, or the count is. */
+            /* Whoever gives a task looks for sleepers after it has counted: this is seen, or the count is. */
             __atomic_add_fetch(&pool->n_asleep, 1, __ATOMIC_SEQ_CST);
-            while ((generation = __atomic_load_n(&pool->generation, __ATOMIC_SEQ_CST)) == self.seen)
+            while ((generation = GENERATION(__atomic_load_n(&pool->word, __ATOMIC_SEQ_CST))) == seen)
                 pthread_cond_wait(&pool->wake, &pool->mutex);
             __atomic_sub_fetch(&pool->n_asleep, 1, __ATOMIC_SEQ_CST);
             pthread_mutex_unlock(&pool->mutex);
         }
-        self.seen = generation;
+        seen = generation;
         if (__atomic_load_n(&pool->ending, __ATOMIC_ACQUIRE))
             return NULL;
-        pool->task(pool->context, self.part, pool->n_started + 1);
-        __atomic_sub_fetch(&pool->n_pending, 1, __ATOMIC_RELEASE);
+        if (enter(pool, generation)) {
+            pool->task(pool->context, self.thread);
+            __atomic_sub_fetch(&pool->word, 1, __ATOMIC_RELEASE);
+        }
     }
 }
 
 static void announce(bk_pool *pool)
 {
-    __atomic_add_fetch(&pool->generation, 1, __ATOMIC_SEQ_CST);
+    const uint64_t generation = GENERATION(pool->word) + 1;
+    __atomic_store_n(&pool->word, generation << 32 | OPEN, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&pool->n_asleep, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&pool->mutex);
         pthread_cond_broadcast(&pool->wake);
@@ -113,11 +130,12 @@ static void start(bk_pool *pool)
     pool->process = getpid();
     pool->n_started = 0;
     pool->n_asleep = 0;
+    pool->word &= ~(OPEN | INSIDE);
     for (int k = 1; k < pool->n_threads; k++) {
         worker *argument = malloc(sizeof(worker));
         if (argument == NULL)
             return; /* with fewer threads then */
-        *argument = (worker){pool, k, pool->generation};
+        *argument = (worker){pool, k, GENERATION(pool->word)};
         if (pthread_create(&pool->threads[pool->n_started], NULL, work, argument) != 0) {
             free(argument);
             return;
@@ -174,15 +192,15 @@ void bk_leave_pool(bk_pool *pool) { __atomic_store_n(&pool->taken, 0, __ATOMIC_R
 void bk_share(bk_pool *pool, bk_task task, void *context)
 {
     if (pool == NULL || pool->n_started == 0) {
-        task(context, 0, 1);
+        task(context, 0);
         return;
     }
     pool->task = task;
     pool->context = context;
-    __atomic_store_n(&pool->n_pending, pool->n_started, __ATOMIC_RELAXED);
     announce(pool);
-    task(context, 0, pool->n_started + 1);
-    for (int spin = 0; __atomic_load_n(&pool->n_pending, __ATOMIC_ACQUIRE); spin++) {
+    task(context, 0);
+    __atomic_and_fetch(&pool->word, ~OPEN, __ATOMIC_ACQ_REL);
+    for (int spin = 0; read_word(pool) & INSIDE; spin++) {
         if (spin < N_POLITE)
             PAUSE();
         else
@@ -190,6 +208,6 @@ void bk_share(bk_pool *pool, bk_task task, void *context)
     }
 }
 
-int bk_pool_threads(const bk_pool *pool) { return pool == NULL ? 1 : pool->n_started + 1; }
+int64_t bk_next_part(int64_t *counter) { return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
 
 #endif

@@ -1,9 +1,16 @@
-/* Threads that wait for parts of one task at a time, in a loop for some microseconds and then asleep. */
+/* Threads that take parts of one task at a time, wait for the next in a loop for some microseconds, and sleep.
+ *
+ * Whoever gives a task works on it as well and waits for nobody who hasn't begun: on a machine that is busy with
+ * something else a task takes no longer than it would in one thread.
+ */
 #ifndef BALACOON_TK_POOL_H
 #define BALACOON_TK_POOL_H
 
+#include <stdint.h>
+
 typedef struct bk_pool bk_pool;
-typedef void (*bk_task)(void *context, int part, int n_parts);
+/* Takes parts of the task until there are none; `thread` is 0 for the caller's, below the pool's n_threads. */
+typedef void (*bk_task)(void *context, int thread);
 
 /* A pool of n_threads with the caller's: NULL where memory is short. Threads begin with the first task. */
 bk_pool *bk_new_pool(int n_threads);
@@ -11,8 +18,9 @@ void bk_free_pool(bk_pool *pool);
 /* Take the pool for oneself; 0 if somebody else has it, whose threads are busy then. */
 int bk_take_pool(bk_pool *pool);
 void bk_leave_pool(bk_pool *pool);
-/* Call `task` once for each part, in several threads, and return when all are done. By one thread if pool is NULL. */
+/* Let the threads of a pool work on a task, and return when it is done. By one thread alone if pool is NULL. */
 void bk_share(bk_pool *pool, bk_task task, void *context);
-int bk_pool_threads(const bk_pool *pool);
+/* Take the next part of a task from a counter that all its threads share, and that begins at 0. */
+int64_t bk_next_part(int64_t *counter);
 
 #endif

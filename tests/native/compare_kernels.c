@@ -1,0 +1,106 @@
+/* Hold every instruction set's kernels against the plain ones, for processors that Python isn't at hand for:
+ * compiled for aarch64 it runs under emulation. Says the largest difference of each kernel; 1 if one is wrong. */
+#include "kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define N 40000
+
+static float input[N], weights[N], tile[BK_ROWS * BK_WIDTH], wanted[BK_ROWS * BK_WIDTH];
+static uint8_t bytes[N];
+static int8_t byte_weights[N];
+static int n_wrong;
+
+static float draw(void) { return (float)rand() / (float)RAND_MAX * 2 - 1; }
+
+static void compare(const char *set, const char *what, const float *a, const float *b, int n, double limit)
+{
+    double worst = 0, largest = 1;
+    for (int k = 0; k < n; k++) {
+        const double difference = fabs((double)a[k] - (double)b[k]);
+        if (!(difference <= worst))
+            worst = difference;
+        if (fabs((double)b[k]) > largest)
+            largest = fabs((double)b[k]);
+    }
+    const int wrong = !(worst <= limit * largest);
+    n_wrong += wrong;
+    printf("%-12s %-14s %.2g%s\n", set, what, worst / largest, wrong ? "  WRONG" : "");
+}
+
+static void compare_windows(const bk_kernels *kernels, const bk_kernels *plain, int n_channels, int n_taps, int rows)
+{
+    float bias[BK_WIDTH], scale[BK_WIDTH];
+    int32_t offset[BK_WIDTH];
+    for (int k = 0; k < BK_WIDTH; k++) {
+        bias[k] = draw();
+        scale[k] = 0.01f + 0.001f * (float)k;
+        offset[k] = 7 * k - 50;
+    }
+    bk_window window = {input, n_channels, 2 * n_channels, n_taps, n_channels, weights, bias, NULL, NULL};
+    kernels->convolve(&window, rows, tile);
+    plain->convolve(&window, rows, wanted);
+    compare(kernels->name, "convolve", tile, wanted, rows * BK_WIDTH, 1e-5);
+    kernels->convolve_narrow(&window, 3, rows, tile);
+    plain->convolve_narrow(&window, 3, rows, wanted);
+    compare(kernels->name, "narrow", tile, wanted, rows * BK_WIDTH, 1e-5);
+    kernels->convolve_depthwise(&window, n_channels < BK_WIDTH ? n_channels : BK_WIDTH, rows, tile);
+    plain->convolve_depthwise(&window, n_channels < BK_WIDTH ? n_channels : BK_WIDTH, rows, wanted);
+    compare(kernels->name, "depthwise", tile, wanted, rows * BK_WIDTH, 1e-5);
+    window.input = bytes;
+    window.weights = byte_weights;
+    window.n_channels = (n_channels + BK_QUAD - 1) / BK_QUAD * BK_QUAD;
+    window.scale = scale;
+    window.offset = offset;
+    kernels->convolve_int8(&window, rows, tile);
+    plain->convolve_int8(&window, rows, wanted);
+    compare(kernels->name, "int8", tile, wanted, rows * BK_WIDTH, 1e-6);
+}
+
+static void compare_functions(const bk_kernels *kernels, const bk_kernels *plain)
+{
+    float a[BK_ROWS * BK_WIDTH], b[BK_ROWS * BK_WIDTH];
+    for (int k = 0; k < BK_ROWS * BK_WIDTH; k++) {
+        a[k] = draw() * 4 + 4.5f; /* logarithms and roots need it above 0 */
+        b[k] = draw() + 1.5f;
+    }
+    for (int function = 0; function < BK_N_FUNCTIONS; function++) {
+        char name[16];
+        snprintf(name, sizeof name, "function %d", function);
+        kernels->apply((bk_function)function, BK_TILE, BK_ROWS, tile, a, b);
+        plain->apply((bk_function)function, BK_TILE, BK_ROWS, wanted, a, b);
+        compare(kernels->name, name, tile, wanted, BK_ROWS * BK_WIDTH, 2e-6);
+    }
+    uint8_t stored[BK_ROWS * BK_WIDTH], stored_wanted[BK_ROWS * BK_WIDTH];
+    kernels->store_int8(a, BK_WIDTH, BK_ROWS, stored, BK_WIDTH, 0.03f, 3);
+    plain->store_int8(a, BK_WIDTH, BK_ROWS, stored_wanted, BK_WIDTH, 0.03f, 3);
+    n_wrong += memcmp(stored, stored_wanted, sizeof stored) != 0;
+    printf("%-12s %-14s %s\n", kernels->name, "store_int8",
+           memcmp(stored, stored_wanted, sizeof stored) ? "WRONG" : "same");
+    kernels->normalise(input, 96, 32, BK_ROWS, tile, BK_WIDTH, 1e-5f, 1);
+    plain->normalise(input, 96, 32, BK_ROWS, wanted, BK_WIDTH, 1e-5f, 1);
+    compare(kernels->name, "normalise", tile, wanted, BK_ROWS * BK_WIDTH, 1e-5);
+}
+
+int main(void)
+{
+    for (int k = 0; k < N; k++) {
+        input[k] = draw();
+        weights[k] = draw();
+        bytes[k] = (uint8_t)(rand() & 255);
+        byte_weights[k] = (int8_t)(rand() % 255 - 127);
+    }
+    const bk_kernels *plain = bk_find_kernels("plain");
+    for (int index = 0; bk_kernel_name(index) != NULL; index++) {
+        const bk_kernels *kernels = bk_find_kernels(bk_kernel_name(index));
+        for (int rows = 1; rows <= BK_ROWS; rows += 5)
+            for (int n_channels = 3; n_channels < 120; n_channels += 29)
+                compare_windows(kernels, plain, n_channels, 1 + rows % 4, rows);
+        compare_functions(kernels, plain);
+    }
+    printf("%d wrong\n", n_wrong);
+    return n_wrong != 0;
+}

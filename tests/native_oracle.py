@@ -1,0 +1,144 @@
+"""What a native program means, in NumPy and float64: each stage on whole tensors, by its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from balacoon_tk.runtime.native.program import Call, Program, Stage
+
+__all__ = ["interpret"]
+
+Arrays = dict[int, np.ndarray]
+"""Tensors (n_steps, n_channels) by edge."""
+
+_ONE = {
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "abs": np.abs,
+    "neg": np.negative,
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+}
+_TWO = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "leaky_relu": lambda x, slope: np.where(x > 0, x, x * slope),
+}
+
+
+def interpret(program: Program, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the outputs of a whole run, (shape.., n_steps) each."""
+    edges: Arrays = {}
+    for port in program.inputs:
+        n_channels = program.edges[port.edge].n_channels
+        edges[port.edge] = feeds[port.name].reshape(n_channels, -1).T.astype(np.float64)
+    for stage in program.stages:
+        _run(program, stage, edges)
+    return {port.name: edges[port.edge].T.reshape(*port.shape, -1) for port in program.outputs}
+
+
+def _run(program: Program, stage: Stage, edges: Arrays) -> None:
+    loads = [call for call in stage.chain if call.function in ("load", "lookup")]
+    if stage.kind == "pointwise":
+        timed = [call for call in loads if not program.edges[call.edge or 0].timeless] or loads
+        first = timed[0]
+        n_steps = len(edges[first.edge or 0]) * (stage.n_phases if first.by_group else 1)
+        tile = np.zeros((n_steps, stage.n_channels))
+    else:
+        assert stage.source is not None
+        tile = _tile(program, stage, edges[stage.source][:, stage.source_channel :])
+    registers = {0: tile}
+    for call in stage.chain:
+        if call.function == "store":
+            out = edges.setdefault(
+                call.edge or 0, np.zeros((len(tile), program.edges[call.edge or 0].n_channels))
+            )
+            out[:, call.channel : call.channel + stage.n_channels] = registers[call.a]
+        else:
+            registers[call.out] = _called(program, stage, call, edges, registers, len(tile))
+
+
+def _tile(program: Program, stage: Stage, x: np.ndarray) -> np.ndarray:
+    bias = 0 if stage.bias is None else program.arrays[stage.bias].reshape(-1)
+    if stage.kind == "pad":
+        return _padded(stage, x[:, : stage.n_channels])
+    if stage.kind == "normalise":
+        x = x[:, : stage.n_channels]
+        x = x - x.mean(1, keepdims=True) * stage.centre
+        return x / np.sqrt((x**2).mean(1, keepdims=True) + stage.epsilon)
+    assert stage.weights is not None
+    weights = program.arrays[stage.weights].astype(np.float64)
+    n_groups = stage.n_channels if stage.kind == "depthwise" else stage.n_groups
+    if stage.transposed:
+        n_in, n_out, width = weights.shape
+        per_group = n_in // n_groups
+        whole = np.zeros((max(0, len(x) * stage.n_phases + width + stage.n_extra), n_groups * n_out))
+        for step in range(len(x)):
+            for tap in range(width):
+                for g in range(n_groups):
+                    part = slice(g * per_group, (g + 1) * per_group)
+                    whole[step * stage.n_phases + tap, g * n_out : (g + 1) * n_out] += (
+                        x[step, part] @ weights[part, :, tap]
+                    )
+        n_steps = len(x) * stage.n_phases + stage.n_extra if len(x) else 0
+        return whole[stage.crop : stage.crop + n_steps] + bias
+    n_out, per_group, n_taps = weights.shape
+    padded = np.pad(x, ((stage.pad_left, stage.pad_right), (0, 0)))
+    n_steps = (len(padded) - (n_taps - 1) * stage.dilation - 1) // stage.stride + 1 if len(x) else 0
+    tile = np.zeros((n_steps, n_out))
+    for step in range(n_steps):
+        for tap in range(n_taps):
+            row = padded[step * stage.stride + tap * stage.dilation]
+            for c in range(n_out):
+                g = c // (n_out // n_groups)
+                tile[step, c] += row[g * per_group : (g + 1) * per_group] @ weights[c, :, tap]
+    return tile + bias
+
+
+def _padded(stage: Stage, x: np.ndarray) -> np.ndarray:
+    if len(x) == 0:
+        return x
+    left, right = stage.pad_left, stage.pad_right
+    x = x[max(0, -left) : len(x) - max(0, -right)]
+    pads = ((max(0, left), max(0, right)), (0, 0))
+    if stage.padding == "constant":
+        return np.pad(x, pads, constant_values=stage.value)
+    return np.pad(x, pads, mode=stage.padding)
+
+
+def _called(
+    program: Program, stage: Stage, call: Call, edges: Arrays, registers: Arrays, n_steps: int
+) -> np.ndarray:
+    if call.function == "load":
+        rows = edges[call.edge or 0]
+        if program.edges[call.edge or 0].timeless:
+            rows = np.repeat(rows, n_steps, 0)
+        elif call.by_group:
+            rows = np.repeat(rows, stage.n_phases, 0)
+        if call.broadcast:
+            return np.repeat(rows[:, call.channel, np.newaxis], stage.n_channels, 1)
+        if call.order is None:
+            return rows[:, call.channel : call.channel + stage.n_channels]
+        order = program.arrays[call.order].reshape(-1, stage.n_channels)
+        out = registers.get(call.out, np.zeros((n_steps, stage.n_channels))).copy()
+        for step in range(n_steps):
+            places = order[step % len(order)]
+            out[step, places >= 0] = rows[step, places[places >= 0]]
+        return out
+    if call.function == "lookup":
+        symbols = edges[call.edge or 0][:, call.channel].astype(np.int64)
+        return program.arrays[call.array or ""].astype(np.float64)[symbols]
+    b = registers[call.b or 0] if call.scalar is None else call.scalar
+    if call.array is not None:
+        b = program.arrays[call.array].reshape(-1).astype(np.float64)
+    if call.function == "fill":
+        return np.zeros((n_steps, stage.n_channels)) + b
+    if call.function in _ONE:
+        return _ONE[call.function](registers[call.a])
+    return _TWO[call.function](registers[call.a], b)

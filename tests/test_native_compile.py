@@ -1,0 +1,467 @@
+"""The compiler of the native engine: what it knows gives ONNX Runtime's numbers, what it doesn't is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from balacoon_tk.export import NotStreamableError
+from balacoon_tk.targets.native import NotNativeError, compile_native
+from decoder_streams import down_and_up, two_rates, vocoder
+from native_laws import NativePair, assert_native, assert_same_bits, push_native
+from tiny_graphs import TO_THE_END, TinyGraph
+
+
+def conv(g: TinyGraph, x: str, n_in: int = 4, n_out: int = 4, kernel: int = 3, **attributes) -> str:
+    span = (kernel - 1) * attributes.get("dilations", [1])[0]
+    return g.conv(x, n_in, n_out, kernel, **{"pads": [span // 2, span - span // 2]} | attributes)
+
+
+def refusal(model: onnx.ModelProto, reason: str) -> NotNativeError:
+    with pytest.raises(NotNativeError, match=reason) as caught:
+        compile_native(model)
+    assert caught.value.node
+    assert caught.value.op_type in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize("build", [vocoder, down_and_up, two_rates])
+def test_a_decoder_runs_natively(build) -> None:
+    assert_native(build())
+
+
+def test_two_threads_give_the_bits_of_one() -> None:
+    one, two = NativePair(vocoder()), NativePair(vocoder(), n_threads=2)
+    feeds = one.feeds(400)
+    whole = one.engine.whole(feeds)
+    assert_same_bits(two.engine.whole(feeds), whole)
+    assert_same_bits(push_native(two.engine, feeds, [100, 1, 0, 299]), whole)
+
+
+# --------------------------------------------------------------------------------- one test for each operator
+
+UNARY = ["Abs", "Cos", "Erf", "Exp", "Neg", "Relu", "Sigmoid", "Sin", "Softplus", "Tanh", "LeakyRelu", "Elu",
+         "Identity", "Reciprocal", "Sqrt", "Log"]  # fmt: skip
+
+
+@pytest.mark.parametrize("op_type", UNARY)
+def test_functions_of_one_number(op_type) -> None:
+    g = TinyGraph(opset=17)
+    x = conv(g, g.frames())
+    if op_type in ("Reciprocal", "Sqrt", "Log"):
+        x = g.op("Add", g.op("Abs", x), g.number(0.5))
+    assert_native(g.model(conv(g, g.op(op_type, x))))
+
+
+@pytest.mark.parametrize("op_type", ["Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"])
+@pytest.mark.parametrize("second", ["number", "channels", "tensor", "one channel", "constant first"])
+def test_functions_of_two_numbers(op_type, second) -> None:
+    g = TinyGraph(opset=17)
+    x = g.frames()
+    y = conv(g, x)
+    if second == "number":
+        operands = [y, g.number(0.7)]
+    elif second == "channels":
+        operands = [y, g.const([[[0.5], [-2], [3], [1]]], np.float32)]
+    elif second == "constant first":
+        operands = [g.const([[[0.5], [-2], [3], [1]]], np.float32), g.op("Exp", y)]
+    else:
+        other = g.op("Exp", conv(g, x, n_out=4 if second == "tensor" else 1))
+        operands = [y, other]
+    assert_native(g.model(g.op("Tanh", g.op(op_type, *operands))), tolerance=2e-5)
+
+
+def test_sums_of_several_tensors() -> None:
+    g = TinyGraph()
+    x = g.frames()
+    assert_native(g.model(g.op("Sum", x, conv(g, x), conv(g, x, kernel=5))))
+
+
+@pytest.mark.parametrize("exponent", [2.0, 0.5, 3.0])
+def test_powers(exponent) -> None:
+    g = TinyGraph()
+    x = g.op("Sigmoid", conv(g, g.frames()))
+    assert_native(g.model(g.op("Pow", x, g.number(exponent))))
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu(approximate) -> None:
+    g = TinyGraph(opset=20)
+    assert_native(g.model(g.op("Gelu", conv(g, g.frames()), approximate=approximate)))
+
+
+def test_prelu_clip_and_cast() -> None:
+    g = TinyGraph()
+    x = g.op("PRelu", conv(g, g.frames()), g.weight(4, 1))
+    x = g.op("Clip", x, g.number(-0.5), g.number(0.5))
+    x = g.op("Clip", x, "", g.number(0.4))
+    assert_native(g.model(g.op("Cast", x, to=onnx.TensorProto.FLOAT)))
+    g = TinyGraph()
+    refusal(g.model(g.op("Cast", g.op("Cast", g.frames(), to=7), to=1)), "casts to something else")
+
+
+def test_a_chain_of_more_values_than_registers() -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames())
+    kept = [g.op("Sin", g.op("Mul", x, g.number(k))) for k in range(1, 13)]
+    joined = kept[0]
+    for value in [*kept[1:], *kept[::-1]]:
+        joined = g.op("Add", g.op("Mul", joined, g.number(0.5)), value)
+    pair = assert_native(g.model(joined))
+    assert all(call.out < 8 for stage in pair.program.stages for call in stage.chain)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [
+        (1, {}),
+        (4, {"strides": [2]}),
+        (3, {"dilations": [4]}),
+        (3, {"group": 2}),
+        (5, {"group": 4}),
+        (3, {"auto_pad": "SAME_UPPER", "pads": None}),
+        (4, {"auto_pad": "SAME_LOWER", "pads": None}),
+        (3, {"auto_pad": "VALID", "pads": None}),
+        (3, {"pads": [5, 0]}),
+    ],
+)
+def test_convolutions(kernel, attributes) -> None:
+    g = TinyGraph()
+    n_groups = attributes.pop("group", 1)
+    kept = {"pads": [kernel // 2] * 2} | attributes
+    x = g.conv(g.frames(), 4, 4, kernel, groups=n_groups, **{k: v for k, v in kept.items() if v is not None})
+    assert_native(g.model(g.op("Tanh", x)))
+
+
+def test_same_padding_with_a_stride_depends_on_the_length() -> None:
+    g = TinyGraph()
+    model = g.model(g.conv(g.frames(), 4, 4, 3, strides=[2], auto_pad="SAME_UPPER"))
+    with pytest.raises((NotNativeError, NotStreamableError)):
+        compile_native(model)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "attributes"),
+    [
+        (4, 2, {"pads": [1, 1]}),
+        (2, 4, {}),
+        (2, 4, {"output_padding": [2]}),
+        (7, 3, {"pads": [2, 3], "output_padding": [1]}),
+        (3, 1, {"pads": [1, 1]}),
+        (3, 1, {"pads": [0, 2]}),
+        (3, 2, {"dilations": [2], "pads": [1, 1]}),
+        (6, 3, {"pads": [0, 5]}),
+        (6, 3, {"pads": [5, 0]}),
+    ],
+)
+@pytest.mark.parametrize("n_groups", [1, 2, 4])
+def test_transposed_convolutions(kernel, stride, attributes, n_groups) -> None:
+    g = TinyGraph()
+    assert_native(g.model(g.up(conv(g, g.frames()), 4, 4, kernel, stride, groups=n_groups, **attributes)))
+
+
+def test_a_transposed_convolution_is_cropped_where_it_is_stored() -> None:
+    g = TinyGraph()
+    x = g.slice(g.up(g.frames(), 4, 4, 8, 4), 3, -2, 2)
+    assert len(assert_native(g.model(g.op("Tanh", x))).program.stages) == 1
+
+
+@pytest.mark.parametrize("read", ["beside", "through a view", "output"])
+def test_what_is_cropped_for_one_reader_is_whole_for_another(read) -> None:
+    g = TinyGraph()
+    up = g.up(g.frames(), 4, 4, 8, 4)
+    seen = g.squeeze(g.unsqueeze(up, 0), 0) if read == "through a view" else up
+    cropped = g.slice(seen, 4, -4, 2)
+    whole = conv(g, up, kernel=9, pads=[0, 0])
+    outputs = [cropped, up] if read == "output" else [g.op("Add", whole, cropped)]
+    assert_native(g.model(*outputs, names=[f"out_{k}" for k in range(len(outputs))]))
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
+@pytest.mark.parametrize(("left", "right"), [(2, 3), (0, 2), (3, 0)])
+def test_padding(mode, left, right) -> None:
+    g = TinyGraph()
+    x = g.pad(conv(g, g.frames()), left, right, mode=mode)
+    assert_native(g.model(g.conv(x, 4, 4, 3, pads=[1, 1])))
+
+
+def test_one_tensor_is_padded_in_several_ways() -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames())
+    parts = [
+        g.conv(g.pad(x, 4, 0), 4, 4, 5),
+        g.conv(g.pad(x, 1, 3), 4, 4, 5),
+        g.conv(g.pad(x, 2, 2, mode="reflect"), 4, 4, 5),
+        g.conv(g.pad(x, 2, 2, mode="edge"), 4, 4, 5),
+        g.conv(g.pad(x, 2, 2, value=0.5), 4, 4, 5),
+        g.conv(x, 4, 4, 9, pads=[4, 4]),
+        g.op("Tanh", x),
+    ]
+    assert_native(g.model(g.op("Sum", *parts)))
+
+
+def test_what_is_padded_for_a_convolution_may_be_an_output_too() -> None:
+    g = TinyGraph()
+    padded = g.pad(g.frames(), 2, 1)
+    assert_native(g.model(g.conv(padded, 4, 4, 4), padded, names=["a", "b"]))
+
+
+def test_flips_of_channels_are_padded_as_well() -> None:
+    g = TinyGraph()
+    x = g.slice(conv(g, g.frames()), -1, -(2**62), 1, -1)
+    assert_native(g.model(g.conv(g.pad(x, 2, 2), 4, 4, 5, groups=2)))
+
+
+def test_slices_of_time() -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames())
+    ahead = g.slice(g.pad(x, 0, 2), 2, TO_THE_END, 2)
+    behind = g.slice(g.pad(x, 3, 0), 0, -3, 2)
+    assert_native(g.model(g.op("Add", ahead, behind)))
+    for bounds in ((0, 5), (-3, TO_THE_END)):
+        g = TinyGraph()
+        with pytest.raises((NotNativeError, NotStreamableError)):
+            compile_native(g.model(g.slice(g.frames(), *bounds, 2)))
+    g = TinyGraph()
+    refusal(g.model(g.slice(g.frames(), 0, TO_THE_END, 2, 2)), "every other step")
+
+
+def test_channels_are_split_sliced_gathered_and_joined() -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames(), n_out=6)
+    a, b, c = g.split(x, 1, 2, 3)
+    flipped = g.op("Gather", c, g.const([2, 0, 1]), axis=1)
+    joined = g.op("Concat", flipped, b, a, g.slice(x, 1, 5, 1, 2), axis=1)
+    assert_native(g.model(g.op("Tanh", joined), g.conv(joined, 8, 3, 3), names=["a", "b"]))
+
+
+def test_norms_of_some_of_the_channels() -> None:
+    g = TinyGraph(opset=17)
+    _, b = g.split(g.transpose(conv(g, g.frames(), n_out=9), 0, 2, 1), 4, 5, axis=2)
+    x = g.op("LayerNormalization", b, g.weight(5), g.weight(5), axis=-1)
+    assert_native(g.model(g.transpose(x, 0, 2, 1)))
+
+
+def test_gates() -> None:
+    g = TinyGraph()
+    a, b = g.split(conv(g, g.frames(), n_out=8), 4, 4)
+    assert_native(g.model(conv(g, g.op("Mul", g.op("Tanh", a), g.op("Sigmoid", b)))))
+
+
+def test_channels_become_steps() -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames(), n_out=6)
+    x = g.op(
+        "Reshape", g.transpose(g.op("Reshape", x, g.const([1, 2, 3, -1])), 0, 1, 3, 2), g.const([1, 2, -1])
+    )
+    assert_native(g.model(g.op("Tanh", x)))
+
+
+def test_steps_become_channels_and_are_refused() -> None:
+    g = TinyGraph()
+    x = g.op("Reshape", g.frames(2), g.const([1, 2, -1, 2]))
+    x = g.op("Reshape", g.transpose(x, 0, 1, 3, 2), g.const([1, 4, -1]))
+    refusal(g.model(x), "moves")
+
+
+@pytest.mark.parametrize(
+    "form", [("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("asymmetric", "ceil")]
+)
+def test_nearest_upsampling(form) -> None:
+    g = TinyGraph()
+    x = g.op("Resize", conv(g, g.frames()), "", g.const([1, 1, 3], np.float32), mode="nearest",
+             coordinate_transformation_mode=form[0], nearest_mode=form[1])  # fmt: skip
+    model = g.model(conv(g, x))
+    if form[1] == "ceil":
+        with pytest.raises((NotNativeError, NotStreamableError)):
+            compile_native(model)
+    else:
+        assert_native(model)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "pads"), [(3, 1, [1, 1]), (4, 2, [0, 0]), (2, 1, [0, 0])])
+def test_average_pools(kernel, stride, pads) -> None:
+    g = TinyGraph()
+    attributes = {"kernel_shape": [kernel], "strides": [stride], "pads": pads}
+    x = g.op("AveragePool", conv(g, g.frames()), count_include_pad=1, **attributes)
+    assert_native(g.model(g.op("Tanh", x)))
+    if any(pads):
+        g = TinyGraph()
+        refusal(g.model(g.op("AveragePool", conv(g, g.frames()), **attributes)), "out of the mean")
+
+
+@pytest.mark.parametrize("axes", ["all", "last"])
+def test_layer_norms(axes) -> None:
+    g = TinyGraph(opset=17)
+    x = g.transpose(conv(g, g.frames(), n_out=6), 0, 2, 1)
+    if axes == "all":
+        x = g.op("LayerNormalization", x, g.weight(6), g.weight(6), axis=-1, epsilon=1e-3)
+        assert_native(g.model(g.transpose(x, 0, 2, 1)))
+        return
+    x = g.op("LayerNormalization", g.op("Reshape", x, g.const([1, -1, 2, 3])), g.weight(3), axis=-1)
+    refusal(g.model(g.transpose(g.op("Reshape", x, g.const([1, -1, 6])), 0, 2, 1)), "groups of channels")
+
+
+def test_means_and_sums_over_channels() -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames())
+    centred = g.op("Sub", x, g.reduce("ReduceMean", x, 1))
+    power = g.reduce("ReduceSum", g.op("Mul", centred, centred), 1)
+    assert_native(g.model(g.op("Div", centred, g.op("Sqrt", g.op("Add", power, g.number(1e-3))))))
+
+
+def test_products_with_a_matrix() -> None:
+    g = TinyGraph()
+    x = g.op("MatMul", g.transpose(conv(g, g.frames()), 0, 2, 1), g.weight(4, 6))
+    assert_native(g.model(g.transpose(g.op("Add", x, g.weight(6)), 0, 2, 1)))
+    g = TinyGraph()
+    rows = g.squeeze(g.transpose(g.frames(), 0, 2, 1), 0)
+    x = g.op("Gemm", rows, g.weight(5, 4), g.weight(5), transB=1)
+    assert_native(g.model(g.transpose(g.unsqueeze(x, 0), 0, 2, 1)))
+
+
+def test_rows_of_tables() -> None:
+    g = TinyGraph()
+    codes = g.input("codes", [1, "n"], np.int64)
+    x = g.transpose(g.op("Gather", g.weight(7, 5), codes), 0, 2, 1)
+    assert_native(g.model(g.conv(x, 5, 4, 3, pads=[1, 1])), n_tokens=7)
+
+
+def test_channels_are_repeated() -> None:
+    g = TinyGraph()
+    x = g.op("Tile", conv(g, g.frames(), n_out=2), g.const([1, 3, 1]))
+    assert_native(g.model(g.op("Tanh", x)))
+
+
+def test_constants_as_long_as_a_tensor() -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames())
+    assert_native(g.model(g.op("Add", g.op("Tanh", x), conv(g, g.filled(x, 0.5)))))
+
+
+def test_inputs_without_time() -> None:
+    g = TinyGraph()
+    x, speaker = conv(g, g.frames()), g.input("speaker", [1, 3])
+    emb = g.unsqueeze(g.op("Gemm", speaker, g.weight(4, 3), g.weight(4), transB=1), 2)
+    assert_native(g.model(g.op("Mul", g.op("Add", x, emb), g.op("Tanh", emb))))
+
+
+def test_broadcasts_between_channels_are_refused() -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames())
+    a, b = g.op("Reshape", x, g.const([1, 4, 1, -1])), g.op("Reshape", x, g.const([1, 1, 4, -1]))
+    refusal(g.model(g.op("Reshape", g.op("Mul", a, b), g.const([1, 16, -1]))), "repeats some")
+
+
+@pytest.mark.parametrize("op_type", ["MaxPool", "CumSum", "GRU", "Softmax", "Gather of time"])
+def test_an_operator_that_nobody_knows_is_named(op_type) -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames())
+    if op_type == "MaxPool":
+        x = g.op("MaxPool", x, kernel_shape=[2])
+    elif op_type == "CumSum":
+        x = g.op("CumSum", x, g.const(2))
+    elif op_type == "GRU":
+        weights = [g.weight(1, 6, 4), g.weight(1, 6, 2)]
+        y = g.op("GRU", g.transpose(x, 2, 0, 1), *weights, n_outputs=2, hidden_size=2)[0]
+        x = g.transpose(g.squeeze(y, 1), 1, 2, 0)
+    elif op_type == "Softmax":
+        x = g.op("Softmax", x, axis=1)
+    else:
+        with pytest.raises((NotNativeError, NotStreamableError)):
+            compile_native(g.model(g.op("Gather", x, g.const([0, 1]), axis=2)))
+        return
+    assert refusal(g.model(x), "doesn't know this operator").op_type == op_type
+
+
+def test_inputs_of_another_type_are_refused() -> None:
+    g = TinyGraph(dtype=np.float64)
+    with pytest.raises(NotNativeError, match="not float32"):
+        compile_native(g.model(g.op("Tanh", g.frames())))
+
+
+# ------------------------------------------------------------------------------------------------- outputs
+
+
+def test_an_input_may_be_an_output() -> None:
+    g = TinyGraph()
+    x = g.frames()
+    assert_native(g.model(x, conv(g, x), names=["same", "made"]))
+
+
+def test_an_output_may_be_read_and_given_twice() -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames())
+    flipped = g.op("Gather", x, g.const([3, 2, 1, 0]), axis=1)
+    assert_native(g.model(x, conv(g, x), x, flipped, flipped, names=list("abcde")))
+
+
+def test_outputs_of_several_rates_have_lags_of_their_own() -> None:
+    g = TinyGraph()
+    x = conv(g, g.frames(), kernel=9)
+    y = g.up(x, 4, 4, 8, 4, pads=[2, 2])
+    z = g.conv(x, 4, 4, 4, strides=[2], pads=[1, 1])
+    pair = assert_native(g.model(x, y, z, names=["same", "up", "down"]))
+    assert pair.program.outputs[0].lag == 4
+    assert [port.rate for port in pair.program.outputs] == [(1, 1), (4, 1), (1, 2)]
+
+
+def test_arrays_are_kept_once() -> None:
+    g = TinyGraph()
+    weights = numpy_helper.to_array(g.initializers[g.weight(4, 4, 3)])
+    x = g.frames()
+    for _ in range(3):
+        x = g.op("Conv", x, g.const(weights.copy(), np.float32), pads=[1, 1])
+    assert len(assert_native(g.model(x)).program.arrays) == 1
+
+
+# ----------------------------------------------------------------------------------------- decoders of today
+
+NATIVE = ["X-Codec", "DAC", "VibeVoice", "SpeechT5 HiFi-GAN", "SNAC", "multi-band MelGAN", "Vocos (mel)",
+          "Vocos (EnCodec)", "WavTokenizer's head", "BigVGAN"]  # fmt: skip
+REFUSED = {
+    "EnCodec": ("LSTM", "doesn't know this operator"),
+    "Mimi": ("Range", "doesn't know this operator"),
+    "UnivNet": ("Conv", "isn't"),
+    "XTTS": ("Resize", "isn't a repetition"),
+    "HiFTNet": ("CumSum", "doesn't know this operator"),
+}
+
+
+def exported(name: str) -> tuple[onnx.ModelProto, dict[str, int]]:
+    torch = pytest.importorskip("torch")
+    from balacoon_tk.export import export_decoder
+    from families import FAMILIES
+
+    family = FAMILIES[name]
+    torch.manual_seed(0)
+    example = {key: array.numpy() for key, array in family.example(13, False).items()}
+    found = export_decoder(family.build(False).eval(), example, time_axes=dict(family.time_axes))
+    model = getattr(found, "model", found)
+    dims = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    timed = {name: dim for name, dim in dims.items() if any(axis.dim_param for axis in dim)}
+    return model, {name: family.time_axes.get(name, len(dim) - 1) for name, dim in timed.items()}
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_decoder_of_today_runs_natively(name) -> None:
+    model, time_inputs = exported(name)
+    assert_native(model, time_inputs=time_inputs)
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_a_decoder_of_today_is_refused_with_the_reason(name) -> None:
+    model, time_inputs = exported(name)
+    op_type, reason = REFUSED[name]
+    with pytest.raises(NotNativeError, match=reason) as caught:
+        compile_native(model, time_inputs=time_inputs)
+    assert caught.value.op_type == op_type
+
+
+def test_every_family_is_in_one_of_the_lists() -> None:
+    pytest.importorskip("torch")
+    from families import FAMILIES
+
+    assert sorted([*NATIVE, *REFUSED]) == sorted(FAMILIES)
