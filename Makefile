@@ -18,7 +18,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-asan test-aarch64 test-release browser-test \
-    bench bench-passes bench-decoders clean
+    bench bench-passes bench-decoders bench-native peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -121,22 +121,27 @@ browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without
 	$(BIN)/pytest -m browser tests/test_browser.py
 
 # These are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
-PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py)
+PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py)
 STAGES := $(filter-out $(PROGRAMS),$(wildcard benchmarks/bench_*.py))
 
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
-bench: $(STAMP) ## Time every stage, alone and beside other engines, and write the README's figures anew
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["peers"], sep="\n")' > $(VENV)/peers.txt
-	@$(BIN)/python -m pip install -q -r $(VENV)/peers.txt
+bench: peers ## Time every stage, alone and beside other engines, and write the README's figures anew
 	$(BIN)/pytest $(STAGES) --benchmark-only --benchmark-json=benchmarks/results/kernels.json
 	$(BIN)/python benchmarks/bench_streaming.py --out benchmarks/results/streaming.json --readme README.md
 	$(BIN)/python benchmarks/run.py --readme README.md $(BENCH)
+
+peers: $(STAMP)
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["peers"], sep="\n")' > $(VENV)/peers.txt
+	@$(BIN)/python -m pip install -q -r $(VENV)/peers.txt
 
 bench-passes: $(STAMP) ## Time the default voice without each of the passes that make it faster
 	$(BIN)/python benchmarks/bench_passes.py
 
 bench-decoders: $(STAMP) ## Try decoders of today: which stream, and what that costs
 	$(BIN)/python benchmarks/bench_decoders.py --docs docs/decoders.md
+
+bench-native: peers ## Measure the native engine beside ONNX Runtime and other engines
+	$(BIN)/python benchmarks/bench_native.py --docs docs/native.md
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -30,12 +30,15 @@ from balacoon_tk._files import write_whole
 from balacoon_tk.decoder import OverlapDecoder, StatefulDecoder
 from balacoon_tk.decoder.stream import Decoder
 from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.receptive_field import receptive_field
 from balacoon_tk.graph.streaming import make_streaming, streaming_spec
-from balacoon_tk.runtime.engine import Feeds
+from balacoon_tk.runtime.engine import Engine, Feeds
+from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.native import NotNativeError, compile_native
 from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 from families import FAMILIES
@@ -103,6 +106,10 @@ def measure_family(name: str, *, full: bool, n_rounds: int) -> dict[str, Any]:
             feeds[key] = rng.standard_normal(shape).astype(np.float32)
         return feeds
 
+    native = open_native(model, time_inputs)
+    found["not_native"] = native if isinstance(native, str) else None
+    if not isinstance(native, str):
+        found["native_difference"] = compare(model, native, draw, time_inputs)
     difference = compare(model, engine, draw, time_inputs)
     (output,) = spec.outputs
     found |= {
@@ -112,10 +119,20 @@ def measure_family(name: str, *, full: bool, n_rounds: int) -> dict[str, Any]:
         "state_bytes": spec.n_state_bytes,
         "recomputed_share": spec.recomputed_share,
     }
-    return {**found, **time_strategies(engine, model, time_inputs, draw, n_rounds=n_rounds)}
+    in_native = None if isinstance(native, str) else native
+    return {**found, **time_strategies(engine, in_native, model, time_inputs, draw, n_rounds=n_rounds)}
 
 
-def compare(model: onnx.ModelProto, engine: OrtEngine, draw: Draw, time_inputs: Mapping[str, int]) -> float:
+def open_native(model: onnx.ModelProto, time_inputs: Mapping[str, int]) -> NativeEngine | str:
+    """Open a decoder in the native engine, or return what of it that doesn't know."""
+    try:
+        program = compile_native(model, time_inputs=dict(time_inputs))
+    except (NotNativeError, NotStreamableError) as error:
+        return f"{error.op_type}: {error.reason}"
+    return NativeEngine(program, RuntimeOptions(n_threads=N_THREADS))
+
+
+def compare(model: onnx.ModelProto, engine: Engine, draw: Draw, time_inputs: Mapping[str, int]) -> float:
     """Return the largest difference between the original's whole run and streams, of its peak."""
     streaming = engine.contract.streaming
     assert streaming is not None
@@ -135,7 +152,7 @@ def compare(model: onnx.ModelProto, engine: OrtEngine, draw: Draw, time_inputs: 
     return largest
 
 
-def pushed(engine: OrtEngine, feeds: Feeds, n_frames: int, sizes: Iterator[int]) -> Iterator[np.ndarray]:
+def pushed(engine: Engine, feeds: Feeds, n_frames: int, sizes: Iterator[int]) -> Iterator[np.ndarray]:
     """Stream an utterance, so many frames at a time."""
     decoder, start = StatefulDecoder(engine), 0
     while start < n_frames:
@@ -154,9 +171,15 @@ def _as_given(feeds: Feeds, time_inputs: Mapping[str, int], session: Session) ->
 
 
 def time_strategies(
-    engine: OrtEngine, model: onnx.ModelProto, time_inputs: Mapping[str, int], draw: Draw, *, n_rounds: int
+    engine: OrtEngine,
+    native: NativeEngine | None,
+    model: onnx.ModelProto,
+    time_inputs: Mapping[str, int],
+    draw: Draw,
+    *,
+    n_rounds: int,
 ) -> dict[str, Any]:
-    """Time one utterance whole, streamed, and by overlap where a context is enough."""
+    """Time one utterance whole, streamed, by overlap where a context is enough, and in the native engine."""
     assert engine.contract.streaming is not None
     hop_length = engine.contract.streaming.outputs[0].hop_length
     chunk_frames = max(1, round(CHUNK_SAMPLES / hop_length))
@@ -173,6 +196,9 @@ def time_strategies(
         "whole": lambda: engine.whole(feeds),
         "streamed": lambda: decode(StatefulDecoder(engine), chunk_frames),
     }
+    if native is not None:
+        runs["native, whole"] = lambda: native.whole(feeds)
+        runs["native, streamed"] = lambda: decode(StatefulDecoder(native), chunk_frames)
     try:
         field = receptive_field(model, time_inputs=dict(time_inputs))
     except ModelError:
@@ -189,8 +215,9 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     """Return the table and how it was measured; the same result gives the same text."""
     head = [
         "decoder", "what it has", "parameters", "difference", "lag (frames)", "state", "computed twice",
-        "streamed / whole", "streamed / overlap",
+        "streamed / whole", "streamed / overlap", "native",
     ]  # fmt: skip
+    longest = max(found.get("make_streaming_s", 0) for found in result["families"].values())
     lines = [
         *table(head, [_row(*item) for item in result["families"].items()]),
         "",
@@ -198,8 +225,9 @@ def to_markdown(result: Mapping[str, Any]) -> str:
         "after their papers, some with fewer. The difference is the largest to the whole run, of its peak, "
         f"over chunks of {', '.join(map(str, CHECKED_SIZES))} frames, mixed sizes and the whole. Times "
         f"are medians of the ratio within a round, of {result['n_rounds']}, on one thread: an utterance of "
-        f"{N_CHUNKS} chunks of about {CHUNK_SAMPLES} samples. To make a decoder stateful took "
-        f"{max(found.get('make_streaming_s', 0) for found in result['families'].values()):.0f} s at most.",
+        f"{N_CHUNKS} chunks of about {CHUNK_SAMPLES} samples. The last column is the native engine's time "
+        "for the stream over ONNX Runtime's, yes where it wasn't timed, or what it doesn't know. To make one "
+        f"stateful took {longest:.0f} s at most.",
         "",
         stamp(result["facts"], command="make bench-decoders"),
     ]
@@ -209,7 +237,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
 def _row(name: str, found: Mapping[str, Any]) -> list[str]:
     size = f"{found['n_parameters'] / 1e6:.1f} M"
     if "refused" in found:
-        return [name, found["what"], size, f"refused: {found['refused']}", *[""] * 5]
+        return [name, found["what"], size, f"refused: {found['refused']}", *[""] * 6]
     seconds = found["seconds"]
     overlap = (
         f"{ratio(seconds['streamed'], seconds['overlap']):.2f}" if "overlap" in seconds else "none is enough"
@@ -224,7 +252,15 @@ def _row(name: str, found: Mapping[str, Any]) -> list[str]:
         f"{100 * found['recomputed_share']:.1f} %",
         f"{ratio(seconds['streamed'], seconds['whole']):.2f}",
         overlap,
+        _native_cell(found),
     ]
+
+
+def _native_cell(found: Mapping[str, Any]) -> str:
+    seconds = found["seconds"]
+    if "native, streamed" in seconds:
+        return f"{ratio(seconds['native, streamed'], seconds['streamed']):.2f}"
+    return f"no: {found['not_native']}" if found["not_native"] else "yes"
 
 
 def main() -> int:

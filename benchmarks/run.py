@@ -13,26 +13,19 @@ nothing else, all of it takes about a quarter of an hour.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from balacoon_tk import TTS
-from balacoon_tk._files import CACHE_VARIABLE
-from balacoon_tk.pacing.calibration import save_calibration
-from balacoon_tk.pacing.measure import calibrate
-from balacoon_tk.voice.default import default_voice_folder
 from speed.machine import facts
 from speed.measure import Rounds
+from speed.own_voice import WORK, use_own_voice
 from speed.report import readme_table
 from speed.results import MARKS, PARTS, assemble, keep_part, kept_parts, write, write_between
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-WORK = ROOT / "out" / "bench"
 THREADS = (1, 2)
 
 FULL = Rounds(n_tiny=25, n_short=9, n_long=5, n_minute=2, n_stream=1, n_process=7)
@@ -71,21 +64,6 @@ def measure(part: str, *, quick: bool) -> dict[str, Any]:
     return start.measure(rounds)
 
 
-def use_own_voice() -> None:
-    """Let every process speak the default voice as this code exports it, whatever lies in the cache.
-
-    It is calibrated, as ``balacoon-tk calibrate`` does it: other engines have their best settings as well.
-    """
-    rooms = ("export", *(f"balacoon_tk/{name}" for name in ("graph", "targets", "voice", "stages")))
-    files = (path for room in rooms for path in sorted((ROOT / room).rglob("*.py")))
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in files))
-    os.environ[CACHE_VARIABLE] = str(WORK / f"voice-{code.hexdigest()[:16]}")
-    for n_threads in THREADS:
-        tts = TTS(default_voice_folder(), frontend="espeak", n_threads=n_threads)
-        if tts.calibration is None:
-            save_calibration(calibrate(tts), tts.voice)
-
-
 def parse() -> argparse.Namespace:
     """Return the arguments, checked."""
     summary, _, details = (__doc__ or "").partition("\n")
@@ -114,7 +92,7 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(WORK / "peers", ignore_errors=True)  # so that they are calibrated anew
     stamp = facts()
-    use_own_voice()
+    use_own_voice(THREADS)
     for part in args.parts:
         if not (args.resume and part in kept_parts(folder, stamp)):
             keep_part(folder, part, measure(part, quick=args.quick), stamp)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import bench_decoders
+import bench_native
 import bench_passes
 from balacoon_tk import TTS
 from balacoon_tk.audio import AudioChunk
@@ -19,10 +20,17 @@ from balacoon_tk.export.sources import find_source
 from balacoon_tk.frontend import CharacterFrontend
 from balacoon_tk.metrics import StreamTrace
 from balacoon_tk.metrics.runs import rotated
+from balacoon_tk.runtime.native.engine import NativeEngine
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.native import compile_native
 from balacoon_tk.targets.ort_cpu.optimize import ENCODER_PASSES, optimize_decoder
 from balacoon_tk.voice import load_voice
 from balacoon_tk.voice.files import VoiceFiles
 from families import FAMILIES
+from native import layers as native_layers
+from native import report as native_report
+from native import speaking as native_speaking
+from native.decoding import CHUNK_FRAMES
 from peers import PEERS
 from speed import results, streams
 from speed.end_to_end import summary
@@ -369,3 +377,116 @@ def test_a_refused_decoder_is_named_with_the_reason():
     facts = {"n_cpus": 2, "cpu": "cpu", "python": "3", "versions": {}}
     text = bench_decoders.to_markdown({"facts": facts, "n_rounds": 1, "families": {"other": found}})
     assert "| other | attention over all | 2.0 M | refused: no window |" in text
+
+
+def test_a_decoder_that_the_native_engine_does_not_know_is_named_with_the_node():
+    found = json.loads((FOLDER / "decoders.json").read_text(encoding="utf-8"))
+    (name, known), *_ = found["families"].items()
+    refused = {
+        **known,
+        "seconds": {"whole": [1.0], "streamed": [1.0]},
+        "not_native": "LSTM: unknown",
+    }
+    timed = {
+        **known,
+        "seconds": {**refused["seconds"], "native, streamed": [0.5]},
+        "not_native": None,
+    }
+    for family, cell in ((refused, "no: LSTM: unknown"), (timed, "0.50")):
+        text = bench_decoders.to_markdown({**found, "families": {name: family}})
+        assert text.splitlines()[2].endswith(f"| {cell} |")
+
+
+# --- the native engine ------------------------------------------------------------------------------------
+
+
+def native_parts():
+    seconds = {"1": 1.0, "2": 0.5}
+    runs = ["whole", "first push", *map(str, CHUNK_FRAMES)]
+
+    def threads(n):
+        found = {f"native, {run}": [0.8 * seconds[n]] for run in runs}
+        found |= {f"onnxruntime, {run}": [seconds[n]] for run in ("whole", "first push", "64", "16", "8")}
+        differences = {"to_trained": 1e-6, "streamed_to_whole": 0.0, "again": 0.0}
+        return {
+            "kernels": "plain",
+            "peak_operations": 4e9 * int(n),
+            "seconds": {"peak": [0.1], **found},
+            "differences": differences,
+        }
+
+    engines = {
+        name: {"ttfa_s": [ttfa_s], "total_s": [0.1]}
+        for name, ttfa_s in zip(
+            (*native_speaking.OURS, *native_speaking.PEERS), (0.01, 0.02, 0.03, 0.2), strict=True
+        )
+    }
+    quality = {"dnsmos_drop": 0.1, "wer_increase": 0.0, "lsd_db": 5.0, "snr_db": 6.0}
+    return {
+        "decoding": {"multiply_adds": 1.4e10, "n_frames": 448, "threads": {n: threads(n) for n in "12"}},
+        "layers": {
+            "some": {
+                "multiply_adds": 1e9,
+                "seconds": {"native": [0.02], "onnxruntime": [0.04], "int8": [0.01]},
+            }
+        },
+        "int8": {
+            "seconds": {
+                **{"fp32, whole": [1.0], "int8, whole": [0.25], "onnxruntime int8, whole": [0.4]},
+                **{"fp32, 16": [1.1], "int8, 16": [0.5], "hibari-tts": [0.1]},
+            },
+            "audio_s": {"decoder": 5.0, "hibari-tts": 4.0},
+            "quality": {**quality, "n_sentences": 3, "streamed_to_whole": 0.0},
+        },
+        "speaking": {
+            "engines": engines,
+            "peak_mb": {native_speaking.OURS[0]: 200.0, native_speaking.OURS[1]: 250.0},
+            "load_s": {"native": [0.2], "onnxruntime": [0.4]},
+        },
+    }
+
+
+def test_what_the_native_engine_was_to_reach_is_checked_and_told():
+    parts = native_parts()
+    targets = {target["name"]: target for target in check(parts, native_report.TARGETS)}
+    assert len(targets) == len(native_report.TARGETS)
+    whole = targets["whole, fp32, over ONNX Runtime's, 1 thread"]
+    assert whole["value"] == pytest.approx(0.8) and whole["met"]
+    # 28e9 operations in 0.8 s, where registers do 40e9 in one.
+    share = targets["whole, fp32, of the peak, 1 thread"]
+    assert share["value"] == pytest.approx(0.875) and share["met"]
+    assert not targets["int8, chunks of 16 frames: times as fast as fp32, 1 thread"]["met"]
+    assert targets["TTFA, 60 phonemes, over piper-tts"]["value"] == pytest.approx(0.05)
+    facts = {"n_cpus": 2, "cpu": "cpu", "python": "3", "versions": {}}
+    text = native_report.to_markdown({"facts": facts, "n_rounds": 1, "load": [0.1, 0.2], "parts": parts})
+    assert "**missed**" in text and "| whole, native | 800 ms, 35 GFLOP/s | 400 ms, 70 GFLOP/s |" in text
+    assert "| some | 100 | 50 | 200 |" in text
+
+
+def test_the_committed_table_of_the_native_engine_is_that_of_its_figures():
+    path = FOLDER / "native.json"
+    if not path.exists():
+        pytest.skip("it hasn't been measured yet")
+    text = path.read_text(encoding="utf-8")
+    written = json.loads(text)
+    assert text == results.compact_json(written)
+    first, last = bench_native.MARKS
+    _, _, rest = (ROOT / "docs" / "native.md").read_text(encoding="utf-8").partition(first)
+    assert rest.partition(last)[0].strip() == native_report.to_markdown(written).strip()
+    assert written["targets"] == json.loads(
+        results.compact_json(check(written["parts"], native_report.TARGETS))
+    )
+
+
+def test_layers_of_one_shape_say_the_same_in_both_engines():
+    shape = native_layers.Shape(8, 3, 2)
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 8, 50), np.float32)}
+    plain, rounded = native_layers.chain_of(shape), native_layers.rounded_chain_of(shape)
+    (wanted,) = Session(plain).run(feeds).values()
+    (found,) = NativeEngine(compile_native(plain)).whole(feeds).values()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    program = compile_native(rounded)
+    assert sum(array.dtype == np.int8 for array in program.arrays.values()) == native_layers.N_LAYERS
+    run, n_operations = native_layers.peak_run(2)
+    run()
+    assert n_operations > 0

@@ -22,12 +22,12 @@ from types import MappingProxyType
 
 from peers.protocol import Peer
 
-__all__ = ["PEERS", "Peer", "create_peer", "missing_packages"]
+__all__ = ["BACKENDS", "PEERS", "Peer", "create_peer", "missing_packages"]
 
 PEERS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
     {
-        "balacoon_tk": ("balacoon", "Balacoon", ("espeak",)),
-        "balacoon_tk, gruut": ("balacoon", "Balacoon", ("gruut",)),
+        "balacoon_tk": ("balacoon", "Balacoon", ("espeak", "auto")),
+        "balacoon_tk, gruut": ("balacoon", "Balacoon", ("gruut", "auto")),
         "streaming-vits": ("svits", "StreamingVits", ()),
         "piper-tts": ("piper_tts", "PiperTTS", ()),
         "sherpa-onnx": ("sherpa", "SherpaOnnx", ()),
@@ -35,6 +35,14 @@ PEERS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyTyp
     }
 )
 """Engines in the order of reports: file, class, and what that takes before the number of threads."""
+
+BACKENDS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
+    {
+        f"balacoon_tk, {backend}": ("balacoon", "Balacoon", ("espeak", backend))
+        for backend in ("native", "onnxruntime")
+    }
+)
+"""The toolkit with its decoder in one engine or the other, in the same form; in no report of all engines."""
 
 _PACKAGES = {
     "balacoon_tk": ("piper",),
@@ -54,6 +62,6 @@ def missing_packages(name: str) -> tuple[str, ...]:
 
 def create_peer(name: str, n_threads: int) -> Peer:
     """Load an engine; only its own package is imported."""
-    module, class_name, arguments = PEERS[name]
+    module, class_name, arguments = (PEERS | BACKENDS)[name]
     peer: Peer = getattr(import_module(f"peers.{module}"), class_name)(*arguments, n_threads)
     return peer

@@ -7,6 +7,7 @@ from typing import Any
 
 from balacoon_tk import TTS
 from balacoon_tk._typing import FloatArray
+from balacoon_tk.runtime.options import Backend
 from peers.protocol import NOISE_SCALE, NOISE_W
 
 
@@ -17,17 +18,19 @@ class Balacoon:
     ----------
     frontend : str
         ``"espeak"`` or ``"gruut"``.
+    backend : {"auto", "native", "onnxruntime"}
     n_threads : int
     """
 
-    def __init__(self, frontend: str, n_threads: int) -> None:
-        self._tts = TTS(frontend=frontend, n_threads=n_threads)
+    def __init__(self, frontend: str, backend: Backend, n_threads: int) -> None:
+        self._tts = TTS(frontend=frontend, n_threads=n_threads, backend=backend)
         self.sample_rate = self._tts.get_sampling_rate()
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The strategy that was chosen, and the chunks of a text that sounds at once."""
+        """The strategy and the engine that were chosen, and the chunks of a text that sounds at once."""
         return {
+            "backend": self._tts.voice.backend.name,
             "strategy": self._tts.voice.choose_strategy(None),
             "chunk_frames": list(self._tts.get_chunk_frames()),
             "calibrated": self._tts.calibration is not None,

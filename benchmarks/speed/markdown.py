@@ -33,6 +33,20 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
+def targets_table(targets: Sequence[Data]) -> list[str]:
+    """Return a table of targets, as `speed.targets.check` gives them."""
+    rows = [
+        [
+            target["name"],
+            f"{'≥' if target['at_least'] else '≤'} {target['limit']:g} {target['unit']}".rstrip(),
+            f"{target['value']:.3g} {target['unit']}".rstrip(),
+            "met" if target["met"] else "**missed**",
+        ]
+        for target in targets
+    ]
+    return table(["what", "limit", "measured", ""], rows)
+
+
 def times(values: Sequence[float], *, digits: int = 1) -> str:
     """Return median and quartiles in milliseconds."""
     low, middle, high = (f"{MS * value:.{digits}f}" for value in spread(values))

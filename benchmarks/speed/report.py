@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from speed.markdown import MS, machine_label, stamp, table, threads_label, times
+from speed.markdown import MS, machine_label, stamp, table, targets_table, threads_label, times
 from speed.measure import ratio
 from speed.targets import check
 
@@ -77,16 +77,7 @@ def _targets(parts: Data) -> Iterator[str]:
         f"{met} of {len(targets)} are met. Times are medians over rounds of the ratio within a round; two "
         "threads where nothing else is said. A phoneme here is an id that the encoder gets, pads included.",
     )
-    rows = [
-        [
-            target["name"],
-            f"{'≥' if target['at_least'] else '≤'} {target['limit']:g} {target['unit']}",
-            f"{target['value']:.3g} {target['unit']}",
-            "met" if target["met"] else "**missed**",
-        ]
-        for target in targets
-    ]
-    yield from table(["what", "limit", "measured", ""], rows)
+    yield from targets_table(targets)
 
 
 def _end_to_end(data: Data) -> Iterator[str]:

@@ -1,0 +1,12 @@
+"""How near the native engine comes to what a machine can do, and how it stands beside ONNX Runtime.
+
+================  =============================================================================
+file              what it measures
+================  =============================================================================
+``layers.py``     convolutions of one shape, and the multiply-adds that registers alone can do
+``decoding.py``   the default voice's decoder: whole, in chunks, its first push, its samples
+``rounded.py``    the same in int8: speed, and what is lost
+``speaking.py``   from text to sound beside other engines; memory; loading
+``report.py``     what was wanted, and the tables
+================  =============================================================================
+"""
