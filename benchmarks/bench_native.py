@@ -3,7 +3,10 @@
     python benchmarks/bench_native.py --docs docs/native.md               # and benchmarks/results; minutes
     python benchmarks/bench_native.py --only=decoding --rounds 2 --out DIR  # see that it works
 
-Parts that aren't asked for stay as they were measured, if on the same machine with the same versions.
+Parts that aren't asked for stay as they were measured, if on the same machine with the same versions. The first
+time it prepares what it measures, which takes some minutes more: it exports the voice, quantizes it for each
+engine, exports one of two speakers, and lets other engines calibrate themselves. All of that is kept in
+out/bench, and made anew where this code has changed.
 """
 
 from __future__ import annotations
@@ -25,12 +28,11 @@ from speed.targets import check
 PARTS = ("decoding", "layers", "int8", "speaking")
 THREADS = (1, 2)
 N_ROUNDS = 9
-N_SENTENCES = 12
 MARKS = ("<!-- native -->", "<!-- end -->")
 RESULTS = Path(__file__).parent / "results"
 
 
-def measure(part: str, folder: Path, *, n_rounds: int, n_sentences: int) -> dict[str, Any]:
+def measure(part: str, folder: Path, *, n_rounds: int) -> dict[str, Any]:
     """Measure one part; what it needs is imported here, so that the others can do without."""
     if part == "decoding":
         from native import decoding
@@ -43,7 +45,7 @@ def measure(part: str, folder: Path, *, n_rounds: int, n_sentences: int) -> dict
     if part == "int8":
         from native import rounded
 
-        return rounded.measure(folder, n_rounds=n_rounds, n_sentences=n_sentences)
+        return rounded.measure(folder, n_rounds=n_rounds)
     from native import speaking
 
     # Each is short, and other processes are in the way of some.
@@ -55,7 +57,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", help="some parts, with commas between: " + ", ".join(PARTS))
     parser.add_argument("--rounds", type=int, default=N_ROUNDS)
-    parser.add_argument("--sentences", type=int, default=N_SENTENCES, help="so many are judged in int8")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--docs", type=Path, help="a file that has the tables between its marks")
     args = parser.parse_args()
@@ -68,7 +69,7 @@ def main() -> int:
     folder = use_own_voice((THREADS[-1],), ("native", "onnxruntime"))
     parts, load = _kept(path, stamp), [os.getloadavg()[0]]
     for part in asked:
-        parts[part] = measure(part, folder, n_rounds=args.rounds, n_sentences=args.sentences)
+        parts[part] = measure(part, folder, n_rounds=args.rounds)
         load.append(os.getloadavg()[0])
         ordered = {name: parts[name] for name in PARTS if name in parts}
         targets = check(ordered, TARGETS)

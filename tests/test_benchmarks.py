@@ -415,11 +415,10 @@ def native_parts():
             "differences": differences,
         }
 
+    names = [*native_speaking.OURS, *native_speaking.PEERS, *native_speaking.TWO_SPEAKERS]
     engines = {
         name: {"ttfa_s": [ttfa_s], "total_s": [0.1]}
-        for name, ttfa_s in zip(
-            (*native_speaking.OURS, *native_speaking.PEERS), (0.01, 0.02, 0.03, 0.2), strict=True
-        )
+        for name, ttfa_s in zip(names, (0.01, 0.02, 0.03, 0.2, 0.01, 0.04), strict=True)
     }
     quality = {"dnsmos_drop": 0.1, "wer_increase": 0.0, "lsd_db": 5.0, "snr_db": 6.0}
     return {

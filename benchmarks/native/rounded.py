@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,33 +11,37 @@ import numpy as np
 from hibari import Hibari
 
 from balacoon_tk import TTS
-from balacoon_tk.export import make_precision
-from balacoon_tk.export.quantize.judging import Judge, Spoken, decode, make_frames
-from balacoon_tk.export.quantize.pareto import summarize
+from balacoon_tk._files import cache_folder
+from balacoon_tk.export import quantize_voice
+from balacoon_tk.export.quantize.judging import decode, make_frames
+from balacoon_tk.export.quantize.voice import FRONT_FILE
 from balacoon_tk.metrics.sentences import plain_sentences
 from balacoon_tk.metrics.signal import snr_db
-from balacoon_tk.voice.precisions import find_precisions
+from balacoon_tk.runtime.options import Backend
+from balacoon_tk.voice.files import MANIFEST_FILE
 from balacoon_tk.voice.voice import load_voice
 from native.decoding import BACKENDS, N_FRAMES, engine_of, frames_of, stream
 from speed.measure import in_turn, show_progress
 from speed.texts import TEXTS
 
 _CHUNK_FRAMES = 16
+_EACH = 8
+"""Each so many-th of the plain sentences calibrates and is judged."""
 _TEXT = "440"
 _SEED = 0
 
 
-def measure(folder: Path, *, n_rounds: int, n_sentences: int) -> dict[str, Any]:
-    """Time the decoder in int8 on one thread, and judge what sentences lose by it.
+def measure(folder: Path, *, n_rounds: int) -> dict[str, Any]:
+    """Time the decoder in int8 on one thread, each engine its own, and say what sentences lose by it.
 
     Returns
     -------
     dict
         ``seconds`` by the run's name, a value a round; ``audio_s`` of those that speak a text; ``quality``.
     """
-    rounded = int8_folder(folder)
+    folders = [int8_folder(folder, backend) for backend in BACKENDS]
     fp32 = engine_of(folder, 1, "native")
-    native, ort = (engine_of(rounded, 1, backend) for backend in BACKENDS)
+    native, ort = (engine_of(made, 1, backend) for made, backend in zip(folders, BACKENDS, strict=True))
     manifest = load_voice(folder).manifest
     feeds = {"frames": frames_of(manifest.n_channels, N_FRAMES)}
     hibari = Hibari(threads=1)
@@ -61,40 +66,44 @@ def measure(folder: Path, *, n_rounds: int, n_sentences: int) -> dict[str, Any]:
             "decoder": N_FRAMES * manifest.hop_length / manifest.sample_rate,
             "hibari-tts": sum(map(len, speak())) / hibari.sample_rate,
         },
-        "quality": judge(folder, rounded, n_sentences),
+        "quality": quality(folder, folders[0]),
     }
     show_progress("int8", 1.0)
     return found
 
 
-def int8_folder(folder: Path) -> Path:
-    """Return a voice with every layer in int8 that can be; it is made the first time."""
-    voice = load_voice(folder, n_threads=1)
-    return find_precisions(voice).get("int8") or make_precision(voice, "int8")
+def int8_folder(folder: Path, backend: Backend) -> Path:
+    """Return a voice with every layer in int8 that an engine has; it is made and judged the first time."""
+    made = cache_folder() / "voices" / f"int8-{backend}"
+    if not (made / MANIFEST_FILE).is_file():
+        # Without a budget the first candidate is taken, which is the one with all layers.
+        quantize_voice(
+            folder,
+            made,
+            sentences=plain_sentences()[_EACH - 1 :: _EACH],
+            max_wer_increase=None,
+            max_dnsmos_drop=None,
+            quantize_encoder=False,
+            n_threads=1,
+            backend=backend,
+        )
+    return made
 
 
-def judge(folder: Path, rounded: Path, n_sentences: int) -> dict[str, Any]:
-    """Return what sentences lose in int8, both decoders run by the native engine on the same frames."""
-    texts = plain_sentences()
-    texts = [texts[(k + 1) * len(texts) // n_sentences - 1] for k in range(n_sentences)]
+def quality(folder: Path, rounded: Path) -> dict[str, Any]:
+    """Return what sentences lose in int8, as the search for it has judged them, and more of one sentence."""
+    front = json.loads((rounded / FRONT_FILE).read_text(encoding="utf-8"))
+    chosen = next(each for each in front["candidates"] if each["name"] == front["chosen"])
     tts = TTS(load_voice(folder, n_threads=1, backend="native"))
-    spoken = make_frames(tts, texts, seed=_SEED)
-    other = engine_of(rounded, 1, "native")
-    judged = Judge(tts.get_sampling_rate())
-    pairs = [(decode(tts.voice.decoder, each), decode(other, each)) for each in spoken]
-    reference = [judged(exact, exact, text) for text, (exact, _) in zip(texts, pairs, strict=True)]
-    records = [judged(samples, exact, text) for text, (exact, samples) in zip(texts, pairs, strict=True)]
-    exact, samples = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    (spoken,) = make_frames(tts, [TEXTS[_TEXT]], seed=_SEED)
+    engine = engine_of(rounded, 1, "native")
+    samples, exact = decode(engine, spoken), decode(tts.voice.decoder, spoken)
+    pieces = [stream(engine, feeds["frames"], _CHUNK_FRAMES) for feeds in spoken.feeds]
+    streamed = np.concatenate([piece.reshape(-1) for each in pieces for piece in each])
     return {
-        **summarize(records, reference),
+        **chosen["figures"],
+        "n_sentences": chosen["n_sentences"],
+        "n_layers": len(chosen["layers"]),
         "snr_db": snr_db(samples, exact),
-        "n_sentences": n_sentences,
-        "streamed_to_whole": _streamed_to_whole(other, spoken[0]),
+        "streamed_to_whole": float(np.abs(streamed - samples).max()),
     }
-
-
-def _streamed_to_whole(engine: Any, spoken: Spoken) -> float:
-    frames = spoken.feeds[0]["frames"]
-    whole = engine.whole(spoken.feeds[0])["samples"].reshape(-1)
-    streamed = np.concatenate([each.reshape(-1) for each in stream(engine, frames, _CHUNK_FRAMES)])
-    return float(np.abs(streamed - whole).max())

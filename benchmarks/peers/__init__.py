@@ -22,13 +22,13 @@ from types import MappingProxyType
 
 from peers.protocol import Peer
 
-__all__ = ["BACKENDS", "PEERS", "Peer", "create_peer", "missing_packages"]
+__all__ = ["PEERS", "VARIANTS", "Peer", "create_peer", "missing_packages"]
 
 PEERS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
     {
-        "balacoon_tk": ("balacoon", "Balacoon", ("espeak", "auto")),
-        "balacoon_tk, gruut": ("balacoon", "Balacoon", ("gruut", "auto")),
-        "streaming-vits": ("svits", "StreamingVits", ()),
+        "balacoon_tk": ("balacoon", "Balacoon", ("espeak", "auto", "default")),
+        "balacoon_tk, gruut": ("balacoon", "Balacoon", ("gruut", "auto", "default")),
+        "streaming-vits": ("svits", "StreamingVits", ("default",)),
         "piper-tts": ("piper_tts", "PiperTTS", ()),
         "sherpa-onnx": ("sherpa", "SherpaOnnx", ()),
         "hibari-tts": ("hibari_tts", "HibariTTS", ()),
@@ -36,13 +36,15 @@ PEERS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyTyp
 )
 """Engines in the order of reports: file, class, and what that takes before the number of threads."""
 
-BACKENDS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
+VARIANTS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
     {
-        f"balacoon_tk, {backend}": ("balacoon", "Balacoon", ("espeak", backend))
-        for backend in ("native", "onnxruntime")
+        "balacoon_tk, native": ("balacoon", "Balacoon", ("espeak", "native", "default")),
+        "balacoon_tk, onnxruntime": ("balacoon", "Balacoon", ("espeak", "onnxruntime", "default")),
+        "balacoon_tk, two speakers": ("balacoon", "Balacoon", ("espeak", "native", "two speakers")),
+        "streaming-vits, two speakers": ("svits", "StreamingVits", ("two speakers",)),
     }
 )
-"""The toolkit with its decoder in one engine or the other, in the same form; in no report of all engines."""
+"""What some of them are in other settings, in the same form; in no report of all engines."""
 
 _PACKAGES = {
     "balacoon_tk": ("piper",),
@@ -62,6 +64,6 @@ def missing_packages(name: str) -> tuple[str, ...]:
 
 def create_peer(name: str, n_threads: int) -> Peer:
     """Load an engine; only its own package is imported."""
-    module, class_name, arguments = (PEERS | BACKENDS)[name]
+    module, class_name, arguments = (PEERS | VARIANTS)[name]
     peer: Peer = getattr(import_module(f"peers.{module}"), class_name)(*arguments, n_threads)
     return peer

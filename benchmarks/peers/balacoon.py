@@ -19,11 +19,18 @@ class Balacoon:
     frontend : str
         ``"espeak"`` or ``"gruut"``.
     backend : {"auto", "native", "onnxruntime"}
+    voice : {"default", "two speakers"}
     n_threads : int
     """
 
-    def __init__(self, frontend: str, backend: Backend, n_threads: int) -> None:
-        self._tts = TTS(frontend=frontend, n_threads=n_threads, backend=backend)
+    def __init__(self, frontend: str, backend: Backend, voice: str, n_threads: int) -> None:
+        path = None
+        if voice == "two speakers":
+            # Only now: what exports a voice would count as memory of those that only speak one.
+            from peers.two_speakers import two_speakers_voice
+
+            path = two_speakers_voice()
+        self._tts = TTS(path, frontend=frontend, n_threads=n_threads, backend=backend)
         self.sample_rate = self._tts.get_sampling_rate()
 
     @property

@@ -1,7 +1,8 @@
 """streaming-vits: overlapping windows of frames, with the schedule that it calibrates for the machine.
 
 Its decoder with a cached state can't be exported for a voice with one speaker (0.4.2 looks for a
-speaker's layer in the flow), so what is measured is what its users get for this voice.
+speaker's layer in the flow), so what is measured of the default voice is what its users get for it. A voice
+of two speakers (`peers.two_speakers`) has the cached decoder.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,30 @@ _N_CALIBRATIONS = 3
 
 
 class StreamingVits:
-    """`StreamingTTS.stream`, of `n_threads` threads; the first one of a number of threads is calibrated."""
+    """`StreamingTTS.stream`, of `n_threads` threads; the first one of a number of threads is calibrated.
 
-    def __init__(self, n_threads: int) -> None:
+    Parameters
+    ----------
+    voice : {"default", "two speakers"}
+    n_threads : int
+    """
+
+    def __init__(self, voice: str, n_threads: int) -> None:
         offer_piper_phonemize()
         from streaming_vits import Profile, StreamingTTS
         from streaming_vits.calibrate import calibrate
 
-        folder = cache_folder("streaming-vits")
+        folder, path = cache_folder("streaming-vits"), model_path()
+        if voice == "two speakers":
+            from peers.two_speakers import two_speakers_path
+
+            folder, path = cache_folder("streaming-vits, two speakers"), two_speakers_path()
+            _export_cached(path, folder)
         profile_path = folder / f"profile-{n_threads}-threads.json"
 
         def load(profile: Profile) -> StreamingTTS:
             return StreamingTTS(
-                str(model_path()), threads=n_threads, profile=profile, cache=str(folder), verbose=False
+                str(path), threads=n_threads, profile=profile, cache=str(folder), verbose=False
             )
 
         if not profile_path.is_file():
@@ -59,8 +72,31 @@ class StreamingVits:
             "right": profile.right,
             "schedule": list(profile.schedule),
             "prebuffer_ms": profile.prebuffer_ms,
+            "cached": self._tts.cached is not None,
         }
 
     def speak(self, text: str) -> Iterator[FloatArray]:
         """Give chunks of its schedule."""
         return (chunk.audio for chunk in self._tts.stream(text, scales=self._scales))
+
+
+def _export_cached(path: Path, folder: Path) -> None:
+    """Write the graph of the decoder that carries its state, unless it is there."""
+    from streaming_vits.cached import path_for
+    from streaming_vits.export import export_stream
+    from streaming_vits.graph import ensure_split
+
+    out = path_for(path, folder)
+    if out.is_file():
+        return
+    import torch
+
+    ensure_split(path, cache=str(folder), verbose=False)
+    # It names dynamic axes as torch's exporter had them before it was written anew.
+    export = torch.onnx.export
+    torch.onnx.export = partial(export, dynamo=False)
+    try:
+        part, _ = export_stream(path, f"{out}.{os.getpid()}.part", cache_dir=str(folder), verbose=False)
+    finally:
+        torch.onnx.export = export
+    Path(part).replace(out)

@@ -13,6 +13,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from balacoon_tk._files import cache_folder as balacoon_cache
+from balacoon_tk.export import export_voice
+from balacoon_tk.voice.files import MANIFEST_FILE
 from peers.files import cache_folder, model_path, voice_config
 
 N_SPEAKERS, N_SPEAKER_CHANNELS = 2, 512
@@ -35,6 +38,15 @@ def two_speakers_path() -> Path:
         path.with_name(f"{path.name}.json").write_text(json.dumps(config), encoding="utf-8")
         onnx.save(model, path)
     return path
+
+
+def two_speakers_voice() -> Path:
+    """Return the toolkit's voice of it; it is exported the first time."""
+    folder = balacoon_cache() / "voices" / "two-speakers"
+    if not (folder / MANIFEST_FILE).is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        export_voice(two_speakers_path(), folder)
+    return folder
 
 
 class _Speakers:

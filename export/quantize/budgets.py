@@ -176,6 +176,7 @@ def make_precision(voice: Voice, precision: str, *, progress: Progress | None = 
         max_dnsmos_drop=None,
         quantize_encoder=False,
         n_threads=n_threads,
+        backend=voice.options.backend,
         overwrite=True,
         progress=progress,
     ).path
