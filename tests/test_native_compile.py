@@ -180,8 +180,10 @@ def test_what_is_cropped_for_one_reader_is_whole_for_another(read) -> None:
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
-@pytest.mark.parametrize(("left", "right"), [(2, 3), (0, 2), (3, 0)])
+@pytest.mark.parametrize(("left", "right"), [(2, 3), (0, 2), (3, 0), (-2, 1), (0, -2)])
 def test_padding(mode, left, right) -> None:
+    if min(left, right) < 0 and mode != "constant":
+        pytest.skip("what is cropped isn't reflected as well")
     g = TinyGraph()
     x = g.pad(conv(g, g.frames()), left, right, mode=mode)
     assert_native(g.model(g.conv(x, 4, 4, 3, pads=[1, 1])))

@@ -18,6 +18,7 @@ from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.engine import DecoderContract, Feeds, StreamingContract, TimeInput, TimeOutput
 from balacoon_tk.runtime.native._native import Executor
 from balacoon_tk.runtime.native.kernels import choose_kernels
+from balacoon_tk.runtime.native.checks import check_program
 from balacoon_tk.runtime.native.packing import pack
 from balacoon_tk.runtime.native.program import Port, Program
 from balacoon_tk.runtime.options import RuntimeOptions
@@ -49,7 +50,7 @@ class NativeEngine:
     Raises
     ------
     ModelError
-        If an array of the program is missing or not finite.
+        If an array of the program is missing or not finite, or a stage reads or writes what isn't there.
     ParameterError
         If BALACOON_TK_KERNELS names an instruction set that this processor hasn't.
     """
@@ -58,6 +59,7 @@ class NativeEngine:
         self, program: Program, options: RuntimeOptions | None = None, *, label: str = "<program>"
     ) -> None:
         n_threads = (options or RuntimeOptions()).n_threads or _n_processors()
+        check_program(program)
         self._executor = Executor(program, pack(program), n_threads, choose_kernels())
         self.contract = _contract(program, label)
         self._shapes = {port.name: port.shape for port in program.outputs}

@@ -483,12 +483,12 @@ def _pad(ctx: Context) -> list[View]:
         return [view]
     mode = ctx.node.attributes.get_string("mode", "constant")
     value = float(ctx.constant(2).reshape(-1)[0]) if ctx.has(2) else 0.0
-    if mode not in ("constant", "reflect", "edge") or left < 0 or right < 0:
+    if mode not in ("constant", "reflect", "edge") or (min(left, right) < 0 and mode != "constant"):
         ctx.refuse("it pads time in a way that isn't known")
     users = {node.op_type for node, _ in ctx.node.outputs[0].uses()}
     if ctx.node.outputs[0].is_graph_output():
         users.add("output")
-    if mode == "constant" and value == 0 and users == {"Conv"}:
+    if mode == "constant" and value == 0 and min(left, right) >= 0 and users == {"Conv"}:
         return [ctx.builder.padded(view, left, right)]
     view = ctx.builder.gathered(ctx.view(0), ctx.name)
     stage = Stage(
