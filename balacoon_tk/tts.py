@@ -26,7 +26,7 @@ from balacoon_tk.pacing.calibration import Calibration, load_calibration
 from balacoon_tk.pacing.pacer import Pacer, PacingPlan, plan_pacing
 from balacoon_tk.pacing.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety_factor
 from balacoon_tk.runtime.background import Background, Prefetch
-from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.options import Backend, RuntimeOptions
 from balacoon_tk.runtime.scheduler import ScheduledStream, scheduler_of
 from balacoon_tk.stages.sentence import PreparedSentence, Timeline, prepare_sentence
 from balacoon_tk.stages.settings import (
@@ -65,8 +65,10 @@ class TTS:
     n_threads : int, optional
         Threads that one run of a graph may use. A `Voice` brings its own. One thread is best for many
         streams at once: `balacoon_tk.runtime.scheduler` lets one run follow another.
+    backend : {"auto", "native", "onnxruntime"}, optional
+        What runs the decoder, as `load_voice` has it. A `Voice` brings its own.
     options : RuntimeOptions, optional
-        Threads, execution providers and device. A `Voice` brings its own.
+        Threads, backend, execution providers and device. A `Voice` brings its own.
     calibration : Calibration, optional
         What each stage costs, from which `stream` works out its chunks; that of ``balacoon-tk calibrate``
         in the user's cache if None, and safe chunks if there is none for this voice and its threads.
@@ -104,13 +106,14 @@ class TTS:
         *,
         frontend: str | Frontend = "auto",
         n_threads: int | None = None,
+        backend: Backend | None = None,
         options: RuntimeOptions | None = None,
         calibration: Calibration | None = None,
         safety_factor: float = SAFETY_FACTOR,
     ) -> None:
         check_safety_factor(safety_factor)
         if isinstance(voice, Voice):
-            for name, given in (("n_threads", n_threads), ("options", options)):
+            for name, given in (("n_threads", n_threads), ("backend", backend), ("options", options)):
                 if given is not None:
                     raise ParameterError(f"{name}={given} must be None for a voice that is loaded already")
             self.voice = voice
@@ -125,7 +128,7 @@ class TTS:
             # gruut takes as long to be imported as the graphs to be loaded, and leaves them the other cores.
             making = Background(lambda: _make_frontend(frontend, front), name="make-frontend")
             try:
-                self.voice = load_voice(voice, n_threads=n_threads, options=options)
+                self.voice = load_voice(voice, n_threads=n_threads, backend=backend, options=options)
             finally:
                 making.wait()
             self.frontend = making.result()

@@ -12,7 +12,7 @@ import onnx
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.export.pipeline import READ, export_trained
+from balacoon_tk.export.pipeline import READ, check_max_frames, export_trained
 from balacoon_tk.export.sources import Progress, VocoderFacts
 from balacoon_tk.export.sources.onnx_vocoder import draw_codes
 from balacoon_tk.stages.mel import MelInfo
@@ -32,6 +32,7 @@ def export_decoder(
     out: None = None,
     *,
     time_axes: Mapping[str, int] | None = None,
+    exporter: str | None = None,
 ) -> onnx.ModelProto: ...
 
 
@@ -46,6 +47,8 @@ def export_decoder(
     codebook_size: int | None = None,
     name: str | None = None,
     license: str = "unknown",
+    exporter: str | None = None,
+    max_frames: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path: ...
@@ -62,6 +65,8 @@ def export_decoder(
     codebook_size: int | None = None,
     name: str | None = None,
     license: str = "unknown",
+    exporter: str | None = None,
+    max_frames: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> onnx.ModelProto | Path:
@@ -93,8 +98,11 @@ def export_decoder(
         Name of the vocoder; that of the module's class if None.
     license : str
         Licence of the weights.
-    overwrite, progress
-        As in `export_voice`.
+    exporter : str, optional
+        ``torchscript``, which follows an example, or ``dynamo``, which keeps lengths as symbols; with None
+        the first of them whose graph says the same as the module.
+    max_frames, overwrite, progress
+        For a voice, as in `export_voice`.
 
     Returns
     -------
@@ -121,10 +129,16 @@ def export_decoder(
     if out is None:
         with quiet_torch(_WHAT):
             return export_module(
-                plain_copy(module), inputs.draw, time_axes=inputs.time_axes, label=label, one_channel=False
+                plain_copy(module),
+                inputs.draw,
+                time_axes=inputs.time_axes,
+                label=label,
+                one_channel=False,
+                exporter=exporter,
             )
     target, report = Path(out), progress or ignore_progress
     check_target(target, overwrite=overwrite)
+    check_max_frames(max_frames)
     _check_voice(arrays, time_axes, sample_rate, codebook_size)
     facts = VocoderFacts(
         name=name or label,
@@ -151,8 +165,9 @@ def export_decoder(
             n_bytes=sum(tensor.nbytes for tensor in plain.state_dict().values()),
             progress=share_of(report, 0.0, READ),
             what=_WHAT,
+            exporter=exporter,
         )
-    return export_trained(trained, target, overwrite=overwrite, progress=report)
+    return export_trained(trained, target, max_frames=max_frames, overwrite=overwrite, progress=report)
 
 
 def _arrays(example: AnyArray | Mapping[str, AnyArray]) -> dict[str, AnyArray]:

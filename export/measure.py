@@ -35,15 +35,20 @@ _T = TypeVar("_T")
 
 
 def measure_stages(
-    trained: SourceVoice | SourceVocoder, compiled: Compiled, *, hop_length: int
+    trained: SourceVoice | SourceVocoder,
+    compiled: Compiled,
+    *,
+    hop_length: int,
+    max_frames: int | None = None,
 ) -> tuple[ExportStage, ...]:
     """Measure a model: as it came, as plain graphs, and compiled for this machine.
 
-    All must give as many samples, or there is nothing to compare.
+    All must give as many samples, or there is nothing to compare. No vocoder is given more than `max_frames`.
     """
     engine = OrtEngine(compiled.decoder.model)
     if isinstance(trained, SourceVocoder):
-        frames = trained.draw_frames(ceil(_VOCODER_S * trained.facts.sample_rate / hop_length), 0)
+        n_frames = ceil(_VOCODER_S * trained.facts.sample_rate / hop_length)
+        frames = trained.draw_frames(n_frames if max_frames is None else min(n_frames, max_frames), 0)
         feeds, session = {"frames": frames}, Session(trained.decoder)
         vocoder_runs: list[_Run] = [
             lambda: trained.reference(frames),

@@ -16,6 +16,7 @@ from balacoon_tk.export.measured_field import measure_field
 from balacoon_tk.export.sources import Progress, SourceVocoder, SourceVoice, find_source
 from balacoon_tk.export.verify import trained_frames, verify_receptive_field, verify_split, verify_vocoder
 from balacoon_tk.graph.errors import NotStreamableError
+from balacoon_tk.graph.half import computes_in_half
 from balacoon_tk.graph.receptive_field import ReceptiveField, receptive_field
 from balacoon_tk.targets.choice import SEVERAL_THREADS
 from balacoon_tk.targets.ort_cpu.compile import compile_voice
@@ -43,6 +44,7 @@ def export_voice(
     name: str | None = None,
     license: str | None = None,
     speakers: Sequence[str] | None = None,
+    max_frames: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -66,6 +68,9 @@ def export_voice(
         Licence of the trained weights; what the ``MODEL_CARD`` beside the source says if None.
     speakers : sequence of str, optional
         Names of the speakers in the order of their ids; those of the JSON if None.
+    max_frames : int, optional
+        Of a vocoder or codec whose attention looks back to the utterance's start: frames of the longest
+        utterance, of which keys and values are kept so that it streams exactly. A longer one fails.
     overwrite : bool
         Whether a voice that is at `out` is replaced.
     progress : callable, optional
@@ -79,7 +84,7 @@ def export_voice(
     Raises
     ------
     ParameterError
-        If something is at `out` that must not be replaced, or `speakers` doesn't fit the model.
+        If something is at `out` that must not be replaced, or `speakers` or `max_frames` don't fit the model.
     ModelError
         If the source can't be read, is no voice, or differs from what was made of it.
     VoiceError
@@ -90,6 +95,7 @@ def export_voice(
     source_path, target = Path(source), Path(out)
     # First, though `export_trained` looks again: minutes of work must not end before a folder that is taken.
     check_target(target, overwrite=overwrite)
+    check_max_frames(max_frames)
     report = progress or ignore_progress
     trained = find_source(source_path).read(
         source_path,
@@ -97,7 +103,14 @@ def export_voice(
         progress=share_of(report, 0.0, READ),
     )
     return export_trained(
-        trained, target, name=name, license=license, speakers=speakers, overwrite=overwrite, progress=report
+        trained,
+        target,
+        name=name,
+        license=license,
+        speakers=speakers,
+        max_frames=max_frames,
+        overwrite=overwrite,
+        progress=report,
     )
 
 
@@ -108,6 +121,7 @@ def export_trained(
     name: str | None = None,
     license: str | None = None,
     speakers: Sequence[str] | None = None,
+    max_frames: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -117,13 +131,13 @@ def export_trained(
     ----------
     trained : SourceVoice or SourceVocoder
         See docs/writing_a_source.md.
-    out, name, license, speakers, overwrite, progress
+    out, name, license, speakers, max_frames, overwrite, progress
         As in `export_voice`, and so is what is returned.
 
     Raises
     ------
     ParameterError
-        If something is at `out` that must not be replaced, or `speakers` doesn't fit the model.
+        If something is at `out` that must not be replaced, or `speakers` or `max_frames` don't fit the model.
     ModelError
         If the graphs differ from the trained model, or the decoder needs the whole utterance.
     OSError
@@ -131,9 +145,15 @@ def export_trained(
     """
     target, report = Path(out), progress or ignore_progress
     check_target(target, overwrite=overwrite)
+    check_max_frames(max_frames)
     facts, text = trained.facts, _text(trained, speakers)
+    if max_frames is not None and text is not None:
+        rule = "must be None: a voice that speaks text has a decoder of a bounded view"
+        raise ParameterError(f"max_frames={max_frames} {rule}")
     report("measuring", READ)
-    field, checked = _field(trained)
+    field, checked, bounded = _field(trained)
+    # Where no attention asks for it, it limits nothing.
+    max_frames = None if bounded else max_frames
     report("verifying", _FIELD)
     verifying = share_of(report, _FIELD, _VERIFIED)
     if isinstance(trained, SourceVoice):
@@ -154,11 +174,19 @@ def export_trained(
             analyzer=trained.analyzer,
         )
     verified |= checked
-    compiled = compile_voice(
-        plain,
-        known_ids=() if text is None else text.frontend.known_ids,
-        progress=share_of(report, _VERIFIED, _COMPILED),
-    )
+    try:
+        compiled = compile_voice(
+            plain,
+            known_ids=() if text is None else text.frontend.known_ids,
+            max_frames=max_frames,
+            progress=share_of(report, _VERIFIED, _COMPILED),
+        )
+    except ModelError as error:
+        node = computes_in_half(trained.decoder)
+        if node is None:
+            raise
+        rule = "what it rounds depends on how many frames run at once: export the model in float32"
+        raise ModelError(f"{facts.name}: {node} computes in float16, and {rule} ({error})") from error
     report("timing", _COMPILED)
     manifest = Manifest(
         name=name or facts.name,
@@ -166,21 +194,29 @@ def export_trained(
         sample_rate=facts.sample_rate,
         hop_length=field.hop_length,
         n_channels=trained.n_channels,
-        decoder=unknown_decoder(field.left_context, field.lookahead),
+        decoder=unknown_decoder(field.left_context, field.lookahead, max_frames=max_frames),
         text=text,
         mel=mel,
         codebook_size=None if isinstance(trained, SourceVoice) else trained.facts.codebook_size,
         provenance={**facts.provenance, "exporter": made_by()},
         verified=verified,
-        stages=measure_stages(trained, compiled[SEVERAL_THREADS], hop_length=field.hop_length),
+        stages=measure_stages(
+            trained, compiled[SEVERAL_THREADS], hop_length=field.hop_length, max_frames=max_frames
+        ),
     )
     done = share_of(report, _TIMED, 1.0)
     finish_voice(plain, manifest, target, compiled=compiled, overwrite=overwrite, progress=done)
     return target
 
 
-def _field(trained: SourceVoice | SourceVocoder) -> tuple[ReceptiveField, dict[str, float]]:
-    """Return how far a decoder looks, and what was seen when that was checked."""
+def check_max_frames(max_frames: object) -> None:
+    """Refuse what is no longest utterance."""
+    if max_frames is not None and (not isinstance(max_frames, int) or max_frames < 1):
+        raise ParameterError(f"max_frames={max_frames!r} must be an int >= 1, or None")
+
+
+def _field(trained: SourceVoice | SourceVocoder) -> tuple[ReceptiveField, dict[str, float], bool]:
+    """Return how far a decoder looks, what was seen when that was checked, and whether it has an end."""
     codebook_size = None if isinstance(trained, SourceVoice) else trained.facts.codebook_size
     try:
         field = receptive_field(trained.decoder)
@@ -188,12 +224,12 @@ def _field(trained: SourceVoice | SourceVocoder) -> tuple[ReceptiveField, dict[s
         # A vocoder can still be decoded whole, or by overlap with what that loses written down; a voice that
         # speaks text would be cut where its decoder needs it whole.
         if isinstance(trained, SourceVocoder):
-            return measure_field(trained)
+            return *measure_field(trained), not isinstance(error, NotStreamableError)
         if isinstance(error, NotStreamableError):
             raise ModelError(f"the decoder needs the whole utterance for every sample: {error}") from error
         raise
     # The field was computed from the graph, and every chunk relies on it: the graph itself is asked as well.
-    return field, verify_receptive_field(trained.decoder, field, codebook_size=codebook_size)
+    return field, verify_receptive_field(trained.decoder, field, codebook_size=codebook_size), True
 
 
 def _text(trained: SourceVoice | SourceVocoder, speakers: Sequence[str] | None) -> TextInfo | None:

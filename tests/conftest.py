@@ -14,6 +14,7 @@ from balacoon_tk import TTS
 from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.cli import main
 from balacoon_tk.voice import load_voice
+from balacoon_tk.voice.backends import BACKEND_VARIABLE
 from tiny_voice import SPEAKERS, build_tiny_voice
 
 REPOSITORY = Path(__file__).parents[1]
@@ -22,11 +23,14 @@ REPOSITORY = Path(__file__).parents[1]
 def pytest_configure():
     """Keep the default voice of the tests apart from the user's, and export it anew if that code changed."""
     code = hashlib.sha256()
-    # What makes a voice: sources and quantization, graphs, targets and the format.
-    for room in ("export", *(f"balacoon_tk/{name}" for name in ("graph", "targets", "voice", "stages"))):
+    # What makes a voice: sources and quantization, graphs, targets and the formats.
+    rooms = ("graph", "targets", "voice", "stages", "runtime/native")
+    for room in ("export", *(f"balacoon_tk/{name}" for name in rooms)):
         for file in sorted((REPOSITORY / room).rglob("*.py")):
             code.update(file.read_bytes())
     os.environ.setdefault(CACHE_VARIABLE, str(REPOSITORY / "build" / f"test-cache-{code.hexdigest()[:16]}"))
+    # The same engine in every run, and the one that has had fewer years to show its faults.
+    os.environ.setdefault(BACKEND_VARIABLE, "native")
 
 
 def pytest_collection_modifyitems(items):

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.export import export_voice, make_streaming
+from balacoon_tk.export import NotStreamableError, export_voice, make_streaming
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.voice import load_vocoder
 from balacoon_tk.voice.inspection import inspect_graph
@@ -114,6 +114,129 @@ def test_half_precision_streams_and_is_no_voice(tmp_path):
         export_voice(write(tmp_path, model), tmp_path / "out")
 
 
+def written_in_half(opset=17):
+    g = TinyGraph(opset=opset)
+    x = g.op("Cast", g.frames(N), to=TensorProto.FLOAT16)
+    weight = np.random.default_rng(0).standard_normal((N, N, 3)) / 3
+    x = g.op("Conv", x, g.const(weight, np.float16), pads=[1, 1])
+    return g.model(g.up(g.op("Cast", x, to=TensorProto.FLOAT), N, 1, 4, 2, pads=[1, 1]))
+
+
+def of_two_opsets():
+    g = TinyGraph(opset=17)
+    g.domains["tiny"] = 1
+    body = [helper.make_node("Tanh", ["x"], ["y"])]
+    g.functions = [helper.make_function("tiny", "Act", ["x"], ["y"], body, [helper.make_opsetid("", 18)])]
+    return g.model(g.up(g.op("Act", g.frames(N), domain="tiny"), N, 1, 4, 2, pads=[1, 1]))
+
+
+def with_lengths():
+    g = TinyGraph()
+    x, lengths = g.frames(N), g.input("lengths", [1], np.int64)
+    steps = g.op("Range", g.const(0), g.squeeze(g.length(x), 0), g.const(1))
+    seen = g.op("Cast", g.op("Less", steps, lengths), to=TensorProto.FLOAT)
+    return g.model(g.up(g.op("Mul", x, seen), N, 1, 4, 2, pads=[1, 1]))
+
+
+def of_sounds(dtype=np.float32, n_sounds=1, rank=3):
+    g = TinyGraph()
+    y = g.up(g.frames(N), N, n_sounds, 4, 2, pads=[1, 1])
+    y = y if rank == 3 else g.squeeze(y, 0)
+    return g.model(y if dtype is np.float32 else g.op("Cast", y, to=TensorProto.FLOAT16))
+
+
+def codes_of(shape, dtype):
+    g = TinyGraph()
+    x = g.op("Gather", g.weight(7, N), g.input("codes", shape, dtype))
+    x = g.op("ReduceSum", x, g.const([1]), keepdims=0) if len(shape) == 3 else x
+    x = x if len(shape) > 1 else g.unsqueeze(x, 0)
+    return g.model(g.up(g.transpose(x, 0, 2, 1), N, 1, 4, 2, pads=[1, 1]))
+
+
+# What is no voice, and says so with file, input and what is asked for.
+NO_VOICES = {
+    "float16 within": (written_in_half, r"tiny: Conv node 'Conv_1' computes in float16, .* in float32"),
+    "a function of another opset": (of_two_opsets, r"tiny\.onnx: a function .* can't be written out: Opset"),
+    "lengths beside frames": (with_lengths, r"tiny\.onnx: a vocoder has one input, .* frames, lengths"),
+    "stereo": (
+        lambda: of_sounds(n_sounds=2),
+        r"tiny\.onnx: input 'frames' of .*: output .* of shape \(1, 2, 64",
+    ),
+    "stereo without a batch": (
+        lambda: of_sounds(n_sounds=2, rank=2),
+        r"output .* \(2, 64\), float32 must be one",
+    ),
+    "samples in float16": (
+        lambda: of_sounds(np.float16),
+        r"\(1, 1, 64\), float16 must be one channel, float32",
+    ),
+    "codes of int32": (lambda: codes_of([1, 2, "n"], np.int32), r"input 'codes' of int32, .*codes: int64"),
+    "codes without a batch": (
+        lambda: codes_of(["n"], np.int64),
+        r"input 'codes' of int64, shape \['n'\] must",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_VOICES)
+def test_what_is_no_voice_names_file_and_tensor(name, tmp_path):
+    build, message = NO_VOICES[name]
+    is_codes = name.startswith("codes")
+    said = {"n_channels": 2, "codebook_size": 7} if is_codes else {}
+    with pytest.raises(ModelError, match=message) as caught:
+        export_voice(write(tmp_path, build(), **said), tmp_path / "out")
+    assert "tiny" in str(caught.value)
+    assert "froze" not in str(caught.value)
+
+
+def test_a_sequence_of_tensors_is_refused_and_decoded_whole(tmp_path):
+    def parted(g, x):
+        return g.op("ConcatFromSequence", g.op("SplitToSequence", x, g.const(2), axis=1), axis=1)
+
+    model = decoder(before=parted)
+    with pytest.raises(NotStreamableError, match=r"SplitToSequence node .* no rule says what this operator"):
+        make_streaming(model)
+    voice = load_vocoder(export_voice(write(tmp_path, model), tmp_path / "out"), n_threads=1)
+    assert voice.strategies == ("full", "overlap")
+
+
+@pytest.mark.parametrize("by_length", [True, False])
+def test_a_branch_that_shapes_do_not_decide_is_refused(by_length):
+    def branch(g, x):
+        flag = g.squeeze(g.length(x), 0) if by_length else g.input("flag", [], np.int64)
+        value = helper.make_tensor_value_info("given", TensorProto.FLOAT, None)
+        bodies = {
+            key: helper.make_graph([helper.make_node(op_type, [x], ["given"])], key, [], [value])
+            for key, op_type in (("then_branch", "Tanh"), ("else_branch", "Neg"))
+        }
+        return g.op("If", g.op("Greater", flag, g.const(20)), **bodies)
+
+    with pytest.raises(NotStreamableError, match=r"If node .* shapes alone don't say which is taken"):
+        make_streaming(decoder(before=branch))
+
+
+def test_functions_within_functions_and_in_branches_are_written_out(tmp_path):
+    g = TinyGraph()
+    g.domains["tiny"] = 1
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("tiny", 1)]
+    leak = helper.make_node("LeakyRelu", ["x"], ["y"])
+    leak.attribute.add(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
+    call = helper.make_node("Leak", ["x"], ["y"], domain="tiny", slope=0.3)
+    g.functions = [
+        helper.make_function("tiny", "Leak", ["x"], ["y"], [leak], opsets, attributes=["slope"]),
+        helper.make_function("tiny", "Act", ["x"], ["y"], [call], opsets),
+    ]
+    x = g.op("Act", g.frames(N), domain="tiny")
+    value = helper.make_tensor_value_info("given", TensorProto.FLOAT, None)
+    node = helper.make_node("Act", [x], ["given"], domain="tiny")
+    bodies = {key: helper.make_graph([node], key, [], [value]) for key in ("then_branch", "else_branch")}
+    x = g.op("If", g.op("Equal", g.length(x, axis=1), g.const([N])), **bodies)
+    model = g.model(g.up(x, N, 1, 4, 2, pads=[1, 1]))
+    assert_streams(model)
+    folder = export_voice(write(tmp_path, model), tmp_path / "out")
+    assert not onnx.load(folder / "decoder.onnx", load_external_data=False).functions
+
+
 def test_inspect_says_the_same_of_what_it_can_load_and_what_it_can_not(tmp_path):
     path = write(tmp_path, decoder((1, N, 50)))
     assert "'frames' of shape [1, 4, 50]" in (inspect_graph(path).no_field or "")
@@ -122,7 +245,7 @@ def test_inspect_says_the_same_of_what_it_can_load_and_what_it_can_not(tmp_path)
         inspect_graph(path)
 
 
-@pytest.mark.parametrize("opset", [10, 11, 21, 24])
+@pytest.mark.parametrize("opset", [10, 11, 14, 18, 21, 23, 24])
 def test_opsets_between_are_taken(opset):
     assert_streams(decoder(opset=opset))
 

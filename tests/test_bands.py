@@ -30,6 +30,7 @@ LOGIC: dict[str, Callable[..., np.ndarray]] = {
 }  # fmt: skip
 ONE: dict[str, Callable[..., np.ndarray]] = {
     "Abs": np.abs,
+    "Sign": np.sign,
     "Neg": np.negative,
     "Floor": np.floor,
     "Ceil": np.ceil,

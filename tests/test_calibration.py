@@ -87,7 +87,9 @@ def test_another_number_of_threads_another_machine_and_another_graph_have_their_
     assert load_calibration(dataclasses.replace(voice, manifest=manifest)) is None
     newer = dataclasses.replace(voice.target, version=voice.target.version + 1)
     assert load_calibration(dataclasses.replace(voice, target=newer)) is None
-    monkeypatch.setattr(calibration, "_cpu_name", lambda: "another processor")
+    native = dataclasses.replace(voice.backend, name="native")
+    assert load_calibration(dataclasses.replace(voice, backend=native)) is None
+    monkeypatch.setattr(calibration, "cpu_name", lambda: "another processor")
     assert load_calibration(voice) is None
     monkeypatch.undo()
     monkeypatch.setattr(calibration, "runtime_version", lambda: "0.1")

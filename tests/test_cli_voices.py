@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import onnx
 import pytest
 
@@ -34,6 +35,25 @@ def test_an_exported_voice_speaks(cli, trained, tmp_path):
         assert part in summary
     assert cli("synthesize", "[[abc]]", "-v", tmp_path / "voice", "-o", tmp_path / "a.wav").status == 0
     assert read_wav(tmp_path / "a.wav")[0].size > 0
+
+
+def test_a_longest_utterance_is_for_what_looks_back_and_not_for_speech(cli, trained, tmp_path):
+    g = TinyGraph(opset=20)
+    steps = g.transpose(g.input("mel", [1, 4, "n"]), 0, 2, 1)
+    scores = g.op("MatMul", steps, g.transpose(steps, 0, 2, 1))
+    ones = g.op("Expand", g.number(1), g.op("Concat", *[g.length(steps, axis=1)] * 2, axis=0))
+    seen = g.op("Equal", g.op("Trilu", ones, upper=0), g.number(1))
+    scores = g.op("Where", seen, scores, g.number(-np.inf))
+    mixed = g.op("MatMul", g.op("Softmax", scores, axis=-1), steps)
+    path = tmp_path / "back.onnx"
+    onnx.save(g.model(g.up(g.transpose(mixed, 0, 2, 1), 4, 1, 4, 2, pads=[1, 1])), path)
+    path.with_name("back.onnx.json").write_text(json.dumps({"sample_rate": 1000, "n_channels": 4}))
+    result = cli("export", path, "-o", tmp_path / "back", "--max-frames", 40)
+    assert (result.status, result.err) == (0, "")
+    assert "a stream, of at most 40 frames" in result.out.decode()
+    assert "at most 40 frames" in cli("inspect", tmp_path / "back").out.decode()
+    error = r"max_frames=40 must be None: a voice that speaks text"
+    assert_one_line_error(cli("export", trained, "-o", tmp_path / "voice", "--max-frames", 40), error)
 
 
 def test_an_addon_is_exported_as_well(cli, trained, tmp_path):

@@ -165,7 +165,7 @@ class SequenceBatcher:
 def test_streams_that_triton_would_carry_at_the_same_time_are_the_voices_own(name, request, deployed) -> None:
     made = deployed(name, "triton")
     assert made.not_run_on == "Triton"
-    voice = load_voice(request.getfixturevalue(name))
+    voice = load_voice(request.getfixturevalue(name), backend="onnxruntime")
     spec = voice.decoder.streaming
     batcher = SequenceBatcher(made.path / "models" / "decoder")
     cuts = [0, spec.min_first_frames, spec.min_first_frames + 1, spec.min_first_frames + 8, 90]
@@ -182,7 +182,10 @@ def test_streams_that_triton_would_carry_at_the_same_time_are_the_voices_own(nam
 
 def test_a_sentence_shorter_than_the_lag_is_one_request(source, deployed) -> None:
     made = deployed("source", "triton")
-    voice, batcher = load_voice(source), SequenceBatcher(made.path / "models" / "decoder")
+    voice, batcher = (
+        load_voice(source, backend="onnxruntime"),
+        SequenceBatcher(made.path / "models" / "decoder"),
+    )
     for n_frames in (1, 2, voice.decoder.streaming.min_first_frames - 1):
         feeds = frames_of(voice, n_frames)
         np.testing.assert_array_equal(batcher.infer(feeds, 7, start=True, end=True), whole(voice, feeds))

@@ -5,8 +5,10 @@ import pytest
 
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import export_decoder
-from balacoon_tk.export.sources import torch_decoder
+from balacoon_tk.export.sources import torch_exporters
+from balacoon_tk.export.sources.torch_exporters import EXPORTERS
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets import choice
 from balacoon_tk.voice import load_vocoder
 from balacoon_tk.voice.manifest import Manifest
 from streaming_laws import assert_streams
@@ -45,6 +47,15 @@ class Attends(Codec):
         x = self.latents(codes)
         seen = torch.softmax(x.transpose(1, 2) @ x, dim=-1)
         return torch.tanh(self.decoder(x + 0.01 * (seen @ x.transpose(1, 2)).transpose(1, 2)))
+
+
+class LooksBack(Codec):
+    """The same behind causal attention without a window."""
+
+    def forward(self, codes):
+        x = self.latents(codes).transpose(1, 2)[:, None]
+        seen = torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+        return torch.tanh(self.decoder((x + seen)[:, 0].transpose(1, 2)))
 
 
 class SeveralRates(torch.nn.Module):
@@ -127,39 +138,23 @@ def test_a_length_that_python_froze_names_input_and_axis():
 
     message = r"19 frames run in torch and not in ONNX: .* froze axis 2 of 'frames' at 16 steps"
     with pytest.raises(ModelError, match=message):
-        export_decoder(Freezes(), CODES)
+        export_decoder(Freezes(), CODES, exporter="torchscript")
+    # The other exporter keeps such a length as a symbol.
+    assert_streams(export_decoder(Freezes(), CODES), plans=("planned",))
 
 
 def test_the_next_exporter_is_tried_and_if_none_is_right_all_are_heard(monkeypatch):
-    by_tracing = torch_decoder._by_tracing
-
     def fails(*_):
         raise ModelError("no such operator")
 
-    monkeypatch.setattr(torch_decoder, "_exporters", lambda: {"first": fails, "second": by_tracing})
+    by_tracing = EXPORTERS["torchscript"]
+    monkeypatch.setattr(torch_exporters, "EXPORTERS", {"torchscript": fails, "dynamo": by_tracing})
     assert export_decoder(Codec(), CODES).graph.output[0].name == "samples"
-    monkeypatch.setattr(torch_decoder, "_exporters", lambda: {"first": fails, "second": fails})
-    with pytest.raises(ModelError, match=r"Codec: none of .* first: no such operator; second: no such op"):
+    with pytest.raises(ModelError, match=r"^no such operator"):
+        export_decoder(Codec(), CODES, exporter="torchscript")
+    monkeypatch.setattr(torch_exporters, "EXPORTERS", {"torchscript": fails, "dynamo": fails})
+    with pytest.raises(ModelError, match=r"Codec: none of .* torchscript: no such operator; dynamo: no such"):
         export_decoder(Codec(), CODES)
-
-
-def test_the_newer_exporter_is_asked_for_symbols_of_all_lengths(monkeypatch):
-    """It needs a package that may not be there: what it is asked for is looked at, not what it gives."""
-    asked, decoder = {}, SeveralRates()
-
-    class Program:
-        model_proto = export_decoder(decoder, rates(), time_axes=TIME_AXES)
-
-    def export(module, arrays, **options):
-        asked.update(options, n_arrays=len(arrays))
-        return Program
-
-    monkeypatch.setattr(torch_decoder, "_exporters", lambda: {"dynamo exporter": torch_decoder._by_dynamo})
-    monkeypatch.setattr(torch.onnx, "export", export)
-    assert export_decoder(decoder, rates(), time_axes=TIME_AXES) == Program.model_proto
-    assert (asked["dynamo"], asked["n_arrays"], asked["output_names"]) == (True, 5, ["samples"])
-    assert asked["input_names"] == ["coarse", "middle", "fine", "noise", "speaker"]
-    assert [list(each) for each in asked["dynamic_shapes"]] == [[1], [1], [1], [2], []]
 
 
 def test_an_operator_that_onnx_lacks_is_one_sentence_and_nothing_is_printed(capsys):
@@ -195,6 +190,8 @@ def test_a_codec_is_a_voice_whose_frames_are_codes(tmp_path):
     assert Manifest.from_json(manifest.to_json()) == manifest
     expected = in_torch(module, CODES[None]).reshape(-1)
     assert voice.choose_strategy(None) == "stateful"
+    with pytest.raises(ParameterError, match="exported without its encoder"):
+        voice.resynthesize(np.zeros(100, np.float32), sample_rate=1000)
     for strategy in ("full", "overlap", "stateful"):
         np.testing.assert_allclose(decoded(voice, strategy), expected, rtol=0, atol=1e-6)
 
@@ -225,6 +222,41 @@ def test_a_decoder_that_needs_the_whole_utterance_is_a_voice_all_the_same(tmp_pa
     assert by_overlap <= 10 * manifest.verified["overlap"]
     with pytest.raises(ParameterError, match="can't be streamed exactly"):
         voice.choose_strategy("stateful")
+
+
+@pytest.mark.parametrize("max_frames", [25, 200])
+def test_a_codec_that_looks_back_streams_up_to_its_longest_utterance(tmp_path, max_frames, monkeypatch):
+    module = LooksBack()
+    voice = write(module, tmp_path / "codec", max_frames=max_frames)
+    decoder = voice.manifest.decoder
+    assert (decoder.max_frames, decoder.not_streamable) == (max_frames, None)
+
+    def assert_limited(voice):
+        codes = CODES[:, :max_frames]
+        expected = in_torch(module, codes[None]).reshape(-1)
+        for chunk_frames in (1, 7, max_frames):
+            chunks = voice.decode(codes, strategy="stateful", chunk_frames=chunk_frames)
+            samples = np.concatenate([chunk.samples for chunk in chunks])
+            np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-6)
+        longer = np.zeros((N_CODEBOOKS, max_frames + 1), np.int64)
+        with pytest.raises(ModelError, match=f"no_utterance_is_longer_than_max_frames_{max_frames}'"):
+            list(voice.decode(longer, strategy="stateful", chunk_frames=9))
+
+    assert_limited(voice)
+    # Another version compiles it again, in the user's cache, for as long ones.
+    monkeypatch.setenv("BALACOON_TK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(choice, "VERSION", choice.VERSION + 1)
+    assert_limited(load_vocoder(tmp_path / "codec", n_threads=1))
+    assert (tmp_path / "cache" / "compiled").is_dir()
+
+
+def test_a_longest_utterance_is_asked_for_where_it_is_missing_and_dropped_where_it_limits_nothing(tmp_path):
+    voice = write(LooksBack(), tmp_path / "without")
+    assert "max_frames, the frames of the longest utterance" in (voice.manifest.decoder.not_streamable or "")
+    assert write(Codec(), tmp_path / "bounded", max_frames=10).manifest.decoder.max_frames is None
+    for wrong in (0, -3, 2.5):
+        with pytest.raises(ParameterError, match=f"max_frames={wrong} must be an int >= 1"):
+            write(Codec(), tmp_path / "other", max_frames=wrong)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,15 @@ def test_a_decoder_that_is_not_streamable_says_why():
     assert Manifest.from_json(manifest(decoder=decoder).to_json()).decoder == decoder
 
 
+def test_the_longest_utterance_of_a_decoder_tells_it_from_others():
+    plain = manifest()
+    limited = manifest(decoder=DecoderInfo("decoder.onnx", SHA256, 42, 42, max_frames=500))
+    assert Manifest.from_json(limited.to_json()) == limited
+    assert limited.fingerprint != plain.fingerprint
+    with pytest.raises(VoiceError, match=r"decoder\.max_frames=0"):
+        Manifest.from_json(changed("decoder.max_frames", 0))
+
+
 def test_text_of_any_script_stays_readable_in_the_file():
     assert '"ə"' in manifest().to_json()
 
@@ -102,7 +111,15 @@ def test_a_missing_field_is_named(path):
 
 @pytest.mark.parametrize(
     "path",
-    ["targets.fast.streaming", "targets.fast.encoder", "targets", "weights", "mel", "decoder.not_streamable"],
+    [
+        "targets.fast.streaming",
+        "targets.fast.encoder",
+        "targets",
+        "weights",
+        "mel",
+        "decoder.not_streamable",
+        "decoder.max_frames",
+    ],
 )
 def test_optional_fields_may_be_missing(path):
     Manifest.from_json(changed(path, ...))

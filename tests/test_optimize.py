@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from balacoon_tk import graph
@@ -23,6 +24,7 @@ from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
 from balacoon_tk.targets.ort_cpu.halves import Halves
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
+from balacoon_tk.targets.ort_cpu.passes.split_elu import SplitEluPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.join_residual_and_skip import JoinResidualAndSkipPass
 from streaming_laws import Streamed, assert_streams
 from tiny_graphs import TinyGraph
@@ -117,7 +119,7 @@ LIFTED: dict[str, Callable[[TinyGraph, str], str]] = {
         "Conv", x, g.weight(N, N, 3), strides=[1], dilations=[3], pads=[3, 3]),
     "automatic padding": lambda g, x: g.op("Conv", x, g.weight(N, N, 3), auto_pad="SAME_UPPER"),
     "groups": lambda g, x: g.op("Conv", x, g.weight(N, 1, 3), group=N, pads=[1, 1]),
-    "what must stay": lambda g, x: g.transpose(
+    "what is turned over": lambda g, x: g.transpose(
         g.op("LayerNormalization", g.transpose(x, 0, 2, 1), g.weight(N), axis=-1), 0, 2, 1),
 }  # fmt: skip
 
@@ -125,21 +127,59 @@ LIFTED: dict[str, Callable[[TinyGraph, str], str]] = {
 @pytest.mark.parametrize("name", LIFTED)
 @pytest.mark.parametrize("opset", [11, 17])
 def test_lifting_to_two_dimensions_changes_no_sample(name: str, opset: int) -> None:
-    if name == "what must stay" and opset == 11:
+    if name == "what is turned over" and opset == 11:
         pytest.skip("LayerNormalization is of opset 17")
     g = TinyGraph(opset=opset)
     x = g.conv(g.frames(4), 4, N, 3)
     y = LIFTED[name](g, x)
     model = g.model(g.conv(g.op("Tanh", y), N, 1, 3))
     made, passes, difference = optimize(model)
-    assert passes == ("lift_to_2d",)
+    assert passes == (("lift_to_2d", "keep_rows") if name == "what is turned over" else ("lift_to_2d",))
     assert difference <= 1e-6
     weights = {node.input[1] for node in made.graph.node if node.op_type == "Conv"}
     assert {len(t.dims) for t in made.graph.initializer if t.name in weights} == {4}
     lone = [n for n in made.graph.node if n.op_type in ("Squeeze", "Unsqueeze")]
-    assert len(lone) == (4 if name == "what must stay" else 2)
+    assert len(lone) == 2
     if name != "slices of time":
         assert_streams(model, optimize=True)
+
+
+def test_elu_is_the_larger_of_its_two_branches() -> None:
+    g = TinyGraph()
+    x = g.conv(g.frames(4), 4, N, 3)
+    model = g.model(g.conv(g.op("Elu", x), N, 1, 3), g.op("Elu", x))
+    made, passes, difference = optimize(model)
+    assert passes == ("lift_to_2d", "split_elu")
+    assert difference <= 1e-6
+    assert "Elu" not in count(made)
+    assert_streams(model, optimize=True)
+
+
+@pytest.mark.parametrize("value", [-np.inf, -100.0, -1e-3, -1e-8, -0.0, 0.0, 1e-8, 3.0, np.inf, np.nan])
+def test_elu_is_the_same_at_its_edges(value: float) -> None:
+    g = TinyGraph()
+    model = g.model(g.op("Elu", g.frames(1)))
+    frames = np.full((1, 1, 5), value, np.float32)
+    wanted, got = (
+        next(iter(Session(each).run({"frames": frames}).values()))
+        for each in (model, optimize_decoder(model).model)
+    )
+    np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("alpha", "dtype"), [(0.5, np.float32), (2.0, np.float32), (1.0, np.float16)])
+def test_an_elu_of_another_slope_or_precision_stays(alpha: float, dtype: type) -> None:
+    model = ir.Model(
+        ir.Graph(
+            [x := ir.Value(name="x", type=ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))))],
+            (elu := ir.node("Elu", [x], {"alpha": alpha})).outputs,
+            nodes=[elu],
+            opset_imports={"": 17},
+        ),
+        ir_version=9,
+    )
+    assert not SplitEluPass()(model).modified
+    assert [node.op_type for node in model.graph] == ["Elu"]
 
 
 def test_nothing_is_lifted_without_a_convolution() -> None:

@@ -72,8 +72,8 @@ PUBLIC_NAMES = {
     "targets.ort_cpu": "OrtCpuCosts optimize_decoder",
     "tts": "SpeechUtterance TTS",
     "voice": (
-        "FrontendInfo MANIFEST_FILE ProsodyDefaults Voice load_vocoder load_voice precision_folder "
-        "read_manifest"
+        "BackendChoice BackendWarning FrontendInfo MANIFEST_FILE ProsodyDefaults Voice load_vocoder "
+        "load_voice precision_folder read_manifest"
     ),
 }
 """Whoever takes one away, or gives one more, says so here and in the changelog."""

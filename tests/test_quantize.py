@@ -30,8 +30,10 @@ from balacoon_tk.export.quantize.ranges import (
 )
 from balacoon_tk.graph.int8 import Range, quantize_bias, quantize_kernel
 from balacoon_tk.graph.streaming.equivalence import verify_rounding, verify_streaming
+from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.choice import NATIVE
 from balacoon_tk.targets.ort_cpu.compile import compile_voice
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 from balacoon_tk.targets.ort_cpu.passes.keep_blocked import changes_nothing
@@ -115,9 +117,10 @@ def test_percentiles_leave_out_what_is_rare_and_entropy_lies_between() -> None:
 def test_the_plain_decoder_and_the_compiled_ones_say_the_same(tiny_source, plain) -> None:
     files = VoiceFiles(tiny_source)
     assert OrtEngine(plain).streaming is None
-    for info in files.manifest.targets.values():
-        engine = OrtEngine(files.model(info.decoder))
-        assert engine.streaming is not None
+    for name, info in files.manifest.targets.items():
+        native = name == NATIVE
+        engine = NativeEngine(files.program(info.decoder)) if native else OrtEngine(files.model(info.decoder))
+        assert engine.contract.streaming is not None
         for n_frames in (1, 7, 90):
             feeds = frames(n_frames)
             whole = engine.whole(engine.contract.check(feeds))["samples"]
@@ -286,7 +289,8 @@ def test_a_quantized_voice_is_smaller_speaks_and_says_what_it_lost(tiny_source, 
     loaded = load_voice(made.path)
     manifest = loaded.manifest
     assert manifest.decoder.precision == "int8"
-    assert all(info.decoder.passes[-1] == "int8" for info in manifest.targets.values())
+    assert manifest.not_native is None
+    assert all(info.decoder.passes[-1] == "int8" for name, info in manifest.targets.items() if name != NATIVE)
     assert has_gain(made.path)
     assert manifest.stages == ()  # which were of the voice before
     assert "stateful" in loaded.strategies

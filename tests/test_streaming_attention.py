@@ -241,6 +241,20 @@ def test_attention_in_one_operator_streams(flat: bool, options: dict[str, float]
     assert_streams(g.model(g.conv(g.op("Add", x, y), N, 2, 4, pads=[2, 1])), tolerance=1e-5)
 
 
+def test_rotary_positions_in_one_operator_stream() -> None:
+    """An operator without a rule is written as ONNX defines it, of operators that have one."""
+    g = TinyGraph(opset=23)
+    x = g.conv(g.frames(N), N, N, 3, pads=[1, 1])
+    positions = g.op("Cast", g.op("Unsqueeze", ramp(g, x, axis=1), g.const([0])), to=TensorProto.FLOAT)
+    angles = g.op("Mul", positions, g.const([1, 0.1], np.float32))
+    tables = [g.op(name, angles) for name in ("Cos", "Sin")]
+    query, key, value = (heads(g, x) for _ in range(3))
+    query, key = (g.op("RotaryEmbedding", part, *tables) for part in (query, key))
+    y = g.transpose(g.op("Attention", query, key, value, near(g, x)), 0, 1, 3, 2)
+    y = g.op("Reshape", y, g.const([1, N, -1]))
+    assert_streams(g.model(g.conv(g.op("Add", x, y), N, 2, 4, pads=[2, 1])), tolerance=1e-5)
+
+
 def test_a_causal_attention_without_a_window_needs_the_longest_utterance() -> None:
     with pytest.raises(NotStreamableError, match="max_frames"):
         make_streaming(attention(where(causal)))

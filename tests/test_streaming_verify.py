@@ -91,6 +91,16 @@ def test_the_utterances_that_are_given_are_run_too(original, streaming):
         )
 
 
+@pytest.mark.parametrize("max_frames", [1, 4, 30, 500])
+def test_nothing_longer_than_the_longest_utterance_is_run(original, streaming, max_frames):
+    long = {"frames": np.zeros((1, 4, max_frames + 1), np.float32)}
+    alone = verify_streaming(original, streaming, max_frames=max_frames)
+    assert verify_streaming(original, streaming, utterances=[long], max_frames=max_frames) == alone
+    assert alone.n_runs >= 2
+    with pytest.raises(ParameterError, match="max_frames=0 must be >= 1"):
+        verify_streaming(original, streaming, max_frames=0)
+
+
 def test_a_plain_graph_is_no_stateful_one(original):
     with pytest.raises(ModelError, match="make_streaming makes one"):
         verify_streaming(original, original)

@@ -14,7 +14,14 @@ from balacoon_tk import TTS, load_voice
 from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.errors import VoiceError
 from balacoon_tk.runtime.options import RuntimeOptions
-from balacoon_tk.targets.choice import ONE_THREAD, SEVERAL_THREADS, VERSION, choose_target, find_compiled
+from balacoon_tk.targets.choice import (
+    NATIVE,
+    ONE_THREAD,
+    SEVERAL_THREADS,
+    VERSION,
+    choose_target,
+    find_compiled,
+)
 from balacoon_tk.targets.ort_cpu import optimize
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.weights import WEIGHTS_FILE
@@ -56,11 +63,13 @@ def test_the_graphs_of_a_voice_are_in_standard_operators_and_hold_no_state(expor
     onnx.checker.check_model(exported_vits_folder / files.manifest.decoder.file)
 
 
-def test_one_thread_and_several_have_a_target_each(exported_vits_folder):
+def test_one_thread_and_several_have_a_target_each_and_the_native_engine_has_one_for_both(
+    exported_vits_folder,
+):
     assert choose_target(RuntimeOptions(n_threads=1)) == ONE_THREAD
     assert choose_target(RuntimeOptions(n_threads=2)) == choose_target(RuntimeOptions()) == SEVERAL_THREADS
     targets = VoiceFiles(exported_vits_folder).manifest.targets
-    assert set(targets) == {ONE_THREAD, SEVERAL_THREADS}
+    assert set(targets) == {ONE_THREAD, SEVERAL_THREADS, NATIVE}
     assert all(target.version == VERSION and target.streaming for target in targets.values())
 
 

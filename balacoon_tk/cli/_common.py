@@ -15,10 +15,11 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from balacoon_tk._files import json_text, write_whole
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.runtime.options import Backend
 
 if TYPE_CHECKING:
     from balacoon_tk.tts import TTS
@@ -71,6 +72,10 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "help": "what turns text into phonemes: auto (the best that is installed), espeak, gruut …",
     },
     "threads": {"type": positive_int, "metavar": "N", "help": "threads for one run of a graph"},
+    "backend": {
+        "choices": get_args(Backend),
+        "help": "what runs the decoder (default: auto, the one that was faster on this machine)",
+    },
     "strategy": {"metavar": "NAME", "help": "full, overlap or stateful (default: the best that it can do)"},
     "strategies": {
         "type": comma_separated,
@@ -109,10 +114,10 @@ def chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def open_tts(args: argparse.Namespace) -> TTS:
-    """Return the TTS that the options voice, frontend and threads describe."""
+    """Return the TTS that the options voice, frontend, threads and backend describe."""
     from balacoon_tk.tts import TTS
 
-    return TTS(args.voice, frontend=args.frontend, n_threads=args.threads)
+    return TTS(args.voice, frontend=args.frontend, n_threads=args.threads, backend=args.backend)
 
 
 def read_text(args: argparse.Namespace, default: str | None = None) -> str:

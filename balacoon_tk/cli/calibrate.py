@@ -1,7 +1,8 @@
 """Measure a voice on this machine, for streams that start early and never wait.
 
-It takes a few seconds; do it while nothing else runs. The result is kept in the user's cache for this
-voice, number of threads, processor and version of ONNX Runtime, and every stream uses it from then on.
+It takes a few seconds; do it while nothing else runs. Which engine runs the decoder faster is measured first,
+then what each stage costs with it. The result is kept in the user's cache for this voice, number of threads,
+processor and version of ONNX Runtime, and every stream uses it from then on.
 
   balacoon-tk calibrate
   balacoon-tk calibrate -v voices/joe --threads 1 --json
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to measure and where to say what was found."""
     # No speaker: all of a voice cost the same.
-    add_options(parser, "voice", "frontend", "threads", "json", "output")
+    add_options(parser, "voice", "frontend", "threads", "backend", "json", "output")
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--show", action="store_true", help="show what is kept, and measure nothing")
     kept.add_argument("--clear", action="store_true", help="forget what is kept for this voice and threads")
@@ -38,11 +39,14 @@ def run(args: argparse.Namespace) -> None:
     from balacoon_tk.pacing.measure import calibrate
     from balacoon_tk.tts import TTS
 
+    if not (args.show or args.clear):
+        _forget_backend(args)
     tts = open_tts(args)
     path = calibration_file(tts.voice)
     # Where it is kept depends on voice, threads and machine, so --clear and --show open the voice as well.
     if args.clear:
         path.unlink(missing_ok=True)
+        _forget_backend(args)
         say(f"there is no calibration in {path} any more")
         return
     if args.show:
@@ -54,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
             calibration = calibrate(tts, progress=line.runs)
         save_calibration(calibration, tts.voice)
         say(f"kept in {path}")
+    say(f"the decoder is run by {tts.voice.backend}")
     # What is shown is what streams will do, so it is asked of a TTS that knows what was found.
     found = TTS(tts.voice, frontend=tts.frontend, calibration=calibration)
     chunks = {name: list(found.get_chunk_frames(name)) for name in calibration.costs.pushes}
@@ -62,11 +67,22 @@ def run(args: argparse.Namespace) -> None:
     write_report(record, table, as_json=args.json, output=args.output)
 
 
+def _forget_backend(args: argparse.Namespace) -> None:
+    """Forget which engine was faster, so that the voice is loaded with both and measured anew."""
+    from balacoon_tk.runtime.options import RuntimeOptions
+    from balacoon_tk.voice.backends import forget_choice
+    from balacoon_tk.voice.default import default_voice_folder
+    from balacoon_tk.voice.voice import read_manifest
+
+    voice = default_voice_folder() if args.voice is None else args.voice
+    forget_choice(read_manifest(voice), RuntimeOptions(n_threads=args.threads))
+
+
 def _lines(tts: TTS, calibration: Calibration, chunks: dict[str, list[int]]) -> Iterator[str]:
     key, costs = calibration.key, calibration.costs
     frame_ms = 1e3 * tts.voice.manifest.hop_length / tts.get_sampling_rate()
     threads = "threads of ONNX Runtime's choice" if key.n_threads is None else f"{key.n_threads} threads"
-    yield f"{calibration.voice}: {threads}, {key.cpu}, ONNX Runtime {key.onnxruntime}"
+    yield f"{calibration.voice}: {threads}, {key.cpu}, ONNX Runtime {key.onnxruntime}, decoder: {key.backend}"
     yield ""
     yield from _curve(f"{calibration.frontend}, ms by phoneme ids", costs.frontend)
     yield from _curve("encoder, ms by phoneme ids", costs.encoder)

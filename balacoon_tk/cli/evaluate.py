@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=positive_int, metavar="N", help="take only so many, evenly spread")
     voices = "voice folder or .addon file; give it again for more (default: the default voice)"
     add("-v", "--voice", action="append", metavar="VOICE", help=voices)
-    add_options(parser, "speaker", "frontend", "threads", "strategies")
+    add_options(parser, "speaker", "frontend", "threads", "backend", "strategies")
     metrics = "latency, signal, mcd, pitch, pesq, stoi, wer, dnsmos, plcmos, or all (default: latency,signal)"
     add("--metrics", type=comma_separated, default=["latency", "signal"], metavar="A,B", help=metrics)
     add("-o", "--output", metavar="DIR", help="keep results and the report in this folder")
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
             n_rounds=args.rounds,
             n_threads=args.threads,
             progress=_Remaining(line).show,
-            **chosen(args, "seed", "speaker", "chunk_frames", "judge_all", "frontend"),
+            **chosen(args, "seed", "speaker", "chunk_frames", "judge_all", "frontend", "backend"),
         )
     sys.stdout.write(report.to_json() if args.json else report.to_markdown())
     # After the report, which is what stdout is waited for; and to stderr, since it is none.

@@ -21,6 +21,7 @@ from balacoon_tk.cli._common import (
     chosen,
     comma_separated,
     format_size,
+    positive_int,
 )
 
 
@@ -36,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--license", metavar="TEXT", help=license_help)
     speakers_help = "names of the speakers, in the order of their ids"
     add("--speakers", type=comma_separated, metavar="A,B", help=speakers_help)
+    longest = "frames of the longest utterance, for a codec whose attention looks back to the start"
+    add("--max-frames", type=positive_int, metavar="N", help=longest)
     add_options(parser, "overwrite")
     add("--list", action="store_true", help="list the kinds of model that can be exported")
 
@@ -57,13 +60,13 @@ def run(args: argparse.Namespace) -> None:
     from balacoon_tk.export import export_voice
 
     with ProgressLine() as line:
-        settings = chosen(args, "config", "name", "license", "speakers", "overwrite")
+        settings = chosen(args, "config", "name", "license", "speakers", "max_frames", "overwrite")
         folder = export_voice(args.source, args.output, progress=line.bar, **settings)
     print(_summary(folder))
 
 
 def _summary(target: Path) -> str:
-    from balacoon_tk.targets.choice import SEVERAL_THREADS
+    from balacoon_tk.targets.choice import NATIVE, SEVERAL_THREADS
     from balacoon_tk.voice.voice import read_manifest
 
     # Read from what was written, so that the summary is of the voice and not of what was intended.
@@ -81,7 +84,11 @@ def _summary(target: Path) -> str:
     if streaming is not None:
         lag_ms, state = 1e3 * streaming.lag_samples / manifest.sample_rate, streaming.n_state_bytes
         exact = f"lag {lag_ms:.0f} ms, state {format_size(state)} a stream"
+        if decoder.max_frames is not None:
+            exact += f", of at most {decoder.max_frames} frames"
     rows.append(("exact streaming", exact))
+    native = "runs the decoder" if NATIVE in manifest.targets else f"no: {manifest.not_native}"
+    rows.append(("native engine", native))
     rows += [("verified", f"{name}: {value:.1e}") for name, value in manifest.verified.items()]
     table = ["", f"{'':<16} {'size':>10} {'RTF':>8} {'largest difference':>20}"]
     table += [

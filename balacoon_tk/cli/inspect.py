@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to look at."""
     parser.add_argument("path", nargs="?", metavar="PATH", help="voice folder, .addon file or .onnx graph")
     parser.add_argument("-v", "--voice", metavar="VOICE", help="the same as PATH, for a voice")
-    add_options(parser, "json", "output")
+    add_options(parser, "backend", "json", "output")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
         graph = inspect_graph(path)
         record, lines = _graph_dict(graph), _graph_lines(graph)
     else:
-        voice = inspect_voice(path)
+        voice = inspect_voice(path, backend=args.backend)
         record, lines = _voice_dict(voice), _voice_lines(voice)
     write_report(record, "\n".join(lines), as_json=args.json, output=args.output)
 
@@ -71,6 +71,12 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
         )
     elif manifest.codebook_size is not None:
         yield f"  frames are        codes of {manifest.codebook_size}, from {manifest.n_channels} codebooks"
+    yield f"  engine            {info.backend}"
+    if (program := info.program) is not None:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in program.kinds.items())
+        yield f"  native program    {program.n_stages} stages: {kinds}; off by {program.max_abs_diff:.1e}"
+    elif info.not_native != info.backend.reason:
+        yield f"  native program    none: {info.not_native}"
     passes = ", ".join(info.compiled.decoder.passes) or "none"
     yield f"  target            {info.target}, version {info.compiled.version}; decoder's passes: {passes}"
     if streaming is not None:
@@ -80,6 +86,8 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
             f"state {format_size(streaming.n_state_bytes)} a stream, "
             f"largest difference {streaming.max_abs_diff:.1e}"
         )
+        if manifest.decoder.max_frames is not None:
+            yield f"  an utterance has  at most {manifest.decoder.max_frames} frames"
     else:
         yield f"  exact streaming   no: {manifest.decoder.not_streamable or 'compiled without it'}"
     for name, difference in manifest.verified.items():
@@ -167,6 +175,8 @@ def _voice_dict(info: VoiceInfo) -> dict[str, object]:
     return {
         "path": str(info.path),
         "manifest": manifest,
+        "engine": asdict(info.backend),
+        "native_program": info.program and asdict(info.program),
         "multiply_adds_per_audio_second": info.multiply_adds_per_audio_second,
         "encoder": info.encoder and _graph_dict(info.encoder),
         "decoder": _graph_dict(info.decoder),

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.decoder.engines import open_engine
 from balacoon_tk.decoder.stream import Decoder
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
 from balacoon_tk.runtime.engine import Engine, Feeds, Samples, State
-from balacoon_tk.runtime.options import RuntimeOptions
-from balacoon_tk.runtime.ort_engine import OrtEngine
+from balacoon_tk.runtime.options import Backend, RuntimeOptions, choose_options
 from balacoon_tk.runtime.session import GraphSource
 
 # The state before the newest step, the frames of that step, and how much it gave.
@@ -37,9 +37,11 @@ class StatefulDecoder(Decoder):
     ----------
     model : Engine, ModelProto, bytes or path
         An engine whose decoder can be streamed, or a graph that `balacoon_tk.export.make_streaming` has
-        rewritten. Streams that share an engine share its weights.
+        rewritten; for the native engine the plain graph. Streams that share an engine share its weights.
     options : RuntimeOptions, optional
         How a graph is run; an engine brings its own.
+    backend : {"auto", "native", "onnxruntime"}, optional
+        What runs a graph; short for `options`. ``native`` compiles it first; else ONNX Runtime runs it.
 
     Attributes
     ----------
@@ -51,15 +53,27 @@ class StatefulDecoder(Decoder):
     Raises
     ------
     ModelError
-        If the decoder can only be run whole.
+        If the decoder can only be run whole, or the native engine can't run it; then with the node and why.
+    ParameterError
+        If an engine is given with a backend, or options as well as a backend.
     """
 
     # A stream moves from state to state, and no state is ever written to: a push that fails leaves the stream
     # as it was, and a last push that brings too few frames to run on (none, often) runs the newest frames
     # again, with these behind them, from the state before.
 
-    def __init__(self, model: Engine | GraphSource, options: RuntimeOptions | None = None) -> None:
-        super().__init__(model if isinstance(model, Engine) else OrtEngine(model, options))
+    def __init__(
+        self,
+        model: Engine | GraphSource,
+        options: RuntimeOptions | None = None,
+        *,
+        backend: Backend | None = None,
+    ) -> None:
+        if not isinstance(model, Engine):
+            model = open_engine(model, choose_options(None, backend, options))
+        elif backend is not None:
+            raise ParameterError(f"backend={backend!r} must be None for an engine")
+        super().__init__(model)
         streaming = self._contract.streaming
         if streaming is None:
             raise ModelError(f"{self._contract.label}: not a stateful graph; make_streaming makes one")

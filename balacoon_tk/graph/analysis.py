@@ -191,7 +191,10 @@ def _check_branches(node: ir.Node, timelines: Mapping[str, Timeline], sized_by: 
     inputs = set(node.inputs)
     for value in read_by(node):
         if value not in inputs and (value.name in timelines or value.name in sized_by):
-            raise NotStreamableError(node, f"its branches read {value.name!r}, which has time, from outside")
+            taken = "shapes alone don't say which is taken, and " if node.op_type == "If" else ""
+            raise NotStreamableError(
+                node, f"{taken}its branches read {value.name!r}, which has time, from outside"
+            )
 
 
 def _check_timeless(node: ir.Node, probe: Probe) -> None:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.edit import add_constant, constant_of, remove_unused
+from balacoon_tk.graph.walk import descendants
 
 MAX_HALF = float(np.finfo(np.float16).max)
 
@@ -60,3 +61,15 @@ def fold_weight_casts(model: ir.Model) -> None:
             weight = add_constant(model.graph, stored.astype(np.float32), f"{node.outputs[0].name}.folded")
             node.outputs[0].replace_all_uses_with(weight)
     remove_unused(model)
+
+
+def computes_in_half(model: onnx.ModelProto) -> str | None:
+    """Return the first node, as ``Conv node 'name'``, that computes in float16; None if weights alone are."""
+    # Exporters needn't say of which type a value is.
+    inferred = ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    of_inputs = descendants(inferred.graph, inferred.graph.inputs)
+    for node in inferred.graph:
+        half = any(value in of_inputs and value.dtype == ir.DataType.FLOAT16 for value in node.inputs)
+        if half and node.op_type != "Cast":
+            return f"{node.op_type} node {node.name!r}"
+    return None

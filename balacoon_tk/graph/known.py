@@ -28,6 +28,7 @@ from balacoon_tk.graph.quasi_polynomial import QuasiPolynomial
 Shapes = Mapping[str, Sequence[tuple[int, ...]]]
 """The shape of every tensor, by name, at each of several lengths."""
 
+_SINGLE = "balacoon_tk.single"  # key of a tensor's notes
 _MAX_COUNTS = 64  # elements; shapes, bounds and lengths are far smaller
 
 
@@ -84,10 +85,11 @@ class Known:
                 continue
             if value.const_value.dtype == ir.DataType.STRING:
                 continue
-            array = value.const_value.numpy()
-            if array.size <= _MAX_COUNTS and array.dtype.kind in "iufb":
-                self.counts[value] = Counts(array, self.n)
-            number = _single(array)
+            if value.const_value.size <= _MAX_COUNTS:
+                array = value.const_value.numpy()
+                if array.dtype.kind in "iufb":
+                    self.counts[value] = Counts(array, self.n)
+            number = _single_of(value.const_value)
             if number is not None:
                 self.uniform[value] = number
 
@@ -108,6 +110,14 @@ def _lengths(graph: ir.Graph, shapes: Shapes) -> tuple[int, ...]:
             if len(set(sizes)) > 1:
                 return tuple(sizes)
     return tuple(range(1, 1 + len(next(iter(shapes.values()), ()))))
+
+
+def _single_of(tensor: ir.TensorProtocol) -> np.generic | None:
+    # To read a weight copies it, and a graph is gone through several times.
+    if _SINGLE not in tensor.meta:
+        tensor.meta[_SINGLE] = _single(tensor.numpy())
+    found: np.generic | None = tensor.meta[_SINGLE]
+    return found
 
 
 def _single(array: AnyArray) -> np.generic | None:

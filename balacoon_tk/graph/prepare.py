@@ -15,6 +15,7 @@ from balacoon_tk.graph.attention.operator import attention_written_out
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.opset import check_opset
 from balacoon_tk.graph.probe import probe
+from balacoon_tk.graph.simplify.definitions import write_definitions
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
 from balacoon_tk.graph.simplify.gather import write_gathered_frames
 from balacoon_tk.graph.simplify.overlap_add import merge_overlap_add
@@ -38,6 +39,7 @@ def prepare(
     _check_complete(proto)
     copy = ir.from_proto(proto)
     lift_constants(copy)
+    write_definitions(copy)
     # Not onnx_ir's own pass: of an output that is there twice it makes one name.
     for node in list(copy.graph):
         source = node.inputs[0] if node.op_type == "Identity" else None

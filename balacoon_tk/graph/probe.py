@@ -1,8 +1,8 @@
 """What ONNX Runtime itself says about a graph: the shape of every tensor at several lengths.
 
 Trained graphs compute shapes in many ways (``Shape``, ``Gather``, ``Concat``, ``Reshape`` chains).
-Instead of interpreting them, the graph is run at a few lengths with every tensor exposed. What the
-operators do with time is then decided by rules; the probe only tells which numbers vary with it.
+Instead of interpreting them, the graph is run at a few lengths with every tensor exposed (`exposed`). What
+the operators do with time is then decided by rules; the probe only tells which numbers vary with it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.exposed import ExposedGraph
 from balacoon_tk.graph.match import name_of
-from balacoon_tk.runtime.session import Session
 
 _T = TypeVar("_T")
 _Lengths = TypeVar("_Lengths")
@@ -53,7 +52,7 @@ class Probe:
         """Return the shape of a tensor at one of the lengths; an empty one if it is left out."""
         # A constant isn't made by a node, so the runs haven't shown it.
         if value is not None and value.const_value is not None:
-            return value.const_value.numpy().shape
+            return tuple(value.const_value.shape.numpy())
         seen = self.shapes.get(name_of(value))
         return () if seen is None else seen[k]
 
@@ -69,16 +68,7 @@ def probe(
 
     The inputs with time are given with the axis it is on, and with their steps for one frame.
     """
-    proto = ir.to_proto(model)
-    outputs = {value.name for value in proto.graph.output}
-    names = [name for node in proto.graph.node for name in node.output if name and name not in outputs]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    # Each copy of the weights counts, in graphs of a gigabyte: the runtime makes two more while it loads.
-    data = proto.SerializeToString()
-    del proto
-    # Unoptimized: what the optimizer folds or fuses would have no shape to see.
-    session = Session(data, optimize=False)
-    del data
+    graph = ExposedGraph(model, max_size=_MAX_VALUE_SIZE)
     inputs = graph_inputs(model)
 
     def look(n_frames: Sequence[int]) -> Probe:
@@ -87,14 +77,15 @@ def probe(
         dtypes: dict[str, np.dtype[np.generic]] = {}
         for k, n in enumerate(n_frames):
             feeds = make_feeds(inputs, time_axes, steps_per_frame, n)
-            arrays = session.run(feeds)
+            seen = graph.run(feeds)
+            arrays = {name: tensor.array for name, tensor in seen.items() if tensor.array is not None}
             # A tensor that is small at the first length is kept at all of them.
             for name in values if k else [name for name, array in arrays.items() if _is_small(array)]:
                 values[name] = (*values.get(name, ()), arrays[name].copy())
-            for name, array in (arrays | feeds).items():
-                shapes[name] = (*shapes.get(name, ()), array.shape)
-                dtypes[name] = array.dtype
-            del arrays, array  # every tensor of the graph: gigabytes, for a large one
+            for name, tensor in seen.items():
+                shapes[name] = (*shapes.get(name, ()), tensor.shape)
+                dtypes[name] = tensor.dtype
+            del seen, arrays, tensor  # megabytes, before there are as many again
         return Probe(tuple(n_frames), shapes, values, dtypes)
 
     try:

@@ -27,6 +27,7 @@ from balacoon_tk.metrics.report import Report
 from balacoon_tk.metrics.runs import rotated
 from balacoon_tk.metrics.sentences import check_sentences, plain_sentences
 from balacoon_tk.metrics.trace import REFERENCE
+from balacoon_tk.runtime.options import Backend
 
 if TYPE_CHECKING:
     from balacoon_tk.tts import TTS
@@ -49,6 +50,7 @@ def evaluate(
     judge_all: bool = False,
     frontend: str = "auto",
     n_threads: int | None = None,
+    backend: Backend | None = None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
     progress: Callable[[int, int], None] | None = None,
@@ -93,6 +95,8 @@ def evaluate(
         For voices that aren't a TTS already.
     n_threads : int, optional
         The same; a loaded voice brings its own.
+    backend : {"auto", "native", "onnxruntime"}, optional
+        The same: what runs the decoder.
     confidence : float
         Of the intervals, in (0, 1).
     n_resamples : int
@@ -130,7 +134,7 @@ def evaluate(
         n_rounds=n_rounds,
         judge_all=judge_all,
     )
-    named = _open_voices(voices, frontend=frontend, n_threads=n_threads)
+    named = _open_voices(voices, frontend, n_threads, backend)
     wanted = _checked_strategies(strategies, named)
     graphs: dict[str, str] = {}
     for name, tts in named.items():
@@ -200,7 +204,10 @@ def _checked_strategies(strategies: Sequence[str] | None, voices: Mapping[str, T
 
 
 def _open_voices(
-    voices: VoiceLike | Sequence[VoiceLike] | Mapping[str, VoiceLike], *, frontend: str, n_threads: int | None
+    voices: VoiceLike | Sequence[VoiceLike] | Mapping[str, VoiceLike],
+    frontend: str,
+    n_threads: int | None,
+    backend: Backend | None,
 ) -> dict[str, TTS]:
     from balacoon_tk.tts import TTS
     from balacoon_tk.voice.voice import Voice
@@ -208,8 +215,10 @@ def _open_voices(
     def opened(voice: VoiceLike) -> TTS:
         if isinstance(voice, TTS):
             return voice
-        # A loaded voice has its threads already, and to ask for others is an error.
-        return TTS(voice, frontend=frontend, n_threads=None if isinstance(voice, Voice) else n_threads)
+        # A loaded voice has its threads and its engine already, and to ask for others is an error.
+        if isinstance(voice, Voice):
+            return TTS(voice, frontend=frontend)
+        return TTS(voice, frontend=frontend, n_threads=n_threads, backend=backend)
 
     named: dict[str, TTS] = {}
     if isinstance(voices, Mapping):

@@ -1,17 +1,15 @@
 """What `balacoon-tk calibrate` has measured of a voice on this machine, kept in the user's cache.
 
-A calibration is only believed for the graphs, the number of threads, the processor and the version of
-ONNX Runtime that it was measured with: all of them are part of its file's name, and stand in the file.
+A calibration is only believed for the graphs, the engine of the decoder, the number of threads, the processor
+and the version of ONNX Runtime that it was measured with: all of them are part of its file's name, and stand
+in the file.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
 import json
 import os
-import platform
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +17,11 @@ from pathlib import Path
 from balacoon_tk._files import cache_folder, json_text, write_whole
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.pacing.costs import CostModel
+from balacoon_tk.runtime.machine import cpu_name
 from balacoon_tk.runtime.session import runtime_version
 from balacoon_tk.voice.voice import Voice
 
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 
 
 class CalibrationWarning(UserWarning):
@@ -45,6 +44,8 @@ class CalibrationKey:
     """Processors that this machine has."""
     onnxruntime: str
     """Version."""
+    backend: str
+    """What runs the decoder: native or onnxruntime."""
 
     @classmethod
     def of(cls, voice: Voice) -> CalibrationKey:
@@ -53,10 +54,11 @@ class CalibrationKey:
             voice=voice.manifest.fingerprint,
             compiled=voice.target.version,
             n_threads=voice.n_threads,
-            cpu=_cpu_name(),
+            cpu=cpu_name(),
             # Of the machine and not of this process: what others use the rest for, the safety factor covers.
             n_cpus=os.cpu_count(),
             onnxruntime=runtime_version(),
+            backend=voice.backend.name,
         )
 
 
@@ -117,15 +119,3 @@ def save_calibration(calibration: Calibration, voice: Voice) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json_text(calibration.to_dict()))
     return path
-
-
-@functools.cache
-def _cpu_name() -> str:
-    """Return what the processor is called; the plain architecture where the system doesn't say."""
-    # `platform.processor` is empty on most Linux systems. All processors of a machine are taken for the same.
-    with contextlib.suppress(OSError):
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        for line in text.splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -73,7 +73,7 @@ class PrecisionChoice(widgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
         if known is None or known.voice.path != place:
             first = self._opened[self.own]
             # The frontend is shared: it takes longer to load than a graph, and must read the same phonemes.
-            known = TTS(place, frontend=first.frontend, n_threads=first.voice.n_threads)
+            known = TTS(place, frontend=first.frontend, options=first.voice.options)
             kinds = [(tts.get_sampling_rate(), tts.get_speakers()) for tts in (first, known)]
             if kinds[0] != kinds[1]:
                 raise ParameterError(f"{place}: must have the sample rate and the speakers of {self.own}")

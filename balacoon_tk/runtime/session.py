@@ -89,6 +89,8 @@ class Session:
             settings.add_session_config_entry("session.x64quantprecision", "1")
         if not optimize:
             settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            # Shapes are taken as soon as they can be: only then are tensors freed of which no more is asked.
+            settings.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         if options.n_threads is not None:
             settings.intra_op_num_threads = options.n_threads
         self.label = _label(model)

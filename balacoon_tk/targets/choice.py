@@ -14,8 +14,11 @@ from balacoon_tk.voice.manifest import TargetInfo
 SEVERAL_THREADS, ONE_THREAD = "ort_cpu", "ort_cpu_1"
 """ONNX Runtime on a processor: where a run may use several threads, and where it may use one."""
 
-VERSION = 2
-"""Of what `balacoon_tk.targets.ort_cpu` makes of a plain graph: goes up whenever that changes."""
+NATIVE = "native"
+"""The native engine on a processor, which runs a voice's decoder with any number of threads."""
+
+VERSION = 3
+"""Of what these targets make of a plain graph: goes up whenever that changes."""
 
 
 class CompiledFiles(NamedTuple):
@@ -47,3 +50,14 @@ def find_compiled(files: VoiceFiles, options: RuntimeOptions) -> CompiledFiles:
         compile_again(files, folder)
     compiled = VoiceFiles(folder)
     return CompiledFiles(compiled, compiled.manifest.targets[name])
+
+
+def find_native(compiled: CompiledFiles) -> TargetInfo | str:
+    """Return what was compiled for the native engine, or the reason why there is nothing that it can run."""
+    manifest = compiled.files.manifest
+    info = manifest.targets.get(NATIVE)
+    if info is None:
+        return manifest.not_native or "the voice holds no program for the native engine"
+    if info.version != VERSION:
+        return f"its program was compiled by version {info.version}: this one runs {VERSION}"
+    return info

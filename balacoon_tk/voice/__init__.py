@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from balacoon_tk._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from balacoon_tk.voice.backends import BackendChoice, BackendWarning
     from balacoon_tk.voice.files import MANIFEST_FILE
     from balacoon_tk.voice.manifest import FrontendInfo, ProsodyDefaults
     from balacoon_tk.voice.precisions import precision_folder
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MANIFEST_FILE",
+    "BackendChoice",
+    "BackendWarning",
     "FrontendInfo",
     "ProsodyDefaults",
     "Voice",
@@ -27,6 +30,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "backends": ("BackendChoice", "BackendWarning"),
         "files": ("MANIFEST_FILE",),
         "manifest": ("FrontendInfo", "ProsodyDefaults"),
         "precisions": ("precision_folder",),

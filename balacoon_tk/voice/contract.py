@@ -15,7 +15,7 @@ import numpy as np
 from balacoon_tk.errors import ModelError
 
 if TYPE_CHECKING:
-    from balacoon_tk._typing import AnyArray, FloatArray
+    from balacoon_tk._typing import AnyArray
     from balacoon_tk.runtime.engine import Engine
     from balacoon_tk.runtime.session import TensorSpec
     from balacoon_tk.stages.encoder import Encoder, Encoding
@@ -110,13 +110,14 @@ def check_encoder_run(encoder: Encoder, manifest: Manifest) -> Encoding:
     return encoding
 
 
-def check_decoder_run(engine: Engine, manifest: Manifest, speaker_embedding: FloatArray | None) -> None:
-    """Run a decoder once, which also warms it up; inputs that don't fit it raise `ParameterError`."""
+def check_decoder_run(engine: Engine, manifest: Manifest, timeless: Mapping[str, AnyArray]) -> None:
+    """Run a decoder once, which also warms it up; inputs that don't fit it raise `ParameterError`.
+
+    `timeless` are the decoder's inputs without time.
+    """
     # The highest code there is: a codebook that is too short fails here, not in some utterance.
     frames = np.full((1, manifest.n_channels, _PROBE_FRAMES), (manifest.codebook_size or 1) - 1)
-    feeds: dict[str, AnyArray] = {"frames": frames.astype(manifest.frame_dtype)}
-    if "speaker_embedding" in engine.contract.inputs and speaker_embedding is not None:
-        feeds["speaker_embedding"] = speaker_embedding
+    feeds = {**timeless, "frames": frames.astype(manifest.frame_dtype)}
     samples = engine.whole(engine.contract.check(feeds))["samples"]
     n_wanted = _PROBE_FRAMES * manifest.hop_length
     if samples.size != n_wanted:

@@ -14,12 +14,16 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from balacoon_tk.errors import MissingExtraError, VoiceError
 from balacoon_tk.runtime.session import GraphSource, PackedGraph
 from balacoon_tk.voice.manifest import FileInfo, Manifest
 
 if TYPE_CHECKING:
     import onnx
+
+    from balacoon_tk.runtime.native.program import Program
 
 MANIFEST_FILE = "voice.json"
 
@@ -58,17 +62,31 @@ class VoiceFiles:
 
     def graph(self, info: FileInfo) -> GraphSource:
         """Return a graph to be loaded, once it is known to be the one that the manifest speaks of."""
-        where = self.manifest.weights
-        with self._lock:  # whoever comes first checks the weights; the others wait for it
-            if where is not None and not self._checked:
-                self._weights = self._checked_data(where)
-                self._checked = True
+        where = self._check_weights()
         data = self._checked_data(info)
         if data is None:
             return self.path / info.file
         return (
             data if self._weights is None or where is None else PackedGraph(data, {where.file: self._weights})
         )
+
+    def program(self, info: FileInfo) -> Program:
+        """Return a program of the native engine, once it is known to be the one of the manifest."""
+        from balacoon_tk.voice.programs import read_program
+
+        where = self._check_weights()
+        data = self._read(info)
+        if where is None:
+            weights = np.empty(0, np.uint8)
+        elif self._weights is not None:
+            weights = np.frombuffer(self._weights, np.uint8)
+        else:
+            # Mapped: the engine lays the arrays out anew, and never needs all of them at once.
+            try:
+                weights = np.asarray(np.memmap(self.path / where.file, np.uint8, mode="r"))
+            except (OSError, ValueError) as error:
+                raise VoiceError(f"{where.file} can't be read: {error}") from error
+        return read_program(data, weights)
 
     def model(self, info: FileInfo) -> onnx.ModelProto:
         """Return a graph with its weights, to be looked at or rewritten."""
@@ -80,6 +98,14 @@ class VoiceFiles:
 
         model, where = onnx.load_model_from_string(self._read(info)), self.manifest.weights
         return model if where is None else put_back(model, self._read(where))
+
+    def _check_weights(self) -> FileInfo | None:
+        where = self.manifest.weights
+        with self._lock:  # whoever comes first checks the weights; the others wait for it
+            if where is not None and not self._checked:
+                self._weights = self._checked_data(where)
+                self._checked = True
+        return where
 
     def _read(self, info: FileInfo) -> bytes:
         data = self.member(info.file)

@@ -9,18 +9,21 @@ from pathlib import Path
 import onnx
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.targets.choice import VERSION
+from balacoon_tk.runtime.native.program import Program
+from balacoon_tk.targets.choice import NATIVE, VERSION
+from balacoon_tk.targets.native.verified import CompiledProgram, compile_decoder
 from balacoon_tk.targets.ort_cpu.compile import Compiled, compile_voice
 from balacoon_tk.voice.files import MANIFEST_FILE, VoiceFiles
 from balacoon_tk.voice.install import install
 from balacoon_tk.voice.manifest import CompiledGraph, DecoderInfo, FileInfo, Manifest, TargetInfo
+from balacoon_tk.voice.programs import pack_program
 from balacoon_tk.voice.weights import WEIGHTS_FILE, WeightsWriter
 
 Progress = Callable[[str, float], None]
 """Called with the stage's name and the share of the whole that is done, from 0 to 1."""
 
 _ENCODER_FILE, _DECODER_FILE, _ANALYZER_FILE = "encoder.onnx", "decoder.onnx", "analyzer.onnx"
-_COMPILED = 0.95
+_COMPILED, _COMPILED_NATIVE = 0.75, 0.95
 _UNKNOWN = "0" * 64
 
 
@@ -50,9 +53,9 @@ def share_of(report: Progress, start: float, stop: float) -> Progress:
 UNKNOWN_ENCODER = FileInfo(_ENCODER_FILE, _UNKNOWN)
 
 
-def unknown_decoder(left_context: int, lookahead: int) -> DecoderInfo:
+def unknown_decoder(left_context: int, lookahead: int, *, max_frames: int | None = None) -> DecoderInfo:
     """Return what a manifest says of a decoder before `finish_voice` knows its file."""
-    return DecoderInfo(_DECODER_FILE, _UNKNOWN, left_context, lookahead)
+    return DecoderInfo(_DECODER_FILE, _UNKNOWN, left_context, lookahead, max_frames=max_frames)
 
 
 def finish_voice(
@@ -77,9 +80,15 @@ def finish_voice(
             plain,
             known_ids=() if manifest.text is None else manifest.frontend.known_ids,
             precision=manifest.decoder.precision,
+            max_frames=manifest.decoder.max_frames,
             progress=share_of(progress, 0.0, _COMPILED),
         )
-    progress("writing", _COMPILED)
+    native = compile_decoder(
+        plain,
+        precision=manifest.decoder.precision,
+        progress=share_of(progress, _COMPILED, _COMPILED_NATIVE),
+    )
+    progress("writing", _COMPILED_NATIVE)
     written = _Files()
     decoder = written.add(_DECODER_FILE, plain.decoder)
     text = manifest.text
@@ -87,6 +96,8 @@ def finish_voice(
         text = replace(text, encoder=written.add(_ENCODER_FILE, plain.encoder))
     analyzer = None if plain.analyzer is None else written.add(_ANALYZER_FILE, plain.analyzer)
     targets = {name: _target(each, name, written) for name, each in compiled.items()}
+    if isinstance(native, CompiledProgram):
+        targets[NATIVE] = _native_target(native, written)
     # All targets stream by the same rewriting, so that one's reason is everyone's.
     reason = next(iter(compiled.values())).not_streamable
     finished = replace(
@@ -96,6 +107,7 @@ def finish_voice(
         decoder=replace(manifest.decoder, file=decoder.file, sha256=decoder.sha256, not_streamable=reason),
         weights=written.add_weights(),
         targets=targets,
+        not_native=native if isinstance(native, str) else None,
     )
     files = {**written.contents, **(extra or {}), MANIFEST_FILE: finished.to_json().encode("utf-8")}
     install(files, target, overwrite=overwrite)
@@ -126,7 +138,12 @@ class _Files:
 
     def add(self, name: str, model: onnx.ModelProto) -> FileInfo:
         # The weights are taken out first: whether graphs are equal is asked of what is left.
-        data = self._weights.take(model)
+        return self._add(name, self._weights.take(model))
+
+    def add_program(self, name: str, program: Program) -> FileInfo:
+        return self._add(name, pack_program(program, self._weights))
+
+    def _add(self, name: str, data: bytes) -> FileInfo:
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 not in self._names:
             self._names[sha256] = name
@@ -153,3 +170,8 @@ def _target(compiled: Compiled, name: str, written: _Files) -> TargetInfo:
         encoder=encoder,
         streaming=compiled.streaming,
     )
+
+
+def _native_target(compiled: CompiledProgram, written: _Files) -> TargetInfo:
+    file = written.add_program(f"decoder.{NATIVE}.json", compiled.program)
+    return TargetInfo(VERSION, CompiledGraph(file.file, file.sha256), streaming=compiled.streaming)

@@ -13,12 +13,15 @@ import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import BalacoonError, MissingExtraError, ModelError
+from balacoon_tk.runtime.options import Backend
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session, TensorSpec
 from balacoon_tk.runtime.stateful_graph import StreamingSpec
-from balacoon_tk.targets.choice import choose_target, find_compiled
+from balacoon_tk.targets.choice import choose_target, find_compiled, find_native
+from balacoon_tk.voice.backends import BackendChoice
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.manifest import Manifest, TargetInfo
+from balacoon_tk.voice.programs import ProgramInfo, describe_program
 from balacoon_tk.voice.voice import load_voice
 
 try:
@@ -36,7 +39,7 @@ from balacoon_tk.graph.receptive_field import receptive_field
 from balacoon_tk.graph.time_inputs import find_time_inputs
 
 _ENCODER_PHONEMES = 100  # length at which an encoder's cost is given: attention grows with the square of it
-_DECODER_FRAMES = (64, 128)
+_DECODER_FRAMES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,11 @@ class VoiceInfo:
 
     path: Path
     manifest: Manifest
-    target: str  # name of the target that runs it here
+    backend: BackendChoice  # which engine runs its decoder here, and why
+    target: str  # name of the target whose graphs ONNX Runtime runs here
     compiled: TargetInfo
+    program: ProgramInfo | None  # None if the native engine can't run it
+    not_native: str | None  # the reason, if it can't
     encoder: GraphInfo | None  # as it was compiled; None for a vocoder
     decoder: GraphInfo
 
@@ -104,11 +110,16 @@ class VoiceInfo:
         return self.decoder.cost.total * self.manifest.sample_rate / self.manifest.hop_length
 
 
-def inspect_voice(path: str | os.PathLike[str]) -> VoiceInfo:
-    """Load a voice, which checks all of it, and say what it is; needs the package onnx."""
-    voice = load_voice(path)
+def inspect_voice(path: str | os.PathLike[str], *, backend: Backend | None = None) -> VoiceInfo:
+    """Load a voice, which checks all of it, and say what it is; needs the package onnx.
+
+    `backend` is as for `load_voice`. Nodes, states and costs are those of ONNX Runtime's graphs in any case.
+    """
+    voice = load_voice(path, backend=backend)
     compiled, manifest = find_compiled(VoiceFiles(voice.path), voice.options), voice.manifest
     info, engine = compiled.info, voice.decoder
+    if not isinstance(engine, OrtEngine):
+        engine = OrtEngine(compiled.files.graph(info.decoder), voice.options)
     encoder = None
     if info.encoder is not None:
         model = compiled.files.model(info.encoder)
@@ -120,17 +131,31 @@ def inspect_voice(path: str | os.PathLike[str]) -> VoiceInfo:
     # The manifest knows the receptive field of the plain decoder; a stateful one has none of its own.
     field = FieldInfo(manifest.decoder.left_context, manifest.decoder.lookahead, manifest.hop_length)
     would_stream = None if engine.streaming else _would_stream(model)
+    # A decoder that is told of the longest utterance runs no longer one.
+    longest = min(_DECODER_FRAMES, manifest.decoder.max_frames or _DECODER_FRAMES)
+    lengths = (longest // 2, longest)
     decoder = _graph_info(
         info.decoder.file,
         model.ByteSize(),
         engine.session,
         model,
-        _cost_per_step(model, lambda n: _decoder_feeds(engine, n), _DECODER_FRAMES),
+        _cost_per_step(model, lambda n: _decoder_feeds(engine, n), lengths) if lengths[0] else None,
         field=field,
         streaming=engine.streaming,
         would_stream=would_stream,
     )
-    return VoiceInfo(voice.path, manifest, choose_target(voice.options), info, encoder, decoder)
+    native = find_native(compiled)
+    return VoiceInfo(
+        path=voice.path,
+        manifest=manifest,
+        backend=voice.backend,
+        target=choose_target(voice.options),
+        compiled=info,
+        program=None if isinstance(native, str) else describe_program(compiled.files, native),
+        not_native=native if isinstance(native, str) else None,
+        encoder=encoder,
+        decoder=decoder,
+    )
 
 
 def inspect_graph(path: str | os.PathLike[str]) -> GraphInfo:

@@ -82,6 +82,8 @@ class DecoderInfo(FileInfo):
     left_context: int  # frames before it
     lookahead: int  # frames after it
     not_streamable: str | None = None  # the reason, if it can't be streamed exactly
+    # Of the longest utterance, where an attention looks back to the utterance's start; None if it may be any.
+    max_frames: int | None = None
     # int8 rounds inputs and weights of the convolutions to 8 bits, those that are sensitive excepted; fp16
     # takes half the room, and computes in float32 unless it was made for GPUs.
     precision: Precision = "fp32"
@@ -157,6 +159,7 @@ class Manifest:
     analyzer: FileInfo | None = None  # the plain graph from a recording to a codec's codes
     weights: FileInfo | None = None  # of all graphs, each once; None if the graphs hold their own
     targets: Mapping[str, TargetInfo] = field(default_factory=dict)
+    not_native: str | None = None  # why no target is the native engine's; None if one is, or nobody has tried
     # Where the weights come from: source file, its sha256, the exporter, the model card's words.
     provenance: Mapping[str, str] = field(default_factory=dict)
     # Each check of the export, and the largest difference that it saw.
@@ -214,7 +217,10 @@ class Manifest:
         """The checksums of all that is computed with."""
         # Voices of one architecture differ in their weights alone, which lie beside the graphs.
         files = (None if self.text is None else self.text.encoder, self.decoder, self.weights)
-        return " ".join("-" if file is None else file.sha256 for file in files)
+        parts = ["-" if file is None else file.sha256 for file in files]
+        # The same graph for another longest utterance is compiled otherwise.
+        limit = [] if self.decoder.max_frames is None else [str(self.decoder.max_frames)]
+        return " ".join([*parts, *limit])
 
     def to_json(self) -> str:
         """Return the text of voice.json."""
@@ -243,6 +249,7 @@ class Manifest:
             analyzer=None if root.is_null("analyzer") else _read(FileInfo, root.record("analyzer")),
             weights=None if root.is_null("weights") else _read(FileInfo, root.record("weights")),
             targets={name: _target(record) for name, record in root.record_mapping("targets").items()},
+            not_native=root.optional_text("not_native"),
             provenance=root.text_mapping("provenance"),
             verified=root.number_mapping("verified"),
             stages=tuple(_read(ExportStage, record) for record in root.records("stages")),
@@ -284,6 +291,7 @@ _READERS: Mapping[str, Callable[[JsonFields, str], object]] = {
     "length_scale": JsonFields.positive,
     "int": lambda record, name: record.integer(name, minimum=0),
     "float": JsonFields.number,
+    "int | None": lambda record, name: None if record.is_null(name) else record.integer(name, minimum=1),
     "str": JsonFields.text,
     "str | None": JsonFields.optional_text,
     "tuple[str, ...]": JsonFields.distinct_texts,

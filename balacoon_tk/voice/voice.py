@@ -21,13 +21,14 @@ from balacoon_tk.decoder import Decoder, Strategy
 from balacoon_tk.decoder.renderer import FrameArray, FrameSource, Renderer
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.runtime.background import Background
-from balacoon_tk.runtime.options import RuntimeOptions, choose_options
-from balacoon_tk.runtime.ort_engine import OrtEngine
+from balacoon_tk.runtime.engine import Engine
+from balacoon_tk.runtime.options import Backend, RuntimeOptions, choose_options
 from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.stages.mel import mel_spectrogram
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES, choose_chunk_frames
 from balacoon_tk.targets.choice import CompiledFiles, find_compiled
 from balacoon_tk.voice.analysis import find_codes
+from balacoon_tk.voice.backends import BackendChoice, choose_decoder, open_decoders
 from balacoon_tk.voice.contract import check_decoder, check_decoder_run, check_encoder, check_encoder_run
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.manifest import Manifest, TargetInfo
@@ -43,9 +44,10 @@ class Voice:
     manifest: Manifest
     target: TargetInfo  # what was compiled of it, and is run
     text_encoder: Encoder | None  # None for a vocoder
-    decoder: OrtEngine
+    decoder: Engine
     renderer: Renderer  # the decoder, and the ways in which it can be run
     options: RuntimeOptions  # how its graphs are run
+    backend: BackendChoice  # which engine the decoder is, and why
 
     @property
     def encoder(self) -> Encoder:
@@ -254,12 +256,16 @@ class Voice:
 
 
 def load_voice(
-    path: str | os.PathLike[str], *, n_threads: int | None = None, options: RuntimeOptions | None = None
+    path: str | os.PathLike[str],
+    *,
+    n_threads: int | None = None,
+    backend: Backend | None = None,
+    options: RuntimeOptions | None = None,
 ) -> Voice:
     """Load a voice and check all of it, so that nothing is found out in the middle of a sentence.
 
-    Both graphs are loaded at the same time, each in a thread of its own, and run once. Where the voice holds
-    nothing that was compiled for this runtime by this version, it is compiled, once, into the user's cache.
+    Encoder and decoder are loaded at the same time, each in a thread of its own, and run once. Where the
+    voice holds nothing that was compiled by this version, it is compiled, once, into the user's cache.
 
     Parameters
     ----------
@@ -267,18 +273,22 @@ def load_voice(
         A voice folder, or the same in one .addon file, which is read in place.
     n_threads : int, optional
         Threads that one run of a graph may use; ONNX Runtime's own choice if None. Short for `options`.
+    backend : {"auto", "native", "onnxruntime"}, optional
+        What runs the decoder. ``auto``, which None is, takes the one that was faster on this machine, and
+        ONNX Runtime for what the native engine can't run; the first time, both are run, for a second at most.
+        `Voice.backend` says which it is, and why. Short for `options`.
     options : RuntimeOptions, optional
-        Threads, execution providers and device.
+        Threads, backend, execution providers and device.
 
     Raises
     ------
     VoiceError
         If there is no voice, or it is damaged, or its parts don't fit each other; the message names
-        the file or the field.
+        the file or the field. With ``backend="native"`` also if that can't run it, with the reason.
     MissingExtraError
         If it has to be compiled, and the extra `voice` isn't installed.
     """
-    voice_path, chosen = Path(path), choose_options(n_threads, options)
+    voice_path, chosen = Path(path), choose_options(n_threads, backend, options)
     files = _open(voice_path)
     try:
         return _load(files, chosen)
@@ -287,14 +297,18 @@ def load_voice(
 
 
 def load_vocoder(
-    path: str | os.PathLike[str], *, n_threads: int | None = None, options: RuntimeOptions | None = None
+    path: str | os.PathLike[str],
+    *,
+    n_threads: int | None = None,
+    backend: Backend | None = None,
+    options: RuntimeOptions | None = None,
 ) -> Voice:
     """Load a voice that must be a vocoder: as `load_voice`, and `VoiceError` if it speaks text."""
     if read_manifest(path).text is not None:
         raise VoiceError(
             f"{path}: a voice that speaks text, and no vocoder; `balacoon-tk synthesize` takes it"
         )
-    return load_voice(path, n_threads=n_threads, options=options)
+    return load_voice(path, n_threads=n_threads, backend=backend, options=options)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -324,34 +338,41 @@ def _naming(file: str) -> Iterator[None]:
 
 def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
     manifest, compiled = files.manifest, find_compiled(files, options)
-    target = compiled.info
     # ONNX Runtime prepares a graph in one thread, and lets others run meanwhile.
-    loading = Background(lambda: _load_decoder(compiled, options), name="load-decoder")
+    loading = Background(lambda: open_decoders(manifest, compiled, options), name="load-decoder")
     # Waited for even if the encoder fails: nobody else would end the thread.
     try:
         encoder = None if manifest.text is None else _load_encoder(compiled, manifest, options)
     finally:
         loading.wait()
-    decoder = loading.result()
-    with _naming(target.decoder.file):
-        has_speaker_embedding = encoder is not None and encoder.has_speaker_embedding
-        check_decoder(decoder, manifest, target.streaming, has_speaker_embedding=has_speaker_embedding)
-    speaker_embedding = None
-    if encoder is not None and target.encoder is not None:
-        with _naming(target.encoder.file):
-            speaker_embedding = check_encoder_run(encoder, manifest).speaker_embedding
+    opened = loading.result()
+    for each in opened:
+        with _naming(each.target.decoder.file):
+            has_speaker_embedding = encoder is not None and encoder.has_speaker_embedding
+            promised = each.target.streaming
+            check_decoder(each.engine, manifest, promised, has_speaker_embedding=has_speaker_embedding)
+    timeless: dict[str, AnyArray] = {}
+    encoder_info = compiled.info.encoder
+    if encoder is not None and encoder_info is not None:
+        with _naming(encoder_info.file):
+            embedding = check_encoder_run(encoder, manifest).speaker_embedding
+        if embedding is not None and "speaker_embedding" in opened[0].engine.contract.inputs:
+            timeless = {"speaker_embedding": embedding}
     # Last, since a decoder that needs a speaker's embedding runs on what the encoder has just given.
-    with _naming(target.decoder.file):
-        check_decoder_run(decoder, manifest, speaker_embedding)
+    for each in opened:
+        with _naming(each.target.decoder.file):
+            check_decoder_run(each.engine, manifest, timeless)
+    decoder = choose_decoder(opened, manifest, options, timeless)
+    target = decoder.target
     renderer = Renderer(
         name=manifest.name,
-        engine=decoder,
+        engine=decoder.engine,
         hop_length=manifest.hop_length,
         left_context=manifest.decoder.left_context,
         lookahead=manifest.decoder.lookahead,
         not_streamable=None if target.streaming else manifest.decoder.not_streamable or "it was compiled so",
     )
-    return Voice(files.path, manifest, target, encoder, decoder, renderer, options)
+    return Voice(files.path, manifest, target, encoder, decoder.engine, renderer, options, decoder.choice)
 
 
 def _load_encoder(compiled: CompiledFiles, manifest: Manifest, options: RuntimeOptions) -> Encoder:
@@ -363,10 +384,3 @@ def _load_encoder(compiled: CompiledFiles, manifest: Manifest, options: RuntimeO
         encoder = Encoder(model, n_symbols=manifest.frontend.n_symbols, options=options)
         check_encoder(encoder, manifest)
     return encoder
-
-
-def _load_decoder(compiled: CompiledFiles, options: RuntimeOptions) -> OrtEngine:
-    # Outside: an error of the file's own names it already.
-    model = compiled.files.graph(compiled.info.decoder)
-    with _naming(compiled.info.decoder.file):
-        return OrtEngine(model, options)

@@ -55,7 +55,7 @@ class WeightsWriter:
                 data = numpy_helper.to_array(tensor).tobytes()
             if len(data) < _LEAST_BYTES:
                 continue
-            offset, view = self._place(data)
+            offset, view = self.place(data)
             name, dims, kind = tensor.name, list(tensor.dims), tensor.data_type
             if view is not None:
                 ordering += _order(lighter.graph, name, dims, view)
@@ -72,8 +72,8 @@ class WeightsWriter:
         graph: bytes = lighter.SerializeToString(deterministic=True)
         return graph
 
-    def _place(self, data: bytes) -> tuple[int, View | None]:
-        """Return where some weights begin, and in which order they lie there, if it is another."""
+    def place(self, data: bytes) -> tuple[int, View | None]:
+        """Take some weights; return where they begin, and in which order they lie there, if it is another."""
         digest = hashlib.sha256(data).digest()
         if digest in self._places:
             return self._places[digest]

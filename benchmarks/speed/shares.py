@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from typing import Any
 
 from balacoon_tk import TTS
-from balacoon_tk.runtime.session import Session
+from balacoon_tk.runtime.engine import Engine
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from peers.protocol import NOISE_W
 
+_STEPS = ("whole", "step")
+"""What another engine is asked for; its Python counts as its own time."""
 _RUNS = ("run", "run_with_ort_values", "run_with_iobinding")
 """All ways in which `Session` and `Binding` run a graph: one that is missing here counts as Python's time."""
 
@@ -21,12 +24,15 @@ def shares(tts: TTS, text: str, *, n_rounds: int) -> dict[str, list[float]]:
     Returns
     -------
     dict of str to list of float
-        ``total``, ``frontend``, ``encoder``, ``decoder`` (runs of ONNX Runtime alone), ``rest``: seconds,
+        ``total``, ``frontend``, ``encoder``, ``decoder`` (runs of the engines alone), ``rest``: seconds,
         a value a round.
     """
     found: dict[str, list[float]] = {name: [] for name in ("total", "frontend", "encoder", "decoder", "rest")}
     for k in range(n_rounds + 1):
-        with _clock(tts.voice.encoder._session) as encoder, _clock(tts.voice.decoder.session) as decoder:
+        with (
+            _clock(tts.voice.encoder._session._session, _RUNS) as encoder,
+            _clock_decoder(tts.voice.decoder) as decoder,
+        ):
             start = perf_counter()
             for _ in tts.stream(text, seed=0, noise_w=NOISE_W):
                 pass
@@ -42,9 +48,14 @@ def shares(tts: TTS, text: str, *, n_rounds: int) -> dict[str, list[float]]:
     return found
 
 
+def _clock_decoder(engine: Engine) -> AbstractContextManager[list[float]]:
+    # Within ONNX Runtime, below everything of this package.
+    return _clock(engine.session._session, _RUNS) if isinstance(engine, OrtEngine) else _clock(engine, _STEPS)
+
+
 @contextmanager
-def _clock(session: Session) -> Iterator[list[float]]:
-    """Note the seconds of each run of a session within ONNX Runtime, below everything of this package."""
+def _clock(inner: Any, names: Sequence[str]) -> Iterator[list[float]]:
+    """Note the seconds of each call of some methods."""
     seconds: list[float] = []
 
     def timed(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,12 +67,11 @@ def _clock(session: Session) -> Iterator[list[float]]:
 
         return call
 
-    inner = session._session
-    for name in _RUNS:
+    for name in names:
         setattr(inner, name, timed(getattr(inner, name)))
     try:
         yield seconds
     finally:
         # An attribute of the object hides the method of its class; without it the method is there again.
-        for name in _RUNS:
+        for name in names:
             delattr(inner, name)

@@ -20,6 +20,7 @@ from balacoon_tk.graph.cost import count_multiply_adds
 from balacoon_tk.graph.simplify.tidy import lift_constants
 from balacoon_tk.graph.walk import ancestors
 from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.encoder import Encoding
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
@@ -143,7 +144,7 @@ def _graphs(
         }
         for part, model, given in (("encoder", trained.encoder, feeds), ("decoder", trained.decoder, frames)):
             work[part][key] = _count(model, given)
-    engine = tts.voice.decoder
+    engine = OrtEngine(voice["decoder"])  # whatever engine the voice has: its graphs are counted
     first_push = engine.save(engine.start()) | {
         "frames": np.zeros((1, trained.n_channels, _first_push_frames(tts)), np.float32),
         engine.streaming.last_input: np.zeros(1, np.int64),

@@ -155,7 +155,7 @@ def quantize_voice(
             # Now, and not when the first sentence is judged minutes later.
             import_eval(module, what="quantizing")
     texts = plain_sentences() if sentences is None else check_sentences(sentences)
-    tts = TTS(load_voice(source, n_threads=n_threads), frontend=frontend)
+    tts = TTS(load_voice(source, n_threads=n_threads, backend="onnxruntime"), frontend=frontend)
     manifest = tts.voice.manifest
     if manifest.decoder.precision != _AS_IT_IS:
         raise ModelError(f"{source}: quantized already ({manifest.decoder.precision}): take the one before")

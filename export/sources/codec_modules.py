@@ -88,7 +88,7 @@ def codec_modules(model: Any, *, n_codebooks: int) -> CodecModules:
         )
     module.n_missing = missing
     own = CodecDecoder(model, kind.own_decode, missing)
-    if kind.encode is None or kind.own_encode is None or model.encoder is None:
+    if kind.encode is None or kind.own_encode is None or getattr(model, "encoder", model) is None:
         return CodecModules(module, own, None, None, hop_length)
     analyzers = Analyzer(plain, kind.encode), Analyzer(model, kind.own_encode)
     return CodecModules(module, own, *analyzers, hop_length)
@@ -185,6 +185,12 @@ def _encode_with_transformer(model: Any, samples: Tensor) -> Tensor:
     return codes
 
 
+def _encode_with_speech(model: Any, samples: Tensor) -> Tensor:
+    # Plain already. It pads what is short of a frame, which whole frames decide once and for all.
+    codes: Tensor = model.encode(samples, return_dict=False)
+    return codes
+
+
 def _own_codes(model: Any, samples: Tensor) -> Tensor:
     codes: Tensor = model.encode(samples).audio_codes
     return codes
@@ -208,9 +214,9 @@ class _Kind(NamedTuple):
 _KINDS: Mapping[str, _Kind] = {
     "dac": _Kind(_projected, encode=_encode_projected),
     "encodec": _Kind(_residual, _own_of_one_chunk, _encode_residual, _own_codes_of_one_chunk),
-    # What these encode needs a model of speech beside them.
+    # It resamples what it encodes, by a package that nothing else needs.
     "higgs_audio_v2_tokenizer": _Kind(_acoustic),
     "mimi": _Kind(_with_transformer, encode=_encode_with_transformer),
-    "xcodec": _Kind(_acoustic),
+    "xcodec": _Kind(_acoustic, encode=_encode_with_speech),
 }
 # By the name that transformers has for the architecture.

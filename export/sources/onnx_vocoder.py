@@ -31,10 +31,12 @@ from balacoon_tk.export.sources.istft import IstftInfo, append_istft, istft
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
 from balacoon_tk.graph.edit import Names, Writer
 from balacoon_tk.graph.probe import graph_inputs
+from balacoon_tk.graph.simplify.tidy import lift_constants
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.mel import MelInfo
 from balacoon_tk.voice.json_fields import JsonFields
 
+_FIELDS = frozenset({"codebook_size", "mel", "n_channels", "num_mels"})  # that no other kind's JSON has
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE})
 
 # Natural logs of speech lie about here; standard normal ones make clipped noise, which hides differences.
@@ -53,13 +55,18 @@ class OnnxVocoder:
     """Reads a vocoder: ``vocoder.onnx``, a mel spectrogram to samples, and ``vocoder.onnx.json``."""
 
     def claims(self, path: Path) -> bool:
-        """Say whether a path is a graph that takes floats or codes alone, of a batch, channels and time."""
+        """Say whether a path is a graph that takes floats or codes alone, or is one by the JSON beside it."""
         tensors = [value.type.tensor_type for value in read_inputs(path)]
         kinds = {tensor.elem_type for tensor in tensors}
         # One without a declared shape is claimed as well, to be told of that; a voice's ids have rank 2.
-        if kinds and kinds <= _FLOATS:
-            return len(tensors[0].shape.dim) in (0, 3)
-        return kinds == {onnx.TensorProto.INT64} and len(tensors[0].shape.dim) == 3
+        if kinds and kinds <= _FLOATS and len(tensors[0].shape.dim) in (0, 3):
+            return True
+        if kinds == {onnx.TensorProto.INT64} and len(tensors[0].shape.dim) == 3:
+            return True
+        try:
+            return bool(kinds) and not _FIELDS.isdisjoint(read_json(path.with_name(f"{path.name}.json")))
+        except VoiceError:
+            return False
 
     def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVocoder:
         """Read a vocoder; see `Source.read`."""
@@ -122,12 +129,16 @@ class FrameLayout:
 
     def run(self, frames: AnyArray) -> FloatArray:
         """Turn frames (1, n_channels, n_frames) into samples (n_samples,), by the graph as it came."""
-        (samples,) = self.session.run({self.input: self.order(frames)}).values()
+        ((name, samples),) = self.session.run({self.input: self.order(frames)}).items()
         if samples.dtype != np.float32 or samples.size != samples.shape[-1]:
-            raise ModelError(
-                f"the output of shape {samples.shape}, {samples.dtype} must be one channel, float32"
+            raise _WrongSamplesError(
+                f"output {name!r} of shape {samples.shape}, {samples.dtype} must be one channel, float32"
             )
         return samples.reshape(-1)
+
+
+class _WrongSamplesError(ModelError):
+    """A graph runs, and what it gives are no samples of a voice."""
 
 
 def find_layout(model: onnx.ModelProto, *, n_channels: int | None) -> FrameLayout:
@@ -162,6 +173,8 @@ def find_layout(model: onnx.ModelProto, *, n_channels: int | None) -> FrameLayou
         try:
             # Zeros are a frame like any other to a graph; what counts is whether it runs.
             layout.run(np.zeros((1, n_channels, _PROBE_FRAMES), spec.dtype))
+        except _WrongSamplesError as error:
+            reason = str(error)
         except ModelError as error:
             reason = (
                 f"it fails on {_PROBE_FRAMES} frames along axis {3 - axis}; if its export froze a length "
@@ -175,6 +188,8 @@ def find_layout(model: onnx.ModelProto, *, n_channels: int | None) -> FrameLayou
 def to_decoder(model: onnx.ModelProto, layout: FrameLayout) -> onnx.ModelProto:
     """Give a vocoder's graph the names, the batch and the order of axes that a voice's decoder has."""
     decoder = private_copy(model.SerializeToString())
+    if decoder.functions:  # a plain graph is of standard operators
+        lift_constants(decoder)
     graph = decoder.graph
     old, samples = graph_inputs(decoder)[layout.input], graph.outputs[0]
     free_names(graph, ("frames", "samples"))

@@ -95,7 +95,7 @@ def istft(
     samples = (overlap_add(torch.cat([real, imag], 1), waves * shape) / windows)[:, 0]
     if length is not None:
         samples = samples[:, left : left + length]
-        missing = int(length) - int(samples.shape[-1])
+        missing = _count(length) - _count(samples.shape[-1])
         samples = functional.pad(samples, (0, missing)) if missing > 0 else samples
     return samples if spectrum.ndim == 3 else samples[0]
 
@@ -162,12 +162,12 @@ def fold(
     columns = list(zip(*((n, n) if isinstance(n, int) else n for n in given), strict=True))
     for axis, (size, kernel, _, pad, _) in enumerate(columns):
         # One row of blocks: the other axis is time, and a block of it is a column of an identity matrix.
-        if input.ndim == 3 and (int(size), kernel, pad) == (1, 1, 0):
+        if input.ndim == 3 and (_count(size), kernel, pad) == (1, 1, 0):
             length, kernel, dilation, pad, stride = columns[1 - axis]
-            full = (int(input.shape[-1]) - 1) * stride + dilation * (kernel - 1) + 1 - 2 * pad
+            full = (_count(input.shape[-1]) - 1) * stride + dilation * (kernel - 1) + 1 - 2 * pad
             n_channels = int(input.shape[1]) // kernel
             weight = torch.from_numpy(np.tile(np.eye(kernel)[:, None], (n_channels, 1, 1))).to(input.dtype)
-            more = int(length) - full
+            more = _count(length) - full
             return functional.conv_transpose1d(
                 input, _values(weight), None, stride, pad, more, n_channels, dilation
             ).unsqueeze(2 + axis)
@@ -181,6 +181,11 @@ _TRANSFORMS: dict[str, Callable[..., Any]] = {
     "istft": istft,
     "stft": stft,
 }
+
+
+def _count(n: Any) -> Any:
+    # A tensor while an example is traced. Of the newer exporter's symbols int() makes the example's number.
+    return n if isinstance(n, torch.SymInt) else int(n)
 
 
 def _spectra(n_fft: int) -> NDArray[np.float64]:

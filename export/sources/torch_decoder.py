@@ -9,9 +9,6 @@ module has drawn is given to the graph where both are compared.
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -25,7 +22,8 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.sources.onnx_vocoder import find_layout, to_decoder
 from balacoon_tk.export.sources.recorded_noise import recorded_noise
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
-from balacoon_tk.export.sources.torch_graph import exportable, quiet_torch, trace
+from balacoon_tk.export.sources.torch_exporters import choose_exporters
+from balacoon_tk.export.sources.torch_graph import quiet_torch
 from balacoon_tk.graph.simplify.noise import METADATA_KEY as NOISE_KEY
 from balacoon_tk.graph.simplify.noise import noise_inputs
 from balacoon_tk.runtime.session import Session
@@ -37,7 +35,6 @@ _MAX_ABS_DIFF = 1e-4  # as in the verification that follows
 # Lengths of which none divides another: what is frozen at one of them shows at the others.
 _TRACED_FRAMES = 16
 _VERIFIED_FRAMES = (19, 40)
-_OPSET = 18  # the least that torch's newer exporter writes
 
 Draw = Callable[[int, int], Mapping[str, AnyArray]]
 """Inputs of a decoder, in its order, by their number of frames and a seed."""
@@ -85,17 +82,25 @@ class Example:
 
 
 def export_module(
-    module: Module, draw: Draw, *, time_axes: Mapping[str, int], label: str, one_channel: bool = True
+    module: Module,
+    draw: Draw,
+    *,
+    time_axes: Mapping[str, int],
+    label: str,
+    one_channel: bool = True,
+    exporter: str | None = None,
 ) -> onnx.ModelProto:
     """Export a module that is plain already (`plain_copy`), by the first exporter whose graph says the same.
 
-    A ModelError says what each exporter said; its messages call the module `label`.
+    Only by `exporter`, if one is named. A ModelError says what each exporter said; its messages call the
+    module `label`.
     """
+    exporters = choose_exporters(exporter)
     # Run before it is traced: what it raises then is its own error, and not the exporter's.
     expected = [_run(module, n, draw(n, n), one_channel=one_channel) for n in _VERIFIED_FRAMES]
     example, rank = dict(draw(_TRACED_FRAMES, 0)), expected[0].samples.ndim
     said: list[tuple[str, ModelError]] = []
-    for name, export in _exporters().items():
+    for name, export in exporters.items():
         try:
             proto = noise_inputs(export(module, example, time_axes, rank, label), time_inputs=time_axes)
             _compare(proto, expected, example, time_axes, label)
@@ -124,61 +129,6 @@ def _run(module: Module, n_frames: int, feeds: Mapping[str, AnyArray], *, one_ch
     with recorded_noise() as drawn:
         samples = run_module(module, feeds, one_channel=one_channel)
     return _Run(n_frames, feeds, [tensor.numpy() for tensor in drawn], samples)
-
-
-_Export = Callable[["Module", Mapping[str, AnyArray], Mapping[str, int], int, str], onnx.ModelProto]
-
-
-def _exporters() -> dict[str, _Export]:
-    exporters: dict[str, _Export] = {"TorchScript exporter": _by_tracing}
-    if importlib.util.find_spec("onnxscript") is not None:
-        exporters["dynamo exporter"] = _by_dynamo
-    return exporters
-
-
-def _by_tracing(
-    module: Module, example: Mapping[str, AnyArray], time_axes: Mapping[str, int], rank: int, label: str
-) -> onnx.ModelProto:
-    import torch
-
-    axes = {name: {axis % example[name].ndim: f"n_{name}"} for name, axis in time_axes.items()}
-    # Where it fails it prints the whole graph that it has come to.
-    with contextlib.redirect_stdout(io.StringIO()):
-        return trace(
-            module,
-            {name: torch.from_numpy(array) for name, array in example.items()},
-            axes={**axes, "samples": {rank - 1: "n_samples"}},
-            outputs=["samples"],
-            what=label,
-        )
-
-
-def _by_dynamo(
-    module: Module, example: Mapping[str, AnyArray], time_axes: Mapping[str, int], rank: int, label: str
-) -> onnx.ModelProto:
-    import torch
-
-    dynamic = {
-        name: {axis % example[name].ndim: torch.export.Dim.DYNAMIC} for name, axis in time_axes.items()
-    }
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), exportable():
-            program = torch.onnx.export(
-                module,
-                tuple(torch.from_numpy(array) for array in example.values()),
-                dynamo=True,
-                opset_version=_OPSET,
-                input_names=list(example),
-                output_names=["samples"],
-                dynamic_shapes=tuple(dynamic.get(name, {}) for name in example),
-            )
-    except Exception as error:  # a dozen unrelated types
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"torch can't export {label} to ONNX: {reason}") from error
-    if program is None:
-        raise ModelError(f"torch can't export {label} to ONNX: it gives no graph")
-    proto: onnx.ModelProto = program.model_proto
-    return proto
 
 
 def _compare(
@@ -253,12 +203,17 @@ def vocoder_of(
     n_bytes: int,
     progress: Progress,
     what: str,
+    exporter: str | None = None,
 ) -> SourceVocoder:
     """Turn a plain module that maps frames (1, n_channels, n_frames) to samples into a vocoder."""
     progress("exporting from torch", 0.2)
     # Tracing tells nothing of how far it is, and takes seconds.
     proto = export_module(
-        module, lambda n_frames, seed: {"mel": draw(n_frames, seed)}, time_axes={"mel": 2}, label=label
+        module,
+        lambda n_frames, seed: {"mel": draw(n_frames, seed)},
+        time_axes={"mel": 2},
+        label=label,
+        exporter=exporter,
     )
     progress("exporting from torch", 1.0)
     if NOISE_KEY in {item.key for item in proto.metadata_props}:

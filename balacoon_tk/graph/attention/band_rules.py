@@ -95,8 +95,20 @@ def _choose(larger: bool) -> _Rule:
     return rule
 
 
-def _absolute(_: Band, __: bool, x: Form) -> list[Case]:
+def _never_negative(x: Form, band: Band) -> bool:
+    # Positions count from 0.
+    return x.bounds(band)[0] >= 0 or (min(x.a, x.b) >= 0 and x.low >= 0)
+
+
+def _absolute(band: Band, _: bool, x: Form) -> list[Case]:
+    if _never_negative(x, band):
+        return _one(x)
     return [Case(x.at_least(0), x), Case(x.at_most(0), -x)]
+
+
+def _sign(band: Band, _: bool, x: Form) -> list[Case]:
+    found = [Case(x.at_least(0), _TRUE), Case(x.at_most(0) & x.at_least(0), _FALSE)]
+    return found if _never_negative(x, band) else [*found, Case(x.at_most(0), -_TRUE)]
 
 
 def _times(band: Band, _: bool, x: Form, y: Form) -> list[Case]:
@@ -129,12 +141,10 @@ def _most_lost(x: Form) -> float:
 
 
 def _cut(x: Form, band: Band) -> Form:
-    low, high = x.bounds(band)
+    _, high = x.bounds(band)
     lost = _most_lost(x)
-    never_negative = low >= 0 or (min(x.a, x.b) >= 0 and x.low >= 0)
-    return replace(
-        x, low=x.low - (lost if high > 0 else 0), high=x.high + (0 if never_negative else lost), grain=1.0
-    )
+    high_lost = 0 if _never_negative(x, band) else lost
+    return replace(x, low=x.low - (lost if high > 0 else 0), high=x.high + high_lost, grain=1.0)
 
 
 def _floor(_: Band, __: bool, x: Form) -> list[Case]:
@@ -183,6 +193,7 @@ _RULES: dict[str, _Rule] = {
     "Ceil": _ceil,
     "Trunc": lambda band, _, x: _one(_cut(x, band)),
     "Abs": _absolute,
+    "Sign": _sign,
     "Max": _choose(larger=True),
     "Or": _choose(larger=True),
     "Min": _choose(larger=False),

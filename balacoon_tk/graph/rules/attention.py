@@ -112,7 +112,8 @@ def _new_push(writer: StreamWriter, node: ir.Node, n_queries: ir.Value, n_keys: 
     build, window = writer.builder, _window_of(node)
     if window.left is None:
         n_most = _most_steps(writer, name_of(node.inputs[0]), window)
-        first, _ = add_to_count(build, n_queries, n_most=n_most)
+        rule = f"no_utterance_is_longer_than_max_frames_{window.max_frames}"
+        first, _ = add_to_count(build, n_queries, n_most=n_most, rule=rule)
         first_key, n_dropped = build.ints(0), build.ints(0)
     else:
         first, after = add_to_count(build, n_queries)

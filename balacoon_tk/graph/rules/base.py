@@ -149,10 +149,19 @@ def rule(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
     return register
 
 
+def has_rule(node: ir.Node) -> bool:
+    """Say whether there is a rule for a node."""
+    return _key(node) in _RULES
+
+
+def _key(node: ir.Node) -> tuple[str, str]:
+    # Both are names of the standard domain.
+    return "" if node.domain == "ai.onnx" else node.domain, node.op_type
+
+
 def find_rule(node: ir.Node) -> Rule:
     """Return the rule for a node; what isn't known is refused."""
-    # Both are names of the standard domain.
-    found = _RULES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
+    found = _RULES.get(_key(node))
     if found is None:
         raise NotStreamableError(node, "no rule says what this operator does with time")
     return found

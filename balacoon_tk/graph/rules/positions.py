@@ -26,18 +26,20 @@ _PICKING = frozenset({"Cast", "Gather", "Identity", "Reshape", "Slice", "Squeeze
 
 
 def add_to_count(
-    build: GraphBuilder, n_new: ir.Value, *, n_most: int | None = None
+    build: GraphBuilder, n_new: ir.Value, *, n_most: int | None = None, rule: str = ""
 ) -> tuple[ir.Value, ir.Value]:
     """Count steps over the pushes, int64 (1,); return how many there were before and are after this one.
 
-    More than `n_most` in all make the run fail.
+    More than `n_most` in all make the run fail, by a node that is called as the `rule` that was broken.
     """
     before = build.state((1,), 0, 1, np.dtype(np.int64))
     after = build.one("Add", before, n_new)
     if n_most is not None:
         # There is no operator that only checks: a look-up beyond the end of a table fails, and adds 0 else.
         zeros = build.constant(np.zeros(n_most + 1, np.int64))
-        after = build.one("Add", after, build.one("Gather", zeros, after, axis=0))
+        nothing = build.one("Gather", zeros, after, axis=0)
+        build.nodes[-1].name = build.names.take(rule)
+        after = build.one("Add", after, nothing)
     build.keep(before, after)
     return before, after
 

@@ -29,6 +29,7 @@ from onnx_ir.passes.common import (
     LiftConstantsToInitializersPass,
 )
 
+from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.counts import Counts, is_fixed, shape_counts
 from balacoon_tk.graph.edit import FAR, Names, add_constant, bypass, remove_unused
 from balacoon_tk.graph.known import Known, Shapes, read_known
@@ -46,7 +47,10 @@ _KEEPS_ORDER = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueez
 
 def lift_constants(model: ir.Model) -> None:
     """Bring a graph into the form that all passes read: no functions, constants as initializers."""
-    InlinePass()(model)
+    try:
+        InlinePass()(model)
+    except ValueError as error:  # of a function that is of another opset than the graph
+        raise ModelError(f"a function of the graph can't be written out: {error}") from error
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
 
 

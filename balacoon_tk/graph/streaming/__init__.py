@@ -115,14 +115,13 @@ def _assemble(model: onnx.ModelProto, plan: CutPlan, written: StreamWriter) -> o
     inputs = [_time_last_input(name, written) for name in names]
     outputs = [_time_last_output(name, written) for name in analysis.outputs]
     # Tells graphs apart whose states can't be exchanged: other weights, or another plan.
-    digest = hashlib.sha256(model.SerializeToString(deterministic=True))
-    digest.update(repr((plan.describe(), tuple(builder.states))).encode())
+    fingerprint = _fingerprint(model, plan.describe(), tuple(builder.states))
     min_first, min_push = written.frontiers.pushes()
     spec = StreamingSpec(
         inputs=tuple(TimeInput(name, steps) for name, steps in analysis.inputs.steps_per_frame.items()),
         outputs=tuple(_time_output(name, written, min_first) for name in analysis.outputs),
         states=tuple(builder.states),
-        fingerprint=digest.hexdigest(),
+        fingerprint=fingerprint,
         last_input=str(builder.last.name),
         min_first_frames=min_first,
         min_push_frames=min_push,
@@ -142,6 +141,15 @@ def _assemble(model: onnx.ModelProto, plan: CutPlan, written: StreamWriter) -> o
     RemoveUnusedNodesPass()(result)
     graph.sort()
     return ir.to_proto(result)
+
+
+def _fingerprint(model: onnx.ModelProto, *more: object) -> str:
+    digest, graph = hashlib.sha256(repr(more).encode()), model.graph
+    # Part by part: a gigabyte as a whole would be copied several times while it grows.
+    for parts in (model.opset_import, graph.input, graph.output, graph.node, graph.initializer):
+        for part in parts:
+            digest.update(part.SerializeToString(deterministic=True))
+    return digest.hexdigest()
 
 
 def _time_last_input(name: str, written: StreamWriter) -> ir.Value:

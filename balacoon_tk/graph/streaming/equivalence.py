@@ -15,6 +15,7 @@ from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.graph.probe import graph_inputs, make_feeds
 from balacoon_tk.graph.time_inputs import find_time_inputs
+from balacoon_tk.runtime.engine import Engine
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 
@@ -40,29 +41,36 @@ class StreamingCheck:
 
 def verify_streaming(
     original: onnx.ModelProto,
-    streaming: onnx.ModelProto,
+    streaming: onnx.ModelProto | Engine,
     *,
     utterances: Sequence[Mapping[str, AnyArray]] | None = None,
     draw: Callable[[int, int], Mapping[str, AnyArray]] | None = None,
     time_inputs: Mapping[str, int] | None = None,
     tolerance: float = TOLERANCE,
+    max_frames: int | None = None,
+    own_tolerance: float | None = None,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> StreamingCheck:
-    """Stream utterances through the stateful graph in many ways and compare with the original's run.
+    """Stream utterances through a stateful graph or an engine in many ways; compare with the original's run.
 
     The chunks are of 1 frame, 7, the lag, the lag and one, 64, mixed sizes with empty pushes in
     between, the whole utterance, and the whole utterance with an empty last push.
 
     Random utterances are made in any case: by `draw`, of a number of frames and a seed, or else of standard
     normal values, which may be far from what the graph was trained on. More can be given, with time on the
-    last axis. `progress` is called with the share of the comparisons that is done. A ModelError says that
-    lengths differ, or that a sample differs by more than `tolerance` or isn't a number.
+    last axis. None is run that is longer than `max_frames`. `progress` is called with the share of the
+    comparisons that is done. A ModelError says that lengths differ, or that a sample differs by more than
+    `tolerance` or isn't a number; with `own_tolerance` also that one differs by more than that from the whole
+    run of what streams.
     """
-    if tolerance < 0:
-        raise ParameterError(f"tolerance={tolerance} must be >= 0")
-    graph = OrtEngine(streaming)
-    spec = graph.streaming
+    for name, given in (("tolerance", tolerance), ("own_tolerance", own_tolerance)):
+        if given is not None and given < 0:
+            raise ParameterError(f"{name}={given} must be >= 0")
+    if max_frames is not None and max_frames < 1:
+        raise ParameterError(f"max_frames={max_frames} must be >= 1")
+    graph = OrtEngine(streaming) if isinstance(streaming, onnx.ModelProto) else streaming
+    spec = graph.contract.streaming
     if spec is None:
         raise ModelError("the second graph must be stateful: make_streaming makes one")
     reference = _Reference(original, time_inputs)
@@ -70,7 +78,8 @@ def verify_streaming(
     steps = {item.name: item.steps_per_frame for item in spec.inputs}
     rng = np.random.default_rng(seed)
     # One frame, fewer than the lag, just more, and enough for every cut: each end of the books is met.
-    lengths = (1, max(2, lag_frames // 2), lag_frames + 1, lag_frames + 71)
+    wanted = (1, max(2, lag_frames // 2), lag_frames + 1, lag_frames + 71)
+    lengths = tuple(dict.fromkeys(n if max_frames is None else min(n, max_frames) for n in wanted))
     make = draw or reference.random
     cases = [dict(make(n, seed + k)) for k, n in enumerate(lengths)]
     cases += [dict(utterance) for utterance in utterances or ()]
@@ -79,6 +88,10 @@ def verify_streaming(
     for k, feeds in enumerate(cases):
         if progress is not None:
             progress(k / len(cases))
+        checked = graph.contract.check(feeds)
+        n_frames = graph.contract.n_frames(checked)
+        if max_frames is not None and n_frames > max_frames:
+            continue
         try:
             expected = reference.run(feeds)
         except ModelError:
@@ -86,14 +99,16 @@ def verify_streaming(
             if k >= len(lengths) - 1:
                 raise
             continue
-        n_frames = graph.contract.n_frames(graph.contract.check(feeds))
+        own = None if own_tolerance is None else graph.whole(checked)
         for label, sizes in _cuts(n_frames, lag_frames, rng):
-            difference = _compare(graph, steps, feeds, sizes, expected, label)
-            if not difference <= tolerance:
-                raise ModelError(
-                    f"streamed in {label}, {n_frames} frames differ from the whole run by {difference:.3g}: "
-                    f"must be <= {tolerance:g}"
-                )
+            streamed = _stream(graph, steps, feeds, sizes)
+            difference = _difference(streamed, expected, label)
+            _accept(
+                difference, tolerance, f"streamed in {label}, {n_frames} frames differ from the whole run"
+            )
+            if own is not None and own_tolerance is not None:
+                what = f"streamed in {label}, {n_frames} frames differ from the engine's own whole run"
+                _accept(_difference(streamed, own, label), own_tolerance, what)
             worst, n_runs = max(worst, difference), n_runs + 1
             if label == "one push":
                 worst_whole = max(worst_whole, difference)
@@ -188,14 +203,16 @@ def _cuts(n_frames: int, lag_frames: int, rng: np.random.Generator) -> Iterator[
     yield "one push", [n_frames]
 
 
-def _compare(
-    graph: OrtEngine,
-    steps: Mapping[str, int],
-    feeds: Mapping[str, AnyArray],
-    sizes: Sequence[int],
-    expected: Mapping[str, AnyArray],
-    label: str,
-) -> float:
+def _accept(difference: float, tolerance: float, what: str) -> None:
+    # Not `difference > tolerance`, which is false of NaN.
+    if not difference <= tolerance:
+        raise ModelError(f"{what} by {difference:.3g}: must be <= {tolerance:g}")
+
+
+def _stream(
+    graph: Engine, steps: Mapping[str, int], feeds: Mapping[str, AnyArray], sizes: Sequence[int]
+) -> dict[str, AnyArray]:
+    """Push an utterance in chunks of some sizes and return all that comes out."""
     decoder = StatefulDecoder(graph)
     pieces: dict[str, list[AnyArray]] = {name: [] for name in graph.contract.outputs}
     position = 0
@@ -206,9 +223,14 @@ def _compare(
         for name, samples in given.items() if isinstance(given, dict) else ((next(iter(pieces)), given),):
             pieces[name].append(samples)
         position += size
+    return {name: np.concatenate(parts, axis=-1) for name, parts in pieces.items()}
+
+
+def _difference(outputs: Mapping[str, AnyArray], expected: Mapping[str, AnyArray], label: str) -> float:
+    """Return the largest difference of a sample; `ModelError` if lengths differ."""
     worst = 0.0
-    for name, parts in pieces.items():
-        streamed, whole = np.concatenate(parts, axis=-1), expected[name]
+    for name, streamed in outputs.items():
+        whole = expected[name]
         if streamed.size != whole.size:
             raise ModelError(
                 f"streamed in {label}, output {name!r} has {streamed.shape[-1]} steps, whole {whole.shape}"

@@ -51,12 +51,13 @@ def compile_voice(
     *,
     known_ids: Collection[int],
     precision: Precision = "fp32",
+    max_frames: int | None = None,
     progress: Callable[[str, float], None],
 ) -> dict[str, Compiled]:
     """Compile a voice for several threads and for one; return what was made by the target's name.
 
-    The encoder is compared on phonemes of `known_ids`. `progress` is called with the stage's name and the
-    share of the whole that is done, from 0 to 1.
+    The encoder is compared on phonemes of `known_ids`; `max_frames` is as for `make_streaming`. `progress` is
+    called with the stage's name and the share of the whole that is done, from 0 to 1.
     """
     progress("optimizing", 0.0)
     encoder = None
@@ -77,7 +78,8 @@ def compile_voice(
     for name, in_halves, start in ((SEVERAL_THREADS, True, _OPTIMIZED), (ONE_THREAD, False, 1 - span)):
         progress("making stateful", start)
         try:
-            model = make_streaming(optimized.model, costs=OrtCpuCosts(in_halves=in_halves))
+            costs = OrtCpuCosts(in_halves=in_halves)
+            model = make_streaming(optimized.model, costs=costs, max_frames=max_frames)
         except NotStreamableError as error:
             # Nothing holds the passes' graph to its numbers then: the plain one is run.
             reason = f"{error.op_type} node {error.node!r}: {error.reason}"
@@ -97,6 +99,7 @@ def compile_voice(
                 utterances=plain.utterances,
                 draw=plain.draw,
                 tolerance=_TOLERANCES[precision],
+                max_frames=max_frames,
                 progress=report,
             )
             spec = streaming_spec(model)

@@ -30,8 +30,10 @@ from balacoon_tk.targets.ort_cpu.passes.channels_last import ChannelsLastPass
 from balacoon_tk.targets.ort_cpu.passes.dense_spline import DenseSplinePass
 from balacoon_tk.targets.ort_cpu.passes.fuse_layer_norm import FuseLayerNormPass
 from balacoon_tk.targets.ort_cpu.passes.keep_blocked import KeepBlockedPass
+from balacoon_tk.targets.ort_cpu.passes.keep_rows import KeepRowsPass
 from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
 from balacoon_tk.targets.ort_cpu.passes.polyphase import PolyphasePass
+from balacoon_tk.targets.ort_cpu.passes.split_elu import SplitEluPass
 from balacoon_tk.targets.ort_cpu.passes.split_sums import SplitSumsPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.channels_last_gates import ChannelsLastGatesPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.fold_products import FoldProductsPass
@@ -43,6 +45,8 @@ from balacoon_tk.targets.ort_cpu.passes.wavenet.join_residual_and_skip import Jo
 _DECODER_PASSES: Mapping[str, tuple[Callable[[Shapes], InPlacePass], ...]] = {
     "lift_to_2d": (LiftTo2dPass,),
     "polyphase": (PolyphasePass,),
+    "keep_rows": (KeepRowsPass,),
+    "split_elu": (SplitEluPass,),
     "keep_blocked": (KeepBlockedPass,),
     "wavenet": (FoldProductsPass, JoinResidualAndSkipPass, FoldProjectionsPass, ChannelsLastGatesPass),
 }
@@ -59,6 +63,8 @@ _ENCODER_PASSES: Mapping[str, tuple[Callable[[Probe], InPlacePass], ...]] = {
     "channels_last": (lambda seen: ChannelsLastPass(seen.shapes),),
     "split_sums": (lambda seen: SplitSumsPass(seen.shapes),),
 }
+# A graph of a gigabyte takes seconds to run once more, which these don't need.
+_WITHOUT_SHAPES = (PolyphasePass, SplitEluPass, FoldProductsPass)
 DECODER_PASSES, ENCODER_PASSES = tuple(_DECODER_PASSES), tuple(_ENCODER_PASSES)
 """Their names, in their order."""
 
@@ -114,13 +120,15 @@ def optimize_decoder(
     fold_weight_casts(in_float)
     rounding = read_qdq(in_float)
     prepared, inputs = prepare(in_float, time_inputs=None if time_inputs is None else dict(time_inputs))
-    done = []
+    done, has_changed = list[str](), False
     passes = _INT8_PASSES if rounding.layers or for_int8 else _DECODER_PASSES
     for name in _names_without(leave_out, passes):
         for make_pass in passes[name]:
+            if has_changed and make_pass not in _WITHOUT_SHAPES:
+                inputs, has_changed = find_time_inputs(prepared, inputs.axes), False
             if make_pass(inputs.probe.shapes)(prepared).modified:
                 done.append(name)
-                inputs = find_time_inputs(prepared, inputs.axes)
+                has_changed = True
     if rounding.layers and round_convolutions(prepared, rounding):
         done.append("int8")
     # Several steps may be of one name.

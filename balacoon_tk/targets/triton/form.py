@@ -8,6 +8,7 @@ import numpy as np
 
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.streaming import streaming_spec
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.source import DeployedForm, Source, Utterance
@@ -57,13 +58,14 @@ Up to {streams} sequences go on at the same time; one that is not heard of for {
 
 def make_triton_form(source: Source) -> DeployedForm:
     """Write a model repository of a stateful decoder, and run that as its configuration says."""
-    voice, spec = source.voice, source.voice.decoder.streaming
-    if spec is None:
+    voice = source.voice
+    if voice.target.streaming is None:
         raise ModelError(
             f"{voice.manifest.name} can't be streamed exactly "
             f"({voice.manifest.decoder.not_streamable}): the sequence batcher would have no states to carry. "
             "The forms ort and tensorrt decode whole sentences"
         )
+    spec = streaming_spec(source.decoder)
     model, states = hold_states(source.decoder, spec)
     data = model.SerializeToString(deterministic=True)
     session = Session(data, RuntimeOptions(n_threads=voice.n_threads))

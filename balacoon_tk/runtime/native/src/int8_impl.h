@@ -88,7 +88,9 @@ BK_INLINE void sum_up_int8(const bk_window *window, const uint8_t *input, const 
             bk_weights row[BK_INT8_VECTORS];
 #pragma GCC unroll 8
             for (int v = 0; v < BK_INT8_VECTORS; v++) {
-                row[v] = split_weights(load_ints(weights + v * BK_LANES * BK_QUAD));
+                ivec quads = load_ints(weights + v * BK_LANES * BK_QUAD);
+                BK_IN_REGISTER(quads);
+                row[v] = split_weights(quads);
                 if (BK_INPUT_OFFSET)
                     corrections[v] =
                         add_products(corrections[v], split_input(0x01010101 ^ BK_INPUT_FLIP), row[v]);
@@ -122,10 +124,11 @@ static void BK_KERNEL(convolve_int8)(const bk_window *window, int rows, float *t
 {
     for (int column = 0; column < BK_WIDTH; column += BK_INT8_VECTORS * BK_LANES) {
         const int8_t *weights = (const int8_t *)window->weights + column * BK_QUAD;
-        for (int row = 0; row < rows; row += BK_INT8_STEPS) {
+        for (int row = 0, n_rows; row < rows; row += n_rows) {
             const uint8_t *input = (const uint8_t *)window->input + row * window->row_step;
             float *out = tile + row * BK_WIDTH;
-            BK_SWITCH_ROWS(rows - row, BK_INT8_STEPS, sum_up_int8(window, input, weights, column, N_ROWS, out))
+            n_rows = next_rows(rows - row, BK_INT8_STEPS);
+            BK_SWITCH_ROWS(n_rows, BK_INT8_STEPS, sum_up_int8(window, input, weights, column, N_ROWS, out))
         }
     }
 }

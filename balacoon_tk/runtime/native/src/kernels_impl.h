@@ -27,8 +27,8 @@
         __VA_ARGS__;                                                                                           \
         break;                                                                                                 \
     }
-#define BK_SWITCH_ROWS(left, most, ...)                                                                        \
-    switch ((left) < (most) ? (left) : (most)) {                                                               \
+#define BK_SWITCH_ROWS(n_rows, most, ...)                                                                      \
+    switch (n_rows) {                                                                                          \
         BK_CASE(1, most, __VA_ARGS__)                                                                          \
         BK_CASE(2, most, __VA_ARGS__)                                                                          \
         BK_CASE(3, most, __VA_ARGS__)                                                                          \
@@ -43,18 +43,26 @@
         BK_CASE(12, most, __VA_ARGS__)                                                                         \
     }
 
+/* How many of `left` rows to sum up next: 8 of at most 6 as 4 and 4, since 2 are too few to keep a processor
+ * from waiting for its own sums. */
+BK_INLINE int next_rows(int left, int most)
+{
+    const int n_blocks = (left + most - 1) / most;
+    return (left + n_blocks - 1) / n_blocks;
+}
+
 #include "int8_impl.h"
 #include "tile_impl.h"
 
-/* BK_VECTORS * BK_LANES columns of `rows` steps; `rows` is a constant wherever this is inlined. */
+/* `n_vectors` of columns of `rows` steps; both are constants wherever this is inlined. */
 BK_INLINE void sum_up(const bk_window *window, const float *input, const float *weights, const float *bias,
-                      const int rows, float *tile)
+                      const int n_vectors, const int rows, float *tile)
 {
-    vec sums[BK_STEPS][BK_VECTORS];
+    vec sums[BK_STEPS][2 * BK_VECTORS];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
-        for (int v = 0; v < BK_VECTORS; v++)
+        for (int v = 0; v < n_vectors; v++)
             sums[r][v] = bias ? load_vec(bias + v * BK_LANES) : splat(0);
     const ptrdiff_t row_step = window->row_step;
     const int n_channels = window->n_channels;
@@ -62,15 +70,17 @@ BK_INLINE void sum_up(const bk_window *window, const float *input, const float *
         const float *x = input + tap * window->tap_step;
         const float *w = weights + (ptrdiff_t)tap * n_channels * BK_WIDTH;
         for (int c = 0; c < n_channels; c++) {
-            vec row[BK_VECTORS];
+            vec row[2 * BK_VECTORS];
 #pragma GCC unroll 8
-            for (int v = 0; v < BK_VECTORS; v++)
+            for (int v = 0; v < n_vectors; v++) {
                 row[v] = load_vec(w + v * BK_LANES);
+                BK_IN_REGISTER(row[v]);
+            }
 #pragma GCC unroll 16
             for (int r = 0; r < rows; r++) {
                 const float number = x[r * row_step + c];
 #pragma GCC unroll 8
-                for (int v = 0; v < BK_VECTORS; v++)
+                for (int v = 0; v < n_vectors; v++)
                     sums[r][v] += row[v] * number;
             }
             w += BK_WIDTH;
@@ -79,19 +89,25 @@ BK_INLINE void sum_up(const bk_window *window, const float *input, const float *
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
-        for (int v = 0; v < BK_VECTORS; v++)
+        for (int v = 0; v < n_vectors; v++)
             store_vec(tile + r * BK_WIDTH + v * BK_LANES, sums[r][v]);
 }
 
 static void BK_KERNEL(convolve)(const bk_window *window, int rows, float *tile)
 {
-    for (int column = 0; column < BK_WIDTH; column += BK_VECTORS * BK_LANES) {
-        const float *weights = (const float *)window->weights + column;
-        const float *bias = window->bias ? window->bias + column : NULL;
-        for (int row = 0; row < rows; row += BK_STEPS) {
-            const float *input = (const float *)window->input + row * window->row_step;
+    /* One or two rows are few sums: twice as many columns keep a processor from waiting for them. */
+    enum { WIDER = 2 * BK_VECTORS * BK_LANES <= BK_WIDTH ? 2 * BK_VECTORS : BK_VECTORS };
+    for (int row = 0, n_rows; row < rows; row += n_rows) {
+        n_rows = next_rows(rows - row, BK_STEPS);
+        const int n_vectors = 3 * n_rows <= BK_STEPS ? WIDER : BK_VECTORS;
+        const float *input = (const float *)window->input + row * window->row_step;
+        for (int column = 0; column < BK_WIDTH; column += n_vectors * BK_LANES) {
+            const float *weights = (const float *)window->weights + column;
+            const float *bias = window->bias ? window->bias + column : NULL;
             float *out = tile + row * BK_WIDTH + column;
-            BK_SWITCH_ROWS(rows - row, BK_STEPS, sum_up(window, input, weights, bias, N_ROWS, out))
+            BK_SWITCH_ROWS(n_rows, BK_STEPS,
+                           sum_up(window, input, weights, bias, 3 * N_ROWS <= BK_STEPS ? WIDER : BK_VECTORS,
+                                  N_ROWS, out))
         }
     }
 }
@@ -151,22 +167,40 @@ static void BK_KERNEL(convolve_narrow)(const bk_window *window, int n_columns, i
     }
 }
 
+/* A vector of channels of `rows` steps, of which `left` are there. */
+BK_INLINE void sum_depthwise(const bk_window *window, const float *input, const float *weights,
+                             const float *bias, int left, const int rows, float *tile)
+{
+    vec sums[BK_STEPS];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+        sums[r] = bias ? load_vec(bias) : splat(0);
+    for (int tap = 0; left > 0 && tap < window->n_taps; tap++, weights += BK_WIDTH, input += window->tap_step) {
+        const vec w = load_vec(weights);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            const float *x = input + r * window->row_step;
+            sums[r] += w * (left < BK_LANES ? load_part(x, left) : load_vec(x));
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+        store_vec(tile + r * BK_WIDTH, sums[r]);
+}
+
 static void BK_KERNEL(convolve_depthwise)(const bk_window *window, int width, int rows, float *tile)
 {
-    const float *weights = (const float *)window->weights;
-    for (int r = 0; r < rows; r++)
+    for (int row = 0, n_rows; row < rows; row += n_rows) {
+        n_rows = next_rows(rows - row, BK_STEPS);
         for (int c = 0; c < BK_WIDTH; c += BK_LANES) {
-            const float *x = (const float *)window->input + r * window->row_step + c;
-            const int left = width - c;
-            vec sum = window->bias ? load_vec(window->bias + c) : splat(0);
-            if (left >= BK_LANES)
-                for (int tap = 0; tap < window->n_taps; tap++)
-                    sum += load_vec(weights + tap * BK_WIDTH + c) * load_vec(x + tap * window->tap_step);
-            else
-                for (int tap = 0; left > 0 && tap < window->n_taps; tap++)
-                    sum += load_vec(weights + tap * BK_WIDTH + c) * load_part(x + tap * window->tap_step, left);
-            store_vec(tile + r * BK_WIDTH + c, sum);
+            const float *input = (const float *)window->input + row * window->row_step + c;
+            const float *weights = (const float *)window->weights + c;
+            const float *bias = window->bias ? window->bias + c : NULL;
+            float *out = tile + row * BK_WIDTH + c;
+            BK_SWITCH_ROWS(n_rows, BK_STEPS,
+                           sum_depthwise(window, input, weights, bias, width - c, N_ROWS, out))
         }
+    }
 }
 
 static double BK_KERNEL(peak)(int n_loops)

@@ -8,7 +8,7 @@
 #define BK_NAME "plain"
 #define BK_LANES 1
 #define BK_VECTORS 8
-#define BK_STEPS 2
+#define BK_STEPS 1
 #define BK_SQRT(x) sqrtf(x)
 #define BK_DOT_PRODUCT 0
 #define BK_INT8_VECTORS 8

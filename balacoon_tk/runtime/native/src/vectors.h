@@ -49,6 +49,25 @@ BK_INLINE ivec shift_right(ivec x, int n) { return (ivec)((uvec)x >> n); }
 BK_INLINE ivec shift_left(ivec x, int n) { return (ivec)((uvec)x << n); }
 #define BK_LANE_OF(x, k) (x)[k]
 
+/* Says that x may have become another number, so that it isn't read from memory again for each use. */
+#if defined(__x86_64__)
+#define BK_IN_REGISTER(x) __asm__("" : "+v"(x))
+#elif defined(__aarch64__)
+#define BK_IN_REGISTER(x) __asm__("" : "+w"(x))
+#endif
+
+/* Four by four, since a sum of halves of halves is taken apart into single numbers by compilers. */
+BK_INLINE float sum_of_lanes(vec x)
+{
+    typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+    float lanes[BK_LANES];
+    store_vec(lanes, x);
+    four sums = *(const four *)lanes;
+    for (int k = 4; k < BK_LANES; k += 4)
+        sums += *(const four *)(lanes + k);
+    return (sums[0] + sums[2]) + (sums[1] + sums[3]);
+}
+
 #else
 
 typedef float vec;
@@ -80,6 +99,8 @@ BK_INLINE vec to_floats(ivec x) { return (vec)x; }
 BK_INLINE ivec shift_right(ivec x, int n) { return (ivec)((uint32_t)x >> n); }
 BK_INLINE ivec shift_left(ivec x, int n) { return (ivec)((uint32_t)x << n); }
 #define BK_LANE_OF(x, k) (x)
+#define BK_IN_REGISTER(x) (void)(x)
+BK_INLINE float sum_of_lanes(vec x) { return x; }
 
 #endif
 

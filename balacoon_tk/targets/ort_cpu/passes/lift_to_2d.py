@@ -8,6 +8,8 @@ the last operator that allows it, and the samples stay what they were.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import PassResult
@@ -33,8 +35,8 @@ class LiftTo2dPass(ShapedPass):
 
     def call(self, model: ir.Model) -> PassResult:
         """Lift, and come back to rank 3 where something else reads or the graph ends."""
-        lifted = [node for node in model.graph if self._can_lift(node)]
-        if not any(node.op_type in _CONVOLUTIONS for node in lifted):
+        lifted = _with_convolutions([node for node in model.graph if self._can_lift(node)])
+        if not lifted:
             return PassResult(model, modified=False)
         lift = _Lift(model.graph, lifted)
         for node in lifted:
@@ -61,6 +63,21 @@ class LiftTo2dPass(ShapedPass):
     def _rank(self, value: ir.Value | None) -> int:
         shapes = self.shapes_of(value)
         return len(shapes[0]) if shapes else -1
+
+
+def _with_convolutions(nodes: Sequence[ir.Node]) -> list[ir.Node]:
+    """Return those nodes that a convolution shares tensors with, through others of them if need be."""
+    found, near = set[ir.Node](), {node for node in nodes if node.op_type in _CONVOLUTIONS}
+    among = set(nodes)
+    while near:
+        found |= near
+        values = {value for node in near for value in (*node.inputs, *node.outputs) if value is not None}
+        # Weights that several layers read don't bring these together.
+        shared = {value for value in values if value.const_value is None}
+        touched = {user for value in shared for user, _ in value.uses()}
+        touched |= {node for value in shared if (node := value.producer()) is not None}
+        near = (touched & among) - found
+    return [node for node in nodes if node in found]
 
 
 class _Lift:

@@ -1,0 +1,72 @@
+"""A graph whose tensors are all looked at in one run."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.exposed import ExposedGraph
+from balacoon_tk.runtime.session import Session
+
+CHANNELS, WIDTH = 160, 4
+
+
+def product(weight: np.ndarray) -> ir.Model:
+    """Return a graph that turns frames, multiplies them, halves the product and counts its steps."""
+    frames = ir.Value(name="frames", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, WIDTH, "n"]))
+    matrix = ir.Value(name="matrix", const_value=ir.tensor(weight))
+    half = ir.Value(name="half", const_value=ir.tensor(np.float32(0.5)))
+    nodes = [
+        ir.node("Transpose", [frames], {"perm": [0, 2, 1]}, outputs=[ir.Value(name="rows")]),
+    ]
+    nodes.append(ir.node("MatMul", [nodes[0].outputs[0], matrix], outputs=[ir.Value(name="product")]))
+    nodes.append(ir.node("Shape", [nodes[1].outputs[0]], outputs=[ir.Value(name="sizes")]))
+    nodes.append(ir.node("Mul", [nodes[1].outputs[0], half], outputs=[ir.Value(name="y")]))
+    graph = ir.Graph(
+        [frames],
+        nodes[-1].outputs,
+        nodes=nodes,
+        initializers=[matrix, half],
+        opset_imports={"": 18},
+        name="g",
+    )
+    graph.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    return ir.Model(graph, ir_version=9)
+
+
+@pytest.fixture
+def weight() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((WIDTH, CHANNELS)).astype(np.float32)
+
+
+class TestExposedGraph:
+    def test_gives_shape_and_type_of_every_tensor_and_small_ones_whole(self, weight):
+        frames = np.ones((1, WIDTH, 5), np.float32)
+        seen = ExposedGraph(product(weight), max_size=64).run({"frames": frames})
+        assert {name: tensor.shape for name, tensor in seen.items()} == {
+            "frames": (1, WIDTH, 5),
+            "rows": (1, 5, WIDTH),
+            "product": (1, 5, CHANNELS),
+            "sizes": (3,),
+            "y": (1, 5, CHANNELS),
+        }
+        assert seen["product"].dtype == seen["y"].dtype == np.float32
+        assert seen["sizes"].array.tolist() == [1, 5, CHANNELS]
+        # As many elements whatever the length, so that nobody needs to keep them.
+        assert seen["product"].array is None and seen["y"].array is None
+
+    def test_leaves_the_model_its_weights(self, weight):
+        large = np.tile(weight, (1, 200))
+        model = product(large)
+        seen = ExposedGraph(model, max_size=10**9).run({"frames": np.ones((1, WIDTH, 2), np.float32)})
+        np.testing.assert_array_equal(model.graph.initializers["matrix"].const_value.numpy(), large)
+        whole = Session(ir.to_proto(model)).run({"frames": np.ones((1, WIDTH, 2), np.float32)})
+        np.testing.assert_allclose(seen["y"].array, whole["y"], rtol=1e-6)
+
+    def test_gives_weights_back_to_a_graph_that_cannot_be_loaded(self, weight):
+        model = product(np.tile(weight, (2, 200)))  # of as many rows again as frames have channels
+        with pytest.raises(ModelError):
+            ExposedGraph(model, max_size=64).run({"frames": np.ones((1, WIDTH, 2), np.float32)})
+        assert model.graph.initializers["matrix"].const_value.numpy().shape == (2 * WIDTH, 200 * CHANNELS)
