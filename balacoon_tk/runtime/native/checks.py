@@ -22,7 +22,7 @@ _AT_LEAST_ONE = ("n_channels", "n_groups", "n_taps", "dilation", "stride", "n_ph
 
 
 def check_program(program: Program) -> None:
-    """Refuse a program that can't be run with a `ModelError` that names the stage and what is wrong with it."""
+    """Refuse a program that can't be run with a `ModelError` that names the stage and the fault."""
     for edge in program.edges:
         _check_numbers(edge, f"edge {edge.name!r}")
     made = set()
@@ -67,9 +67,10 @@ def _check_numbers(item: Edge | Stage | Call | Port, name: str) -> None:
 
 
 def _check_port(program: Program, port: Port) -> None:
-    if not isinstance(port.edge, int) or not 0 <= port.edge < len(program.edges):
-        raise ModelError(f"{port.name}: edge={port.edge!r} must be one of {len(program.edges)}")
-    edge = program.edges[port.edge]
+    index: Any = port.edge
+    if not isinstance(index, int) or not 0 <= index < len(program.edges):
+        raise ModelError(f"{port.name}: edge={index!r} must be one of {len(program.edges)}")
+    edge = program.edges[index]
     if not edge.timeless:
         _check_numbers(port, port.name)
     if edge.scale or math.prod(port.shape) != edge.n_channels:
