@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ FUNCTIONS: Final[dict[str, int]]
 
 _State = tuple[NDArray[np.int64], NDArray[np.uint8]]
 
+@final
 class Executor:
     kernels: str
     inputs: tuple[tuple[str, int], ...]
