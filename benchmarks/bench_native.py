@@ -3,9 +3,9 @@
     python benchmarks/bench_native.py --docs docs/native.md               # and benchmarks/results; minutes
     python benchmarks/bench_native.py --only=decoding --rounds 2 --out DIR  # see that it works
 
-Parts that aren't asked for stay as they were measured, if on the same machine with the same versions. The first
-time it prepares what it measures, which takes some minutes more: it exports the voice, quantizes it for each
-engine, exports one of two speakers, and lets other engines calibrate themselves. All of that is kept in
+Parts that aren't asked for stay as they were measured, if on the same machine with the same versions. The
+first time it prepares what it measures, which takes some minutes more: it exports the voice, quantizes it for
+each engine, exports one of two speakers, and lets other engines calibrate themselves. All of that is kept in
 out/bench, and made anew where this code has changed.
 """
 

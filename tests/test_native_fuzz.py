@@ -63,7 +63,7 @@ def test_a_random_graph_runs_natively_or_is_refused(made, data: st.DataObject) -
                     got = push_native(pair.engine, pair.time_last(feeds), way)
                 except ModelError:
                     continue
-                raise AssertionError(f"whole run of {n_frames} fails, {way} gives {got}")  # noqa: B904
+                raise AssertionError(f"whole run of {n_frames} fails, {way} gives {got}") from None
             continue
         feeds = pair.time_last(feeds)
         try:

@@ -106,9 +106,6 @@ class Rounding:
     layers: dict[str, LayerRounding] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
     dynamic: bool = False  # whether layers round what they read by the scale of the sentence at hand
-    elsewhere: dict[str, ir.Node] = field(default_factory=dict)
-    """Tensors, by name, that others than layers read rounded too, and one of these (or, of an output, who
-    gives it)."""
 
 
 def channel_axis(node: ir.Node) -> int:
@@ -186,7 +183,6 @@ def read_qdq(model: ir.Model) -> Rounding:
     """
     graph, found = model.graph, Rounding()
     scales_of: dict[ir.Node, AnyArray] = {}
-    readers: dict[str, list[ir.Node]] = {}
     for node in list(graph):
         source = node.inputs[0] if node.inputs else None
         if node.op_type != "DequantizeLinear" or source is None:
@@ -207,10 +203,7 @@ def read_qdq(model: ir.Model) -> Rounding:
             found.dynamic = True
         elif rounding.op_type == "QuantizeLinear" and scales is not None:
             zero = constant_of(node, 2)
-            name, read = str(rounded.name), node.outputs[0]
-            found.steps[name] = Step(np.float32(scales), np.uint8(0 if zero is None else zero))
-            others = [rounding] if read.is_graph_output() else []
-            readers.setdefault(name, []).extend([*(user for user, _ in read.uses()), *others])
+            found.steps[str(rounded.name)] = Step(np.float32(scales), np.uint8(0 if zero is None else zero))
         else:
             continue
         # An output of the graph may be rounded as well: then it is again what was rounded.
@@ -220,9 +213,5 @@ def read_qdq(model: ir.Model) -> Rounding:
         ends = (layer.inputs[0], layer.outputs[0])
         given, made = (None if value is None else found.steps.get(str(value.name)) for value in ends)
         found.layers[str(layer.name)] = LayerRounding(scales, given, made)
-    for name, users in readers.items():
-        others = [user for user in users if user not in scales_of]
-        if others:
-            found.elsewhere[name] = others[0]
     remove_unused(model)
     return found

@@ -1,9 +1,9 @@
 """Bind the executor: a program laid out for C once, and runs of it without the GIL."""
 
 cimport cython
+cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.string cimport memcpy
 
 import numpy as np
 
@@ -192,6 +192,8 @@ def _reach(stage):
 
 # Clearing it as a part of a garbage cycle would take the lists away that say what is to be freed.
 @cython.no_gc_clear
+@cython.auto_pickle(False)
+@cython.final
 cdef class Executor:
     """A program, laid out for C; any number of threads may run it at once, each for a stream of its own.
 
@@ -280,7 +282,8 @@ cdef class Executor:
                     readers[call.edge].append((k, BK_BY_GROUP if call.by_group else BK_BY_ROW))
         for port in program.outputs:
             if readers[port.edge]:
-                raise ModelError(f"the output {port.name!r} is read by a stage: it must have an edge of its own")
+                rule = "it must have an edge of its own"
+                raise ModelError(f"the output {port.name!r} is read by a stage: {rule}")
             readers[port.edge].append((0, BK_OUTPUT))
         cdef bk_reader *all_readers = <bk_reader *> self._new(sum(map(len, readers)), sizeof(bk_reader))
         cdef int n = 0
@@ -477,7 +480,8 @@ cdef class Executor:
         else:
             positions, rows = state
             if positions.shape[0] != self.n_positions:
-                raise ParameterError(f"a state has {positions.shape[0]} positions: must be {self.n_positions}")
+                n_given, n_wanted = positions.shape[0], self.n_positions
+                raise ParameterError(f"a state has {n_given} positions: must be {n_wanted}")
             if rows.shape[0]:
                 first = <const char *> &rows[0]
             code = bk_load(run, &positions[0], first, rows.shape[0])

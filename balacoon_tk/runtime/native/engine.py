@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.engine import DecoderContract, Feeds, StreamingContract, TimeInput, TimeOutput
 from balacoon_tk.runtime.native._native import Executor
+from balacoon_tk.runtime.native.checks import check_program
 from balacoon_tk.runtime.native.kernels import choose_kernels
 from balacoon_tk.runtime.native.packing import pack
 from balacoon_tk.runtime.native.program import Port, Program
@@ -49,7 +51,7 @@ class NativeEngine:
     Raises
     ------
     ModelError
-        If an array of the program is missing or not finite.
+        If an array of the program is missing or not finite, or a stage reads or writes what isn't there.
     ParameterError
         If BALACOON_TK_KERNELS names an instruction set that this processor hasn't.
     """
@@ -58,6 +60,7 @@ class NativeEngine:
         self, program: Program, options: RuntimeOptions | None = None, *, label: str = "<program>"
     ) -> None:
         n_threads = (options or RuntimeOptions()).n_threads or _n_processors()
+        check_program(program)
         self._executor = Executor(program, pack(program), n_threads, choose_kernels())
         self.contract = _contract(program, label)
         self._shapes = {port.name: port.shape for port in program.outputs}
@@ -99,7 +102,7 @@ class NativeEngine:
         if arrays.keys() != {_POSITIONS, _ROWS}:
             raise ParameterError(f"states {sorted(arrays)} must be {[_POSITIONS, _ROWS]}")
         for name, dtype in ((_POSITIONS, np.int64), (_ROWS, np.uint8)):
-            array = arrays[name]
+            array: Any = arrays[name]
             if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
                 raise ParameterError(f"{name} must be an array of {np.dtype(dtype)} with one axis")
         state = arrays[_POSITIONS].copy(), arrays[_ROWS].copy()
@@ -118,7 +121,9 @@ def _contract(program: Program, label: str) -> DecoderContract:
         )
         for port in program.inputs
     }
-    outputs = {port.name: TensorSpec(port.name, f4, (*port.shape, f"n_{port.name}")) for port in program.outputs}
+    outputs = {
+        port.name: TensorSpec(port.name, f4, (*port.shape, f"n_{port.name}")) for port in program.outputs
+    }
     streaming = StreamingContract(
         tuple(TimeInput(port.name, port.rate[0]) for port in timed),
         tuple(TimeOutput(port.name, _hop_length(port), port.lag) for port in program.outputs),

@@ -1,7 +1,7 @@
 """Lay a program's weights out as the kernels read them, and divide its stages into pieces.
 
 A dense convolution's weights lie as ``[block][tap][channel of the input][32 channels of the output]``: what a
-tile needs next is always what lies next. Channels that a block has too few of are zeros, and stored by nobody.
+tile needs next is always what lies next. Channels that a block has too few of are zeros, which nobody stores.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> Pa
             rows[:, k, :width] = phases[:, channel : channel + width]
         return aligned(rows)
 
-    kind, packed, offsets = str(stage.kind), None, None
+    kind = str(stage.kind)
+    packed: AnyArray | None = None
+    offsets: AnyArray | None = None
     if stage.kind in ("convolve", "depthwise") and weights is not None:
         taps = _taps(stage, weights)  # [phase, tap, in, out of all groups]
         if stage.kind == "depthwise":
@@ -180,9 +182,7 @@ def _taps(stage: Stage, weights: AnyArray) -> AnyArray:
     return np.ascontiguousarray(ordered).reshape(stage.n_phases, stage.n_taps, per_group, -1)
 
 
-def _pack_bytes(
-    taps: AnyArray, blocks: list[Block], n_in: int, zero_point: int
-) -> tuple[AnyArray, AnyArray]:
+def _pack_bytes(taps: AnyArray, blocks: list[Block], n_in: int, zero_point: int) -> tuple[AnyArray, AnyArray]:
     n_quads = -(-n_in // QUAD)
     n_taps = taps.shape[1]
     packed = np.zeros((len(blocks), n_taps, n_quads, WIDTH, QUAD), np.int8)

@@ -25,6 +25,9 @@ Kind: TypeAlias = Literal["convolve", "depthwise", "pointwise", "normalise", "pa
 """How a stage's tile is made of its source: a dense convolution, one of each channel by itself, nothing but
 the chain, a norm over channels, padding."""
 
+Padding: TypeAlias = Literal["constant", "reflect", "edge"]
+"""What stands in front of the first step and behind the last."""
+
 N_REGISTERS = 8
 """Tiles that a chain of functions has for what it computes; the stage's own lies in the first."""
 
@@ -47,7 +50,8 @@ class Edge:
 class Call:
     """One function of a chain: ``registers[out] = function(registers[a], b)``.
 
-    "lookup" reads a row of a table, of the number that an edge's channel holds. "load" and "store" move between a register and an edge. A load with `by_group` reads the same step for all
+    "lookup" reads a row of a table, of the number that an edge's channel holds. "load" and "store" move
+    between a register and an edge. A load with `by_group` reads the same step for all
     steps that the stage makes of one of its source's; one with `broadcast` reads one channel for all.
     """
 
@@ -66,8 +70,8 @@ class Call:
     by_group: bool = False
     broadcast: bool = False
     order: str | None = None
-    """Name of an array: for each channel, or each phase and channel, the edge's channel that is read, or -1 to
-    leave what the register holds."""
+    """Name of an array: for each channel, or each phase and channel, the edge's channel that is read, or -1
+    to leave what the register holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,8 @@ class Stage:
     """One step of a program.
 
     A convolution reads, for its output step t, the steps ``t * stride - pad_left + k * dilation`` of its
-    source, k < n_taps; what lies outside is zeros. A transposed one is a convolution of `n_phases` outputs for
-    each step of its source: phase p of step q is the output's step ``q * n_phases + p - crop``.
+    source, k < n_taps; what lies outside is zeros. A transposed one is a convolution of `n_phases` outputs
+    for each step of its source: phase p of step q is the output's step ``q * n_phases + p - crop``.
     """
 
     kind: Kind
@@ -98,8 +102,8 @@ class Stage:
     crop: int = 0
     n_extra: int = 0
     """Of a transposed convolution: its whole output has ``n_steps * n_phases + n_extra`` steps."""
-    padding: Literal["constant", "reflect", "edge"] = "constant"
-    """What a "pad" puts in front of the first step, `pad_left` times, and behind the last; below 0 it crops."""
+    padding: Padding = "constant"
+    """What a "pad" puts in front, `pad_left` times, and behind the last step; below 0 it crops."""
     value: float = 0.0
     weights: str | None = None
     """Name of an array: (n_out, n_in / n_groups, n_taps), or (n_in, n_out / n_groups, n_taps) if transposed.
@@ -153,7 +157,7 @@ class Program:
         for name in sorted(self.arrays):
             array = self.arrays[name]
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
 
     def to_json(self) -> str:
@@ -177,9 +181,8 @@ class Program:
             return cls(
                 tuple(Edge(**item) for item in data["edges"]),
                 tuple(_stage(item) for item in data["stages"]),
-                *(
-tuple(map(_port, data[key])) for key in ("inputs", "outputs")
-                ),
+                tuple(map(_port, data["inputs"])),
+                tuple(map(_port, data["outputs"])),
                 arrays=dict(arrays),
                 written=str(data["fingerprint"]),
             )

@@ -202,15 +202,17 @@ class Builder:
     def window(self, stage: Stage, view: View, rate: Fraction, step: Step | None = None) -> View:
         """Begin a stage that reads a window of a view, whose channels must lie in one piece in one base.
 
-        `stage` lacks its source and its chain; `rate` is that of the output. What it reads is rounded to bytes
-        where `step` says how.
+        `stage` lacks its source and its chain; `rate` is that of the output. What it reads is rounded to
+        bytes where `step` says how.
         """
         base = view.bases[0]
         draft = _Draft(
             len(self.drafts),
             replace(
                 stage,
-                source=self._stored(base, stage.name) if step is None else self._rounded(base, step, stage.name),
+                source=self._stored(base, stage.name)
+                if step is None
+                else self._rounded(base, step, stage.name),
                 source_channel=int(view.channels[0]),
                 rate=(base.rate.numerator, base.rate.denominator),
             ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +18,7 @@ from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.int8 import LayerRounding, Step, channel_axis, quantize_kernel
 from balacoon_tk.graph.match import constant_of, ints_of, name_of
 from balacoon_tk.runtime.native.packing import MOST_NARROW
-from balacoon_tk.runtime.native.program import Stage
+from balacoon_tk.runtime.native.program import Padding, Stage
 from balacoon_tk.targets.native.builder import Builder, Operand, View, concatenate
 from balacoon_tk.targets.native.errors import NotNativeError
 
@@ -293,9 +293,10 @@ def _identity(ctx: Context) -> list[View]:
 @operator("Cast")
 def _cast(ctx: Context) -> list[View]:
     # Whole numbers are held in float32 as well, which has room for the symbols of any table.
-    kinds = {ctx.node.inputs[0].dtype, ctx.node.attributes.get_int("to", 1)}
+    source, to = ctx.node.inputs[0], ctx.node.attributes.get_int("to", 1)
+    kinds = {None if source is None else source.dtype, to}
     if not kinds <= {None, ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.INT32} or (
-        ctx.node.attributes.get_int("to", 1) != ir.DataType.FLOAT and ir.DataType.FLOAT in kinds
+        to != ir.DataType.FLOAT and ir.DataType.FLOAT in kinds
     ):
         ctx.refuse("it casts to something else than float32")
     return [ctx.view(0)]
@@ -403,7 +404,7 @@ def _bounds(start: int, end: int, step: int) -> slice:
 def _gather(ctx: Context) -> list[View]:
     if ctx.is_constant(0):
         table, view = ctx.constant(0), ctx.view(1)
-        if table.ndim != 2 or ctx.node.attributes.get_int("axis", 0) or view.n_channels != 1:
+        if table.ndim != 2 or ctx.node.attributes.get_int("axis", 0) != 0 or view.n_channels != 1:
             ctx.refuse("it isn't a row of a table for one number of each step")
         return [ctx.builder.look_up(view, table, ctx.name)]
     axis = ctx.channel_axis(ctx.node.inputs[0], ctx.node.attributes.get_int("axis", 0))
@@ -484,12 +485,12 @@ def _pad(ctx: Context) -> list[View]:
         return [view]
     mode = ctx.node.attributes.get_string("mode", "constant")
     value = float(ctx.constant(2).reshape(-1)[0]) if ctx.has(2) else 0.0
-    if mode not in ("constant", "reflect", "edge") or left < 0 or right < 0:
+    if mode not in ("constant", "reflect", "edge") or (min(left, right) < 0 and mode != "constant"):
         ctx.refuse("it pads time in a way that isn't known")
     users = {node.op_type for node, _ in ctx.node.outputs[0].uses()}
     if ctx.node.outputs[0].is_graph_output():
         users.add("output")
-    if mode == "constant" and value == 0 and users == {"Conv"}:
+    if mode == "constant" and value == 0 and min(left, right) >= 0 and users == {"Conv"}:
         return [ctx.builder.padded(view, left, right)]
     view = ctx.builder.gathered(ctx.view(0), ctx.name)
     stage = Stage(
@@ -499,7 +500,7 @@ def _pad(ctx: Context) -> list[View]:
         n_channels=view.n_channels,
         pad_left=left,
         pad_right=right,
-        padding=mode,
+        padding=cast(Padding, mode),
         value=value,
     )
     return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]))]

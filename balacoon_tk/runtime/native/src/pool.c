@@ -57,7 +57,8 @@ struct bk_pool {
     pthread_t *threads;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    int taken, ending, n_asleep;
+    pid_t taken; /* by a thread of this process; 0 if by nobody */
+    int ending, n_asleep;
     uint64_t word; /* counts tasks in its upper half */
     bk_task task;
     void *context;
@@ -178,11 +179,15 @@ int bk_take_pool(bk_pool *pool)
 {
     if (pool == NULL)
         return 0;
-    const int forked = pool->process != 0 && pool->process != getpid();
-    /* In a child, whoever had the pool when it was forked isn't there to leave it. */
-    if (__atomic_exchange_n(&pool->taken, 1, __ATOMIC_ACQUIRE) && !forked)
-        return 0;
-    if (pool->n_threads > 1 && pool->process != getpid())
+    const pid_t process = getpid();
+    pid_t taken = __atomic_load_n(&pool->taken, __ATOMIC_RELAXED);
+    /* In a child, whoever had the pool when it was forked isn't there to leave it; of all the child's threads
+     * one takes its place. */
+    do {
+        if (taken == process)
+            return 0;
+    } while (!__atomic_compare_exchange_n(&pool->taken, &taken, process, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+    if (pool->n_threads > 1 && pool->process != process)
         start(pool);
     return 1;
 }

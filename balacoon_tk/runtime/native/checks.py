@@ -1,0 +1,219 @@
+"""Whether a program can be run: that it reads and writes nothing that isn't there.
+
+C takes a program at its word. One may come from a file, so what it says is looked at once, before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any, NoReturn
+
+import numpy as np
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.native._native import FUNCTIONS
+from balacoon_tk.runtime.native.program import N_REGISTERS, Call, Edge, Port, Program, Stage
+
+_LARGEST = 1 << 24
+"""Of any whole number in a program: products of two stay within those of C."""
+_AT_LEAST_ONE = ("n_channels", "n_groups", "n_taps", "dilation", "stride", "n_phases")
+
+
+def check_program(program: Program) -> None:
+    """Refuse a program that can't be run with a `ModelError` that names the stage and the fault."""
+    for edge in program.edges:
+        _check_numbers(edge, f"edge {edge.name!r}")
+    made = set()
+    for port in program.inputs:
+        _check_port(program, port)
+        if port.edge in made:
+            raise ModelError(f"the input {port.name!r} shares its edge with another")
+        made.add(port.edge)
+    # Stages without time run in front of all others, wherever they stand.
+    for stage in sorted(program.stages, key=lambda stage: not _is_timeless(program, stage)):
+        _StageCheck(program, stage, made).run()
+    for port in program.outputs:
+        _check_port(program, port)
+        if port.edge not in made:
+            raise ModelError(f"the output {port.name!r} is on an edge that no stage writes")
+    if len({port.edge for port in program.outputs}) < len(program.outputs):
+        raise ModelError("two outputs share an edge")
+
+
+def _is_timeless(program: Program, stage: Stage) -> bool:
+    edges = [call.edge for call in stage.chain if call.function == "store"]
+    return all(program.edges[k].timeless for k in edges if isinstance(k, int) and 0 <= k < len(program.edges))
+
+
+def _check_numbers(item: Edge | Stage | Call | Port, name: str) -> None:
+    for field in fields(item):
+        value, kind = getattr(item, field.name), str(field.type)
+        if value is None and kind.endswith("None"):
+            continue
+        if kind.startswith("int"):
+            if not isinstance(value, int) or abs(value) > _LARGEST:
+                raise ModelError(f"{name}: {field.name}={value!r} must be a whole number up to {_LARGEST}")
+            if field.name in _AT_LEAST_ONE and value < 1:
+                raise ModelError(f"{name}: {field.name}={value} must be at least 1")
+        elif kind.startswith("float"):
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ModelError(f"{name}: {field.name}={value!r} must be a finite number")
+        elif field.name == "rate" and not (
+            len(value) == 2 and all(isinstance(n, int) and 0 < n <= _LARGEST for n in value)
+        ):
+            raise ModelError(f"{name}: rate={value!r} must be two whole numbers above 0")
+
+
+def _check_port(program: Program, port: Port) -> None:
+    index: Any = port.edge
+    if not isinstance(index, int) or not 0 <= index < len(program.edges):
+        raise ModelError(f"{port.name}: edge={index!r} must be one of {len(program.edges)}")
+    edge = program.edges[index]
+    if not edge.timeless:
+        _check_numbers(port, port.name)
+    if edge.scale or math.prod(port.shape) != edge.n_channels:
+        raise ModelError(
+            f"{port.name}: shape={port.shape} must be that of {edge.n_channels} channels of float32"
+        )
+
+
+class _StageCheck:
+    """One stage, and the edges that are written before it."""
+
+    def __init__(self, program: Program, stage: Stage, made: set[int]) -> None:
+        self.program = program
+        self.stage = stage
+        self.made = made
+        self.reads: list[Edge] = []
+
+    def refuse(self, reason: str) -> NoReturn:
+        raise ModelError(f"the stage {self.stage.name!r}: {reason}")
+
+    def run(self) -> None:
+        stage = self.stage
+        _check_numbers(stage, f"stage {stage.name!r}")
+        if min(stage.crop, 0 if stage.kind == "pad" else min(stage.pad_left, stage.pad_right)) < 0:
+            self.refuse("it crops by its padding")
+        if stage.n_channels % stage.n_groups:
+            self.refuse(f"n_channels={stage.n_channels} must be a multiple of n_groups={stage.n_groups}")
+        if stage.n_phases > 1 and not (stage.kind == "pointwise" or stage.transposed):
+            self.refuse("it has phases and is no transposed convolution")
+        if stage.transposed and (stage.kind != "convolve" or stage.stride > 1 or stage.dilation > 1):
+            self.refuse("it is transposed and has a stride, a dilation or another kind")
+        if stage.crop and not stage.transposed:
+            self.refuse("it is cropped and not transposed")
+        self._source()
+        for call in stage.chain:
+            self._call(call)
+        if not self.reads:
+            self.refuse("it reads nothing")
+        timeless = all(edge.timeless for edge in self.reads)
+        if timeless and (stage.kind == "pad" or stage.n_taps > 1 or stage.n_phases > 1 or stage.pad_left):
+            self.refuse("it makes steps of what has no time")
+        stores = {call.edge for call in stage.chain if call.function == "store" and call.edge is not None}
+        for edge in stores:
+            if edge in self.made:
+                self.refuse(f"it writes the edge {edge}, which another stage, or an input, has made")
+            if self.program.edges[edge].timeless != timeless:
+                self.refuse(
+                    f"it writes the edge {edge}, of which it makes {'one step' if timeless else 'many'}"
+                )
+        self.made |= stores
+
+    def array(self, name: Any) -> AnyArray:
+        array = self.program.arrays.get(name) if isinstance(name, str) else None
+        if not isinstance(array, np.ndarray):
+            self.refuse(f"it reads the array {name!r}, which isn't there")
+        return array
+
+    def edge(self, index: Any) -> Edge:
+        if not isinstance(index, int) or index not in self.made:
+            self.refuse(f"it reads the edge {index!r}, which nothing in front of it writes")
+        self.reads.append(self.program.edges[index])
+        return self.program.edges[index]
+
+    def _source(self) -> None:
+        stage = self.stage
+        if stage.kind == "pointwise":
+            if stage.source is not None:
+                self.refuse("it has a source and is a chain alone")
+            return
+        source = self.edge(stage.source)
+        n_read = stage.n_channels
+        if stage.kind in ("convolve", "depthwise"):
+            n_read = self._weights(source)
+        elif stage.kind not in ("normalise", "pad"):
+            self.refuse(f"kind={stage.kind!r} isn't known")
+        elif stage.n_groups * stage.stride * stage.n_taps > 1 or (stage.kind != "pad" and stage.pad_left):
+            self.refuse("it has a window and is no convolution")
+        if source.scale and (stage.kind != "convolve" or stage.scales is None):
+            self.refuse("it reads bytes as if they were numbers")
+        if stage.padding not in ("constant", "reflect", "edge"):
+            self.refuse(f"padding={stage.padding!r} isn't known")
+        if stage.source_channel < 0 or stage.source_channel + n_read > source.n_channels:
+            self.refuse(f"it reads {n_read} channels of {source.n_channels}")
+
+    def _weights(self, source: Edge) -> int:
+        stage = self.stage
+        weights = self.array(stage.weights)
+        if weights.dtype != (np.int8 if source.scale else np.float32):
+            self.refuse(f"its weights are {weights.dtype}")
+        per_group = stage.n_channels // stage.n_groups
+        width = weights.shape[-1] if weights.ndim == 3 else 0
+        if stage.transposed:
+            n_in = weights.shape[0] if weights.ndim else 0
+            fits = weights.shape == (n_in, per_group, width) and n_in % stage.n_groups == 0
+            fits = fits and 0 < width <= stage.n_taps * stage.n_phases
+        elif stage.kind == "depthwise":
+            n_in, fits = stage.n_channels, weights.shape == (stage.n_channels, 1, stage.n_taps)
+        else:
+            n_in = stage.n_groups * (weights.shape[1] if weights.ndim == 3 else 0)
+            fits = weights.shape == (stage.n_channels, n_in // stage.n_groups, stage.n_taps)
+        if not fits or n_in == 0:
+            self.refuse(f"its weights have the shape {weights.shape}")
+        for name in (stage.bias, stage.scales):
+            if name is not None:
+                self._vector(name)
+        return n_in
+
+    def _vector(self, name: Any) -> None:
+        if self.array(name).size not in (1, self.stage.n_channels):
+            self.refuse(f"its array {name!r} isn't one number for each of {self.stage.n_channels} channels")
+
+    def _call(self, call: Call) -> None:
+        _check_numbers(call, f"stage {self.stage.name!r}")
+        n_channels = self.stage.n_channels
+        for register in (call.out, call.a, call.b or 0):
+            if not 0 <= register < N_REGISTERS:
+                self.refuse(f"it works in the register {register} of {N_REGISTERS}")
+        if call.function == "store":
+            if call.edge is None or not 0 <= call.edge < len(self.program.edges):
+                self.refuse(f"it writes the edge {call.edge!r}, which there isn't")
+            edge, n_used = self.program.edges[call.edge], n_channels
+        elif call.function == "lookup":
+            edge, n_used = self.edge(call.edge), 1
+            table = self.array(call.array)
+            if table.ndim != 2 or table.shape[1] != n_channels or len(table) == 0:
+                self.refuse(f"its table has the shape {table.shape}")
+        elif call.function == "load":
+            edge, n_used = self.edge(call.edge), 1 if call.broadcast or call.order is not None else n_channels
+            if edge.scale and (call.broadcast or call.order is not None):
+                self.refuse("it reads single bytes")
+            if call.order is not None:
+                self._order(call, edge)
+        elif call.function == "fill" or call.function in FUNCTIONS:
+            if call.array is not None:
+                self._vector(call.array)
+            return
+        else:
+            self.refuse(f"the function {call.function!r} isn't known")
+        if call.channel < 0 or call.channel + n_used > edge.n_channels:
+            self.refuse(f"it uses {n_used} channels from {call.channel} on, of {edge.n_channels}")
+
+    def _order(self, call: Call, edge: Edge) -> None:
+        order = self.array(call.order)
+        sizes = (self.stage.n_channels, self.stage.n_channels * self.stage.n_phases)
+        if order.dtype.kind != "i" or order.size not in sizes or order.max() >= edge.n_channels:
+            self.refuse(f"its order {call.order!r} isn't one of the {edge.n_channels} channels that it reads")
