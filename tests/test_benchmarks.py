@@ -420,7 +420,7 @@ def native_parts():
         name: {"ttfa_s": [ttfa_s], "total_s": [0.1]}
         for name, ttfa_s in zip(names, (0.01, 0.02, 0.03, 0.2, 0.01, 0.04), strict=True)
     }
-    quality = {"dnsmos_drop": 0.1, "wer_increase": 0.0, "lsd_db": 5.0, "snr_db": 6.0}
+    quality = {"dnsmos_drop": 0.1, "wer_increase": 0.0, "lsd_db": 5.0, "n_sentences": 3, "n_layers": 4}
     return {
         "decoding": {"multiply_adds": 1.4e10, "n_frames": 448, "threads": {n: threads(n) for n in "12"}},
         "layers": {
@@ -435,7 +435,8 @@ def native_parts():
                 **{"fp32, 16": [1.1], "int8, 16": [0.5], "hibari-tts": [0.1]},
             },
             "audio_s": {"decoder": 5.0, "hibari-tts": 4.0},
-            "quality": {**quality, "n_sentences": 3, "streamed_to_whole": 0.0},
+            "quality": {"native": quality, "onnxruntime": quality},
+            **{"snr_db": 6.0, "streamed_to_whole": 0.0},
         },
         "speaking": {
             "engines": engines,

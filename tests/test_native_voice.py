@@ -15,7 +15,7 @@ from balacoon_tk import TTS, load_voice
 from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
-from balacoon_tk.export.quantize.mixtures import Mixer, layers_of, name_nodes
+from balacoon_tk.export.quantize.mixtures import OrtMixer, layers_of, name_nodes
 from balacoon_tk.export.quantize.ranges import choose_range, collect_histograms
 from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.runtime.native import engine as native_engine
@@ -182,7 +182,7 @@ def test_a_decoder_is_compiled_and_verified(n_speakers):
 
 def rounded_decoder() -> onnx.ModelProto:
     """Return the tiny voice's decoder with all its layers in int8, by the ranges of some random frames."""
-    mixer = Mixer(name_nodes(decoder_model()))
+    mixer = OrtMixer(name_nodes(decoder_model()))
     histograms = collect_histograms(mixer.plain, [{"frames": frames_of(200)}], mixer.tensors)
     mixer.calibrate({name: choose_range(histogram, "minmax") for name, histogram in histograms.items()})
     return mixer.quantize(layers_of(mixer.blocks))

@@ -20,7 +20,7 @@ from tiny_voice import HOP_LENGTH, N_CHANNELS, SAMPLE_RATE, decoder_model
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-DOCUMENTS += [ROOT / "docs" / name for name in ("vocabulary.md", "writing_a_source.md")]
+DOCUMENTS += [ROOT / "docs" / name for name in ("native.md", "vocabulary.md", "writing_a_source.md")]
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
     "optional-dependencies"

@@ -37,7 +37,8 @@ def measure(folder: Path, *, n_rounds: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``seconds`` by the run's name, a value a round; ``audio_s`` of those that speak a text; ``quality``.
+        ``seconds`` by the run's name, a value a round; ``audio_s`` of those that speak a text; ``quality`` by
+        engine; ``snr_db`` and ``streamed_to_whole`` of the native one.
     """
     folders = [int8_folder(folder, backend) for backend in BACKENDS]
     fp32 = engine_of(folder, 1, "native")
@@ -66,7 +67,8 @@ def measure(folder: Path, *, n_rounds: int) -> dict[str, Any]:
             "decoder": N_FRAMES * manifest.hop_length / manifest.sample_rate,
             "hibari-tts": sum(map(len, speak())) / hibari.sample_rate,
         },
-        "quality": quality(folder, folders[0]),
+        "quality": {backend: judged(made) for backend, made in zip(BACKENDS, folders, strict=True)},
+        **samples_of(folder, folders[0]),
     }
     show_progress("int8", 1.0)
     return found
@@ -90,20 +92,22 @@ def int8_folder(folder: Path, backend: Backend) -> Path:
     return made
 
 
-def quality(folder: Path, rounded: Path) -> dict[str, Any]:
-    """Return what sentences lose in int8, as the search for it has judged them, and more of one sentence."""
+def judged(rounded: Path) -> dict[str, float]:
+    """Return what sentences lose in int8, as the search for it has judged them."""
     front = json.loads((rounded / FRONT_FILE).read_text(encoding="utf-8"))
     chosen = next(each for each in front["candidates"] if each["name"] == front["chosen"])
+    return {**chosen["figures"], "n_sentences": chosen["n_sentences"], "n_layers": len(chosen["layers"])}
+
+
+def samples_of(folder: Path, rounded: Path) -> dict[str, float]:
+    """Return how far the native engine's samples in int8 are from fp32, and streamed ones from whole ones."""
     tts = TTS(load_voice(folder, n_threads=1, backend="native"))
     (spoken,) = make_frames(tts, [TEXTS[_TEXT]], seed=_SEED)
     engine = engine_of(rounded, 1, "native")
-    samples, exact = decode(engine, spoken), decode(tts.voice.decoder, spoken)
+    samples = decode(engine, spoken)
     pieces = [stream(engine, feeds["frames"], _CHUNK_FRAMES) for feeds in spoken.feeds]
     streamed = np.concatenate([piece.reshape(-1) for each in pieces for piece in each])
     return {
-        **chosen["figures"],
-        "n_sentences": chosen["n_sentences"],
-        "n_layers": len(chosen["layers"]),
-        "snr_db": snr_db(samples, exact),
+        "snr_db": snr_db(samples, decode(tts.voice.decoder, spoken)),
         "streamed_to_whole": float(np.abs(streamed - samples).max()),
     }

@@ -133,7 +133,7 @@ def quantize_voice(
         Threads that one run may use; speed is measured with them.
     backend : {"auto", "native", "onnxruntime"}, optional
         As for `load_voice`. A voice in the int8 of the native engine is run by ONNX Runtime whole and slowly;
-        one in ONNX Runtime's is not run by the native engine.
+        one in ONNX Runtime's is streamed by both.
     overwrite : bool
         Whether a voice that is at `out` is replaced.
     progress : callable, optional
