@@ -19,7 +19,7 @@ WIDTH = 32
 """Channels of a block, BK_WIDTH in C."""
 QUAD = 4
 """Bytes that are multiplied at once, BK_QUAD in C."""
-MOST_NARROW = 4
+_MOST_NARROW = 4
 """Channels below which a block would be mostly zeros."""
 _ALIGNMENT = 64
 _PIECE_BYTES = 64 << 10
@@ -126,7 +126,7 @@ def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> Pa
         elif weights.dtype == np.int8:
             packed, offsets = _pack_bytes(taps, blocks, n_in, 0 if source is None else source.zero_point)
             n_in = packed.shape[2] * QUAD
-        elif stage.n_channels <= MOST_NARROW and stage.n_phases == 1 and n_groups == 1:
+        elif stage.n_channels <= _MOST_NARROW and stage.n_phases == 1 and n_groups == 1:
             kind = "narrow"
             packed = np.ascontiguousarray(taps[0].transpose(2, 0, 1))[np.newaxis]
         else:

@@ -17,7 +17,6 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.int8 import LayerRounding, Step, channel_axis, quantize_kernel
 from balacoon_tk.graph.match import constant_of, ints_of, name_of
-from balacoon_tk.runtime.native.packing import MOST_NARROW
 from balacoon_tk.runtime.native.program import Padding, Stage
 from balacoon_tk.targets.native.builder import Builder, Operand, View, concatenate
 from balacoon_tk.targets.native.errors import NotNativeError
@@ -517,6 +516,10 @@ def _kernel_pads(ctx: Context, span: int) -> tuple[int, int]:
     return left, right
 
 
+# So few are summed up by a kernel of their own, which reads little enough.
+_FEW_FILTERS = 4
+
+
 def can_round(node: ir.Node) -> bool:
     """Return whether a node is a convolution that gets faster in int8: dense, of more than a few filters."""
     if node.op_type not in ("Conv", "ConvTranspose") or node.attributes.get_int("group", 1) != 1:
@@ -524,7 +527,7 @@ def can_round(node: ir.Node) -> bool:
     weights = constant_of(node, 1)
     if weights is None or weights.ndim != 3 or weights.dtype != np.float32:
         return False
-    return int(weights.shape[channel_axis(node)]) > MOST_NARROW
+    return int(weights.shape[channel_axis(node)]) > _FEW_FILTERS
 
 
 @operator("Conv")
