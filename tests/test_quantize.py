@@ -15,6 +15,7 @@ import pytest
 
 from balacoon_tk import TTS, load_voice
 from balacoon_tk.audio import to_pcm16
+from balacoon_tk.cli import main
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export import export_voice, make_streaming
@@ -394,7 +395,9 @@ def assert_streams_as_whole(engine: Engine, feeds: dict[str, np.ndarray]) -> Non
         np.testing.assert_array_equal(np.concatenate(pieces, axis=-1), whole)
 
 
-def test_a_search_judges_by_the_engine_that_runs_the_voice(tiny_source, tmp_path, quick, monkeypatch) -> None:
+def test_a_search_judges_by_the_engine_that_runs_the_voice(
+    tiny_source, tmp_path, quick, monkeypatch, capsys
+) -> None:
     monkeypatch.setenv(BACKEND_VARIABLE, "native")
     made = quantize_voice(tiny_source, tmp_path / "int8", sentences=TEXTS, quantize_encoder=False)
     tts = TTS(load_voice(made.path, n_threads=1))
@@ -408,6 +411,8 @@ def test_a_search_judges_by_the_engine_that_runs_the_voice(tiny_source, tmp_path
     other = load_voice(made.path, n_threads=1, backend="onnxruntime")
     assert "stateful" not in other.strategies
     assert "layers alone are in int8" in str(manifest.decoder.not_streamable)
+    main(["inspect", str(made.path)])
+    assert "in the native engine alone: its layers alone are in int8" in capsys.readouterr().out
     few = frames(2)
     assert snr_db(*(each.whole(few)["samples"].ravel() for each in (tts.voice.decoder, other.decoder))) > 40
 
