@@ -275,8 +275,11 @@ int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_b
         t->base = t->count = positions[2 * k];
         if (make_room(run, k, n_rows) < 0)
             return -1;
-        memcpy(t->rows, rows, (size_t)n_rows * row_size(&program->edges[k]));
-        rows += (size_t)n_rows * row_size(&program->edges[k]);
+        /* A state of no rows at all has none to point at. */
+        if (n_rows > 0) {
+            memcpy(t->rows, rows, (size_t)n_rows * row_size(&program->edges[k]));
+            rows += (size_t)n_rows * row_size(&program->edges[k]);
+        }
         t->count = program->edges[k].timeless ? 0 : positions[2 * k + 1];
         if (program->edges[k].timeless)
             t->base = 0;
