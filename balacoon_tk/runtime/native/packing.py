@@ -17,8 +17,15 @@ from balacoon_tk.runtime.native.program import Program, Stage
 
 WIDTH = 32
 """Channels of a block, BK_WIDTH in C."""
+COLUMNS = 16
+"""Channels of the output that are summed up at once for steps in pairs, BK_COLUMNS in C."""
 QUAD = 4
 """Bytes that are multiplied at once, BK_QUAD in C."""
+_FEWEST_TAPS = 3
+"""In pairs of steps, two taps save a quarter of the products: too little for what combining inputs costs."""
+_MOST_BYTES = 1 << 20
+"""Of a stage's weights, before they are laid out for pairs, which makes 4/3 to 10/7 of them: more than this
+come from memory anew for each push, so that a small one would wait for them longer than it saves."""
 _MOST_NARROW = 4
 """Channels below which a block would be mostly zeros."""
 _ALIGNMENT = 64
@@ -57,12 +64,24 @@ class PackedStage:
     n_most: int
 
 
-def pack(program: Program) -> list[PackedStage]:
-    """Pack the stages of a program; `ModelError` names an array that isn't there or has another shape."""
+def pack(program: Program, *, pairs: bool = False) -> list[PackedStage]:
+    """Pack the stages of a program.
+
+    Parameters
+    ----------
+    program : Program
+    pairs : bool
+        Whether convolutions for which that pays make steps in pairs; the kernels must be able to.
+
+    Raises
+    ------
+    ModelError
+        If an array isn't there or has another shape.
+    """
     segments = _segments(program)
     most = _most_groups(program, segments)
     return [
-        _pack_stage(program, stage, segment, n_most)
+        _pack_stage(program, stage, segment, n_most, pairs)
         for stage, segment, n_most in zip(program.stages, segments, most, strict=True)
     ]
 
@@ -77,7 +96,7 @@ def aligned(array: AnyArray) -> AnyArray:
     return copy
 
 
-def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> PackedStage:
+def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int, pairs: bool) -> PackedStage:
     source = None if stage.source is None else program.edges[stage.source]
     each_by_itself = stage.kind in ("depthwise", "pad")
     n_groups = 1 if each_by_itself else stage.n_groups
@@ -129,6 +148,11 @@ def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> Pa
         elif stage.n_channels <= _MOST_NARROW and stage.n_phases == 1 and n_groups == 1:
             kind = "narrow"
             packed = np.ascontiguousarray(taps[0].transpose(2, 0, 1))[np.newaxis]
+        elif pairs and _pays_in_pairs(program, stage, n_in):
+            kind = "paired"
+            padded = np.zeros((stage.n_taps, n_in, len(blocks) * WIDTH), np.float32)
+            padded[..., : stage.n_channels] = taps[0]
+            packed = np.stack([in_pairs(part) for part in np.split(padded, len(blocks), axis=2)])
         else:
             packed = np.zeros((len(blocks), stage.n_taps, n_in, WIDTH), np.float32)
             for k, block in enumerate(blocks):
@@ -180,6 +204,50 @@ def _taps(stage: Stage, weights: AnyArray) -> AnyArray:
     # to [phase, tap, in, group, out]
     ordered = places[..., ::-1, :].transpose(4, 3, 1, 0, 2)
     return np.ascontiguousarray(ordered).reshape(stage.n_phases, stage.n_taps, per_group, -1)
+
+
+def _pays_in_pairs(program: Program, stage: Stage, n_in: int) -> bool:
+    """Say whether a convolution is made in pairs of steps: a property of the stage, whatever the chunks."""
+    return (
+        stage.source is not None
+        and not program.edges[stage.source].timeless
+        and stage.stride == stage.n_phases == stage.n_groups == 1
+        and not stage.transposed
+        and stage.n_taps >= _FEWEST_TAPS
+        and stage.n_taps * n_in * stage.n_channels * 4 <= _MOST_BYTES
+        and n_in >= COLUMNS
+        and stage.n_channels >= WIDTH
+    )
+
+
+def in_pairs(taps: AnyArray) -> AnyArray:
+    """Lay the weights of a block out for steps in pairs.
+
+    Parameters
+    ----------
+    taps : ndarray, shape (n_taps, n_in, WIDTH)
+
+    Returns
+    -------
+    ndarray, shape (n_weights * n_in * WIDTH,)
+        As ``[half of the columns][taps in threes][channel][4, 3 or 1][COLUMNS]``; what stands for three taps,
+        for two and for one is in pairs_impl.h.
+    """
+    wide = taps.astype(np.float64)
+    columns = []
+    for first in range(0, WIDTH, COLUMNS):
+        half = wide[..., first : first + COLUMNS]
+        for tap in range(0, len(taps), 3):
+            group = half[tap : tap + 3]
+            if len(group) == 3:
+                a, b, c = group
+                combined = [a, (a + b + c) / 2, (a - b + c) / 2, c]
+            elif len(group) == 2:
+                combined = [group[0], group[0] + group[1], group[1]]
+            else:
+                combined = [group[0]]
+            columns.append(np.stack(combined, 1).ravel())
+    return np.concatenate(columns).astype(np.float32)
 
 
 def _pack_bytes(taps: AnyArray, blocks: list[Block], n_in: int, zero_point: int) -> tuple[AnyArray, AnyArray]:
