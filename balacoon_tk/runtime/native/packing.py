@@ -31,8 +31,12 @@ _MOST_NARROW = 4
 _ALIGNMENT = 64
 _PIECE_BYTES = 64 << 10
 """What an edge may take between two stages of a piece: some of them fit into a second cache together."""
-_FIRST_FRAMES = 64
-"""Frames of the first segment's pieces at most: its weights are read again for each."""
+_FIRST_FRAMES = 96
+"""Frames of the first segment's pieces, however many bytes: with few steps and many channels, its weights are
+what it waits for, and they come from memory again for each piece."""
+_ARENA_BYTES = 32 << 20
+"""What weights are laid into, one array after the other. NumPy asks for large pages for so much: with small
+ones a push of few frames looks up more addresses than there is time for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +84,30 @@ def pack(program: Program, *, pairs: bool = False) -> list[PackedStage]:
     """
     segments = _segments(program)
     most = _most_groups(program, segments)
+    arena = _Arena(sum(array.nbytes for array in program.arrays.values()))
     return [
-        _pack_stage(program, stage, segment, n_most, pairs)
+        _pack_stage(program, stage, segment, n_most, pairs, arena)
         for stage, segment, n_most in zip(program.stages, segments, most, strict=True)
     ]
+
+
+class _Arena:
+    """Memory in few large pieces, for arrays that are kept as long as each other."""
+
+    def __init__(self, n_expected: int) -> None:
+        self._piece = min(n_expected, _ARENA_BYTES)
+        self._left = np.empty(0, np.uint8)
+
+    def place(self, array: AnyArray) -> AnyArray:
+        """Return a copy that begins at the start of a cache line."""
+        n_bytes = -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
+        if n_bytes > self._left.size:
+            memory = np.empty(max(self._piece, n_bytes) + _ALIGNMENT, np.uint8)
+            self._left = memory[-memory.ctypes.data % _ALIGNMENT :]
+        copy = self._left[: array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        self._left = self._left[n_bytes:]
+        return copy
 
 
 def aligned(array: AnyArray) -> AnyArray:
@@ -96,7 +120,9 @@ def aligned(array: AnyArray) -> AnyArray:
     return copy
 
 
-def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int, pairs: bool) -> PackedStage:
+def _pack_stage(
+    program: Program, stage: Stage, segment: int, n_most: int, pairs: bool, arena: _Arena
+) -> PackedStage:
     source = None if stage.source is None else program.edges[stage.source]
     each_by_itself = stage.kind in ("depthwise", "pad")
     n_groups = 1 if each_by_itself else stage.n_groups
@@ -161,7 +187,7 @@ def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int, pairs
         kind=kind,
         n_in=n_in,
         blocks=tuple(blocks),
-        weights=None if packed is None else aligned(packed),
+        weights=None if packed is None else arena.place(packed),
         bias=None if stage.bias is None else vector(stage.bias),
         scales=None if stage.scales is None else vector(stage.scales),
         offsets=offsets,
@@ -283,8 +309,6 @@ def _most_groups(program: Program, segments: list[int]) -> list[int]:
         heaviest[segment] = max(heaviest[segment], n_bytes)
     most = []
     for rate, segment in zip(rates, segments, strict=True):
-        n_frames = _PIECE_BYTES / heaviest[segment]
-        if segment == 0:
-            n_frames = min(n_frames, _FIRST_FRAMES)
+        n_frames = _PIECE_BYTES / heaviest[segment] if segment else _FIRST_FRAMES
         most.append(max(1, round(n_frames * float(rate))))
     return most
