@@ -8,6 +8,7 @@ import pytest
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.native import _kernels
 from balacoon_tk.runtime.native.kernels import KERNELS_VARIABLE, choose_kernels
+from balacoon_tk.runtime.native.packing import in_pairs
 
 WIDTH, QUAD, MOST_ROWS = _kernels.WIDTH, _kernels.QUAD, _kernels.N_ROWS
 SETS = _kernels.names()
@@ -67,6 +68,87 @@ def test_convolution_is_the_oracles(kernels, n_channels, n_taps, dilation, strid
     plain = tile(n_rows)
     _kernels.convolve(kernels, x, weights, None, plain, stride, dilation)
     assert_sums(plain, out.astype(float) - bias, sizes)
+
+
+of_pairs = pytest.mark.parametrize(
+    "kernels",
+    [name for name in SETS if _kernels.has_pairs(name)] or [pytest.param("", marks=pytest.mark.skip)],
+)
+every_tap = pytest.mark.parametrize("n_taps", [2, 3, 4, 5, 6, 7, 11])
+every_dilation = pytest.mark.parametrize("dilation", [1, 2, 3, 5, 6, 12])
+
+
+def pair_case(n_channels, n_taps, dilation, n_steps=64):
+    rng = np.random.default_rng(n_channels + n_taps)
+    x = noise(rng, n_steps + (n_taps - 1) * dilation, n_channels)
+    return x, noise(rng, n_taps, n_channels, WIDTH), noise(rng, WIDTH)
+
+
+def convolve_pairs(kernels, x, weights, bias, dilation, first, n_steps):
+    """Return the steps from `first` on; of x only what they read is there, beside NaN."""
+    n_taps = len(weights)
+    used = slice(first, first + n_steps + (n_taps - 1) * dilation)
+    guarded = np.full_like(x, np.nan)
+    guarded[used] = x[used]
+    out = np.full((n_steps, WIDTH), np.nan, np.float32)
+    _kernels.convolve_pairs(kernels, guarded[used], in_pairs(weights), bias, out, n_taps, dilation, first)
+    return out
+
+
+@pytest.mark.parametrize("n_channels", [1, 16, 33, 100])
+@every_dilation
+@every_tap
+@of_pairs
+def test_steps_in_pairs_are_the_oracles(kernels, n_taps, dilation, n_channels):
+    x, weights, bias = pair_case(n_channels, n_taps, dilation)
+    out = convolve_pairs(kernels, x, weights, bias, dilation, 0, 64)
+    read = windows(x, n_taps, dilation, 1, 64)
+    sizes = np.einsum("rkc,kco->ro", abs(read), abs(weights).astype(float)) + abs(bias)
+    wanted = np.einsum("rkc,kco->ro", read, weights.astype(float)) + bias
+    assert_sums(out, wanted, sizes)
+    plain = convolve_pairs(kernels, x, weights, None, dilation, 0, 64)
+    assert_sums(plain, wanted - bias, sizes)
+
+
+@every_dilation
+@pytest.mark.parametrize("n_taps", [2, 3, 4, 5])
+@of_pairs
+def test_a_piece_in_pairs_may_begin_and_end_anywhere(kernels, n_taps, dilation):
+    x, weights, bias = pair_case(17, n_taps, dilation)
+    whole = convolve_pairs(kernels, x, weights, bias, dilation, 0, 64)
+    for first in range(0, 2 * dilation + 1):
+        for n_steps in (*range(1, 2 * dilation + 2), 37):
+            part = convolve_pairs(kernels, x, weights, bias, dilation, first, n_steps)
+            assert part.tobytes() == whole[first : first + n_steps].tobytes(), (first, n_steps)
+
+
+@of_pairs
+def test_what_is_no_number_stays_in_the_windows_that_read_it(kernels):
+    x, weights, bias = pair_case(16, 5, 2)
+    for bad in (np.nan, np.inf, 3e38):
+        x[30] = bad
+        out = convolve_pairs(kernels, x, weights, bias, 2, 0, 64)
+        reads = np.isin(np.arange(64), [30 - 2 * k for k in range(5)])
+        assert np.isfinite(out[~reads]).all()
+        assert bad == 3e38 or not np.isfinite(out[reads]).any()
+
+
+def test_kernels_without_pairs_say_so():
+    x, weights, bias = pair_case(16, 3, 1)
+    assert not _kernels.has_pairs("plain")
+    with pytest.raises(ParameterError, match="kernels='plain' must be some that convolve in pairs"):
+        convolve_pairs("plain", x, weights, bias, 1, 0, 64)
+
+
+@of_pairs
+def test_what_pairs_would_read_beyond_an_array_is_refused(kernels):
+    x, weights, out = np.zeros((12, 4), np.float32), np.zeros(16 * WIDTH, np.float32), tile(10)
+    with pytest.raises(ParameterError, match="12 steps of 4 channels must be >= 14 steps"):
+        _kernels.convolve_pairs(kernels, x, weights, None, out, 3, 2)
+    with pytest.raises(ParameterError, match="512 weights must be 640"):
+        _kernels.convolve_pairs(kernels, x, weights, None, tile(9), 4)
+    with pytest.raises(ParameterError, match="n_taps=1 must be >= 2"):
+        _kernels.convolve_pairs(kernels, x, weights, None, out, 1)
 
 
 @every_shape

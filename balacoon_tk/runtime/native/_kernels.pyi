@@ -21,6 +21,18 @@ def convolve(
     dilation: int = 1,
     n_times: int = 1,
 ) -> None: ...
+def has_pairs(kernels: str) -> bool: ...
+def convolve_pairs(
+    kernels: str,
+    x: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    out: NDArray[np.float32],
+    n_taps: int,
+    dilation: int = 1,
+    first: int = 0,
+    n_times: int = 1,
+) -> None: ...
 def convolve_int8(
     kernels: str,
     x: NDArray[np.uint8],

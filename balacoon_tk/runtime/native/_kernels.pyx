@@ -4,7 +4,10 @@ An argument `kernels` is the name of an instruction set, one of `names`. A tile 
 `n_times` a kernel does its work again and again, so that a clock sees it and not this module.
 """
 
-from libc.stdint cimport int8_t, int32_t, uint8_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.string cimport memcpy
+
+import numpy as np
 
 from balacoon_tk.errors import ParameterError
 
@@ -13,6 +16,7 @@ cdef extern from "kernels.h" nogil:
     enum:
         BK_WIDTH
         BK_ROWS
+        BK_PAIRS
         BK_QUAD
         BK_N_FUNCTIONS
         BK_TILE
@@ -30,10 +34,16 @@ cdef extern from "kernels.h" nogil:
         const float* bias
         const float* scale
         const int32_t* offset
+    ctypedef struct bk_pair:
+        pass
     ctypedef struct bk_kernels:
         const char* name
         int dot_product
         void (*convolve)(const bk_window*, int, float*) noexcept nogil
+        void (*combine_pairs)(const bk_pair*, int, ptrdiff_t, int, int, float*) noexcept nogil
+        void (*convolve_pairs)(
+            const float*, int, int, const float*, const float*, int, const int (*)[2], float*
+        ) noexcept nogil
         void (*convolve_int8)(const bk_window*, int, float*) noexcept nogil
         void (*convolve_narrow)(const bk_window*, int, int, float*) noexcept nogil
         void (*convolve_depthwise)(const bk_window*, int, int, float*) noexcept nogil
@@ -46,6 +56,27 @@ cdef extern from "kernels.h" nogil:
         double (*peak)(int) noexcept nogil
     const bk_kernels* bk_find_kernels(const char* name)
     const char* bk_kernel_name(int index)
+
+cdef extern from "pairs.h" nogil:
+    ctypedef struct bk_span:
+        int64_t step
+        int row
+        int n_rows
+    ctypedef struct bk_pair_tile:
+        int n_pairs
+        int n_rows
+        int n_spans
+        int64_t steps[BK_PAIRS]
+        int rows[BK_PAIRS][2]
+        bk_span spans[BK_ROWS]
+    ctypedef struct bk_pair_range:
+        int64_t n_pairs
+    bk_pair_range bk_find_pairs(int64_t first, int64_t end, int64_t dilation)
+    void bk_lay_pairs(const bk_pair_range* range, int64_t index, int n, bk_pair_tile* tile)
+    bk_pair bk_pair_input(
+        const bk_pair_tile* tile, int p, const float* row, ptrdiff_t tap_step, int n_taps
+    )
+    size_t bk_combined_size(int n_taps, int n_channels)
 
 
 FUNCTIONS = (
@@ -138,6 +169,62 @@ def convolve(
     with nogil:
         for _i in range(n_times):
             k.convolve(&window, n_rows, &tile[0, 0])
+
+
+def has_pairs(str kernels):
+    """Return whether these convolve steps in pairs."""
+    return find(kernels).convolve_pairs is not NULL
+
+
+def convolve_pairs(
+    str kernels, const float[:, ::1] x, const float[::1] weights, const float[::1] bias,
+    float[:, ::1] out, int n_taps, int dilation=1, int64_t first=0, int n_times=1,
+):
+    """Convolve to the steps from `first` on, which are the rows of `out`, any number of them, in pairs.
+
+    Weights are as `balacoon_tk.runtime.native.packing.in_pairs` lays out those of a block; x begins with what
+    the first step reads.
+    """
+    cdef const bk_kernels* k = find(kernels)
+    cdef int _i, p, n, r, n_rows = out.shape[0], n_channels = x.shape[1]
+    cdef int64_t index
+    cdef float rows[(BK_ROWS + 1) * BK_WIDTH]
+    cdef bk_pair pairs[BK_PAIRS]
+    cdef bk_pair_tile tile
+    cdef bk_pair_range range_
+    if k.convolve_pairs is NULL:
+        raise ParameterError(f"kernels={kernels!r} must be some that convolve in pairs")
+    cdef bk_window window = window_of(x.shape[0], n_channels, n_taps, n_rows, 1, dilation)
+    cdef int n_weights = n_taps + n_taps // 3 + (n_taps % 3 == 2)
+    if n_taps < 2 or first < 0 or n_rows < 1 or out.shape[1] != BK_WIDTH:
+        raise ParameterError(f"n_taps={n_taps} must be >= 2, first={first} >= 0, and rows of {BK_WIDTH}")
+    if weights.shape[0] != n_weights * n_channels * BK_WIDTH:
+        raise ParameterError(f"{weights.shape[0]} weights must be {n_weights * n_channels * BK_WIDTH}")
+    cdef const float* added = pointer(bias, BK_WIDTH)
+    cdef float[::1] combined = np.empty(bk_combined_size(n_taps, n_channels), np.float32)
+    with nogil:
+        range_ = bk_find_pairs(first, first + n_rows, dilation)
+        for _i in range(n_times):
+            index = 0
+            while index < range_.n_pairs:
+                n = <int>min(<int64_t>BK_PAIRS, range_.n_pairs - index)
+                bk_lay_pairs(&range_, index, n, &tile)
+                for p in range(n):
+                    pairs[p] = bk_pair_input(
+                        &tile, p, &x[0, 0] + (tile.steps[p] - first) * n_channels, window.tap_step, n_taps
+                    )
+                k.combine_pairs(pairs, n, window.tap_step, n_taps, n_channels, &combined[0])
+                k.convolve_pairs(
+                    &combined[0], n_taps, n_channels, &weights[0], added, n, <const int (*)[2]>tile.rows, rows
+                )
+                for p in range(tile.n_spans):
+                    for r in range(tile.spans[p].n_rows):
+                        memcpy(
+                            &out[tile.spans[p].step + r - first, 0],
+                            &rows[(tile.spans[p].row + r) * BK_WIDTH],
+                            BK_WIDTH * sizeof(float),
+                        )
+                index += n
 
 
 def convolve_int8(

@@ -42,7 +42,11 @@ cdef extern from "kernels.h":
     bk_function BK_SOFTPLUS
     ctypedef struct bk_kernels:
         const char *name
+        const void *convolve_pairs
     const bk_kernels *bk_find_kernels(const char *name) nogil
+
+cdef extern from "pairs.h":
+    size_t bk_combined_size(int n_taps, int n_channels) nogil
 
 cdef extern from "pool.h":
     ctypedef struct bk_pool:
@@ -95,6 +99,7 @@ cdef extern from "executor.h":
         int n_symbols
     ctypedef int bk_kind
     bk_kind BK_CONVOLVE
+    bk_kind BK_PAIRED
     bk_kind BK_NARROW
     bk_kind BK_DEPTHWISE
     bk_kind BK_POINTWISE
@@ -151,6 +156,7 @@ cdef extern from "executor.h":
         const bk_reader *readers
         const int *first_stages
         int longest_row
+        size_t combined_size
     ctypedef struct bk_run:
         pass
     bk_run *bk_new_run(const bk_program *program, int n_threads) nogil
@@ -176,7 +182,7 @@ FUNCTIONS = {
     "reciprocal": BK_RECIPROCAL, "sin": BK_SIN, "cos": BK_COS, "erf": BK_ERF, "softplus": BK_SOFTPLUS,
 }
 _KINDS = {
-    "convolve": BK_CONVOLVE, "narrow": BK_NARROW, "depthwise": BK_DEPTHWISE, "pointwise": BK_POINTWISE,
+    "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "narrow": BK_NARROW, "depthwise": BK_DEPTHWISE, "pointwise": BK_POINTWISE,
     "normalise": BK_NORMALISE, "pad": BK_PAD,
 }
 _PADDINGS = {"constant": BK_CONSTANT, "reflect": BK_REFLECT, "edge": BK_EDGE}
@@ -302,6 +308,7 @@ cdef class Executor:
         cdef bk_stage *stages = <bk_stage *> self._new(len(packed), sizeof(bk_stage))
         cdef int *first = <int *> self._new(len(packed) + 1, sizeof(int))
         cdef int k, n_segments = 0, longest = 0
+        cdef size_t combined = 0
         for k, (stage, item) in enumerate(zip(program.stages, packed, strict=True)):
             if not item.blocks:
                 raise ModelError(f"the stage {stage.name!r} has no channels")
@@ -334,6 +341,10 @@ cdef class Executor:
             stages[k].timeless = all(program.edges[edge].timeless for edge in reads)
             self._lay_blocks(&stages[k], item)
             self._lay_calls(&stages[k], stage, item)
+            if item.kind == "paired":
+                if self.c.kernels.convolve_pairs == NULL:
+                    raise ModelError(f"the kernels {self.kernels} can't convolve {stage.name!r} in pairs")
+                combined = max(combined, bk_combined_size(stage.n_taps, item.n_in))
             if item.kind == "normalise":
                 longest = max(longest, stage.n_channels)
             while n_segments <= item.segment:
@@ -344,6 +355,7 @@ cdef class Executor:
         self.c.n_segments = n_segments
         self.c.stages = stages
         self.c.first_stages = first
+        self.c.combined_size = combined
         self.c.longest_row = (longest + BK_WIDTH - 1) // BK_WIDTH * BK_WIDTH
 
     cdef _lay_blocks(self, bk_stage *stage, item):

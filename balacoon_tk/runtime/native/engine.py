@@ -17,6 +17,7 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.engine import DecoderContract, Feeds, StreamingContract, TimeInput, TimeOutput
+from balacoon_tk.runtime.native import _kernels
 from balacoon_tk.runtime.native._native import Executor
 from balacoon_tk.runtime.native.checks import check_program
 from balacoon_tk.runtime.native.kernels import choose_kernels
@@ -47,6 +48,9 @@ class NativeEngine:
         Of these the number of threads.
     label : str
         What messages call the decoder.
+    pairs : bool
+        Whether convolutions may make steps in pairs, of fewer products, where the kernels can and it pays;
+        False only to measure what that brings. Samples differ by rounding.
 
     Raises
     ------
@@ -57,11 +61,18 @@ class NativeEngine:
     """
 
     def __init__(
-        self, program: Program, options: RuntimeOptions | None = None, *, label: str = "<program>"
+        self,
+        program: Program,
+        options: RuntimeOptions | None = None,
+        *,
+        label: str = "<program>",
+        pairs: bool = True,
     ) -> None:
         n_threads = (options or RuntimeOptions()).n_threads or _n_processors()
         check_program(program)
-        self._executor = Executor(program, pack(program), n_threads, choose_kernels())
+        kernels = choose_kernels()
+        packed = pack(program, pairs=pairs and _kernels.has_pairs(kernels))
+        self._executor = Executor(program, packed, n_threads, kernels)
         self.contract = _contract(program, label)
         self._shapes = {port.name: port.shape for port in program.outputs}
         self._start = _State(None)

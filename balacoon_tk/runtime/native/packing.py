@@ -17,15 +17,26 @@ from balacoon_tk.runtime.native.program import Program, Stage
 
 WIDTH = 32
 """Channels of a block, BK_WIDTH in C."""
+COLUMNS = 16
+"""Channels of the output that are summed up at once for steps in pairs, BK_COLUMNS in C."""
 QUAD = 4
 """Bytes that are multiplied at once, BK_QUAD in C."""
+_FEWEST_TAPS = 3
+"""In pairs of steps, two taps save a quarter of the products: too little for what combining inputs costs."""
+_MOST_BYTES = 1 << 20
+"""Of a stage's weights, before they are laid out for pairs, which makes 4/3 to 10/7 of them: more than this
+come from memory anew for each push, so that a small one would wait for them longer than it saves."""
 _MOST_NARROW = 4
 """Channels below which a block would be mostly zeros."""
 _ALIGNMENT = 64
 _PIECE_BYTES = 64 << 10
 """What an edge may take between two stages of a piece: some of them fit into a second cache together."""
-_FIRST_FRAMES = 64
-"""Frames of the first segment's pieces at most: its weights are read again for each."""
+_FIRST_FRAMES = 96
+"""Frames of the first segment's pieces, however many bytes: with few steps and many channels, its weights are
+what it waits for, and they come from memory again for each piece."""
+_ARENA_BYTES = 32 << 20
+"""What weights are laid into, one array after the other. NumPy asks for large pages for so much: with small
+ones a push of few frames looks up more addresses than there is time for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +68,46 @@ class PackedStage:
     n_most: int
 
 
-def pack(program: Program) -> list[PackedStage]:
-    """Pack the stages of a program; `ModelError` names an array that isn't there or has another shape."""
+def pack(program: Program, *, pairs: bool = False) -> list[PackedStage]:
+    """Pack the stages of a program.
+
+    Parameters
+    ----------
+    program : Program
+    pairs : bool
+        Whether convolutions for which that pays make steps in pairs; the kernels must be able to.
+
+    Raises
+    ------
+    ModelError
+        If an array isn't there or has another shape.
+    """
     segments = _segments(program)
     most = _most_groups(program, segments)
+    arena = _Arena(sum(array.nbytes for array in program.arrays.values()))
     return [
-        _pack_stage(program, stage, segment, n_most)
+        _pack_stage(program, stage, segment, n_most, pairs, arena)
         for stage, segment, n_most in zip(program.stages, segments, most, strict=True)
     ]
+
+
+class _Arena:
+    """Memory in few large pieces, for arrays that are kept as long as each other."""
+
+    def __init__(self, n_expected: int) -> None:
+        self._piece = min(n_expected, _ARENA_BYTES)
+        self._left = np.empty(0, np.uint8)
+
+    def place(self, array: AnyArray) -> AnyArray:
+        """Return a copy that begins at the start of a cache line."""
+        n_bytes = -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
+        if n_bytes > self._left.size:
+            memory = np.empty(max(self._piece, n_bytes) + _ALIGNMENT, np.uint8)
+            self._left = memory[-memory.ctypes.data % _ALIGNMENT :]
+        copy = self._left[: array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        self._left = self._left[n_bytes:]
+        return copy
 
 
 def aligned(array: AnyArray) -> AnyArray:
@@ -77,7 +120,9 @@ def aligned(array: AnyArray) -> AnyArray:
     return copy
 
 
-def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> PackedStage:
+def _pack_stage(
+    program: Program, stage: Stage, segment: int, n_most: int, pairs: bool, arena: _Arena
+) -> PackedStage:
     source = None if stage.source is None else program.edges[stage.source]
     each_by_itself = stage.kind in ("depthwise", "pad")
     n_groups = 1 if each_by_itself else stage.n_groups
@@ -129,6 +174,11 @@ def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> Pa
         elif stage.n_channels <= _MOST_NARROW and stage.n_phases == 1 and n_groups == 1:
             kind = "narrow"
             packed = np.ascontiguousarray(taps[0].transpose(2, 0, 1))[np.newaxis]
+        elif pairs and _pays_in_pairs(program, stage, n_in):
+            kind = "paired"
+            padded = np.zeros((stage.n_taps, n_in, len(blocks) * WIDTH), np.float32)
+            padded[..., : stage.n_channels] = taps[0]
+            packed = np.stack([in_pairs(part) for part in np.split(padded, len(blocks), axis=2)])
         else:
             packed = np.zeros((len(blocks), stage.n_taps, n_in, WIDTH), np.float32)
             for k, block in enumerate(blocks):
@@ -137,7 +187,7 @@ def _pack_stage(program: Program, stage: Stage, segment: int, n_most: int) -> Pa
         kind=kind,
         n_in=n_in,
         blocks=tuple(blocks),
-        weights=None if packed is None else aligned(packed),
+        weights=None if packed is None else arena.place(packed),
         bias=None if stage.bias is None else vector(stage.bias),
         scales=None if stage.scales is None else vector(stage.scales),
         offsets=offsets,
@@ -182,6 +232,50 @@ def _taps(stage: Stage, weights: AnyArray) -> AnyArray:
     return np.ascontiguousarray(ordered).reshape(stage.n_phases, stage.n_taps, per_group, -1)
 
 
+def _pays_in_pairs(program: Program, stage: Stage, n_in: int) -> bool:
+    """Say whether a convolution is made in pairs of steps: a property of the stage, whatever the chunks."""
+    return (
+        stage.source is not None
+        and not program.edges[stage.source].timeless
+        and stage.stride == stage.n_phases == stage.n_groups == 1
+        and not stage.transposed
+        and stage.n_taps >= _FEWEST_TAPS
+        and stage.n_taps * n_in * stage.n_channels * 4 <= _MOST_BYTES
+        and n_in >= COLUMNS
+        and stage.n_channels >= WIDTH
+    )
+
+
+def in_pairs(taps: AnyArray) -> AnyArray:
+    """Lay the weights of a block out for steps in pairs.
+
+    Parameters
+    ----------
+    taps : ndarray, shape (n_taps, n_in, WIDTH)
+
+    Returns
+    -------
+    ndarray, shape (n_weights * n_in * WIDTH,)
+        As ``[half of the columns][taps in threes][channel][4, 3 or 1][COLUMNS]``; what stands for three taps,
+        for two and for one is in pairs_impl.h.
+    """
+    wide = taps.astype(np.float64)
+    columns = []
+    for first in range(0, WIDTH, COLUMNS):
+        half = wide[..., first : first + COLUMNS]
+        for tap in range(0, len(taps), 3):
+            group = half[tap : tap + 3]
+            if len(group) == 3:
+                a, b, c = group
+                combined = [a, (a + b + c) / 2, (a - b + c) / 2, c]
+            elif len(group) == 2:
+                combined = [group[0], group[0] + group[1], group[1]]
+            else:
+                combined = [group[0]]
+            columns.append(np.stack(combined, 1).ravel())
+    return np.concatenate(columns).astype(np.float32)
+
+
 def _pack_bytes(taps: AnyArray, blocks: list[Block], n_in: int, zero_point: int) -> tuple[AnyArray, AnyArray]:
     n_quads = -(-n_in // QUAD)
     n_taps = taps.shape[1]
@@ -215,8 +309,6 @@ def _most_groups(program: Program, segments: list[int]) -> list[int]:
         heaviest[segment] = max(heaviest[segment], n_bytes)
     most = []
     for rate, segment in zip(rates, segments, strict=True):
-        n_frames = _PIECE_BYTES / heaviest[segment]
-        if segment == 0:
-            n_frames = min(n_frames, _FIRST_FRAMES)
+        n_frames = _PIECE_BYTES / heaviest[segment] if segment else _FIRST_FRAMES
         most.append(max(1, round(n_frames * float(rate))))
     return most

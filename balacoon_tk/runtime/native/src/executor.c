@@ -71,7 +71,8 @@ bk_run *bk_new_run(const bk_program *program, int n_threads)
     run->tracks = calloc((size_t)program->n_edges + 1, sizeof(track));
     run->done = calloc((size_t)program->n_stages + 1, sizeof(int64_t));
     run->finished = calloc((size_t)program->n_stages + 1, sizeof(int));
-    run->scratch_size = (size_t)BK_ROWS * (size_t)(BK_REGISTERS * BK_WIDTH + program->longest_row);
+    run->scratch_size = (size_t)BK_ROWS * (size_t)(BK_REGISTERS * BK_WIDTH + program->longest_row)
+                        + program->combined_size;
     run->memory = malloc(run->scratch_size * (size_t)n_threads * sizeof(float) + ALIGNMENT + GUARD);
     if (run->tracks == NULL || run->done == NULL || run->finished == NULL || run->memory == NULL) {
         bk_free_run(run);
@@ -275,8 +276,11 @@ int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_b
         t->base = t->count = positions[2 * k];
         if (make_room(run, k, n_rows) < 0)
             return -1;
-        memcpy(t->rows, rows, (size_t)n_rows * row_size(&program->edges[k]));
-        rows += (size_t)n_rows * row_size(&program->edges[k]);
+        /* A state of no rows at all has none to point at. */
+        if (n_rows > 0) {
+            memcpy(t->rows, rows, (size_t)n_rows * row_size(&program->edges[k]));
+            rows += (size_t)n_rows * row_size(&program->edges[k]);
+        }
         t->count = program->edges[k].timeless ? 0 : positions[2 * k + 1];
         if (program->edges[k].timeless)
             t->base = 0;
@@ -391,6 +395,7 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
     case BK_NORMALISE:
         program->kernels->load(normalised + block->channel, program->longest_row, block->width, rows, tile);
         break;
+    case BK_PAIRED:
     case BK_POINTWISE:
     case BK_PAD:
         break;
@@ -398,8 +403,9 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
 }
 
 static void load(const bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
-                 int64_t group, int first_row, int rows, float *tile)
+                 const bk_span *span, float *tile)
 {
+    const int rows = span->n_rows;
     const bk_kernels *kernels = run->program->kernels;
     const bk_edge *edge = &run->program->edges[call->edge];
     ptrdiff_t step = edge->row;
@@ -408,12 +414,12 @@ static void load(const bk_run *run, const bk_stage *stage, const bk_block *block
         from = 0;
         step = 0;
     } else if (call->by_group)
-        from = group + first_row;
+        from = span->step;
     else {
-        from = (group + first_row) * stage->n_phases + block->phase - stage->crop;
+        from = span->step * stage->n_phases + block->phase - stage->crop;
         step *= stage->n_phases;
     }
-    tile += first_row * BK_WIDTH;
+    tile += span->row * BK_WIDTH;
     const char *row = row_of(run, call->edge, from);
     if (call->broadcast) {
         for (int r = 0; r < rows; r++)
@@ -437,11 +443,11 @@ static void load(const bk_run *run, const bk_stage *stage, const bk_block *block
 }
 
 static void look_up(bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
-                    int64_t group, int first_row, int rows, float *tile)
+                    const bk_span *span, float *tile)
 {
     const bk_edge *edge = &run->program->edges[call->edge];
-    for (int r = first_row; r < first_row + rows; r++) {
-        const int64_t step = (group + r) * stage->n_phases + block->phase - stage->crop;
+    for (int r = 0; r < span->n_rows; r++) {
+        const int64_t step = (span->step + r) * stage->n_phases + block->phase - stage->crop;
         const float symbol = ((const float *)row_of(run, call->edge, edge->timeless ? 0 : step))[call->channel];
         int index = 0;
         if (symbol >= 0 && symbol < (float)call->n_symbols)
@@ -449,20 +455,21 @@ static void look_up(bk_run *run, const bk_stage *stage, const bk_block *block, c
         else
             run->unknown_symbol = 1;
         const float *row = call->vector + (ptrdiff_t)index * stage->n_out + block->channel;
-        run->program->kernels->load(row, 0, block->width, 1, tile + r * BK_WIDTH);
+        run->program->kernels->load(row, 0, block->width, 1, tile + (span->row + r) * BK_WIDTH);
     }
 }
 
 static void store(const bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
-                  int64_t group, int first_row, int rows, const float *tile)
+                  const bk_span *span, const float *tile)
 {
+    const int rows = span->n_rows;
     const bk_kernels *kernels = run->program->kernels;
     const bk_edge *edge = &run->program->edges[call->edge];
-    const int64_t to = (group + first_row) * stage->n_phases + block->phase - stage->crop;
+    const int64_t to = span->step * stage->n_phases + block->phase - stage->crop;
     const ptrdiff_t step = (ptrdiff_t)edge->row * stage->n_phases;
     const int channel = call->channel + block->channel;
     char *row = row_of(run, call->edge, to);
-    tile += first_row * BK_WIDTH;
+    tile += span->row * BK_WIDTH;
     if (edge->item_size == 1)
         kernels->store_int8(tile, block->width, rows, (uint8_t *)row + channel, step, edge->scale,
                             edge->zero_point);
@@ -470,20 +477,13 @@ static void store(const bk_run *run, const bk_stage *stage, const bk_block *bloc
         kernels->store(tile, block->width, rows, (float *)row + channel, step);
 }
 
-static void run_tile(const piece *p, const bk_block *block, int64_t group, int rows, float *scratch)
+/* The chain of functions, on a tile of `rows` of which some are steps of the output. */
+static void run_chain(const piece *p, const bk_block *block, const bk_span *spans, int n_spans, int rows,
+                      float *scratch)
 {
     const bk_run *run = p->run;
     const bk_stage *stage = p->stage;
     const bk_kernels *kernels = run->program->kernels;
-    /* Rows that are steps of the output: a transposed convolution is cropped at both ends. */
-    int first_row = 0, end = rows;
-    while (first_row < rows && (group + first_row) * stage->n_phases + block->phase - stage->crop < 0)
-        first_row++;
-    while (end > first_row && (group + end - 1) * stage->n_phases + block->phase - stage->crop >= p->n_total)
-        end--;
-    if (first_row == end)
-        return;
-    make_tile(run, stage, block, group, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, scratch);
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
         float *out = scratch + call->out * BK_ROWS * BK_WIDTH;
@@ -493,13 +493,16 @@ static void run_tile(const piece *p, const bk_block *block, int64_t group, int r
                                                       : call->vector + block->channel_block * BK_WIDTH;
         switch (call->action) {
         case BK_LOAD:
-            load(run, stage, block, call, group, first_row, end - first_row, out);
+            for (int s = 0; s < n_spans; s++)
+                load(run, stage, block, call, &spans[s], out);
             break;
         case BK_LOOKUP:
-            look_up(p->run, stage, block, call, group, first_row, end - first_row, out);
+            for (int s = 0; s < n_spans; s++)
+                look_up(p->run, stage, block, call, &spans[s], out);
             break;
         case BK_STORE:
-            store(run, stage, block, call, group, first_row, end - first_row, a);
+            for (int s = 0; s < n_spans; s++)
+                store(run, stage, block, call, &spans[s], a);
             break;
         case BK_FILL:
             fill(call->operand, rows, out, b);
@@ -508,6 +511,68 @@ static void run_tile(const piece *p, const bk_block *block, int64_t group, int r
             kernels->apply(call->function, call->operand, rows, out, a, b);
             break;
         }
+    }
+}
+
+static void run_tile(const piece *p, const bk_block *block, int64_t group, int rows, float *scratch)
+{
+    const bk_stage *stage = p->stage;
+    /* Rows that are steps of the output: a transposed convolution is cropped at both ends. */
+    int first_row = 0, end = rows;
+    while (first_row < rows && (group + first_row) * stage->n_phases + block->phase - stage->crop < 0)
+        first_row++;
+    while (end > first_row && (group + end - 1) * stage->n_phases + block->phase - stage->crop >= p->n_total)
+        end--;
+    if (first_row == end)
+        return;
+    make_tile(p->run, stage, block, group, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, scratch);
+    const bk_span span = {group + first_row, first_row, end - first_row};
+    run_chain(p, block, &span, 1, rows, scratch);
+}
+
+/* A tile of pairs, of the blocks first <= block < end: its inputs are combined once for all of them. */
+static void run_pairs(const piece *p, const bk_pair_range *range, int64_t first_pair, int n_pairs,
+                      int first_block, int end_block, float *scratch)
+{
+    const bk_run *run = p->run;
+    const bk_stage *stage = p->stage;
+    const bk_kernels *kernels = run->program->kernels;
+    const bk_edge *source = &run->program->edges[stage->source];
+    const ptrdiff_t tap_step = (ptrdiff_t)stage->dilation * source->row;
+    float *combined = scratch + run->scratch_size - run->program->combined_size;
+    bk_pair_tile tile;
+    bk_pair pairs[BK_PAIRS];
+    bk_lay_pairs(range, first_pair, n_pairs, &tile);
+    for (int k = 0; k < n_pairs; k++) {
+        const float *row = (const float *)row_of(run, stage->source, tile.steps[k] - stage->pad_left);
+        pairs[k] = bk_pair_input(&tile, k, row + stage->blocks[0].source_channel, tap_step, stage->n_taps);
+    }
+    kernels->combine_pairs(pairs, n_pairs, tap_step, stage->n_taps, stage->n_in, combined);
+    for (int k = first_block; k < end_block; k++) {
+        const bk_block *block = &stage->blocks[k];
+        /* The row for what isn't due is the next register's first, which holds nothing yet. */
+        kernels->convolve_pairs(combined, stage->n_taps, stage->n_in, block->weights, block->bias, n_pairs,
+                                (const int(*)[2])tile.rows, scratch);
+        run_chain(p, block, tile.spans, tile.n_spans, tile.n_rows, scratch);
+    }
+}
+
+/* Blocks are divided among threads only where the tiles are too few, as each part has to combine the inputs. */
+static void run_parts_of_pairs(piece *p, float *scratch)
+{
+    const bk_stage *stage = p->stage;
+    const bk_pair_range range = bk_find_pairs(p->first, p->first + p->n_groups, stage->dilation);
+    const int64_t n_tiles = (range.n_pairs + BK_PAIRS - 1) / BK_PAIRS;
+    const int64_t n_wanted = p->run->n_threads == 1 ? 1 : (int64_t)p->run->n_threads * PARTS_OF_A_THREAD;
+    const int64_t n_shares = smaller(stage->n_blocks, (n_wanted + n_tiles - 1) / n_tiles);
+    for (;;) {
+        const int64_t item = bk_next_part(&p->n_taken);
+        if (item >= n_tiles * n_shares)
+            return;
+        const int64_t tile = item / n_shares, share = item % n_shares;
+        const int64_t first = range.n_pairs * tile / n_tiles, next = range.n_pairs * (tile + 1) / n_tiles;
+        run_pairs(p, &range, first, (int)(next - first), (int)(stage->n_blocks * share / n_shares),
+                  (int)(stage->n_blocks * (share + 1) / n_shares), scratch);
     }
 }
 
@@ -551,6 +616,10 @@ static void run_parts(void *context, int thread)
     if (n_together < 1)
         n_together = 1;
     float *scratch = p->run->scratch + (size_t)thread * p->run->scratch_size;
+    if (stage->kind == BK_PAIRED) {
+        run_parts_of_pairs(p, scratch);
+        return;
+    }
     for (;;) {
         const int64_t first = bk_next_part(&p->n_taken) * n_together;
         if (first >= n_items)

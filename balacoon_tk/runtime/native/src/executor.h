@@ -14,6 +14,7 @@
 #define BALACOON_TK_EXECUTOR_H
 
 #include "kernels.h"
+#include "pairs.h"
 #include "pool.h"
 
 #define BK_REGISTERS 8
@@ -50,7 +51,7 @@ typedef struct {
     const int32_t *order; /* [phase][channel block][BK_WIDTH]: the edge's channel, -1 to leave what is there */
 } bk_call;
 
-typedef enum { BK_CONVOLVE, BK_NARROW, BK_DEPTHWISE, BK_POINTWISE, BK_NORMALISE, BK_PAD } bk_kind;
+typedef enum { BK_CONVOLVE, BK_PAIRED, BK_NARROW, BK_DEPTHWISE, BK_POINTWISE, BK_NORMALISE, BK_PAD } bk_kind;
 
 /* What stands in front of the first step and behind the last. */
 typedef enum { BK_CONSTANT, BK_REFLECT, BK_EDGE } bk_padding;
@@ -95,6 +96,7 @@ typedef struct {
     const bk_reader *readers;
     const int *first_stages; /* of each segment, stages that follow each other piece by piece; and their number */
     int longest_row; /* floats that a norm's row takes, of a multiple of BK_WIDTH */
+    size_t combined_size; /* floats that the combined inputs of a tile of pairs take at most */
 } bk_program;
 
 typedef struct bk_run bk_run;

@@ -17,6 +17,8 @@
 
 #define BK_WIDTH 32 /* channels in a tile */
 #define BK_ROWS 12  /* most steps in a tile */
+#define BK_PAIRS 6  /* most pairs of steps in a tile of these */
+#define BK_COLUMNS 16 /* channels of the output for which pairs are summed up at once */
 #define BK_QUAD 4   /* bytes that int8 kernels multiply at once: channels of u8 rows are padded to these */
 
 /* The window that the first row of a tile reads, and how to get from there to the others. */
@@ -31,6 +33,13 @@ typedef struct {
     const float *scale;  /* int8: [BK_WIDTH], what a sum is multiplied by */
     const int32_t *offset; /* int8: [BK_WIDTH], added to a sum: - zero point * sum of the weights; or NULL */
 } bk_window;
+
+/* What the two outputs of a pair read, a dilation apart: with n taps n + 1 steps, each a row of channels. */
+typedef struct {
+    const float *first; /* only the earlier output reads it */
+    const float *inner; /* the first of those that both read; the others follow, a tap's step apart */
+    const float *last;  /* only the later output reads it */
+} bk_pair;
 
 /* Functions of a number, or of two. */
 typedef enum {
@@ -74,7 +83,16 @@ typedef struct {
     int dot_product; /* whether bytes are multiplied by an instruction made for that */
     /* tile[rows][BK_WIDTH] = bias + sum over taps and channels, for 1 <= rows <= BK_ROWS */
     void (*convolve)(const bk_window *window, int rows, float *tile);
-    /* the same of u8 inputs and s8 weights, exact in int32: ((sum + offset) * scale) + bias */
+    /* the same for steps in pairs, with fewer products (pairs_impl.h); NULL where the registers are too few.
+     * First what is to be multiplied is made of the input, once for all blocks: as
+     * [taps in threes][channels in BK_COLUMNS][2 to 4][BK_PAIRS][BK_COLUMNS], bk_combined_size in all; */
+    void (*combine_pairs)(const bk_pair *pairs, int n_pairs, ptrdiff_t tap_step, int n_taps, int n_channels,
+                          float *combined);
+    /* then a block's outputs of it, those of a pair in two rows of a tile, which has one row more for outputs
+     * that aren't due; weights are [half of the columns][taps in threes][channel][4, 3 or 1][BK_COLUMNS] */
+    void (*convolve_pairs)(const float *combined, int n_taps, int n_channels, const float *weights,
+                           const float *bias, int n_pairs, const int (*rows)[2], float *tile);
+    /* the same as convolve of u8 inputs and s8 weights, exact in int32: ((sum + offset) * scale) + bias */
     void (*convolve_int8)(const bk_window *window, int rows, float *tile);
     /* for at most 4 output channels, the tile's others are zeros: weights are float [column][tap][channel],
      * bias is [n_columns] */

@@ -203,6 +203,13 @@ static void BK_KERNEL(convolve_depthwise)(const bk_window *window, int width, in
     }
 }
 
+#if BK_LANES == BK_COLUMNS
+#include "pairs_impl.h"
+#define BK_OF_PAIRS(name) BK_KERNEL(name)
+#else
+#define BK_OF_PAIRS(name) NULL
+#endif
+
 static double BK_KERNEL(peak)(int n_loops)
 {
     /* What the compiler can't know, so that it computes each product and leaves none out. */
@@ -230,6 +237,8 @@ const bk_kernels BK_PASTE(bk_kernels, BK_SUFFIX) = {
     .name = BK_NAME,
     .dot_product = BK_DOT_PRODUCT,
     .convolve = BK_KERNEL(convolve),
+    .combine_pairs = BK_OF_PAIRS(combine_pairs),
+    .convolve_pairs = BK_OF_PAIRS(convolve_pairs),
     .convolve_int8 = BK_KERNEL(convolve_int8),
     .convolve_narrow = BK_KERNEL(convolve_narrow),
     .convolve_depthwise = BK_KERNEL(convolve_depthwise),

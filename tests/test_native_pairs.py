@@ -1,0 +1,132 @@
+"""Convolutions in pairs of steps in the native engine: where they are used, and that chunks change no bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.native import _kernels
+from balacoon_tk.runtime.native._native import Executor
+from balacoon_tk.runtime.native.engine import NativeEngine
+from balacoon_tk.runtime.native.kernels import KERNELS_VARIABLE, choose_kernels
+from balacoon_tk.runtime.native.packing import pack
+from balacoon_tk.runtime.native.program import Call, Program, Stage
+from native_laws import ONE_THREAD, assert_same_bits
+from test_native_engine import assert_lawful, convolution, feeds_of, made, random, store, streamed
+
+needs_pairs = pytest.mark.skipif(
+    not _kernels.has_pairs(choose_kernels()), reason="this processor's kernels don't convolve in pairs"
+)
+
+
+def kinds(program: Program, *, pairs: bool = True) -> list[str]:
+    return [stage.kind for stage in pack(program, pairs=pairs)]
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 3, 5, 12])
+@pytest.mark.parametrize(("n_in", "n_out", "n_taps"), [(16, 32, 3), (32, 64, 5), (40, 33, 7), (17, 70, 4)])
+def test_pairs_obey_the_laws(n_in, n_out, n_taps, dilation):
+    program = convolution(n_in, n_out, n_taps, dilation=dilation)
+    assert kinds(program) == ["paired"]
+    assert_lawful(program)
+
+
+@pytest.mark.parametrize("pads", [{"pad_left": 12, "pad_right": 0}, {"pad_left": 0, "pad_right": 0}, {}])
+def test_pairs_obey_the_laws_with_other_padding(pads):
+    assert_lawful(convolution(16, 32, 5, dilation=3, bias=False, **pads), (13, 40, 100))
+
+
+def residual(dilation: int, n_channels: int = 32) -> Program:
+    """What vocoders are made of: an activation kept beside its input, a convolution, their sum."""
+    span = 4 * dilation
+    first = Stage(
+        "pointwise",
+        "activation",
+        None,
+        n_channels,
+        (Call("load", edge=0), Call("leaky_relu", scalar=0.1), store(1)),
+    )
+    second = Stage(
+        "convolve",
+        "conv",
+        1,
+        n_channels,
+        (
+            Call("load", out=1, edge=0),
+            Call("add", a=0, b=1),
+            store(2),
+            Call("tanh"),
+            Call("mul", array="gain"),
+            store(3),
+        ),
+        n_taps=5,
+        dilation=dilation,
+        pad_left=span // 2,
+        pad_right=span // 2,
+        weights="w",
+        bias="b",
+    )
+    third = replace(
+        second, name="again", source=2, chain=(Call("load", out=2, edge=3), Call("sub", b=2), store(4))
+    )
+    arrays = {
+        "w": random(n_channels, n_channels, 5) / 10,
+        "b": random(n_channels),
+        "gain": random(n_channels),
+    }
+    return made(n_channels, first, second, third, arrays=arrays, n_edges=5)
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 6, 12])
+def test_chains_behind_pairs_obey_the_laws(dilation):
+    program = residual(dilation)
+    assert kinds(program) == ["pointwise", "paired", "paired"]
+    assert_lawful(program, (1, 5, 40, 130))
+
+
+@needs_pairs
+def test_pieces_of_a_long_run_change_no_bit():
+    program = residual(12)
+    engine, feeds = NativeEngine(program, ONE_THREAD), feeds_of(program, 2500)
+    assert pack(program, pairs=True)[1].n_most < 1000
+    whole = engine.whole(feeds)
+    for sizes in ([64] * 39 + [4], [8] * 312 + [4], [1000, 1, 1499]):
+        assert_same_bits(streamed(engine, program, feeds, sizes), whole, sizes[0])
+
+
+@needs_pairs
+def test_pairs_can_be_switched_off():
+    program = convolution(32, 32, 7)
+    feeds = feeds_of(program, 50)
+    ours = NativeEngine(program, ONE_THREAD).whole(feeds)["samples"]
+    direct = NativeEngine(program, ONE_THREAD, pairs=False).whole(feeds)["samples"]
+    assert kinds(program, pairs=False) == ["convolve"]
+    assert ours.tobytes() != direct.tobytes()
+    np.testing.assert_allclose(ours, direct, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "n_taps", "options"),
+    [
+        (16, 32, 2, {}),
+        (15, 32, 3, {}),
+        (16, 31, 3, {}),
+        (32, 64, 3, {"stride": 2}),
+        (32, 64, 3, {"n_groups": 2}),
+        (256, 512, 5, {}),
+    ],
+    ids=["two taps", "few inputs", "few outputs", "stride", "groups", "weights that come from memory"],
+)
+def test_pairs_are_left_out_where_they_bring_nothing(n_in, n_out, n_taps, options):
+    assert kinds(convolution(n_in, n_out, n_taps, **options)) == ["convolve"]
+
+
+def test_kernels_without_pairs_run_the_same_programs(monkeypatch):
+    monkeypatch.setenv(KERNELS_VARIABLE, "plain")
+    program = residual(3)
+    assert_lawful(program, (40,))
+    with pytest.raises(ModelError, match="the kernels plain can't convolve 'conv' in pairs"):
+        Executor(program, pack(program, pairs=True), 1, "plain")
