@@ -113,8 +113,9 @@ test-aarch64: ## Compare the kernels for aarch64 with the plain ones, where a cr
 	    tests/native/compare_kernels.c $(NATIVE_C)/dispatch.c $(wildcard $(NATIVE_C)/kernels_*.c) -lm -o build/compare_kernels && \
 	$(AARCH64_RUN) -cpu max build/compare_kernels && $(AARCH64_RUN) -cpu cortex-a53 build/compare_kernels
 
+# Files of tests are divided between two processes. Speed isn't tested, so nothing minds the other one.
 test-release: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --benchmark-disable
 
 # Chromium comes from the system: apt-get install chromium. Its screenshots are kept in out/browser.
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window

@@ -71,7 +71,7 @@ class NativeEngine:
         n_threads = (options or RuntimeOptions()).n_threads or _n_processors()
         check_program(program)
         kernels = choose_kernels()
-        packed = pack(program, pairs=pairs and _kernels.has_pairs(kernels))
+        packed = pack(program, pairs=pairs and _kernels.has_pairs(kernels), n_threads=n_threads)
         self._executor = Executor(program, packed, n_threads, kernels)
         self.contract = _contract(program, label)
         self._shapes = {port.name: port.shape for port in program.outputs}

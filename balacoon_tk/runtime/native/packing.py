@@ -68,7 +68,7 @@ class PackedStage:
     n_most: int
 
 
-def pack(program: Program, *, pairs: bool = False) -> list[PackedStage]:
+def pack(program: Program, *, pairs: bool = False, n_threads: int = 1) -> list[PackedStage]:
     """Pack the stages of a program.
 
     Parameters
@@ -76,6 +76,8 @@ def pack(program: Program, *, pairs: bool = False) -> list[PackedStage]:
     program : Program
     pairs : bool
         Whether convolutions for which that pays make steps in pairs; the kernels must be able to.
+    n_threads : int
+        Threads that share each stage of a piece, which is longer the more there are.
 
     Raises
     ------
@@ -83,7 +85,7 @@ def pack(program: Program, *, pairs: bool = False) -> list[PackedStage]:
         If an array isn't there or has another shape.
     """
     segments = _segments(program)
-    most = _most_groups(program, segments)
+    most = _most_groups(program, segments, n_threads)
     arena = _Arena(sum(array.nbytes for array in program.arrays.values()))
     return [
         _pack_stage(program, stage, segment, n_most, pairs, arena)
@@ -300,15 +302,17 @@ def _segments(program: Program) -> list[int]:
     return segments
 
 
-def _most_groups(program: Program, segments: list[int]) -> list[int]:
+def _most_groups(program: Program, segments: list[int], n_threads: int) -> list[int]:
     """Return how many groups of each stage make a piece."""
     rates = [Fraction(*stage.rate) / stage.stride for stage in program.stages]  # groups for a frame
     heaviest = [1.0] * (segments[-1] + 1 if segments else 0)  # bytes of an edge for a frame
     for stage, rate, segment in zip(program.stages, rates, segments, strict=True):
         n_bytes = float(rate * stage.n_phases) * stage.n_channels * 4
         heaviest[segment] = max(heaviest[segment], n_bytes)
+    # Several threads wait for each other behind each stage, and each has a second cache of its own.
+    piece_bytes = _PIECE_BYTES * (1 if n_threads == 1 else 2 * n_threads)
     most = []
     for rate, segment in zip(rates, segments, strict=True):
-        n_frames = _PIECE_BYTES / heaviest[segment] if segment else _FIRST_FRAMES
+        n_frames = piece_bytes / heaviest[segment] if segment else _FIRST_FRAMES
         most.append(max(1, round(n_frames * float(rate))))
     return most
