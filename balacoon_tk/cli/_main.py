@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 
@@ -22,6 +23,16 @@ COMMANDS = (
     *("synthesize", "compare", "evaluate", "export", "quantize"),
     *("deploy", "resynthesize", "inspect", "calibrate", "bench"),
 )
+
+
+def _wait_for_threads() -> None:
+    """Wait for threads that run graphs; Python's end doesn't, for one that was interrupted as it was started."""
+    # It would come back from ONNX Runtime into an interpreter that is gone, which ends the process with SIGABRT.
+    current = threading.current_thread()
+    while others := [each for each in threading.enumerate() if each is not current and not each.daemon]:
+        for thread in others:
+            with contextlib.suppress(RuntimeError):  # not started yet
+                thread.join(0.1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # caught, in a flag that only the next text resets. A shell sees 130 either way, but a parent
         # process sees -2.
         exec("")
+        _wait_for_threads()
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read stdout has gone; a second flush at exit must not complain about it.
