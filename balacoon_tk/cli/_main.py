@@ -26,8 +26,8 @@ COMMANDS = (
 
 
 def _wait_for_threads() -> None:
-    """Wait for threads that run graphs; Python's end doesn't, for one that was interrupted as it was started."""
-    # It would come back from ONNX Runtime into an interpreter that is gone, which ends the process with SIGABRT.
+    """Wait for threads, also for one that was interrupted as it was started, which Python's end misses."""
+    # It would come back from ONNX Runtime into an interpreter that is gone: the process would end by SIGABRT.
     current = threading.current_thread()
     while others := [each for each in threading.enumerate() if each is not current and not each.daemon]:
         for thread in others:

@@ -32,8 +32,8 @@ _TOLERANCES: dict[Precision, float] = {"fp32": TOLERANCE, "fp16": 2.0**-7, "int8
 _PUSH_FRAMES = 64
 _ROUNDED_FRAMES, _N_DRAWS = (1, 2, 5, 13, 60), 5
 _MOST_NOISE, _MOST_SHORT_NOISE = 1.25, 2.0
-"""Of int8, over that of the plain decoder: over all lengths, and at one, where there are few numbers and powers
-differ by half by chance."""
+"""Of int8, over that of the plain decoder: over all lengths, and at one, where there are few numbers and
+powers differ by half by chance."""
 
 _Draw: TypeAlias = Callable[[int, int], Mapping[str, AnyArray]]
 
