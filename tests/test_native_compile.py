@@ -83,6 +83,13 @@ def test_functions_of_two_numbers(op_type, second) -> None:
     assert_native(g.model(g.op("Tanh", g.op(op_type, *operands))), tolerance=2e-5)
 
 
+def test_constants_are_computed_once() -> None:
+    """As of Snake: a large model's graph has them written out."""
+    g = TinyGraph()
+    alpha = g.op("Reciprocal", g.op("Add", g.op("Exp", g.weight(1, 4, 1)), g.number(1e-9)))
+    assert_native(g.model(g.op("Mul", conv(g, g.frames()), alpha)))
+
+
 def test_sums_of_several_tensors() -> None:
     g = TinyGraph()
     x = g.frames()

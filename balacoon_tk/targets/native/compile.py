@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
 
 from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.int8 import read_qdq
-from balacoon_tk.graph.match import name_of
+from balacoon_tk.graph.match import constant_of, name_of
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.timeline import Timeline
 from balacoon_tk.runtime.native.program import Program
@@ -54,6 +56,8 @@ def compile_native(
     for node in analysis.model.graph:
         if all(name_of(value) in analysis.sized_by for value in node.outputs if value.name):
             continue  # arithmetic with lengths: whoever needs it is refused
+        if _fold(node):
+            continue
         context = Context(node, analysis, builder, views, rounding.layers.get(str(node.name)))
         for value, view in zip(node.outputs, find_operator(node)(context), strict=False):
             if value.name and (value.uses() or value.is_graph_output()):
@@ -74,6 +78,20 @@ def compile_native(
             reason = f"its length would be {found}, and not {list(timeline.lengths)}"
             raise NotNativeError(_producer(analysis, name_of(value)), reason)
     return program
+
+
+def _fold(node: ir.Node) -> bool:
+    """Compute what constants alone say, as large models leave it in their graphs; False if it isn't that."""
+    arrays = [constant_of(node, index) for index in range(len(node.inputs))]
+    if not arrays or len(node.outputs) != 1 or any(array is None for array in arrays):
+        return False
+    proto = ir.to_proto(node)
+    try:
+        (made,) = ReferenceEvaluator(proto).run(None, dict(zip(proto.input, arrays, strict=True)))
+    except Exception:  # of its opset or its operator: then nobody knows it here
+        return False
+    node.outputs[0].const_value = ir.tensor(np.asarray(made))
+    return True
 
 
 def _producer(analysis: Analysis, name: str) -> ir.Node:
