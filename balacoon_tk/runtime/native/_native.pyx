@@ -182,8 +182,8 @@ FUNCTIONS = {
     "reciprocal": BK_RECIPROCAL, "sin": BK_SIN, "cos": BK_COS, "erf": BK_ERF, "softplus": BK_SOFTPLUS,
 }
 _KINDS = {
-    "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "narrow": BK_NARROW, "depthwise": BK_DEPTHWISE, "pointwise": BK_POINTWISE,
-    "normalise": BK_NORMALISE, "pad": BK_PAD,
+    "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "narrow": BK_NARROW, "depthwise": BK_DEPTHWISE,
+    "pointwise": BK_POINTWISE, "normalise": BK_NORMALISE, "pad": BK_PAD,
 }
 _PADDINGS = {"constant": BK_CONSTANT, "reflect": BK_REFLECT, "edge": BK_EDGE}
 _ROW = 16  # floats: rows of more are a multiple, so that each begins where a vector may
