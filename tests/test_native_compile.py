@@ -90,6 +90,13 @@ def test_constants_are_computed_once() -> None:
     assert_native(g.model(g.op("Mul", conv(g, g.frames()), alpha)))
 
 
+def test_constants_are_computed_by_the_opset_of_their_graph() -> None:
+    """Before 13, softmax took its own axis and all behind it for one."""
+    g = TinyGraph(opset=11)
+    weights = g.op("Softmax", g.weight(1, 4, 1), axis=0)
+    assert_native(g.model(g.op("Mul", conv(g, g.frames()), weights)))
+
+
 def test_sums_of_several_tensors() -> None:
     g = TinyGraph()
     x = g.frames()

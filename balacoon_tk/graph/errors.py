@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.advice import advice_for
+from balacoon_tk.graph.match import label_of
 
 DRAWS_NOISE = (
     "it draws its own noise, other in each run: make the noise an input, "
@@ -30,8 +31,7 @@ class NotStreamableError(ModelError):
     """
 
     def __init__(self, node: ir.Node, reason: str) -> None:
-        name = node.name or next((value.name for value in node.outputs if value.name), None)
-        self.node = name or "<unnamed>"
+        self.node = label_of(node)
         self.op_type = node.op_type
         self.reason = reason
         self.advice = advice_for(node.op_type, reason)

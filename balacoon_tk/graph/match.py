@@ -16,6 +16,11 @@ def name_of(value: ir.Value | None) -> str:
     return "" if value is None or value.name is None else value.name
 
 
+def label_of(node: ir.Node) -> str:
+    """Return what messages call a node: its name, or that of its first output."""
+    return node.name or next((value.name for value in node.outputs if value.name), None) or "<unnamed>"
+
+
 def is_standard(node: ir.Node) -> bool:
     """Whether a node is of the standard operators."""
     return node.domain in ("", "ai.onnx")

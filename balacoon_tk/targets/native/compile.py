@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
+from onnx import ValueInfoProto, helper, numpy_helper
 
 from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.int8 import read_qdq
@@ -19,6 +18,7 @@ from balacoon_tk.graph.match import constant_of, name_of
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.timeline import Timeline
 from balacoon_tk.runtime.native.program import Program
+from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.native.builder import Builder, View
 from balacoon_tk.targets.native.errors import NotNativeError
 from balacoon_tk.targets.native.lengths import output_lengths, with_lags
@@ -56,7 +56,7 @@ def compile_native(
     for node in analysis.model.graph:
         if all(name_of(value) in analysis.sized_by for value in node.outputs if value.name):
             continue  # arithmetic with lengths: whoever needs it is refused
-        if _fold(node):
+        if _fold(node, analysis.model):
             continue
         context = Context(node, analysis, builder, views, rounding.layers.get(str(node.name)))
         for value, view in zip(node.outputs, find_operator(node)(context), strict=False):
@@ -80,17 +80,19 @@ def compile_native(
     return program
 
 
-def _fold(node: ir.Node) -> bool:
+def _fold(node: ir.Node, model: ir.Model) -> bool:
     """Compute what constants alone say, as large models leave it in their graphs; False if it isn't that."""
-    arrays = [constant_of(node, index) for index in range(len(node.inputs))]
-    if not arrays or len(node.outputs) != 1 or any(array is None for array in arrays):
+    names = [name_of(value) for value in node.inputs]
+    arrays = {name: constant_of(node, index) for index, name in enumerate(names)}
+    if not names or len(node.outputs) != 1 or any(array is None for array in arrays.values()):
         return False
-    proto = ir.to_proto(node)
-    try:
-        (made,) = ReferenceEvaluator(proto).run(None, dict(zip(proto.input, arrays, strict=True)))
-    except Exception:  # of its opset or its operator: then nobody knows it here
-        return False
-    node.outputs[0].const_value = ir.tensor(np.asarray(made))
+    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items() if array is not None]
+    output = name_of(node.outputs[0])
+    graph = helper.make_graph([ir.to_proto(node)], "constant", [], [ValueInfoProto(name=output)], constants)
+    # By the opset of the graph: what an operator does with its axes may be another thing in a later one.
+    opsets = [helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
+    alone = helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
+    node.outputs[0].const_value = ir.tensor(Session(alone).run({})[output])
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.graph.match import label_of
 
 
 class NotNativeError(ModelError):
@@ -21,7 +22,7 @@ class NotNativeError(ModelError):
     """
 
     def __init__(self, node: ir.Node, reason: str) -> None:
-        self.node = node.name or next((value.name for value in node.outputs if value.name), "<unnamed>")
+        self.node = label_of(node)
         self.op_type = node.op_type
         self.reason = reason
         super().__init__(f"{self.op_type} node {self.node!r}: {reason}")
