@@ -186,6 +186,38 @@ def test_transposed_convolutions(kernel, stride, attributes, n_groups) -> None:
     assert_native(g.model(g.up(conv(g, g.frames()), 4, 4, kernel, stride, groups=n_groups, **attributes)))
 
 
+@pytest.mark.parametrize("n_channels", [1, 5, 16, 24, 48])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "attributes"),
+    [(14, 7, {"pads": [3, 4]}), (9, 4, {"output_padding": [3]}), (2, 3, {})],
+)
+def test_phases_of_few_channels_share_a_tile(n_channels, kernel, stride, attributes) -> None:
+    g = TinyGraph()
+    first, second = (
+        g.up(conv(g, g.frames(4, f"x{k}")), 4, n_channels, kernel, stride, **attributes) for k in range(2)
+    )
+    y = g.op("LeakyRelu", g.op("Add", g.op("Tanh", second), first), alpha=0.1)
+    model = g.model(
+        y, g.op("Mul", first, g.const(np.linspace(0.5, 2, n_channels).reshape(1, -1, 1), np.float32))
+    )
+    for n_threads in (1, 2):
+        assert_native(model, n_threads=n_threads)
+
+
+@pytest.mark.parametrize("n_channels", [2, 8, 40])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "attributes"),
+    [(12, 2, {"pads": [5, 5]}), (3, 1, {}), (7, 3, {"output_padding": [1]}), (3, 2, {"dilations": [2]})],
+)
+def test_each_channel_is_spread_by_itself(n_channels, kernel, stride, attributes) -> None:
+    g = TinyGraph()
+    x = g.conv(g.frames(), 4, n_channels, 1)
+    program = assert_native(
+        g.model(g.up(x, n_channels, n_channels, kernel, stride, groups=n_channels, **attributes))
+    ).program
+    assert [stage.kind for stage in program.stages] == ["convolve", "depthwise"]
+
+
 def test_a_transposed_convolution_is_cropped_where_it_is_stored() -> None:
     g = TinyGraph()
     x = g.slice(g.up(g.frames(), 4, 4, 8, 4), 3, -2, 2)

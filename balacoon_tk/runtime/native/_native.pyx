@@ -133,6 +133,7 @@ cdef extern from "executor.h":
         int crop
         int n_extra
         int timeless
+        int joined
         int transposed
         int n_left
         int n_right
@@ -331,6 +332,7 @@ cdef class Executor:
                 stages[k].pad_right = 0
             stages[k].crop = stage.crop
             stages[k].n_extra = stage.n_extra
+            stages[k].joined = item.joined
             stages[k].transposed = stage.transposed
             stages[k].centre = stage.centre
             stages[k].epsilon = stage.epsilon

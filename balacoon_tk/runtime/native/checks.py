@@ -100,7 +100,9 @@ class _StageCheck:
             self.refuse(f"n_channels={stage.n_channels} must be a multiple of n_groups={stage.n_groups}")
         if stage.n_phases > 1 and not (stage.kind == "pointwise" or stage.transposed):
             self.refuse("it has phases and is no transposed convolution")
-        if stage.transposed and (stage.kind != "convolve" or stage.stride > 1 or stage.dilation > 1):
+        if stage.transposed and (
+            stage.kind not in ("convolve", "depthwise") or stage.stride > 1 or stage.dilation > 1
+        ):
             self.refuse("it is transposed and has a stride, a dilation or another kind")
         if stage.crop and not stage.transposed:
             self.refuse("it is cropped and not transposed")
@@ -164,7 +166,10 @@ class _StageCheck:
         width = weights.shape[-1] if weights.ndim == 3 else 0
         if stage.transposed:
             n_in = weights.shape[0] if weights.ndim else 0
-            fits = weights.shape == (n_in, per_group, width) and n_in % stage.n_groups == 0
+            wanted = (n_in, per_group, width)
+            if stage.kind == "depthwise":
+                wanted = (stage.n_channels, 1, width)
+            fits = weights.shape == wanted and n_in % stage.n_groups == 0
             fits = fits and 0 < width <= stage.n_taps * stage.n_phases
         elif stage.kind == "depthwise":
             n_in, fits = stage.n_channels, weights.shape == (stage.n_channels, 1, stage.n_taps)

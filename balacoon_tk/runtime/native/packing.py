@@ -41,7 +41,7 @@ ones a push of few frames looks up more addresses than there is time for."""
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Up to 32 output channels of one phase."""
+    """Up to 32 output channels of one phase, or of all phases one behind the other where they are joined."""
 
     phase: int
     source_channel: int
@@ -56,6 +56,7 @@ class PackedStage:
 
     kind: str
     n_in: int
+    joined: bool
     blocks: tuple[Block, ...]
     weights: AnyArray | None  # [n_blocks, ...]
     bias: AnyArray | None  # [n_channel_blocks, WIDTH]
@@ -128,7 +129,11 @@ def _pack_stage(
     source = None if stage.source is None else program.edges[stage.source]
     each_by_itself = stage.kind in ("depthwise", "pad")
     n_groups = 1 if each_by_itself else stage.n_groups
-    per_group = stage.n_channels // n_groups
+    joined = _joins_phases(program, stage)
+    n_phases, n_channels = stage.n_phases, stage.n_channels
+    if joined:
+        n_phases, n_channels = 1, n_phases * n_channels
+    per_group = n_channels // n_groups
     weights = None if stage.weights is None else _array(program, stage, stage.weights)
     n_in = 0
     if stage.kind == "convolve" and weights is not None:
@@ -136,7 +141,7 @@ def _pack_stage(
     elif stage.kind == "normalise":
         n_in = stage.n_channels
     blocks: list[Block] = []
-    for phase in range(stage.n_phases):
+    for phase in range(n_phases):
         number = 0
         for group in range(n_groups):
             for start in range(0, per_group, WIDTH):
@@ -148,6 +153,7 @@ def _pack_stage(
 
     def vector(name: str) -> AnyArray:
         values = np.broadcast_to(_array(program, stage, name).reshape(-1), (stage.n_channels,))
+        values = np.tile(values, n_channels // stage.n_channels)
         rows = np.zeros((len(channels), WIDTH), np.float32)
         for row, (channel, width) in zip(rows, channels, strict=True):
             row[:width] = values[channel : channel + width]
@@ -166,6 +172,8 @@ def _pack_stage(
     offsets: AnyArray | None = None
     if stage.kind in ("convolve", "depthwise") and weights is not None:
         taps = _taps(stage, weights)  # [phase, tap, in, out of all groups]
+        if joined:
+            taps = taps.transpose(1, 2, 0, 3).reshape(1, *taps.shape[1:3], n_channels)
         if stage.kind == "depthwise":
             packed = np.zeros((len(blocks), stage.n_taps, WIDTH), np.float32)
             for k, block in enumerate(blocks):
@@ -188,6 +196,7 @@ def _pack_stage(
     return PackedStage(
         kind=kind,
         n_in=n_in,
+        joined=joined,
         blocks=tuple(blocks),
         weights=None if packed is None else arena.place(packed),
         bias=None if stage.bias is None else vector(stage.bias),
@@ -209,6 +218,19 @@ def _pack_stage(
     )
 
 
+def _joins_phases(program: Program, stage: Stage) -> bool:
+    """Say whether blocks take the channels of several phases, because those of one would be mostly zeros."""
+    loads = [call for call in stage.chain if call.function in ("load", "lookup")]
+    plain = all(
+        call.function == "load"
+        and not (call.by_group or call.broadcast or call.order)
+        and not program.edges[call.edge or 0].timeless
+        for call in loads
+    )
+    each, together = -(-stage.n_channels // WIDTH), -(-stage.n_channels * stage.n_phases // WIDTH)
+    return stage.kind == "convolve" and stage.n_groups == 1 and plain and together < stage.n_phases * each
+
+
 def _array(program: Program, stage: Stage, name: str) -> AnyArray:
     array = program.arrays.get(name)
     if array is None:
@@ -225,10 +247,11 @@ def _taps(stage: Stage, weights: AnyArray) -> AnyArray:
     # (in, out / groups, width): phase p of step q adds, for k of n_taps, the source's step q - n_taps + 1 + k
     # by the kernel's place p + (n_taps - 1 - k) * n_phases.
     n_in, n_out, width = weights.shape
-    per_group = n_in // stage.n_groups
+    n_groups = n_in if stage.kind == "depthwise" else stage.n_groups
+    per_group = n_in // n_groups
     kernel = np.zeros((n_in, n_out, stage.n_taps * stage.n_phases), weights.dtype)
     kernel[..., :width] = weights
-    places = kernel.reshape(stage.n_groups, per_group, n_out, stage.n_taps, stage.n_phases)
+    places = kernel.reshape(n_groups, per_group, n_out, stage.n_taps, stage.n_phases)
     # to [phase, tap, in, group, out]
     ordered = places[..., ::-1, :].transpose(4, 3, 1, 0, 2)
     return np.ascontiguousarray(ordered).reshape(stage.n_phases, stage.n_taps, per_group, -1)

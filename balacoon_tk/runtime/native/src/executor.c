@@ -45,6 +45,8 @@ static char *aligned(char *memory) { return memory + (ALIGNMENT - (uintptr_t)mem
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+static int smaller_int(int a, int b) { return a < b ? a : b; }
+
 static size_t row_size(const bk_edge *edge) { return (size_t)edge->row * (size_t)edge->item_size; }
 
 static char *row_of(const bk_run *run, int edge, int64_t step)
@@ -402,14 +404,57 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
     }
 }
 
-static void load(const bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
-                 const bk_span *span, float *tile)
+/* Between an edge and a tile, where a row of the tile is several steps of the edge (bk_stage.joined): each by
+ * itself, if it is a step of the output. */
+static void move_steps(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span, float *tile)
 {
+    const bk_stage *stage = p->stage;
+    const bk_kernels *kernels = p->run->program->kernels;
+    const bk_edge *edge = &p->run->program->edges[call->edge];
+    for (int r = 0; r < span->n_rows; r++) {
+        float *row = tile + (span->row + r) * BK_WIDTH;
+        for (int done = 0, n; done < block->width; done += n, row += n) {
+            const int place = block->channel + done, channel = place % stage->n_out;
+            const int64_t step = (span->step + r) * stage->n_phases + place / stage->n_out - stage->crop;
+            n = smaller_int(stage->n_out - channel, block->width - done);
+            if (step < 0 || step >= p->n_total)
+                continue;
+            char *rows_there = row_of(p->run, call->edge, step) + (call->channel + channel) * edge->item_size;
+            if (call->action == BK_LOAD && edge->item_size == 1)
+                kernels->load_int8((uint8_t *)rows_there, 0, n, 1, row, edge->scale, edge->zero_point);
+            else if (call->action == BK_LOAD)
+                memcpy(row, rows_there, (size_t)n * sizeof(float));
+            else if (edge->item_size == 1)
+                kernels->store_int8(row, n, 1, (uint8_t *)rows_there, 0, edge->scale, edge->zero_point);
+            else
+                memcpy(rows_there, row, (size_t)n * sizeof(float));
+        }
+    }
+}
+
+/* Whether the steps of a span lie in an edge as they do in the tile, one behind the other, all of them due. */
+static int lies_joined(const piece *p, const bk_call *call, const bk_span *span)
+{
+    const bk_stage *stage = p->stage;
+    const bk_edge *edge = &p->run->program->edges[call->edge];
+    const int64_t first = span->step * stage->n_phases - stage->crop;
+    return edge->item_size > 1 && edge->row == stage->n_out && first >= 0
+           && first + (int64_t)span->n_rows * stage->n_phases <= p->n_total;
+}
+
+static void load(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span, float *tile)
+{
+    const bk_run *run = p->run;
+    const bk_stage *stage = p->stage;
     const int rows = span->n_rows;
     const bk_kernels *kernels = run->program->kernels;
     const bk_edge *edge = &run->program->edges[call->edge];
     ptrdiff_t step = edge->row;
     int64_t from;
+    if (stage->joined && !edge->timeless && !lies_joined(p, call, span)) {
+        move_steps(p, block, call, span, tile);
+        return;
+    }
     if (edge->timeless) {
         from = 0;
         step = 0;
@@ -459,10 +504,15 @@ static void look_up(bk_run *run, const bk_stage *stage, const bk_block *block, c
     }
 }
 
-static void store(const bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
-                  const bk_span *span, const float *tile)
+static void store(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span, float *tile)
 {
+    const bk_run *run = p->run;
+    const bk_stage *stage = p->stage;
     const int rows = span->n_rows;
+    if (stage->joined && !lies_joined(p, call, span)) {
+        move_steps(p, block, call, span, tile);
+        return;
+    }
     const bk_kernels *kernels = run->program->kernels;
     const bk_edge *edge = &run->program->edges[call->edge];
     const int64_t to = span->step * stage->n_phases + block->phase - stage->crop;
@@ -494,7 +544,7 @@ static void run_chain(const piece *p, const bk_block *block, const bk_span *span
         switch (call->action) {
         case BK_LOAD:
             for (int s = 0; s < n_spans; s++)
-                load(run, stage, block, call, &spans[s], out);
+                load(p, block, call, &spans[s], out);
             break;
         case BK_LOOKUP:
             for (int s = 0; s < n_spans; s++)
@@ -502,7 +552,7 @@ static void run_chain(const piece *p, const bk_block *block, const bk_span *span
             break;
         case BK_STORE:
             for (int s = 0; s < n_spans; s++)
-                store(run, stage, block, call, &spans[s], a);
+                store(p, block, call, &spans[s], scratch + call->a * BK_ROWS * BK_WIDTH);
             break;
         case BK_FILL:
             fill(call->operand, rows, out, b);
@@ -517,11 +567,12 @@ static void run_chain(const piece *p, const bk_block *block, const bk_span *span
 static void run_tile(const piece *p, const bk_block *block, int64_t group, int rows, float *scratch)
 {
     const bk_stage *stage = p->stage;
-    /* Rows that are steps of the output: a transposed convolution is cropped at both ends. */
+    /* Rows that are steps of the output: a transposed convolution is cropped at both ends. A row of joined steps
+     * may be cut within. */
     int first_row = 0, end = rows;
-    while (first_row < rows && (group + first_row) * stage->n_phases + block->phase - stage->crop < 0)
+    while (!stage->joined && first_row < rows && (group + first_row) * stage->n_phases + block->phase - stage->crop < 0)
         first_row++;
-    while (end > first_row && (group + end - 1) * stage->n_phases + block->phase - stage->crop >= p->n_total)
+    while (!stage->joined && end > first_row && (group + end - 1) * stage->n_phases + block->phase - stage->crop >= p->n_total)
         end--;
     if (first_row == end)
         return;

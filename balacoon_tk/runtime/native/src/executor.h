@@ -56,11 +56,11 @@ typedef enum { BK_CONVOLVE, BK_PAIRED, BK_NARROW, BK_DEPTHWISE, BK_POINTWISE, BK
 /* What stands in front of the first step and behind the last. */
 typedef enum { BK_CONSTANT, BK_REFLECT, BK_EDGE } bk_padding;
 
-/* Up to BK_WIDTH output channels of one phase. */
+/* Up to BK_WIDTH output channels of one phase; of joined phases, up to so many of all their channels. */
 typedef struct {
     int phase;
     int source_channel;
-    int channel;       /* of the output */
+    int channel;       /* of the output; of joined phases counted through them */
     int channel_block; /* counts those of a phase */
     int width;
     const void *weights;
@@ -75,6 +75,7 @@ typedef struct {
     int n_out;  /* of the output, of one phase */
     int n_taps, dilation, stride, pad_left, pad_right, n_phases, crop, n_extra;
     int timeless;
+    int joined;     /* whether a block takes the channels of several phases, as they follow each other in time */
     int transposed; /* so that its source's length says its own, with n_extra */
     int n_left, n_right; /* steps that are padded, or cropped; the window is all that they may be made of */
     bk_padding padding;

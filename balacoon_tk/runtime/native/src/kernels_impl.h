@@ -150,8 +150,15 @@ BK_INLINE void sum_narrow(const bk_window *window, const float *input, const flo
         tile[r * BK_WIDTH] = sum_of_lanes(sums[r]) + bias;
 }
 
-static void BK_KERNEL(convolve_narrow)(const bk_window *window, int n_columns, int rows, float *tile)
+static void BK_KERNEL(convolve_narrow)(const bk_window *given, int n_columns, int rows, float *tile)
 {
+    bk_window taps_in_one = *given;
+    const bk_window *window = &taps_in_one;
+    if (given->tap_step == given->n_channels) {
+        /* Nothing lies between two taps: few channels fill no vector, those of all taps do. */
+        taps_in_one.n_channels *= given->n_taps;
+        taps_in_one.n_taps = 1;
+    }
     const ptrdiff_t column_step = (ptrdiff_t)window->n_taps * window->n_channels;
     memset(tile, 0, (size_t)rows * BK_WIDTH * sizeof(float));
     for (int column = 0; column < n_columns; column++) {

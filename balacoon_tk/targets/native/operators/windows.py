@@ -147,6 +147,10 @@ def _conv_transpose(ctx: Context) -> list[View]:
     if "output_shape" in ctx.node.attributes:
         ctx.refuse("its output_shape is given")
     view = ctx.view(0)
+    n_groups = ctx.node.attributes.get_int("group", 1)
+    depthwise = n_groups > 1 and n_groups == len(weights) and weights.shape[1] == 1
+    if depthwise and step is not None:  # few sums, which bytes make no faster
+        weights, scales, step = ctx.constant(1).astype(np.float32), None, None
     if dilation > 1:
         spread = np.zeros((*weights.shape[:2], (weights.shape[2] - 1) * dilation + 1), weights.dtype)
         spread[..., ::dilation] = weights
@@ -155,16 +159,15 @@ def _conv_transpose(ctx: Context) -> list[View]:
     left, right = _kernel_pads(ctx, max(0, width - stride))
     if min(left, right) < 0:
         ctx.refuse(f"its padding {left, right} is negative")
-    n_groups = ctx.node.attributes.get_int("group", 1)
     n_taps = -(-width // stride)
     # Steps behind the last that any tap reaches, of a bias alone.
     n_behind = max(0, -(-(width + extra - right - n_taps * stride) // stride))
     stage = Stage(
-        kind="convolve",
+        kind="depthwise" if depthwise else "convolve",
         name=ctx.name,
         source=None,
         n_channels=weights.shape[1] * n_groups,
-        n_groups=n_groups,
+        n_groups=1 if depthwise else n_groups,
         n_taps=n_taps,
         pad_left=n_taps - 1,
         pad_right=n_taps - 1 + n_behind,
