@@ -427,6 +427,32 @@ def test_bytes_are_rounded_to_even_and_clipped(kernels, zero_point):
         assert np.array_equal(out, wanted)
 
 
+@pytest.mark.parametrize("n_added", [0, 1, 2])
+@pytest.mark.parametrize("scaling", [None, "mul", "div"])
+@pytest.mark.parametrize("stored", ["both", "sum", "bytes"])
+@every_set
+def test_what_chains_end_in_is_what_its_calls_give(kernels, n_added, scaling, stored):
+    rng = np.random.default_rng(n_added)
+    for n_rows in (1, 5, MOST_ROWS):
+        x, *added = (noise(rng, n_rows, WIDTH) for _ in range(1 + n_added))
+        x[0, :3] = np.nan, np.inf, -np.inf
+        out = None if stored == "bytes" else tile(n_rows)
+        activated = None if stored == "sum" else np.full((n_rows, WIDTH), 9, np.uint8)
+        _kernels.finish(kernels, x, added, scaling, 3.0, out, activated, 0.1, 0.02, 100)
+        wanted = x.copy()
+        for each in added:
+            _kernels.apply(kernels, "add", wanted, each.ravel(), wanted)
+        if scaling is not None:
+            _kernels.apply(kernels, scaling, wanted, np.array([3], np.float32), wanted)
+        if out is not None:
+            assert np.array_equal(out, wanted, equal_nan=True)
+        if activated is not None:
+            _kernels.apply(kernels, "leaky_relu", wanted, np.array([0.1], np.float32), wanted)
+            rounded = np.zeros((n_rows, WIDTH), np.uint8)
+            _kernels.store_int8(kernels, wanted, rounded, 0, WIDTH, 0.02, 100)
+            assert np.array_equal(activated, rounded)
+
+
 @pytest.mark.parametrize("n_channels", [1, 3, 16, 33, 100, 192])
 @pytest.mark.parametrize("centre", [True, False])
 @every_set

@@ -232,6 +232,25 @@ def test_a_depthwise_convolution_leaves_channels_apart(n_channels, n_taps, dilat
     )
 
 
+@pytest.mark.parametrize("n_channels", [8, 32, 64, 70])
+@pytest.mark.parametrize("n_phases", [1, 3])
+def test_residuals_and_activations_may_end_a_chain(n_channels, n_phases) -> None:
+    up = {"n_phases": n_phases, "transposed": True} if n_phases > 1 else {}
+    leaky = Call("leaky_relu", out=2, a=1, scalar=0.1)
+    first = Stage("convolve", "first", 0, n_channels, (store(1),), weights="w", bias="b", **up)
+    chain = (Call("load", out=1, edge=1), Call("add", out=1, a=0, b=1), store(2, 1), leaky, store(3, 2))
+    second = replace(first, name="second", chain=chain, weights="v")
+    third = (
+        Call("load", out=1, edge=1), Call("add", out=1, a=0, b=1), Call("load", out=2, edge=2),
+        Call("add", out=1, a=1, b=2), Call("div", out=1, a=1, scalar=3.0), store(4, 1),
+    )  # fmt: skip
+    last = Stage("convolve", "last", 3, n_channels, third, weights="u")
+    shape = (n_channels, 6, 1) if n_phases == 1 else (6, n_channels, n_phases)
+    arrays = {"w": random(*shape), "v": random(*shape), "b": random(n_channels)}
+    arrays["u"] = random(n_channels, n_channels, 1)
+    assert_lawful(made(6, first, second, last, arrays=arrays, n_edges=5))
+
+
 @pytest.mark.parametrize("n_channels", [1, 7, 32, 100])
 @pytest.mark.parametrize("centre", [True, False])
 def test_a_norm_is_over_the_channels_of_a_step(n_channels, centre) -> None:

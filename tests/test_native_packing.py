@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from balacoon_tk.runtime.native.ending import Ending, find_ending
 from balacoon_tk.runtime.native.packing import pack
-from balacoon_tk.runtime.native.program import Program, Stage
+from balacoon_tk.runtime.native.program import Call, Edge, Program, Stage
 from test_native_engine import made, random, store
 
 
@@ -53,3 +57,46 @@ def test_pieces_go_by_frames_until_the_rate_goes_up():
     wide = pack(chained(512, 2, n_phases=64))
     assert [stage.n_most for stage in wide] == [96, 96, 1]
     assert [stage.n_most for stage in pack(chained(4, 1, n_phases=2))] == [96, 2048]
+
+
+LOAD, ADD = Call("load", out=1, edge=0), Call("add", out=2, a=0, b=1)
+LEAKY = Call("leaky_relu", out=3, a=2, scalar=0.1)
+
+
+@pytest.mark.parametrize(
+    ("chain", "ending"),
+    [
+        ((LOAD, ADD, store(1, 2), LEAKY, store(1, 3)), Ending(0, 0, (0,), None, 2, 3, 4)),
+        ((LOAD, Call("add", out=2, a=1, b=0), store(1, 2)), Ending(0, 0, (0,), None, 2, None, None)),
+        (
+            (LOAD, ADD, LOAD, Call("add", out=2, a=2, b=1), Call("div", out=2, a=2, scalar=3.0), store(1, 2)),
+            Ending(0, 0, (0, 2), 4, 5, None, None),
+        ),
+        ((Call("tanh", out=2, a=0), LEAKY, store(1, 3)), Ending(1, 2, (), None, None, 1, 2)),
+        (
+            (store(1), Call("leaky_relu", out=3, a=0, scalar=0.1), store(1, 3)),
+            Ending(0, 0, (), None, 0, 1, 2),
+        ),
+        # Three of two that are added.
+        (
+            (LOAD, ADD, LOAD, Call("add", out=2, a=2, b=1), LOAD, Call("add", out=2, a=2, b=1), store(1, 2)),
+            Ending(2, 2, (2, 4), None, 6, None, None),
+        ),
+        # Nothing but a store; another number is stored; another function; a number for each channel.
+        ((store(1),), None),
+        ((LOAD, ADD, store(1, 0)), None),
+        ((LOAD, ADD, LEAKY, store(1, 2)), None),
+        ((LOAD, Call("mul", out=2, a=0, b=1), store(1, 2)), None),
+        ((Call("mul", out=2, a=0, array="w"), store(1, 2)), None),
+        ((LOAD, Call("add", out=2, a=1, b=1), store(1, 2)), None),
+        ((LOAD, ADD, LEAKY, store(1, 3), Call("tanh", out=2, a=3)), None),
+        ((replace(LOAD, by_group=True), ADD, store(1, 2)), None),
+        ((replace(LOAD, broadcast=True), ADD, store(1, 2)), None),
+        ((replace(LOAD, edge=2), ADD, store(1, 2)), None),
+        ((replace(LOAD, edge=3), ADD, store(1, 2)), None),
+    ],
+)
+def test_what_one_kernel_can_finish_is_found(chain, ending):
+    edges = (Edge("0", 32), Edge("1", 32), Edge("2", 32, timeless=True), Edge("3", 32, scale=0.1))
+    stage = Stage("convolve", "conv", 0, 32, chain, weights="w")
+    assert find_ending(Program(edges, (stage,), (), ()), stage) == ending

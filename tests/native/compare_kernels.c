@@ -80,6 +80,14 @@ static void compare_functions(const bk_kernels *kernels, const bk_kernels *plain
     n_wrong += memcmp(stored, stored_wanted, sizeof stored) != 0;
     printf("%-12s %-14s %s\n", kernels->name, "store_int8",
            memcmp(stored, stored_wanted, sizeof stored) ? "WRONG" : "same");
+    const bk_ending ending = {1, {input}, {BK_WIDTH}, BK_DIV, 3, 1, 0.1f, {{tile, BK_WIDTH}, {stored, BK_WIDTH, 0.03f, 3}}};
+    bk_ending ending_wanted = ending;
+    ending_wanted.out[0].rows = wanted;
+    ending_wanted.out[1].rows = stored_wanted;
+    kernels->finish(&ending, BK_ROWS, a);
+    plain->finish(&ending_wanted, BK_ROWS, a);
+    compare(kernels->name, "finish", tile, wanted, BK_ROWS * BK_WIDTH, 1e-6);
+    n_wrong += memcmp(stored, stored_wanted, sizeof stored) != 0;
     kernels->normalise(input, 96, 32, BK_ROWS, tile, BK_WIDTH, 1e-5f, 1);
     plain->normalise(input, 96, 32, BK_ROWS, wanted, BK_WIDTH, 1e-5f, 1);
     compare(kernels->name, "normalise", tile, wanted, BK_ROWS * BK_WIDTH, 1e-5);

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -96,6 +97,19 @@ def store_int8(
     x: NDArray[np.uint8],
     channel: int,
     width: int,
+    scale: float,
+    zero_point: int,
+    n_times: int = 1,
+) -> None: ...
+def finish(
+    kernels: str,
+    tile: NDArray[np.float32],
+    added: Sequence[NDArray[np.float32]],
+    scaling: str | None,
+    factor: float,
+    out: NDArray[np.float32] | None,
+    activated: NDArray[np.uint8] | None,
+    slope: float,
     scale: float,
     zero_point: int,
     n_times: int = 1,

@@ -22,6 +22,10 @@ cdef extern from "kernels.h" nogil:
         BK_TILE
         BK_ROW
         BK_SCALAR
+        BK_ADDED
+        BK_COPY
+        BK_MUL
+        BK_DIV
     ctypedef int bk_function
     ctypedef int bk_operand
     ctypedef struct bk_window:
@@ -36,6 +40,20 @@ cdef extern from "kernels.h" nogil:
         const int32_t* offset
     ctypedef struct bk_pair:
         pass
+    ctypedef struct bk_out "bk_output":
+        void* rows
+        ptrdiff_t step
+        float scale
+        int zero_point
+    ctypedef struct bk_ending:
+        int n_added
+        const float* added[BK_ADDED]
+        ptrdiff_t added_step[BK_ADDED]
+        bk_function scaling
+        float factor
+        int activated
+        float slope
+        bk_out out[2]
     ctypedef struct bk_kernels:
         const char* name
         int dot_product
@@ -52,6 +70,7 @@ cdef extern from "kernels.h" nogil:
         void (*store)(const float*, int, int, float*, ptrdiff_t) noexcept nogil
         void (*load_int8)(const uint8_t*, ptrdiff_t, int, int, float*, float, int) noexcept nogil
         void (*store_int8)(const float*, int, int, uint8_t*, ptrdiff_t, float, int) noexcept nogil
+        void (*finish)(const bk_ending*, int, const float*) noexcept nogil
         void (*normalise)(const float*, ptrdiff_t, int, int, float*, ptrdiff_t, float, int) noexcept nogil
         double (*peak)(int) noexcept nogil
     const bk_kernels* bk_find_kernels(const char* name)
@@ -355,6 +374,46 @@ def store_int8(
     check_part(x.shape[0], x.shape[1], channel, width, tile.shape[0])
     for _i in range(n_times):
         k.store_int8(&tile[0, 0], width, tile.shape[0], &x[0, channel], x.shape[1], scale, zero_point)
+
+
+def finish(
+    str kernels, const float[:, ::1] tile, added, str scaling, float factor, float[:, ::1] out,
+    uint8_t[:, ::1] activated, float slope, float scale, int zero_point, int n_times=1,
+):
+    """Add tensors to a tile, scale the sum by "mul" or "div", store it, and the leaky ReLU of it in bytes.
+
+    All have the tile's rows and columns; each of `scaling`, `out` and `activated` may be None.
+    """
+    cdef const bk_kernels* k = find(kernels)
+    cdef int _i, n_rows = tile.shape[0]
+    cdef const float[:, ::1] rows
+    cdef bk_ending ending
+    check_tile(tile)
+    shapes = [np.shape(array) for array in added]
+    if out is not None:
+        shapes.append((out.shape[0], out.shape[1]))
+    if activated is not None:
+        shapes.append((activated.shape[0], activated.shape[1]))
+    if len(added) > BK_ADDED or set(shapes) - {(n_rows, BK_WIDTH)}:
+        raise ParameterError(f"at most {BK_ADDED} may be added, all of them and what is stored like the tile")
+    if scaling not in (None, "mul", "div"):
+        raise ParameterError(f"scaling={scaling!r} must be 'mul', 'div' or None")
+    ending.n_added = len(added)
+    for _i, rows in enumerate(added):
+        ending.added[_i], ending.added_step[_i] = &rows[0, 0], BK_WIDTH
+    ending.scaling = BK_COPY if scaling is None else BK_MUL if scaling == "mul" else BK_DIV
+    ending.factor, ending.activated, ending.slope = factor, activated is not None, slope
+    for _i in range(2):
+        ending.out[_i].rows, ending.out[_i].step = NULL, BK_WIDTH
+        ending.out[_i].scale, ending.out[_i].zero_point = 0, 0
+    if out is not None:
+        ending.out[0].rows = &out[0, 0]
+    if activated is not None:
+        ending.out[1].rows = &activated[0, 0]
+        ending.out[1].scale, ending.out[1].zero_point = scale, zero_point
+    with nogil:
+        for _i in range(n_times):
+            k.finish(&ending, n_rows, &tile[0, 0])
 
 
 def normalise(

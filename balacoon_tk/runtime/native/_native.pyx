@@ -109,6 +109,14 @@ cdef extern from "executor.h":
     bk_padding BK_CONSTANT
     bk_padding BK_REFLECT
     bk_padding BK_EDGE
+    ctypedef struct bk_last_calls:
+        int first
+        int tile
+        int n_added
+        int added[2]
+        int scaling
+        int activation
+        int out[2]
     ctypedef struct bk_block:
         int phase
         int source_channel
@@ -146,6 +154,7 @@ cdef extern from "executor.h":
         const bk_block *blocks
         int n_calls
         const bk_call *calls
+        bk_last_calls ending
         int n_most
     ctypedef struct bk_program:
         const bk_kernels *kernels
@@ -433,6 +442,18 @@ cdef class Executor:
                 calls[k].function = FUNCTIONS[call.function]
         c_stage.n_calls = len(stage.chain)
         c_stage.calls = calls
+        c_stage.ending.first = c_stage.n_calls
+        ending = item.ending
+        if ending is not None:
+            c_stage.ending.first = ending.first
+            c_stage.ending.tile = ending.register
+            c_stage.ending.n_added = len(ending.added)
+            for k, index in enumerate(ending.added):
+                c_stage.ending.added[k] = index
+            c_stage.ending.scaling = -1 if ending.scaling is None else ending.scaling
+            c_stage.ending.activation = -1 if ending.activation is None else ending.activation
+            for k, stored in enumerate((ending.stored, ending.stored_activated)):
+                c_stage.ending.out[k] = -1 if stored is None else stored
 
     def step(self, state, feeds, bint last):
         """Run the next steps of a stream; return its outputs, (n_steps, n_channels) each, and its next state.

@@ -13,6 +13,7 @@ import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.native.ending import Ending, find_ending
 from balacoon_tk.runtime.native.program import Program, Stage
 
 WIDTH = 32
@@ -65,6 +66,7 @@ class PackedStage:
     orders: dict[str, AnyArray]  # [n_phases, n_channel_blocks, WIDTH]
     vectors: dict[str, AnyArray]
     tables: dict[str, AnyArray]  # [n_symbols, n_channels]
+    ending: Ending | None
     segment: int
     n_most: int
 
@@ -213,6 +215,7 @@ def _pack_stage(
             for call in stage.chain
             if call.array is not None and call.function == "lookup"
         },
+        ending=find_ending(program, stage),
         segment=segment,
         n_most=n_most,
     )

@@ -442,6 +442,16 @@ static int lies_joined(const piece *p, const bk_call *call, const bk_span *span)
            && first + (int64_t)span->n_rows * stage->n_phases <= p->n_total;
 }
 
+/* Where an edge holds the first channel of a tile's first row, and how many elements to the next. */
+static char *place_of(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span,
+                      ptrdiff_t *row_step)
+{
+    const bk_edge *edge = &p->run->program->edges[call->edge];
+    const int64_t step = span->step * p->stage->n_phases + block->phase - p->stage->crop;
+    *row_step = (ptrdiff_t)edge->row * p->stage->n_phases;
+    return row_of(p->run, call->edge, step) + (ptrdiff_t)(call->channel + block->channel) * edge->item_size;
+}
+
 static void load(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span, float *tile)
 {
     const bk_run *run = p->run;
@@ -506,25 +516,60 @@ static void look_up(bk_run *run, const bk_stage *stage, const bk_block *block, c
 
 static void store(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span, float *tile)
 {
-    const bk_run *run = p->run;
-    const bk_stage *stage = p->stage;
-    const int rows = span->n_rows;
-    if (stage->joined && !lies_joined(p, call, span)) {
+    const bk_kernels *kernels = p->run->program->kernels;
+    const bk_edge *edge = &p->run->program->edges[call->edge];
+    ptrdiff_t step;
+    if (p->stage->joined && !lies_joined(p, call, span)) {
         move_steps(p, block, call, span, tile);
         return;
     }
-    const bk_kernels *kernels = run->program->kernels;
-    const bk_edge *edge = &run->program->edges[call->edge];
-    const int64_t to = span->step * stage->n_phases + block->phase - stage->crop;
-    const ptrdiff_t step = (ptrdiff_t)edge->row * stage->n_phases;
-    const int channel = call->channel + block->channel;
-    char *row = row_of(run, call->edge, to);
+    char *row = place_of(p, block, call, span, &step);
     tile += span->row * BK_WIDTH;
     if (edge->item_size == 1)
-        kernels->store_int8(tile, block->width, rows, (uint8_t *)row + channel, step, edge->scale,
-                            edge->zero_point);
+        kernels->store_int8(tile, block->width, span->n_rows, (uint8_t *)row, step, edge->scale, edge->zero_point);
     else
-        kernels->store(tile, block->width, rows, (float *)row + channel, step);
+        kernels->store(tile, block->width, span->n_rows, (float *)row, step);
+}
+
+/* Whether one kernel can do what a chain ends in: where rows are full, and lie in the edges as in the tile. */
+static int can_finish(const piece *p, const bk_block *block, const bk_span *spans, int n_spans)
+{
+    const bk_stage *stage = p->stage;
+    if (stage->ending.first == stage->n_calls || block->width < BK_WIDTH)
+        return 0;
+    for (int k = stage->ending.first; stage->joined && k < stage->n_calls; k++)
+        for (int s = 0; s < n_spans; s++)
+            if (stage->calls[k].action != BK_APPLY && !lies_joined(p, &stage->calls[k], &spans[s]))
+                return 0;
+    return 1;
+}
+
+static void finish(const piece *p, const bk_block *block, const bk_span *span, const float *scratch)
+{
+    const bk_stage *stage = p->stage;
+    const bk_last_calls *last = &stage->ending;
+    bk_ending ending = {.n_added = last->n_added, .scaling = BK_COPY};
+    for (int k = 0; k < last->n_added; k++) {
+        const bk_call *call = &stage->calls[last->added[k]];
+        ending.added[k] = (const float *)place_of(p, block, call, span, &ending.added_step[k]);
+    }
+    if (last->scaling >= 0) {
+        ending.scaling = stage->calls[last->scaling].function;
+        ending.factor = stage->calls[last->scaling].scalar;
+    }
+    if (last->activation >= 0) {
+        ending.activated = 1;
+        ending.slope = stage->calls[last->activation].scalar;
+    }
+    for (int k = 0; k < 2; k++)
+        if (last->out[k] >= 0) {
+            const bk_call *call = &stage->calls[last->out[k]];
+            ending.out[k].rows = place_of(p, block, call, span, &ending.out[k].step);
+            ending.out[k].scale = p->run->program->edges[call->edge].scale;
+            ending.out[k].zero_point = p->run->program->edges[call->edge].zero_point;
+        }
+    const float *tile = scratch + (last->tile * BK_ROWS + span->row) * BK_WIDTH;
+    p->run->program->kernels->finish(&ending, span->n_rows, tile);
 }
 
 /* The chain of functions, on a tile of `rows` of which some are steps of the output. */
@@ -534,7 +579,9 @@ static void run_chain(const piece *p, const bk_block *block, const bk_span *span
     const bk_run *run = p->run;
     const bk_stage *stage = p->stage;
     const bk_kernels *kernels = run->program->kernels;
-    for (int k = 0; k < stage->n_calls; k++) {
+    const int finishes = can_finish(p, block, spans, n_spans);
+    const int n_calls = finishes ? stage->ending.first : stage->n_calls;
+    for (int k = 0; k < n_calls; k++) {
         const bk_call *call = &stage->calls[k];
         float *out = scratch + call->out * BK_ROWS * BK_WIDTH;
         const float *a = scratch + call->a * BK_ROWS * BK_WIDTH;
@@ -562,6 +609,8 @@ static void run_chain(const piece *p, const bk_block *block, const bk_span *span
             break;
         }
     }
+    for (int s = 0; finishes && s < n_spans; s++)
+        finish(p, block, &spans[s], scratch);
 }
 
 static void run_tile(const piece *p, const bk_block *block, int64_t group, int rows, float *scratch)

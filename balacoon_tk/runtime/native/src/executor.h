@@ -51,6 +51,16 @@ typedef struct {
     const int32_t *order; /* [phase][channel block][BK_WIDTH]: the edge's channel, -1 to leave what is there */
 } bk_call;
 
+/* The last calls of a chain, where one kernel does what they do; -1 for a call that there isn't. */
+typedef struct {
+    int first; /* call; n_calls where there is none */
+    int tile;  /* register that they begin with */
+    int n_added;
+    int added[BK_ADDED]; /* calls that load */
+    int scaling, activation;
+    int out[2]; /* calls that store, in front of and behind the activation */
+} bk_last_calls;
+
 typedef enum { BK_CONVOLVE, BK_PAIRED, BK_NARROW, BK_DEPTHWISE, BK_POINTWISE, BK_NORMALISE, BK_PAD } bk_kind;
 
 /* What stands in front of the first step and behind the last. */
@@ -86,6 +96,7 @@ typedef struct {
     const bk_block *blocks;
     int n_calls;
     const bk_call *calls;
+    bk_last_calls ending;
     int n_most; /* groups that are made in one go, so that what lies between stages stays in a cache */
 } bk_stage;
 

@@ -19,6 +19,7 @@
 #define BK_ROWS 12  /* most steps in a tile */
 #define BK_PAIRS 6  /* most pairs of steps in a tile of these */
 #define BK_COLUMNS 16 /* channels of the output for which pairs are summed up at once */
+#define BK_ADDED 2  /* most tensors that an ending adds */
 #define BK_QUAD 4   /* bytes that int8 kernels multiply at once: channels of u8 rows are padded to these */
 
 /* The window that the first row of a tile reads, and how to get from there to the others. */
@@ -76,6 +77,26 @@ typedef enum {
     BK_SCALAR, /* one number */
 } bk_operand;
 
+/* A tensor that a tile is stored to. */
+typedef struct {
+    void *rows;     /* NULL where nothing is stored */
+    ptrdiff_t step; /* elements */
+    float scale;    /* of bytes as in store_int8; 0 of floats */
+    int zero_point;
+} bk_output;
+
+/* What most chains end in, in one pass: residuals, a factor, and what is stored in front of and behind leaky ReLU. */
+typedef struct {
+    int n_added; /* at most BK_ADDED */
+    const float *added[BK_ADDED];
+    ptrdiff_t added_step[BK_ADDED];
+    bk_function scaling; /* BK_MUL, BK_DIV; BK_COPY where there is no factor */
+    float factor;
+    int activated;
+    float slope;
+    bk_output out[2];
+} bk_ending;
+
 /* Nothing has to be aligned, but weights and tiles that begin at a multiple of 64 bytes are read faster: a
  * tile of one row by two or three times. */
 typedef struct {
@@ -110,6 +131,8 @@ typedef struct {
                       int zero_point);
     void (*store_int8)(const float *tile, int width, int rows, uint8_t *rows_out, ptrdiff_t row_step,
                        float scale, int zero_point);
+    /* from a tile that is BK_WIDTH wide to tensors */
+    void (*finish)(const bk_ending *ending, int rows, const float *tile);
     /* (x - mean) / sqrt(variance + epsilon) over n channels of each row, in place of nothing: out may be in;
      * without centre: x / sqrt(mean of squares + epsilon) */
     void (*normalise)(const float *rows_in, ptrdiff_t in_step, int n, int rows, float *rows_out, ptrdiff_t out_step,

@@ -254,6 +254,7 @@ const bk_kernels BK_PASTE(bk_kernels, BK_SUFFIX) = {
     .store = BK_KERNEL(store),
     .load_int8 = BK_KERNEL(load_int8),
     .store_int8 = BK_KERNEL(store_int8),
+    .finish = BK_KERNEL(finish),
     .normalise = BK_KERNEL(normalise),
     .peak = BK_KERNEL(peak),
 };

@@ -127,24 +127,69 @@ static void BK_KERNEL(load_int8)(const uint8_t *rows_in, ptrdiff_t row_step, int
     }
 }
 
+/* The lower limit first and so that NaN is less than it: no byte is left to chance. */
+BK_INLINE void store_rounded(vec x, float factor, int zero_point, uint8_t *out)
+{
+    const float low = (float)-zero_point, high = (float)(255 - zero_point);
+    x = x * factor;
+    x = select_vec(less(splat(low), x), x, splat(low));
+    x = select_vec(less(x, splat(high)), x, splat(high));
+    store_bytes(out, bits_of(x + BK_ROUNDER) - (0x4b400000 - zero_point));
+}
+
 static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_t *rows_out, ptrdiff_t row_step,
                                   float scale, int zero_point)
 {
     uint8_t padded[BK_WIDTH];
-    const float factor = 1.0f / scale, low = (float)-zero_point, high = (float)(255 - zero_point);
+    const float factor = 1.0f / scale;
     for (int r = 0; r < rows; r++, rows_out += row_step, tile += BK_WIDTH) {
         uint8_t *row = width < BK_WIDTH ? padded : rows_out;
-        for (int c = 0; c < BK_WIDTH; c += BK_LANES) {
-            /* The lower limit first and so that NaN is less than it: no byte is left to chance. */
-            vec x = load_vec(tile + c) * factor;
-            x = select_vec(less(splat(low), x), x, splat(low));
-            x = select_vec(less(x, splat(high)), x, splat(high));
-            store_bytes(row + c, bits_of(x + BK_ROUNDER) - (0x4b400000 - zero_point));
-        }
+        for (int c = 0; c < BK_WIDTH; c += BK_LANES)
+            store_rounded(load_vec(tile + c), factor, zero_point, row + c);
         if (width < BK_WIDTH)
             memcpy(rows_out, padded, (size_t)width);
     }
 }
+
+#define BK_FOR_ROW(...)                                                                                        \
+    for (int v = 0; v < BK_WIDTH / BK_LANES; v++) {                                                            \
+        __VA_ARGS__;                                                                                           \
+    }
+
+static void BK_KERNEL(finish)(const bk_ending *ending, int rows, const float *tile)
+{
+    const vec factor = splat(ending->factor), slope = splat(ending->slope);
+    float to_bytes[2] = {0};
+    for (int k = 0; k < 2; k++)
+        if (ending->out[k].rows && ending->out[k].scale)
+            to_bytes[k] = 1.0f / ending->out[k].scale;
+    for (int r = 0; r < rows; r++, tile += BK_WIDTH) {
+        vec x[BK_WIDTH / BK_LANES];
+        BK_FOR_ROW(x[v] = load_vec(tile + v * BK_LANES))
+        for (int k = 0; k < ending->n_added; k++) {
+            const float *added = ending->added[k] + r * ending->added_step[k];
+            BK_FOR_ROW(x[v] = x[v] + load_vec(added + v * BK_LANES))
+        }
+        if (ending->scaling == BK_MUL)
+            BK_FOR_ROW(x[v] = x[v] * factor)
+        else if (ending->scaling == BK_DIV)
+            BK_FOR_ROW(x[v] = x[v] / factor)
+        for (int k = 0; k < 2; k++) {
+            if (k == 1 && ending->activated)
+                BK_FOR_ROW(x[v] = select_vec(less(x[v], splat(0)), x[v] * slope, x[v]))
+            if (ending->out[k].rows == NULL)
+                continue;
+            const ptrdiff_t first = r * ending->out[k].step;
+            if (ending->out[k].scale)
+                BK_FOR_ROW(store_rounded(x[v], to_bytes[k], ending->out[k].zero_point,
+                                         (uint8_t *)ending->out[k].rows + first + v * BK_LANES))
+            else
+                BK_FOR_ROW(store_vec((float *)ending->out[k].rows + first + v * BK_LANES, x[v]))
+        }
+    }
+}
+
+#undef BK_FOR_ROW
 
 static void BK_KERNEL(normalise)(const float *rows_in, ptrdiff_t in_step, int n, int rows, float *rows_out,
                                  ptrdiff_t out_step, float epsilon, int centre)
