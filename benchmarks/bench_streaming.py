@@ -32,6 +32,7 @@ from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 from speed.machine import facts
 from speed.measure import in_turn, ratio
+from speed.resident import resident_bytes
 from speed.results import write_between
 
 SAMPLE_RATE = 22050  # Hz
@@ -177,15 +178,6 @@ def rss_growth(stateful, n_utterances=N_UTTERANCES, *, n_warm=N_WARM_UTTERANCES)
         if k + 1 == n_warm:
             warm = resident_bytes()
     return resident_bytes() / warm - 1
-
-
-def resident_bytes():
-    import resource
-
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # the peak, where there is nothing better
 
 
 # --- as a program ------------------------------------------------------------------------------------

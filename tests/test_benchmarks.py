@@ -357,6 +357,7 @@ def test_a_decoder_of_today_streams_exactly(name):
     found = bench_decoders.measure_family(name, full=False, n_rounds=1)
     assert found["difference"] <= 1e-5
     assert {"whole", "streamed"} <= found["seconds"].keys()
+    assert found["model_bytes"] > 0 and found["make_streaming_bytes"] >= 0
 
 
 def test_the_committed_table_of_decoders_is_that_of_its_figures():
@@ -387,14 +388,19 @@ def test_a_decoder_that_the_native_engine_does_not_know_is_named_with_the_node()
         "seconds": {"whole": [1.0], "streamed": [1.0]},
         "not_native": "LSTM: unknown",
     }
-    timed = {
-        **known,
-        "seconds": {**refused["seconds"], "native, streamed": [0.5]},
-        "not_native": None,
+    native = {"native, whole": [0.4], "native, streamed": [0.5]}
+    timed = {**known, "seconds": {**refused["seconds"], **native}, "not_native": None}
+    slow = {
+        **timed,
+        "seconds": {**timed["seconds"], "native, streamed": [1.5], "overlap": [2.0]},
     }
-    for family, cell in ((refused, "no: LSTM: unknown"), (timed, "0.50")):
+    for family, cells in (
+        (refused, ["ONNX Runtime", "1.00", "none is enough", "no: LSTM: unknown"]),
+        (timed, ["native", "1.25", "none is enough", "0.50"]),
+        (slow, ["ONNX Runtime", "1.00", "0.50", "1.50"]),
+    ):
         text = bench_decoders.to_markdown({**found, "families": {name: family}})
-        assert text.splitlines()[2].endswith(f"| {cell} |")
+        assert text.splitlines()[2].endswith(f"| {' | '.join(cells)} |")
 
 
 # --- the native engine ------------------------------------------------------------------------------------

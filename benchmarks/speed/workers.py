@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from balacoon_tk.metrics import StreamTrace, TraceRecorder, rtf, ttfa_s, underru
 from balacoon_tk.metrics.runs import rotated
 from peers import Peer, create_peer
 from speed.measure import SETTLE_S
+from speed.resident import peak_bytes
 from speed.texts import WARM_UP
 
 _MEGA = 1e6
@@ -139,7 +137,7 @@ def _serve(connection: Connection, name: str, n_threads: int) -> None:
         while True:
             request = connection.recv()
             if request is None:
-                connection.send(_peak_rss() / _MEGA)
+                connection.send(peak_bytes() / _MEGA)
                 continue
             warm_up, text = request
             # In the same process and just before, since another engine may have had the caches since.
@@ -150,16 +148,3 @@ def _serve(connection: Connection, name: str, n_threads: int) -> None:
         return
     except Exception as error:
         connection.send(RuntimeError(f"{name}: {type(error).__name__}: {error}"))
-
-
-def _peak_rss() -> int:
-    """Return the largest resident set of this process in bytes; macOS counts in bytes, Linux in KiB.
-
-    Not by getrusage on Linux, where a new process begins with the peak of the one that started it.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
