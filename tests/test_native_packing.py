@@ -54,9 +54,32 @@ def test_what_is_packed_is_the_weights():
 
 
 def test_pieces_go_by_frames_until_the_rate_goes_up():
-    wide = pack(chained(512, 2, n_phases=64))
-    assert [stage.n_most for stage in wide] == [96, 96, 1]
+    wide = pack(chained(64, 2, n_phases=64))
+    assert [stage.n_most for stage in wide] == [96, 96, 4]
     assert [stage.n_most for stage in pack(chained(4, 1, n_phases=2))] == [96, 2048]
+
+
+@pytest.mark.parametrize(("n_channels", "n_most"), [(512, [96, 96, 96]), (16, [96, 96, 64])])
+def test_a_piece_has_steps_enough_for_many_weights(n_channels, n_most):
+    # 96 steps of what reads 1.5 MB of weights; else what fits into a cache, a step of 64 times 256 channels.
+    first = Stage("convolve", "first", 0, 512, (store(1),), weights="first")
+    up = Stage("convolve", "up", 1, 256, (store(2),), n_phases=64, weights="up", transposed=True)
+    last = Stage("convolve", "last", 2, n_channels, (store(3),), n_taps=3, rate=(64, 1), weights="last")
+    arrays = {
+        "first": random(512, 8, 1),
+        "up": random(512, 256, 64),
+        "last": random(n_channels, 256, 3),
+    }
+    assert [stage.n_most for stage in pack(made(8, first, up, last, arrays=arrays))] == n_most
+
+
+@pytest.mark.parametrize(
+    ("rate", "n_taps", "kind"), [((1, 1), 5, "convolve"), ((1, 1), 3, "paired"), ((2, 1), 5, "paired")]
+)
+def test_many_weights_are_laid_out_for_pairs_where_a_frame_is_many_steps(rate, n_taps, kind):
+    stage = Stage("convolve", "conv", 0, 256, (store(1),), n_taps=n_taps, rate=rate, weights="w")
+    program = made(256, stage, arrays={"w": random(256, 256, n_taps)})
+    assert pack(program, pairs=True)[0].kind == kind
 
 
 LOAD, ADD = Call("load", out=1, edge=0), Call("add", out=2, a=0, b=1)

@@ -25,8 +25,9 @@ QUAD = 4
 _FEWEST_TAPS = 3
 """In pairs of steps, two taps save a quarter of the products: too little for what combining inputs costs."""
 _MOST_BYTES = 1 << 20
-"""Of a stage's weights, before they are laid out for pairs, which makes 4/3 to 10/7 of them: more than this
-come from memory anew for each push, so that a small one would wait for them longer than it saves."""
+"""Of a stage's weights for a step of a frame, before they are laid out for pairs, which makes 4/3 to 10/7 of
+them: more than this come from memory anew for each push, so that a small one would wait for them longer than
+it saves."""
 _MOST_NARROW = 4
 """Channels below which a block would be mostly zeros."""
 _ALIGNMENT = 64
@@ -35,6 +36,8 @@ _PIECE_BYTES = 64 << 10
 _FIRST_FRAMES = 96
 """Frames of the first segment's pieces, however many bytes: with few steps and many channels, its weights are
 what it waits for, and they come from memory again for each piece."""
+_FEWEST_GROUPS = 96
+"""Groups in a piece of a stage with many weights: with a tile or two, it would wait for them."""
 _ARENA_BYTES = 32 << 20
 """What weights are laid into, one array after the other. NumPy asks for large pages for so much: with small
 ones a push of few frames looks up more addresses than there is time for."""
@@ -268,7 +271,7 @@ def _pays_in_pairs(program: Program, stage: Stage, n_in: int) -> bool:
         and stage.stride == stage.n_phases == stage.n_groups == 1
         and not stage.transposed
         and stage.n_taps >= _FEWEST_TAPS
-        and stage.n_taps * n_in * stage.n_channels * 4 <= _MOST_BYTES
+        and stage.n_taps * n_in * stage.n_channels * 4 <= _MOST_BYTES * max(1, Fraction(*stage.rate))
         and n_in >= COLUMNS
         and stage.n_channels >= WIDTH
     )
@@ -331,14 +334,27 @@ def _segments(program: Program) -> list[int]:
 def _most_groups(program: Program, segments: list[int], n_threads: int) -> list[int]:
     """Return how many groups of each stage make a piece."""
     rates = [Fraction(*stage.rate) / stage.stride for stage in program.stages]  # groups for a frame
-    heaviest = [1.0] * (segments[-1] + 1 if segments else 0)  # bytes of an edge for a frame
+    n_segments = segments[-1] + 1 if segments else 0
+    heaviest = [1.0] * n_segments  # bytes of an edge for a frame
+    fewest = [0.0] * n_segments  # frames for which weights are read often enough
     for stage, rate, segment in zip(program.stages, rates, segments, strict=True):
         n_bytes = float(rate * stage.n_phases) * stage.n_channels * 4
         heaviest[segment] = max(heaviest[segment], n_bytes)
+        if _has_many_weights(program, stage) and stage.n_phases == 1:
+            fewest[segment] = max(fewest[segment], _FEWEST_GROUPS / float(rate))
     # Several threads wait for each other behind each stage, and each has a second cache of its own.
     piece_bytes = _PIECE_BYTES * (1 if n_threads == 1 else 2 * n_threads)
     most = []
-    for rate, segment in zip(rates, segments, strict=True):
-        n_frames = piece_bytes / heaviest[segment] if segment else _FIRST_FRAMES
-        most.append(max(1, round(n_frames * float(rate))))
+    for stage, rate, segment in zip(program.stages, rates, segments, strict=True):
+        n_frames = max(piece_bytes / heaviest[segment], fewest[segment]) if segment else _FIRST_FRAMES
+        n_groups = max(1, round(n_frames * float(rate)))
+        # What goes up in rate may run ahead of what reads it, as far as the first segment has come.
+        ahead = stage.n_phases > 1 and _has_many_weights(program, stage)
+        most.append(max(n_groups, _FEWEST_GROUPS) if ahead else n_groups)
     return most
+
+
+def _has_many_weights(program: Program, stage: Stage) -> bool:
+    """Say whether a stage's weights come from beyond the second cache for each piece."""
+    array = None if stage.weights is None else program.arrays.get(stage.weights)
+    return array is not None and array.nbytes > _MOST_BYTES
