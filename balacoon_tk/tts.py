@@ -31,7 +31,7 @@ from balacoon_tk.pacing.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety
 from balacoon_tk.runtime.admission import Crowd, Load, StreamCounts
 from balacoon_tk.runtime.background import Background, Prefetch
 from balacoon_tk.runtime.options import Backend, RuntimeOptions
-from balacoon_tk.runtime.process import generation, hold_across_forks
+from balacoon_tk.runtime.process import generation
 from balacoon_tk.runtime.scheduler import ScheduledStream, scheduler_of
 from balacoon_tk.runtime.session import survives_forks
 from balacoon_tk.runtime.speech_stream import AsyncSpeechStream, SpeechStream
@@ -55,9 +55,9 @@ _AHEAD_S = MAX_CHUNK_S
 # A thread that begins with the first chunk waits until that has been taken.
 _HANDED_OVER_S = 0.005
 
-# For the one who loads a voice anew in a child; the others wait.
-_LOADING = threading.RLock()
-hold_across_forks(_LOADING)
+# For the one who loads a voice anew in a child, while the others wait. Each process has one of its own: that
+# of its parent may be held by a thread that it hasn't.
+_LOADING: dict[int, threading.Lock] = {}
 
 
 class TTS:
@@ -444,7 +444,7 @@ class TTS:
         """Load the voice anew in a child that was forked, if its threads were left behind."""
         if self._process == generation():
             return
-        with _LOADING:
+        with _LOADING.setdefault(generation(), threading.Lock()):
             old = self.voice
             if self._process != generation() and not survives_forks(old.options):
                 self.voice = load_voice(old.path, options=old.options)

@@ -100,7 +100,7 @@ def generation() -> int:
     return _n_forks
 
 
-def hold_across_forks(lock: threading.Lock | threading.RLock) -> None:
+def hold_across_forks(lock: threading.Lock) -> None:
     """Hold a lock of a module while the process forks: what it guards is whole in the child, and free."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
