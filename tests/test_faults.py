@@ -18,13 +18,13 @@ import pytest
 
 from balacoon_tk import TTS
 from balacoon_tk.errors import BusyError, ModelError, StreamStateError, VoiceError
-from balacoon_tk.frontend import CharacterFrontend
+from balacoon_tk.frontend import CharacterFrontend, EspeakFrontend
 from balacoon_tk.runtime.process import Runs
 from balacoon_tk.voice import load_voice
 from tiny_voice import build_tiny_voice
 
 TEXT = "So it is. Is it so? It is, and so it stays. Oh."
-TIMEOUT_S = 60.0
+TIMEOUT_S = 30.0
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 needs_descriptors = pytest.mark.skipif(os.name == "nt", reason="closes descriptors as a shell does")
 
@@ -101,6 +101,26 @@ def test_children_speak_that_were_forked_while_streams_ran(folder, n_threads):
     with Busy(tts):
         assert [status_of_child(speak) for _ in range(6)] == [0] * 6
     assert np.array_equal(tts.synthesize(TEXT, seed=5), expected)
+
+
+@needs_fork
+def test_a_child_reads_text_that_was_forked_while_another_thread_did():
+    pytest.importorskip("piper")
+    frontend, stop = EspeakFrontend(), threading.Event()
+
+    def read():
+        while not stop.is_set():
+            list(frontend.phonemize("So it is."))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        expected = list(frontend.phonemize(TEXT))
+        for _ in range(8):
+            assert status_of_child(lambda: list(frontend.phonemize(TEXT)) != expected) == 0
+    finally:
+        stop.set()
+        thread.join(TIMEOUT_S)
 
 
 @needs_fork
