@@ -164,6 +164,19 @@ def test_as_many_as_can_run_at_once_are_let_in_however_slow_the_voice_is():
         door.end()
 
 
+def test_nobody_is_let_in_while_somebody_hears_a_gap():
+    door, crowd, cheap = Door(n_processors=2), Crowd(), load_of(0.01)
+    for name in "ab":
+        door.come(name, crowd, cheap)
+    door.streams["a"].hand_over(1.0)
+    door.now_s += 1.5
+    door.come("c", crowd, cheap)
+    assert door.admission.count(crowd) == (2, 1)
+    door.streams["a"].hand_over(1.0)
+    door.let_in("a", "b", "c")
+    door.end()
+
+
 def test_a_calibration_is_believed_until_some_chunks_are_measured():
     load = Load(expected=0.05)
     assert load.per_audio_s(1) == 0.05

@@ -7,8 +7,8 @@ each of them waits, again and again. So a stream is let in while what all of the
 
 What a stream needs is measured as it goes, by the clock, so that it is more where other programs want the
 processors as well. A stream of a voice of which nothing is known yet is taken for a slow one; its first chunk
-says more, and lets others in. As many as can run at once are let in whatever they need: a processor that is
-free helps nobody.
+says more, and lets others in. Nobody is let in while somebody who plays hears a gap. As many as can run at
+once are let in whatever they need: a processor that is free helps nobody.
 
 Whoever has a stream and neither asks for its next chunk nor still plays the last one needs nothing meanwhile,
 and isn't counted: a stream that was left lying about keeps nobody out, and a thread that takes several in
@@ -222,6 +222,10 @@ class Admission:
             return sum(each.crowd is crowd for each in others) < crowd.max_streams
         if len(others) < max(1, self._n_processors // stream.n_threads):
             return True
+        # Whoever hears nothing and waits for a chunk shows that it is too much now, whatever was measured.
+        now_s = self._clock()
+        if any(each.asked and each.ends_s is not None and each.ends_s < now_s for each in others):
+            return False
         needed = sum(each.load.per_audio_s(each.n_threads) for each in (*others, stream))
         return needed <= SHARE * self._n_processors
 
