@@ -18,7 +18,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-asan test-aarch64 test-release browser-test \
-    bench bench-passes bench-decoders bench-native peers clean
+    bench soak bench-passes bench-decoders bench-native peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -143,6 +143,10 @@ bench-decoders: $(STAMP) ## Try decoders of today: which stream, and what that c
 
 bench-native: peers ## Measure the native engine beside ONNX Runtime and other engines
 	$(BIN)/python benchmarks/bench_native.py --docs docs/native.md
+
+# SOAK='--minutes 2 --streams 4' sees that it works.
+soak: $(STAMP) ## Let 16 listeners come and go for half an hour, and see whether anything wears out
+	$(BIN)/python benchmarks/soak.py $(SOAK)
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

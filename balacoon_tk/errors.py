@@ -7,6 +7,7 @@ names the argument, its value and the rule: ``durations[3]=-2 must be >= 0``.
 
 __all__ = [
     "BalacoonError",
+    "BusyError",
     "MissingExtraError",
     "ModelError",
     "ParameterError",
@@ -33,6 +34,31 @@ class VoiceError(ModelError):
 
 class StreamStateError(BalacoonError, RuntimeError):
     """A stream was used in an order it does not allow, such as a push after the last one."""
+
+
+class BusyError(BalacoonError, RuntimeError):
+    """So many streams play and wait that one more isn't taken; later there is room again.
+
+    Attributes
+    ----------
+    n_playing, n_waiting : int
+        Streams of the `TTS` when this one was refused.
+    max_waiting : int
+        How many may wait.
+    """
+
+    def __init__(self, n_playing: int, n_waiting: int, max_waiting: int) -> None:
+        # As they are, so that the numbers are still there where it was raised in another process.
+        super().__init__(n_playing, n_waiting, max_waiting)
+        self.n_playing = n_playing
+        self.n_waiting = n_waiting
+        self.max_waiting = max_waiting
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n_playing} streams play and {self.n_waiting} wait: max_waiting={self.max_waiting} "
+            "lets no more wait; try again later"
+        )
 
 
 class MissingExtraError(BalacoonError, ImportError):

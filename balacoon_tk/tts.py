@@ -6,28 +6,35 @@
     ids ─▶ encodings ─▶ frames         prepare_sentence, in a thread of `Prefetch` but for the first sentence
     frames ─▶ chunks of samples        Voice.render, one push after another as the caller asks for them
 
-All that changes lies in the generator `TTS._speak`; what leaves a stream in the middle only closes that.
+All that changes lies in the generator `TTS._speak`; what leaves a stream in the middle only closes that. How
+many are spoken at once, `balacoon_tk.runtime.admission` decides.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from balacoon_tk._typing import PCM16Array
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.decoder import Strategy
-from balacoon_tk.errors import ParameterError, StreamStateError
+from balacoon_tk.errors import ParameterError, StreamStateError, VoiceError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
 from balacoon_tk.pacing.calibration import Calibration, load_calibration
 from balacoon_tk.pacing.pacer import Pacer, PacingPlan, plan_pacing
 from balacoon_tk.pacing.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety_factor
+from balacoon_tk.runtime.admission import Crowd, Load, StreamCounts
 from balacoon_tk.runtime.background import Background, Prefetch
 from balacoon_tk.runtime.options import Backend, RuntimeOptions
+from balacoon_tk.runtime.process import generation
 from balacoon_tk.runtime.scheduler import ScheduledStream, scheduler_of
+from balacoon_tk.runtime.session import survives_forks
+from balacoon_tk.runtime.speech_stream import AsyncSpeechStream, SpeechStream
 from balacoon_tk.stages.sentence import PreparedSentence, Timeline, prepare_sentence
 from balacoon_tk.stages.settings import (
     DEFAULT_CHUNK_FRAMES,
@@ -47,6 +54,10 @@ _NO_SAMPLES: PCM16Array = np.zeros(0, np.int16)
 _AHEAD_S = MAX_CHUNK_S
 # A thread that begins with the first chunk waits until that has been taken.
 _HANDED_OVER_S = 0.005
+
+# For the one who loads a voice anew in a child, while the others wait. Each process has one of its own: that
+# of its parent may be held by a thread that it hasn't.
+_LOADING: dict[int, threading.Lock] = {}
 
 
 class TTS:
@@ -75,6 +86,11 @@ class TTS:
     safety_factor : float
         How many times as long as measured everything may take before playback waits, >= 1. It only counts
         with a calibration.
+    max_streams : int, optional
+        Streams that play at once, >= 1; more of them wait, in the order in which they came. If None, as many
+        as this machine serves without a gap, by what their chunks have been measured to take.
+    max_waiting : int, optional
+        Streams that wait for their turn, >= 0; one more is a `BusyError`. 1000 if None.
 
     Attributes
     ----------
@@ -95,6 +111,12 @@ class TTS:
     MissingExtraError
         If the default voice or the frontend needs a package that isn't installed.
 
+    Notes
+    -----
+    Pickled, it is its recipe: the path of the voice and these arguments, from which another process loads it
+    anew. A copy shares the voice. In a child that was forked a voice of one thread (``n_threads=1``) goes on
+    as it is; any other is loaded anew with the child's first stream, since a fork leaves threads behind.
+
     Examples
     --------
     >>> samples = TTS().synthesize("Hello there.", seed=1)  # doctest: +SKIP
@@ -110,8 +132,12 @@ class TTS:
         options: RuntimeOptions | None = None,
         calibration: Calibration | None = None,
         safety_factor: float = SAFETY_FACTOR,
+        max_streams: int | None = None,
+        max_waiting: int | None = None,
     ) -> None:
         check_safety_factor(safety_factor)
+        self._crowd = Crowd(max_streams, max_waiting)
+        self._frontend_name = frontend if isinstance(frontend, str) else None
         if isinstance(voice, Voice):
             for name, given in (("n_threads", n_threads), ("backend", backend), ("options", options)):
                 if given is not None:
@@ -136,7 +162,9 @@ class TTS:
         self.phoneme_map = PhonemeMap(self.voice.manifest.frontend.phoneme_ids)
         self.calibration = load_calibration(self.voice) if calibration is None else calibration
         self.safety_factor = safety_factor
+        self._process = generation()
         self._plans: dict[Strategy, PacingPlan | None] = {}
+        self._loads: dict[Strategy, Load] = {}
         # Of the strategy that a stream takes by itself, since its first chunk can't wait for it.
         self._plan(self.strategies[-1])
 
@@ -157,6 +185,10 @@ class TTS:
     def get_sampling_rate(self) -> int:
         """Return the sample rate in Hz."""
         return self.voice.manifest.sample_rate
+
+    def count_streams(self) -> StreamCounts:
+        """Return how many streams of this TTS play and how many wait, so that a server can say so."""
+        return scheduler_of(self.voice.options.device).admission.count(self._crowd)
 
     def synthesize(
         self,
@@ -215,7 +247,7 @@ class TTS:
         volume: float = 1.0,
         noise_scale: float | None = None,
         noise_w: float | None = None,
-    ) -> Iterator[AudioChunk]:
+    ) -> SpeechStream:
         """Speak a text and hand over the audio as it is made, beginning with the first sentence.
 
         Parameters
@@ -244,34 +276,101 @@ class TTS:
 
         Returns
         -------
-        iterator of AudioChunk
-            Nothing if there is nothing to say in the text. It may be left at any point. While a sentence
-            is heard, the next one is made ready in a thread, which ends with the iterator.
+        SpeechStream
+            An iterator of `AudioChunk`; without any if there is nothing to say in the text. It may be left at
+            any point, and closed by any thread. The first chunk waits until there is room for one more
+            stream. While a sentence is heard, the next one is made ready in a thread, which ends with the
+            iterator.
 
         Raises
         ------
         ParameterError
             At the call, if an argument is wrong.
+        BusyError
+            With the first chunk, if as many streams wait as may.
         """
-        if not isinstance(text, str):
-            raise ParameterError(f"text={text!r} must be a str")
+        _check_text(text)
+        settings = self._settings(
+            self.voice.choose_strategy(strategy), seed, speaker, speed, volume, noise_scale, noise_w
+        )
+        return self._begin(text, settings, choose_chunk_frames(chunk_frames))
+
+    def astream(
+        self,
+        text: str,
+        *,
+        strategy: str | None = None,
+        seed: int | None = None,
+        speaker: str | int | None = None,
+        chunk_frames: int | Sequence[int] | None = None,
+        speed: float = 1.0,
+        volume: float = 1.0,
+        noise_scale: float | None = None,
+        noise_w: float | None = None,
+    ) -> AsyncSpeechStream:
+        """Speak a text as `stream` does, for ``async for``: the same arguments, and the same samples.
+
+        All work is done in a thread of the stream's own, and the loop is free meanwhile. A chunk is made when
+        it is asked for, so that whoever takes them slowly has no more of them in memory than `stream` has.
+        Cancelling the task that waits for a chunk ends the stream, as ``await chunks.aclose()`` does.
+
+        Returns
+        -------
+        AsyncSpeechStream
+            An asynchronous iterator of `AudioChunk`.
+
+        Raises
+        ------
+        ParameterError
+            At the call, if an argument is wrong; with the first chunk, if something in the text is.
+        BusyError
+            With the first chunk, if as many streams wait as may.
+
+        Examples
+        --------
+        >>> async def say(tts, text, send):
+        ...     async for chunk in tts.astream(text):
+        ...         await send(chunk.pcm16.tobytes())
+        """
+        _check_text(text)
+        settings = self._settings(
+            self.voice.choose_strategy(strategy), seed, speaker, speed, volume, noise_scale, noise_w
+        )
+        # A long text takes a while to be looked at, and another strategy's chunks to be worked out.
+        return AsyncSpeechStream(partial(self._begin, text, settings, choose_chunk_frames(chunk_frames)))
+
+    def _settings(
+        self,
+        strategy: Strategy,
+        seed: int | None,
+        speaker: str | int | None,
+        speed: float,
+        volume: float,
+        noise_scale: float | None,
+        noise_w: float | None,
+    ) -> Settings:
         own = self.voice.manifest.prosody
         prosody = Prosody.choose(own, speed=speed, volume=volume, noise_scale=noise_scale, noise_w=noise_w)
-        settings = Settings(
-            strategy=self.voice.choose_strategy(strategy),
+        return Settings(
+            strategy=strategy,
             seed=choose_seed(seed),
             speaker_id=self.voice.speaker_id(speaker),
             prosody=prosody,
         )
-        pacer = self._pacer(settings.strategy, choose_chunk_frames(chunk_frames))
-        return self._speak(self.frontend.phonemize(text), settings, pacer)
 
-    def _speak(self, sentences: Iterable[Sentence], settings: Settings, pacer: Pacer) -> Iterator[AudioChunk]:
-        manifest, volume, start, begun = self.voice.manifest, settings.prosody.volume, 0, False
-        options, closed = self.voice.options, threading.Event()
+    def _begin(self, text: str, settings: Settings, chunk_frames: tuple[int, ...] | None) -> SpeechStream:
+        self._come_to_this_process()
+        pacer, options = self._pacer(settings.strategy, chunk_frames), self.voice.options
         stream = scheduler_of(options.device).join(options.n_threads)
-        coming = Prefetch(self._prepare(sentences, settings, stream, closed), closed)
+        return SpeechStream(self._speak(self.frontend.phonemize(text), settings, pacer, stream), stream)
+
+    def _speak(
+        self, sentences: Iterable[Sentence], settings: Settings, pacer: Pacer, stream: ScheduledStream
+    ) -> Generator[AudioChunk, None, None]:
+        manifest, volume, start, begun = self.voice.manifest, settings.prosody.volume, 0, False
+        coming = Prefetch(self._prepare(sentences, settings, stream), stream.closed)
         try:
+            stream.enter(self._crowd, self._load(settings.strategy))
             while (sentence := coming.take()) is not None:
                 upsampler = sentence.upsampler
                 timeline = Timeline(
@@ -304,17 +403,16 @@ class TTS:
                     )
                     start = stop
         finally:
-            coming.close()
+            # In a child that was forked meanwhile both are another process's, and so are their locks.
+            if stream.of_this_process:
+                coming.close()
+                stream.leave()
 
     def _prepare(
-        self,
-        sentences: Iterable[Sentence],
-        settings: Settings,
-        stream: ScheduledStream,
-        closed: threading.Event,
+        self, sentences: Iterable[Sentence], settings: Settings, stream: ScheduledStream
     ) -> Iterator[PreparedSentence]:
         for index, encoded in enumerate(self.encode_sentences(sentences)):
-            if closed.is_set():
+            if stream.closed.is_set():
                 return
             with stream.slot():
                 prepared = prepare_sentence(self.voice, encoded, settings, index=index)
@@ -333,12 +431,68 @@ class TTS:
             self._plans[strategy] = plan_pacing(self.voice, strategy, costs, safety_factor=self.safety_factor)
         return self._plans.get(strategy)
 
+    def _load(self, strategy: Strategy) -> Load:
+        """Return what is known of the load of a strategy's streams, which all of them add to."""
+        if (load := self._loads.get(strategy)) is None:
+            plan = None if strategy == "full" else self._plan(strategy)
+            runs = scheduler_of(self.voice.options.device).join(self.voice.n_threads)
+            expected = None if plan is None else plan.pace.load * runs.n_threads
+            load = self._loads.setdefault(strategy, Load(expected))
+        return load
+
+    def _come_to_this_process(self) -> None:
+        """Load the voice anew in a child that was forked, if its threads were left behind."""
+        if self._process == generation():
+            return
+        with _LOADING.setdefault(generation(), threading.Lock()):
+            old = self.voice
+            if self._process != generation() and not survives_forks(old.options):
+                self.voice = load_voice(old.path, options=old.options)
+                if self.voice.manifest != old.manifest:
+                    raise VoiceError(f"{old.path}: is another voice now than before this process was forked")
+                self.phoneme_map = PhonemeMap(old.manifest.frontend.phoneme_ids)
+            self._process = generation()
+
+    def _recipe(self) -> dict[str, object]:
+        return {
+            "frontend": self._frontend_name or self.frontend,
+            "options": self.voice.options,
+            "calibration": self.calibration,
+            "safety_factor": self.safety_factor,
+            "max_streams": self._crowd.max_streams,
+            "max_waiting": self._crowd.max_waiting,
+        }
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Sessions can't be pickled; the process that reads this loads the voice from where it lies.
+        return _make_tts, (type(self), str(self.voice.path.absolute()), self._recipe())
+
+    def __copy__(self) -> Self:
+        recipe = {**self._recipe(), "frontend": self.frontend, "options": None}
+        return _make_tts(type(self), self.voice, recipe)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        # Nobody changes a voice or a frontend, so that a copy of them would only take memory.
+        return self.__copy__()
+
     def encode_sentences(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         """Give the ids of each sentence of which the voice has something to say."""
         for sentence in sentences:
             encoded = self.phoneme_map.encode(sentence.phonemes, last=sentence.last)
             if encoded.first_spoken is not None:
                 yield encoded
+
+
+_Tts = TypeVar("_Tts", bound=TTS)
+
+
+def _make_tts(kind: type[_Tts], voice: str | Voice, recipe: Mapping[str, Any]) -> _Tts:
+    return kind(voice, **recipe)
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise ParameterError(f"text={text!r} must be a str")
 
 
 def _make_frontend(frontend: str | Frontend, info: FrontendInfo) -> Frontend:

@@ -83,6 +83,17 @@ def test_after_closing_nothing_is_begun_and_a_delay_is_over():
     assert made == []
 
 
+def test_where_there_is_no_thread_to_be_had_the_item_is_made_when_it_is_asked_for(monkeypatch):
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    ahead = make([1, 2])
+    assert ahead.take() == 1
+    ahead.begin()
+    assert [ahead.take(), ahead.take()] == [2, None]
+
+
 def test_what_is_ahead_is_given_free_with_it():
     class Item:
         pass

@@ -40,7 +40,9 @@ PUBLIC_NAMES = {
         "Decoder Engine FullDecoder OverlapDecoder STRATEGIES StatefulDecoder Strategy StreamState "
         "open_decoder"
     ),
-    "errors": "BalacoonError MissingExtraError ModelError ParameterError StreamStateError VoiceError",
+    "errors": (
+        "BalacoonError BusyError MissingExtraError ModelError ParameterError StreamStateError VoiceError"
+    ),
     "export": (
         "BudgetError NotStreamableError deploy_voice export_decoder export_trained export_voice "
         "make_precision make_streaming noise_inputs quantize_voice"
@@ -115,6 +117,7 @@ def test_a_path_that_notebooks_of_0_7_import_is_found_and_says_where_it_went(mod
         (TTS.synthesize, ["self", "text", "speaker", "seed"]),
         (TTS.synthesize_chunk, ["self", "utterance", "speaker"]),
         (TTS.stream, ["self", "text"]),
+        (TTS.astream, ["self", "text"]),
         (SpeechUtterance.__init__, ["self", "text"]),
         (balacoon_tk.load_voice, ["path"]),
     ],

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from balacoon_tk._files import json_text, write_whole
+from balacoon_tk._messages import give_up, tell
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.options import Backend
 
@@ -40,7 +41,7 @@ def say(message: str) -> None:
     """Print one line to stderr, whatever the message holds."""
     # stdout is for audio and reports alone; and a script that reads stderr counts on a line for a message.
     line = " ".join(message.split())
-    print(f"balacoon-tk: {line}", file=sys.stderr)
+    tell(f"balacoon-tk: {line}")
 
 
 def positive_int(text: str) -> int:
@@ -196,6 +197,10 @@ class ProgressLine:
 
     def _write(self, text: str) -> None:
         # Spaces over what a longer text left; carriage returns alone are known to every terminal.
-        sys.stderr.write(f"\r{text.ljust(self._width)}" if text else f"\r{' ' * self._width}\r")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(f"\r{text.ljust(self._width)}" if text else f"\r{' ' * self._width}\r")
+            sys.stderr.flush()
+        except OSError:  # a terminal that has gone
+            give_up(sys.stderr)
+            self._shown = False
         self._width = len(text)

@@ -11,7 +11,9 @@ import threading
 import warnings
 from collections.abc import Sequence
 
+from balacoon_tk._messages import give_up
 from balacoon_tk.cli._common import UsageError, say
+from balacoon_tk.cli._standard_streams import ClosedStreamError, finish_output, standard_streams
 from balacoon_tk.errors import BalacoonError
 
 _OK, _FAILED, _INTERRUPTED = 0, 1, 130
@@ -49,13 +51,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all went well, 1 if not, 130 if interrupted. Wrong usage raises ``SystemExit(2)``, as
         argparse does.
     """
-    # Outside of what follows: argparse's own SystemExit, with usage and status 2, goes through.
-    args = _parser().parse_args(argv)
+    with standard_streams():
+        try:
+            try:
+                # argparse's own SystemExit, with usage and status 2, goes through.
+                args = _parser().parse_args(argv)
+            finally:
+                finish_output()  # a help that nobody could read has failed
+        except (ClosedStreamError, OSError) as error:
+            say(f"error: {error}")
+            return _FAILED
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
             args.run(args)
-            sys.stdout.flush()  # here, where a pipe that is closed is still caught
+            finish_output()  # here, where a pipe that is closed is still caught
     except UsageError as error:
         args.parser.error(str(error))
     except KeyboardInterrupt:
@@ -68,13 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read stdout has gone; a second flush at exit must not complain about it.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up(sys.stdout)
         return _FAILED
     except Exception as error:
         if os.environ.get(_TRACEBACK_VARIABLE):
             raise
         say(f"error: {_describe(error)}")
+        with contextlib.suppress(OSError):
+            finish_output()
         return _FAILED
     return _OK
 

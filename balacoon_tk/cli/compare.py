@@ -11,9 +11,9 @@ taken over that of the whole utterance in one piece; max diff is the largest dif
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from balacoon_tk._messages import tell
 from balacoon_tk.cli._common import (
     STANDARD_STREAM,
     ProgressLine,
@@ -68,5 +68,5 @@ def run(args: argparse.Namespace) -> None:
     write_report(comparison.to_dict(), table, as_json=args.json, output=args.output)
     if args.output != STANDARD_STREAM:
         # The person who waited sees the figures too, wherever the report went.
-        print(table, file=sys.stderr)
+        tell(table)
         say(f"wrote {args.output}")

@@ -14,9 +14,11 @@ from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
+from balacoon_tk.runtime.process import hold_across_forks
 
 # espeak-ng keeps its voice and its buffers in globals: one caller at a time in the whole process.
 _LOCK = threading.Lock()
+hold_across_forks(_LOCK)
 
 # espeak-ng marks words that it reads by another language's rules: `(en)wˈɜːd(de)`.
 _LANGUAGE_SWITCH = re.compile(r"\([^()]*\)")

@@ -23,12 +23,14 @@ from balacoon_tk.frontend.cleaning import CLAUSE_MARKS, has_speech
 from balacoon_tk.frontend.english_joins import join_english
 from balacoon_tk.frontend.english_text import spell_out
 from balacoon_tk.frontend.gruut_plain import Lexicon, PlainReader, SpokenWord
+from balacoon_tk.runtime.process import hold_across_forks
 
 _LOGGER = logging.getLogger(__name__)
 
 # gruut promises nothing about threads: its taggers hold the sentence that they work on, and its models
 # load on first use. So one caller at a time; Python code gains nothing from a second thread anyway.
 _LOCK = threading.Lock()
+hold_across_forks(_LOCK)
 
 _ALPHABET = "espeak"
 _N_GUESSES = 4096

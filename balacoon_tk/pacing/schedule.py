@@ -82,6 +82,12 @@ class Pace:
         """Return the audio that is ready when so many frames of a sentence have been pushed, in seconds."""
         return max(0, n_pushed * self.hop_length - self.lag_samples) / self.sample_rate
 
+    @property
+    def load(self) -> float:
+        """Seconds that the cheapest chunks take for a second of audio, as measured."""
+        size = steady_chunk(self)
+        return self.costs.later(size) / (size * self.frame_s)
+
     def first_chunk(self, silent_frames: float) -> int:
         """Return the least frames of a first chunk that holds the sample after so many silent frames."""
         # The lag is rounded up to frames, and what that adds is heard too.

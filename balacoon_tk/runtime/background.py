@@ -6,6 +6,7 @@ next leaves the time in which it waits to nobody else. Work between the chunks w
 asked for, and be heard as a gap.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -60,7 +61,10 @@ class Prefetch(Generic[_Item]):
     def begin(self, *, delay_s: float = 0.0) -> None:
         """Begin to make the next item, if that hasn't begun; after a delay that `close` ends."""
         if self._coming is None and not self._closed.is_set():
-            self._coming = Background(lambda: self._next(delay_s), name="next-sentence")
+            # Where there is no thread to be had, because there are too many or Python ends, the item is made
+            # when it is asked for.
+            with contextlib.suppress(RuntimeError):
+                self._coming = Background(lambda: self._next(delay_s), name="next-sentence")
 
     def take(self) -> _Item | None:
         """Return the next item, waiting for it if need be; None if there is none."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.process import generation, keep_for_ever, runs, watch
 
 if TYPE_CHECKING:
     import onnx
@@ -74,6 +76,7 @@ class Session:
     ) -> None:
         import onnxruntime
 
+        _watch()
         options = options or RuntimeOptions()
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 4  # errors come as exceptions; warnings are about foreign graphs
@@ -94,10 +97,14 @@ class Session:
         if options.n_threads is not None:
             settings.intra_op_num_threads = options.n_threads
         self.label = _label(model)
+        self._process = generation()
+        self._survives_forks = survives_forks(options)
         try:
-            self._session = _load(model, settings, list(options.providers))
+            with runs:
+                self._session = _load(model, settings, list(options.providers))
         except Exception as error:  # onnxruntime raises a dozen unrelated types, here and below
             raise ModelError(f"{self.label}: ONNX Runtime can't load it: {error}") from error
+        _loaded.add(self)
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
@@ -105,18 +112,49 @@ class Session:
     def run(self, feeds: Mapping[str, AnyArray], outputs: Sequence[str] | None = None) -> dict[str, AnyArray]:
         """Run once on arrays and return the outputs by name (all of them if `outputs` is None)."""
         names = list(self.outputs) if outputs is None else list(outputs)
+        self.check_process()
         try:
-            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            with runs:
+                return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
         except Exception as error:
             raise ModelError(f"{self.label}: the run failed: {error}") from error
 
     def run_tensors(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         """Run once on tensors that ONNX Runtime holds already; nothing passes through Python."""
+        self.check_process()
         try:
-            values: list[Tensor] = self._session.run_with_ort_values(list(outputs), dict(feeds))
+            with runs:
+                values: list[Tensor] = self._session.run_with_ort_values(list(outputs), dict(feeds))
         except Exception as error:
             raise ModelError(f"{self.label}: the run failed: {error}") from error
         return values
+
+    def check_process(self) -> None:
+        """Refuse to run in a child of the process that has loaded the graph, if that needs threads."""
+        # A run would wait for ever for threads that a fork doesn't copy.
+        if self._process != generation() and not self._survives_forks:
+            raise ModelError(
+                f"{self.label}: was loaded before this process was forked, which leaves ONNX Runtime's "
+                "threads behind: load it in the child, load it with n_threads=1, or start children by "
+                "multiprocessing.get_context('spawn')"
+            )
+
+
+_loaded: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+@functools.cache
+def _watch() -> None:
+    """Look after forks and the end of the process, once there is a session."""
+    watch()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_keep_loaded)
+
+
+def _keep_loaded() -> None:
+    # Freeing a session ends its threads, and waits for ever for those that a fork has left behind.
+    for session in _loaded:
+        keep_for_ever(session._session)
 
 
 class Binding:
@@ -131,6 +169,7 @@ class Binding:
     def __init__(self, session: Session, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
         self._label = session.label
         self._specs = session.outputs
+        self._check_process = session.check_process
         self._session = session._session
         self._io = self._session.io_binding()
         self._places: dict[str, dict[tuple[int, ...], _Place]] = {}
@@ -148,13 +187,15 @@ class Binding:
     ) -> dict[str, AnyArray]:
         """Run once on copies of arrays, and return copies of the outputs that have the shapes given."""
         outputs: dict[str, AnyArray] = {}
+        self._check_process()
         try:
             for name, array in feeds.items():
                 self._place(name, array.shape, array.dtype, self._io.bind_ortvalue_input)[...] = array
             for name, shape in shapes.items():
                 dtype = self._specs[name].dtype
                 outputs[name] = self._place(name, shape, dtype, self._io.bind_ortvalue_output)
-            self._session.run_with_iobinding(self._io)
+            with runs:
+                self._session.run_with_iobinding(self._io)
         except Exception as error:
             raise ModelError(f"{self._label}: the run failed: {error}") from error
         # Copies, since the next run writes to the same places.
@@ -221,6 +262,12 @@ def _load(model: GraphSource, settings: Any, providers: list[str]) -> Any:
         return InferenceSession(str(path), settings, providers=providers)
 
 
+def survives_forks(options: RuntimeOptions) -> bool:
+    """Whether what is run by these options can be run in a child of the process that has loaded it."""
+    # ONNX Runtime starts threads where a run may use more than the one that asks for it.
+    return options.n_threads == 1 and options.providers == RuntimeOptions().providers
+
+
 def runtime_version() -> str:
     """Return the version of ONNX Runtime."""
     import onnxruntime
@@ -254,7 +301,8 @@ def fold_constants(model: bytes) -> bytes:
         path = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(path)
         try:
-            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            with runs:
+                onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"ONNX Runtime can't load the graph: {error}") from error
         return path.read_bytes()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from typing import NamedTuple
 
 from balacoon_tk._files import cache_folder
+from balacoon_tk._messages import tell
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.voice.files import MANIFEST_FILE, VoiceFiles
 from balacoon_tk.voice.manifest import TargetInfo
@@ -46,7 +46,7 @@ def find_compiled(files: VoiceFiles, options: RuntimeOptions) -> CompiledFiles:
         # Compiling needs onnx, which a voice that was compiled before is loaded without.
         from balacoon_tk.voice.finish import compile_again
 
-        print(f"balacoon_tk: compiling {files.path}, once, to {folder}", file=sys.stderr, flush=True)
+        tell(f"balacoon_tk: compiling {files.path}, once, to {folder}")
         compile_again(files, folder)
     compiled = VoiceFiles(folder)
     return CompiledFiles(compiled, compiled.manifest.targets[name])

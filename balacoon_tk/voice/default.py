@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from balacoon_tk._files import cache_folder
+from balacoon_tk._messages import tell
 from balacoon_tk.errors import MissingExtraError, VoiceError
 from balacoon_tk.targets.choice import VERSION
 from balacoon_tk.voice.manifest import FORMAT_VERSION
@@ -24,7 +25,7 @@ def default_voice_folder() -> Path:
     key = f"{_digest(source)}-{FORMAT_VERSION}-{VERSION}-{version('balacoon_tk')}"
     folder = cache_folder() / "voices" / f"{source.stem}-{key}"
     if not folder.is_dir():  # an export puts its folder in place when it is complete, and not before
-        print(f"balacoon_tk: exporting the default voice, once, to {folder}", file=sys.stderr, flush=True)
+        tell(f"balacoon_tk: exporting the default voice, once, to {folder}")
         _export(source, folder)
     return folder
 

@@ -24,6 +24,7 @@ from balacoon_tk.runtime.native.kernels import choose_kernels
 from balacoon_tk.runtime.native.packing import pack
 from balacoon_tk.runtime.native.program import Port, Program
 from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.process import runs, watch
 from balacoon_tk.runtime.session import TensorSpec
 
 _POSITIONS, _ROWS = "positions", "rows"
@@ -69,6 +70,7 @@ class NativeEngine:
         pairs: bool = True,
     ) -> None:
         n_threads = (options or RuntimeOptions()).n_threads or _n_processors()
+        watch()
         check_program(program)
         kernels = choose_kernels()
         packed = pack(program, pairs=pairs and _kernels.has_pairs(kernels), n_threads=n_threads)
@@ -95,7 +97,8 @@ class NativeEngine:
         """Decode the next frames; any number of them."""
         if state.ended:
             raise ParameterError("the stream of this state is over")
-        outputs, arrays = self._executor.step(state.arrays, feeds, last)
+        with runs:
+            outputs, arrays = self._executor.step(state.arrays, feeds, last)
         shaped = {name: array.reshape(self._shapes[name] + (-1,)) for name, array in outputs.items()}
         return shaped, self._over if last else _State(arrays)
 
