@@ -134,7 +134,8 @@ def _is_nobodys(path: Path, owner: str | None) -> bool:
 
 def _changed_s(path: Path) -> float:
     inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
-    return max(each.lstat().st_mtime for each in (path, *inside))
+    times_s: list[float] = [each.lstat().st_mtime for each in (path, *inside)]
+    return max(times_s)
 
 
 def _clear(path: Path, target: Path, *, kind: str) -> None:

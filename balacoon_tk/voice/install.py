@@ -15,6 +15,7 @@ was killed meanwhile, the next one that installs into the same folder removes (`
 import errno
 import json
 import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     if len(os.fsencode(target.name)) > MAX_NAME_BYTES:
         raise ParameterError(f"out={str(target)!r}: its name must be of at most {MAX_NAME_BYTES} bytes")
     # Before an export begins, since it takes minutes.
-    nearest = next(folder for folder in target.absolute().parents if folder.exists())
+    nearest = nearest_folder(target)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ParameterError(f"out={str(target)!r}: {nearest} must be a folder that can be written to")
     # Also before: a voice that comes back is in the way, and what is removed makes room.
@@ -57,6 +58,25 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     if target.is_dir() and not (target / MANIFEST_FILE).is_file():
         raise ParameterError(
             f"out={str(target)!r} is a folder without {MANIFEST_FILE}, so no voice: it is not replaced"
+        )
+
+
+def nearest_folder(target: Path) -> Path:
+    """Return the folder in which a path lies, or the first above it that there is."""
+    return next(folder for folder in target.absolute().parents if folder.exists())
+
+
+def check_space(target: Path, n_bytes: int) -> None:
+    """Check that there is room for what will be written at a path, before the work begins."""
+    nearest = nearest_folder(target)
+    try:
+        free = shutil.disk_usage(nearest).free
+    except OSError:
+        return  # not every file system says
+    if free < n_bytes:
+        raise ParameterError(
+            f"out={str(target)!r} needs about {n_bytes / 1e6:.0f} MB, and {nearest} has {free / 1e6:.0f} MB "
+            "free: make room, or write to another disk"
         )
 
 

@@ -1,0 +1,233 @@
+"""Foreign models are read and run in a process of their own, that can do little else (`confine`).
+
+    parent                                 child, confined
+    request, as a line of JSON     ──────▶ reads the model, cuts, verifies, compiles, writes into its folder
+    shows progress, raises errors  ◀────── messages
+    checks every file by its hash  ◀────── the voice, in the folder
+    puts it in place
+
+The child is a fresh interpreter and no fork, so that it works in notebooks and beside threads. It has the
+parent's environment without what may be secret, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from balacoon_tk._leftovers import beside, remove, remove_leftovers
+from balacoon_tk.errors import ModelError
+from balacoon_tk.export.sandbox import confine
+from balacoon_tk.export.sandbox.bounds import Bounds, Limits
+from balacoon_tk.export.sandbox.collect import collect
+from balacoon_tk.export.sandbox.messages import (
+    MAX_LINE_BYTES,
+    Confined,
+    Done,
+    Failed,
+    Progressed,
+    clean,
+    decode,
+    to_error,
+)
+from balacoon_tk.export.sources.source import Progress
+
+__all__ = ["Limits", "Request", "export_apart"]
+
+_LOGGER = logging.getLogger(__name__)
+_POLL_S = 0.5
+_N_WAITING = 256  # messages; a child that floods waits
+_N_SAID = 40  # lines of stderr that are kept
+_KEPT = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "SYSTEMROOT", "TERM", "TZ", "USER", "USERPROFILE"})
+_KEPT_BEGINNINGS = (
+    *("BALACOON_TK_", "DYLD_", "KMP_", "LC_", "LD_", "MKL_", "OMP_", "OPENBLAS_", "ORT_"),
+    *("ASAN_", "CONDA_", "PYTHON", "TORCH_", "VIRTUAL_"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be exported; the arguments of `export_voice` of these names."""
+
+    source: str
+    config: str | None
+    name: str | None
+    license: str | None
+    speakers: list[str] | None
+    max_frames: int | None
+    trust: bool
+
+
+def export_apart(request: Request, folder: Path, *, limits: Limits, progress: Progress) -> dict[str, bytes]:
+    """Export a model in a process of its own, and return the files of the voice by name.
+
+    In `folder` a hidden folder is made, and gone in the end. Errors are those of the export; a `ModelError`
+    also says that the process was ended, or what it has left is no voice.
+    """
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise ModelError(
+            "there is no Python to run the export in a process of its own: sandbox=False runs it in this one"
+        )
+    bounds = limits.of_model(Path(request.source))
+    remove_leftovers(folder)
+    work = beside(folder / "export")
+    voice, scratch = work / "voice", work / "tmp"
+    try:
+        scratch.mkdir(parents=True)
+        _run(request, work, voice, scratch, bounds, progress)
+        return collect(voice, max_bytes=bounds.file_bytes)
+    finally:
+        remove(work)
+
+
+def _run(
+    request: Request, work: Path, voice: Path, scratch: Path, bounds: Bounds, progress: Progress
+) -> None:
+    line = {
+        "folder": str(work.absolute()),
+        "bounds": asdict(bounds),
+        "path": sys.path,
+        "export": {**asdict(request), "out": str(voice)},
+    }
+    with _started(scratch) as child:
+        assert child.stdin is not None
+        # A child that has died already says so by its end.
+        with suppress(OSError):
+            child.stdin.write(json.dumps(line).encode() + b"\n")
+            child.stdin.flush()
+        said: deque[str] = deque(maxlen=_N_SAID)
+        lines = _lines_of(child, said)
+        end_s = time.monotonic() + bounds.wall_s
+        while True:
+            try:
+                data = lines.get(timeout=_POLL_S)
+            except queue.Empty:
+                data = None
+            if time.monotonic() > end_s:
+                raise ModelError(
+                    f"{request.source}: the export took longer than {bounds.wall_s / 60:.0f} minutes and was "
+                    "ended: sandbox=Limits(wall_s=...) or --max-minutes allows more"
+                )
+            if data is None:
+                if _bytes_in(work) > 2 * bounds.file_bytes:
+                    raise ModelError(
+                        f"{request.source}: the export wrote more than {2 * bounds.file_bytes / 1e9:.1f} GB "
+                        "and was ended"
+                    )
+                continue
+            if not data:
+                raise _ended(child, request, bounds, said)
+            message = decode(data)
+            if isinstance(message, Progressed):
+                progress(message.stage, message.share)
+            elif isinstance(message, Confined):
+                _log(message, bounds)
+            elif isinstance(message, Failed):
+                raise to_error(message, source=request.source)
+            elif isinstance(message, Done):
+                return
+
+
+@contextmanager
+def _started(scratch: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the process, and end it with all that it has started, whatever happens."""
+    # In a group of its own, Ctrl-C in a terminal reaches the parent alone, which ends it.
+    child = subprocess.Popen(
+        [sys.executable, "-P", confine.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(scratch),
+        start_new_session=os.name == "posix",
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+    try:
+        yield child
+    finally:
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() in _KEPT or name.upper().startswith(_KEPT_BEGINNINGS)
+    }
+    # Nothing else can be written to, and nobody is there to be asked.
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME"), str(scratch.absolute()))
+    return kept | temporary | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _lines_of(child: subprocess.Popen[bytes], said: deque[str]) -> queue.Queue[bytes]:
+    """Read the messages line by line, an empty one at the end, and keep the last that is said on stderr."""
+    lines: queue.Queue[bytes] = queue.Queue(_N_WAITING)
+
+    def read_messages(pipe: IO[bytes]) -> None:
+        line = b"."
+        while line:
+            try:
+                line = pipe.readline(MAX_LINE_BYTES)
+            except (OSError, ValueError):  # closed by the end
+                line = b""
+            lines.put(line)
+
+    def read_said(pipe: IO[bytes]) -> None:
+        with suppress(OSError, ValueError):
+            while line := pipe.readline(MAX_LINE_BYTES):
+                said.append(clean(line.decode("utf-8", "replace").rstrip()))
+
+    for target, pipe in ((read_messages, child.stdout), (read_said, child.stderr)):
+        threading.Thread(target=target, args=(pipe,), daemon=True).start()
+    return lines
+
+
+def _ended(child: subprocess.Popen[bytes], request: Request, bounds: Bounds, said: deque[str]) -> ModelError:
+    """Return the error that says of what a process has died."""
+    status = child.wait()
+    how = f"ended with status {status}"
+    if status < 0:
+        how = f"was ended by {signal.Signals(-status).name}"
+        if -status == getattr(signal, "SIGXCPU", 0):
+            how = f"took more than {bounds.cpu_s / 60:.0f} minutes of processor time"
+    last = f": {said[-1]}" if said else ""
+    return ModelError(
+        f"{request.source}: the process that exported it {how}{last} (it may use "
+        f"{bounds.memory_bytes / 1e9:.1f} GB of memory: sandbox=Limits(...) allows more)"
+    )
+
+
+def _bytes_in(folder: Path) -> int:
+    n_bytes = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                n_bytes += Path(parent, name).lstat().st_size
+    return n_bytes
+
+
+def _log(confined: Confined, bounds: Bounds) -> None:
+    held = [*confined.held, f"at most {bounds.wall_s / 60:.0f} min"]
+    without = f"; this system can't give: {', '.join(confined.missing)}" if confined.missing else ""
+    _LOGGER.info("sandbox: %s%s", ", ".join(held), without)
