@@ -14,8 +14,7 @@ from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.measure import measure_stages
 from balacoon_tk.export.measured_field import measure_field
 from balacoon_tk.export.sandbox import Limits, Request, export_apart
-from balacoon_tk.export.sandbox.bounds import model_bytes
-from balacoon_tk.export.sources import Progress, SourceVocoder, SourceVoice, find_source
+from balacoon_tk.export.sources import Progress, SourceVocoder, SourceVoice, check_exists, find_source
 from balacoon_tk.export.verify import trained_frames, verify_receptive_field, verify_split, verify_vocoder
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.half import computes_in_half
@@ -36,8 +35,8 @@ from balacoon_tk.voice.manifest import Manifest, TextInfo
 
 # Shares of the time that an export takes, where each stage ends.
 READ, _FIELD, _VERIFIED, _COMPILED, _TIMED = 0.2, 0.25, 0.45, 0.9, 0.95
-# A voice is a tenth larger than its model; on the way there are copies of it, and graphs in files.
-_SPACE_BYTES, _SPACE_FACTOR = 32 << 20, 5
+# A voice is a tenth larger than its model. The sandbox has another in its folder, and graphs in files.
+_SPACE_FACTOR, _SPACE_FACTOR_APART = 2, 4
 
 
 def export_voice(
@@ -114,7 +113,8 @@ def export_voice(
     # First, though `export_trained` looks again: minutes of work must not end before a folder that is taken.
     check_target(target, overwrite=overwrite)
     check_max_frames(max_frames)
-    check_space(target, _SPACE_BYTES + _SPACE_FACTOR * model_bytes(source_path))
+    check_exists(source_path)
+    check_space(target, source_path, factor=_SPACE_FACTOR_APART if sandbox else _SPACE_FACTOR)
     report = progress or ignore_progress
     if sandbox:
         request = Request(

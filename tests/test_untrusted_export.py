@@ -7,6 +7,7 @@ process's last module: it is confined by the same code, and attacks at once.
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -23,12 +25,18 @@ import pytest
 
 from balacoon_tk import errors
 from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError, VoiceError
-from balacoon_tk.export import Limits, NotStreamableError, export_voice
+from balacoon_tk.export import (
+    Limits,
+    NotStreamableError,
+    deploy_voice,
+    export_voice,
+    quantize_voice,
+)
+from balacoon_tk.export.quantize import halve_voice
 from balacoon_tk.export.sandbox import confine, messages
-from balacoon_tk.export.sandbox.bounds import model_bytes
 from balacoon_tk.export.sandbox.collect import collect
 from balacoon_tk.export.sandbox.messages import Confined, Done, Failed, Progressed, decode, encode
-from balacoon_tk.voice.install import check_space
+from balacoon_tk.voice.install import bytes_of, check_space
 from installed_files import files_of, names_in
 from tiny_vits import write_tiny_vits
 
@@ -86,14 +94,19 @@ def stand_in(tmp_path, trained, monkeypatch):
     return run
 
 
-def is_held(what):
-    """Whether this system can keep a process from something, as a child of its own says."""
+@functools.cache
+def held():
+    """Return what this system can keep a process from, as one of its own says."""
     code = (
         f"import sys, runpy; m = runpy.run_path({confine.__file__!r}, run_name='m');"
         "print(m['confine'](sys.argv[1], dict(memory_bytes=1 << 32, cpu_s=60, file_bytes=1 << 20))[0])"
     )
-    done = subprocess.run([sys.executable, "-c", code, "/tmp"], capture_output=True, text=True)
-    return what in done.stdout
+    return subprocess.run([sys.executable, "-c", code, "/tmp"], capture_output=True, text=True).stdout
+
+
+def is_held(what):
+    """Whether this system can keep a process from something."""
+    return what in held()
 
 
 # --- what runs code --------------------------------------------------------------------------
@@ -191,7 +204,7 @@ def test_what_is_wrong_with_a_model_is_said_as_without_the_sandbox(trained, tmp_
         ("os.execv('/bin/sh', ['sh', '-c', 'true'])", "Landlock"),
         ("__import__('socket').socket(__import__('socket').AF_INET, 2)", "no network"),
         ("__import__('socket').socket(__import__('socket').AF_UNIX)", "seccomp"),
-        ("open(os.path.dirname(request['out']) + '/big', 'wb').write(bytes(200 << 20))", "memory"),
+        ("open(os.path.dirname(request['out']) + '/big', 'wb').truncate(200 << 20)", "memory"),
     ],
 )
 def test_what_a_hostile_model_may_not(stand_in, tmp_path, attack, what):
@@ -265,6 +278,38 @@ def test_what_is_no_message_ends_the_export(stand_in, said):
     error = stand_in(f"os.write(messages, {said!r}.encode()[:60000] + b'\\n'); time.sleep(60)")
     assert isinstance(error, ModelError)
     assert "what is no message" in str(error)
+
+
+def test_a_child_that_floods_and_has_children_of_its_own_leaves_nothing_running(stand_in):
+    if os.name != "posix":
+        pytest.skip("needs fork")
+    code = """
+    child = os.fork()
+    if not child:
+        try:
+            os.setsid()
+        except OSError:
+            pass
+        time.sleep(60)
+    for k in range(3000):
+        say("Progressed", stage=str(child), share=0.5)
+    tell(child)
+    """
+    stages = []
+
+    def stop(stage, share):
+        stages.append(stage)
+        raise RuntimeError("stop")
+
+    n_threads, start_s = threading.active_count(), time.monotonic()
+    assert str(stand_in(code, progress=stop)) == "stop"
+    assert threading.active_count() == n_threads
+    assert time.monotonic() - start_s < 20
+    if is_held("seccomp"):
+        end_s = time.monotonic() + 10
+        while is_running(int(stages[0])):
+            assert time.monotonic() < end_s
+            time.sleep(0.01)
 
 
 def test_an_interrupt_ends_the_export(stand_in, tmp_path):
@@ -453,9 +498,12 @@ def test_a_disk_without_room_is_told_of_before_the_work(trained, tmp_path, monke
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**9, 10**9 - 10**6, 10**6))
     with pytest.raises(ParameterError, match=r"out='.*voice' needs about 34 MB, and .* has 1 MB free"):
         export_voice(trained, tmp_path / "new" / "voice")
+    for make, options in ((halve_voice, {}), (quantize_voice, {}), (deploy_voice, {"form": "ort"})):
+        with pytest.raises(ParameterError, match=r"out='.*voice' needs about 34 MB, and .* has 1 MB free"):
+            make(trained, tmp_path / "new" / "voice", **options)
     assert names_in(tmp_path) == []
     monkeypatch.setattr("shutil.disk_usage", lambda path: (_ for _ in ()).throw(OSError("not here")))
-    check_space(tmp_path / "voice", 10**15)
+    check_space(tmp_path / "voice", trained)
 
 
 @posix
@@ -485,9 +533,9 @@ for name in ("voice", "voice.addon"):
 def test_the_size_of_a_model_is_that_of_its_files(tmp_path):
     for name, n in (("model.onnx", 10), ("model.onnx.data", 100), ("model_fp16.onnx", 5000)):
         (tmp_path / name).write_bytes(bytes(n))
-    assert model_bytes(tmp_path / "model.onnx") == 110
-    assert model_bytes(tmp_path) == 5110
-    assert model_bytes(tmp_path / "none") == 0
+    assert bytes_of(tmp_path / "model.onnx") == 110
+    assert bytes_of(tmp_path) == 5110
+    assert bytes_of(tmp_path / "none") == 0
     bounds = Limits(wall_s=60).of_model(tmp_path)
     assert (bounds.wall_s, bounds.cpu_s) == (60, 60 * os.cpu_count() + 1)
     with pytest.raises(ParameterError, match=r"wall_s=0 must be > 0, or None"):

@@ -30,6 +30,7 @@ from balacoon_tk.voice.files import MANIFEST_FILE, VoiceFiles
 ADDON_SUFFIX = ".addon"
 
 _N_ATTEMPTS = 100  # renames; each that fails means that another exporter has just succeeded
+_SPACE_BYTES = 32 << 20  # for graphs, which grow with layers and not with weights
 _RENAME_EXCHANGE = 2  # in Linux's fs.h
 _ZIP_MODE = 0o644 << 16
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that there is
@@ -66,9 +67,20 @@ def nearest_folder(target: Path) -> Path:
     return next(folder for folder in target.absolute().parents if folder.exists())
 
 
-def check_space(target: Path, n_bytes: int) -> None:
-    """Check that there is room for what will be written at a path, before the work begins."""
-    nearest = nearest_folder(target)
+def bytes_of(path: Path) -> int:
+    """Return the size of a model or a voice: of a folder, or of a file and those that are named after it."""
+    inside = path.is_dir()
+    n_bytes = 0
+    with suppress(OSError):
+        for each in (path if inside else path.absolute().parent).iterdir():
+            if inside or each.name.startswith(path.name):  # model.onnx and its weights in model.onnx.data
+                n_bytes += each.stat().st_size if each.is_file() else 0
+    return n_bytes
+
+
+def check_space(target: Path, source: Path, *, factor: int = 2) -> None:
+    """Check that there is room for what will be made of a model or a voice, before the work begins."""
+    n_bytes, nearest = _SPACE_BYTES + factor * bytes_of(source), nearest_folder(target)
     try:
         free = shutil.disk_usage(nearest).free
     except OSError:

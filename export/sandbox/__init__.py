@@ -22,8 +22,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -49,6 +48,7 @@ __all__ = ["Limits", "Request", "export_apart"]
 
 _LOGGER = logging.getLogger(__name__)
 _POLL_S = 0.5
+_JOIN_S = 1.0
 _N_WAITING = 256  # messages; a child that floods waits
 _N_SAID = 40  # lines of stderr that are kept
 _KEPT = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "SYSTEMROOT", "TERM", "TZ", "USER", "USERPROFILE"})
@@ -102,20 +102,12 @@ def _run(
         "path": sys.path,
         "export": {**asdict(request), "out": str(voice)},
     }
-    with _started(scratch) as child:
-        assert child.stdin is not None
-        # A child that has died already says so by its end.
-        with suppress(OSError):
-            child.stdin.write(json.dumps(line).encode() + b"\n")
-            child.stdin.flush()
-        said: deque[str] = deque(maxlen=_N_SAID)
-        lines = _lines_of(child, said)
+    child = _Child(_environment(scratch))
+    try:
+        child.send(json.dumps(line).encode() + b"\n")
         end_s = time.monotonic() + bounds.wall_s
         while True:
-            try:
-                data = lines.get(timeout=_POLL_S)
-            except queue.Empty:
-                data = None
+            data = child.receive()
             if time.monotonic() > end_s:
                 raise ModelError(
                     f"{request.source}: the export took longer than {bounds.wall_s / 60:.0f} minutes and was "
@@ -129,7 +121,7 @@ def _run(
                     )
                 continue
             if not data:
-                raise _ended(child, request, bounds, said)
+                raise child.died(request.source, bounds)
             message = decode(data)
             if isinstance(message, Progressed):
                 progress(message.stage, message.share)
@@ -139,34 +131,92 @@ def _run(
                 raise to_error(message, source=request.source)
             elif isinstance(message, Done):
                 return
-
-
-@contextmanager
-def _started(scratch: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the process, and end it with all that it has started, whatever happens."""
-    # In a group of its own, Ctrl-C in a terminal reaches the parent alone, which ends it.
-    child = subprocess.Popen(
-        [sys.executable, "-P", confine.__file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(scratch),
-        start_new_session=os.name == "posix",
-        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-    )
-    try:
-        yield child
     finally:
+        child.end()
+
+
+class _Child:
+    """The confined process: what it says, and its end, with that of all that it has started."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        # In a group of its own, Ctrl-C in a terminal reaches the parent alone, which ends it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", confine.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=os.name == "posix",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        self._lines: queue.Queue[bytes] = queue.Queue(_N_WAITING)
+        self._said: deque[str] = deque(maxlen=_N_SAID)
+        readers = ((self._read_lines, self._process.stdout), (self._read_said, self._process.stderr))
+        self._threads = [threading.Thread(target=read, args=(pipe,), daemon=True) for read, pipe in readers]
+        for thread in self._threads:
+            thread.start()
+
+    def send(self, data: bytes) -> None:
+        """Write to its stdin; one that has died already says so by its end."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+
+    def receive(self) -> bytes | None:
+        """Return a line, an empty one at the end, or None after a while without any."""
+        try:
+            return self._lines.get(timeout=_POLL_S)
+        except queue.Empty:
+            return None
+
+    def end(self) -> None:
+        """End it, however it goes on."""
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
+                os.killpg(self._process.pid, signal.SIGKILL)
         else:
-            child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout, child.stderr):
+            self._process.kill()
+        self._process.wait()
+        end_s = time.monotonic() + _JOIN_S
+        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < end_s:
+            with suppress(queue.Empty):
+                self._lines.get(timeout=0.01)  # which a reader may be waiting to put another into
+        if any(thread.is_alive() for thread in self._threads):
+            return  # something holds the pipes that got away: to close them would be to wait for it
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
+
+    def died(self, source: str, bounds: Bounds) -> ModelError:
+        """Return the error that says of what it has died."""
+        status = self._process.wait()
+        how = f"ended with status {status}"
+        if status < 0:
+            how = f"was ended by {signal.Signals(-status).name}"
+            if -status == getattr(signal, "SIGXCPU", 0):
+                how = f"took more than {bounds.cpu_s / 60:.0f} minutes of processor time"
+        self._threads[1].join(_JOIN_S)
+        last = f": {self._said[-1]}" if self._said else ""
+        return ModelError(
+            f"{source}: the process that exported it {how}{last} (it may use "
+            f"{bounds.memory_bytes / 1e9:.1f} GB of memory: sandbox=Limits(...) allows more)"
+        )
+
+    def _read_lines(self, pipe: IO[bytes]) -> None:
+        line = b"."
+        while line:
+            try:
+                line = pipe.readline(MAX_LINE_BYTES)
+            except (OSError, ValueError):
+                line = b""
+            self._lines.put(line)
+
+    def _read_said(self, pipe: IO[bytes]) -> None:
+        with suppress(OSError, ValueError):
+            while line := pipe.readline(MAX_LINE_BYTES):
+                self._said.append(clean(line.decode("utf-8", "replace").rstrip()))
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -178,44 +228,6 @@ def _environment(scratch: Path) -> dict[str, str]:
     # Nothing else can be written to, and nobody is there to be asked.
     temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME"), str(scratch.absolute()))
     return kept | temporary | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def _lines_of(child: subprocess.Popen[bytes], said: deque[str]) -> queue.Queue[bytes]:
-    """Read the messages line by line, an empty one at the end, and keep the last that is said on stderr."""
-    lines: queue.Queue[bytes] = queue.Queue(_N_WAITING)
-
-    def read_messages(pipe: IO[bytes]) -> None:
-        line = b"."
-        while line:
-            try:
-                line = pipe.readline(MAX_LINE_BYTES)
-            except (OSError, ValueError):  # closed by the end
-                line = b""
-            lines.put(line)
-
-    def read_said(pipe: IO[bytes]) -> None:
-        with suppress(OSError, ValueError):
-            while line := pipe.readline(MAX_LINE_BYTES):
-                said.append(clean(line.decode("utf-8", "replace").rstrip()))
-
-    for target, pipe in ((read_messages, child.stdout), (read_said, child.stderr)):
-        threading.Thread(target=target, args=(pipe,), daemon=True).start()
-    return lines
-
-
-def _ended(child: subprocess.Popen[bytes], request: Request, bounds: Bounds, said: deque[str]) -> ModelError:
-    """Return the error that says of what a process has died."""
-    status = child.wait()
-    how = f"ended with status {status}"
-    if status < 0:
-        how = f"was ended by {signal.Signals(-status).name}"
-        if -status == getattr(signal, "SIGXCPU", 0):
-            how = f"took more than {bounds.cpu_s / 60:.0f} minutes of processor time"
-    last = f": {said[-1]}" if said else ""
-    return ModelError(
-        f"{request.source}: the process that exported it {how}{last} (it may use "
-        f"{bounds.memory_bytes / 1e9:.1f} GB of memory: sandbox=Limits(...) allows more)"
-    )
 
 
 def _bytes_in(folder: Path) -> int:

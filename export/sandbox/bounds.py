@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.voice.install import bytes_of
 
 # A voice of 63 MB takes 1.1 GB and a minute of two cores; what comes from torch takes most of it for torch.
 _MEMORY_BYTES, _MEMORY_FACTOR = 4 << 30, 24
@@ -39,7 +40,7 @@ class Limits:
 
     def of_model(self, path: Path) -> Bounds:
         """Return the bounds of the export of a model."""
-        n_bytes = model_bytes(path)
+        n_bytes = bytes_of(path)
         memory_bytes = self.memory_bytes
         if memory_bytes is None:
             memory_bytes = _MEMORY_BYTES + _MEMORY_FACTOR * n_bytes
@@ -65,14 +66,3 @@ class Bounds:
     cpu_s: int
     file_bytes: int
     """Of each file that it writes, and of the voice."""
-
-
-def model_bytes(path: Path) -> int:
-    """Return the size of a model: a folder's, or a file's with those beside it whose names begin like it."""
-    inside = path.is_dir()
-    n_bytes = 0
-    with suppress(OSError):
-        for each in (path if inside else path.absolute().parent).iterdir():
-            if inside or each.name.startswith(path.name):  # model.onnx and its weights in model.onnx.data
-                n_bytes += each.stat().st_size if each.is_file() else 0
-    return n_bytes

@@ -45,11 +45,11 @@ _LOAD, _JUMP_IF_EQUAL, _JUMP_IF_GREATER_OR_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x
 _NUMBER_AT, _ARCHITECTURE_AT = 0, 4
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 13  # EACCES
 _X32 = 0x40000000  # the first number of a second set of calls on x86-64
-# The architecture, then: socket, ptrace, process_vm_readv, process_vm_writev, io_uring_setup (which opens
-# sockets as well).
+# The architecture, then: socket and io_uring_setup, which opens sockets as well; ptrace, process_vm_readv and
+# process_vm_writev; setpgid and setsid, by which a child of its own would leave the group that is ended.
 _CALLS = {
-    "x86_64": (0xC000003E, (41, 101, 310, 311, 425)),
-    "aarch64": (0xC00000B7, (198, 117, 270, 271, 425)),
+    "x86_64": (0xC000003E, (41, 425, 101, 310, 311, 109, 112)),
+    "aarch64": (0xC00000B7, (198, 425, 117, 270, 271, 154, 157)),
 }
 _NEW_USER_AND_NETWORK = 0x10000000 | 0x40000000
 
