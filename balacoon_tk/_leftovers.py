@@ -14,9 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import platform
 import re
-import secrets
 import shutil
 import sys
 import tempfile
@@ -89,7 +87,7 @@ def beside(path: Path, kind: Kind = "part") -> Path:
     name = path.name
     if kind != "old":  # which must say where it goes back to
         name = os.fsencode(name)[:MAX_NAME_BYTES].decode(sys.getfilesystemencoding(), "ignore")
-    return path.with_name(f".{name}.{Owner.here()}-{secrets.token_hex(4)}.{kind}")
+    return path.with_name(f".{name}.{Owner.here()}-{os.urandom(4).hex()}.{kind}")
 
 
 def remove(path: Path) -> None:
@@ -159,6 +157,8 @@ def _read(path: str) -> str:
 
 @functools.cache
 def _host() -> str:
+    import platform  # it reads its own files; who only speaks needs none of it
+
     # Machines in a network may have one name, and containers the number of their machine.
     return _digest(platform.node(), _read("/etc/machine-id"))
 
