@@ -33,6 +33,8 @@ KINDS = ("folder", "replaced", "replaced by renames", "addon", "replaced addon",
 _EXPORT_SHARE = 0.1  # an export takes a thousand times as long as a write
 _N_TIMED = 3
 _SIZE = 300_000  # bytes of a file, so that writing takes longer than being started
+_N_LINES = 2_000_000
+_BETWEEN_S = 0.02
 _DEAD_S = 20.0
 
 
@@ -78,8 +80,21 @@ def contents(name: str) -> dict[str, bytes]:
 def writer_of(kind: str, target: Path) -> Callable[[], object]:
     """Return what writes the new thing."""
     if kind == "text":
-        return lambda: write_whole(target, "new\n" * (_SIZE // 4))
+        return lambda: write_whole(target, "new\n" * _N_LINES)
     return lambda: package.install(contents("new"), target, overwrite="replaced" in kind)
+
+
+def rename_slowly() -> None:
+    """Replace by renames, as systems do that exchange no folders, and let kills fall in between."""
+    rename = Path.rename
+
+    def slowly(self: Path, target: Path) -> Path:
+        renamed = rename(self, target)
+        time.sleep(_BETWEEN_S)
+        return renamed
+
+    package._exchange = lambda first, second: False
+    Path.rename = slowly
 
 
 def state_of(kind: str, target: Path) -> str:
@@ -89,7 +104,7 @@ def state_of(kind: str, target: Path) -> str:
     try:
         if kind == "text":
             text = target.read_text(encoding="utf-8")
-            return text[:3] if text == f"{text[:3]}\n" * (_SIZE // 4) else "corrupt"
+            return text[:3] if text == f"{text[:3]}\n" * _N_LINES else "corrupt"
         for name in ("old", "new"):
             if all(read_from(target, file) == data for file, data in contents(name).items()):
                 return name
@@ -106,14 +121,14 @@ def kill_writer(kind: str, folder: Path, rng: random.Random, duration_s: float, 
         package.install(contents("old"), target, overwrite=False)
         allowed = {"old", "new"}
     elif kind == "text":
-        write_whole(target, "old\n" * (_SIZE // 4))
+        write_whole(target, "old\n" * _N_LINES)
         allowed = {"old", "new"}
     ready, started = os.pipe()
     child = os.fork()
     if not child:
         try:
             if kind == "replaced by renames":
-                package._exchange = lambda first, second: False
+                rename_slowly()
             os.write(started, b".")
             writer_of(kind, target)()
         finally:

@@ -93,6 +93,11 @@ def test_what_can_not_be_exported_is_one_line_and_leaves_nothing(cli, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["text.onnx"]
 
 
+def test_a_bound_of_the_sandbox_needs_one(cli, trained, tmp_path):
+    arguments = ("export", trained, "-o", tmp_path / "voice", "--no-sandbox", "--max-minutes", 5)
+    assert_one_line_error(cli(*arguments), "--max-minutes is of the sandbox", status=2)
+
+
 def test_the_kinds_of_model_are_listed(cli):
     result = cli("export", "--list")
     assert result.status == 0

@@ -279,6 +279,14 @@ def test_a_command_that_is_told_to_end_removes_what_it_was_writing(tmp_path, nam
     assert names_in(tmp_path) == []
 
 
+def test_a_command_puts_signals_back_and_the_library_takes_none(cli, tmp_path):
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
+    before = [signal.getsignal(number) for number in numbers]
+    install(files_of("a"), tmp_path / "voice", overwrite=False)
+    assert cli("export", "--list").status == 0
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 def test_the_package_writes_beside_by_one_function():
     # Whoever makes up a name of his own would leave what nobody removes.
     package = Path(package_module.__file__).parents[1]
