@@ -255,6 +255,13 @@ def test_an_endless_export_is_ended(stand_in):
 
 
 @posix
+def test_an_export_that_takes_too_much_processor_time_is_named(stand_in):
+    # As a bound that is used up would: an hour of it is too long for a test.
+    error = stand_in("import signal; signal.raise_signal(signal.SIGXCPU)", limits=Limits(wall_s=600))
+    assert f"took more than {(600 * os.cpu_count() + 1) / 60:.0f} minutes of processor time" in str(error)
+
+
+@posix
 def test_an_export_that_dies_is_named(stand_in):
     error = stand_in("print('bad alloc\\x1b[2J', file=sys.stderr, flush=True); time.sleep(0.2); os.abort()")
     assert isinstance(error, ModelError)

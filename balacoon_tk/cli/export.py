@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +82,8 @@ def run(args: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _what_held() -> Iterator[list[str]]:
     """Collect what the sandbox logs: what it keeps a model from, and what this system can't."""
+    import logging
+
     said: list[str] = []
 
     class Collect(logging.Handler):

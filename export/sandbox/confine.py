@@ -85,20 +85,22 @@ def confine(folder: str, bounds: Mapping[str, int]) -> tuple[list[str], list[str
         on_linux = sys.platform == "linux"
         limited = on_linux and _limit(resource.RLIMIT_DATA, bounds["memory_bytes"])
         note(memory, "" if limited else None)
-        note(cpu, "" if _limit(resource.RLIMIT_CPU, bounds["cpu_s"]) else None)
+        # Seconds later than the signal that says why comes the one that nothing survives.
+        note(cpu, "" if _limit(resource.RLIMIT_CPU, bounds["cpu_s"], grace=5) else None)
         _limit(resource.RLIMIT_FSIZE, bounds["file_bytes"])
         _limit(resource.RLIMIT_CORE, 0)
     return held, missing
 
 
-def _limit(what: int, value: int) -> bool:
+def _limit(what: int, value: int, *, grace: int = 0) -> bool:
     import resource
 
     _, hard = resource.getrlimit(what)
+    end = value + grace
     if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
+        end = min(end, hard)
     try:
-        resource.setrlimit(what, (value, value))
+        resource.setrlimit(what, (min(value, end), end))
     except (OSError, ValueError):
         return False
     return True
