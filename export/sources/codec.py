@@ -18,7 +18,7 @@ import onnx
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import MissingExtraError, ModelError, VoiceError
 from balacoon_tk.export.sources.files import read_json, read_license, read_provenance
-from balacoon_tk.export.sources.hf_vits import CARDS, read_config, weights_file
+from balacoon_tk.export.sources.hf_vits import CARDS, is_pickled, read_config, weights_file
 from balacoon_tk.export.sources.onnx_vocoder import draw_codes
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
 from balacoon_tk.export.sources.torch_decoder import run_module, vocoder_of
@@ -130,7 +130,7 @@ def _run(module: Module, frames: AnyArray) -> FloatArray:
 def load_codec(folder: Path, *, trust: bool = False) -> PreTrainedModel:
     """Load the codec of a folder, for inference; every weight must be there."""
     read_config(folder)
-    path = weights_file(folder, trust=trust)
+    pickled = is_pickled(folder, trust=trust)
     try:
         from transformers import AutoModel
         from transformers.utils import logging
@@ -148,7 +148,7 @@ def load_codec(folder: Path, *, trust: bool = False) -> PreTrainedModel:
             output_loading_info=True,
             dtype="float32",
             trust_remote_code=False,
-            use_safetensors=path.suffix == ".safetensors",
+            use_safetensors=not pickled,
             weights_only=True,
         )
     except (
@@ -162,6 +162,7 @@ def load_codec(folder: Path, *, trust: bool = False) -> PreTrainedModel:
     lacking = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if lacking:
         more = f" and {len(lacking) - _N_NAMED} more" if len(lacking) > _N_NAMED else ""
+        path = weights_file(folder, trust=trust)
         raise ModelError(f"{path}: {', '.join(lacking[:_N_NAMED])}{more} must be as config.json says")
     loaded: PreTrainedModel = model.eval()
     return loaded

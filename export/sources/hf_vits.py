@@ -90,14 +90,20 @@ class HfVits:
         )
 
 
+def is_pickled(folder: Path, *, trust: bool) -> bool:
+    """Say whether the weights of a folder are a pickle and nothing else; refuse one that isn't trusted."""
+    path = folder / _PICKLED
+    if (folder / _SAFE).is_file() or not path.is_file():
+        return False
+    check_trust(path, "a pickle, which can run code when it is read", f"ask for {_SAFE}", trust=trust)
+    return True
+
+
 def weights_file(folder: Path, *, trust: bool) -> Path:
     """Return the file with the weights: safetensors where there are both, a pickle only if it is trusted."""
-    if (folder / _SAFE).is_file():
-        return folder / _SAFE
-    path = folder / _PICKLED
+    path = folder / (_PICKLED if is_pickled(folder, trust=trust) else _SAFE)
     if not path.is_file():
         raise ModelError(f"{folder}: neither {_SAFE} nor {_PICKLED} is there")
-    check_trust(path, "a pickle, which can run code when it is read", f"ask for {_SAFE}", trust=trust)
     return path
 
 
