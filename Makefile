@@ -18,7 +18,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-asan test-aarch64 test-release browser-test \
-    bench soak bench-passes bench-decoders bench-native peers clean
+    bench soak kills bench-passes bench-decoders bench-native peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,12 @@ test-release: $(STAMP)
 # Chromium comes from the system: apt-get install chromium. Its screenshots are kept in out/browser.
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
 	$(BIN)/pytest -m browser tests/test_browser.py
+
+# KILLS=500 for fewer; what a run has counted is kept, with its seed.
+KILLS ?= 2000
+
+kills: $(STAMP) ## Kill installs, exports and other writers at random moments: nothing corrupt, nothing left
+	PYTHONPATH=tests $(BIN)/python tests/kills.py -n $(KILLS) --out benchmarks/results/kills.json
 
 # These are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
 PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py)

@@ -5,6 +5,8 @@ import math
 import os
 from pathlib import Path
 
+from balacoon_tk._leftovers import beside, remove_leftovers
+
 CACHE_VARIABLE = "BALACOON_TK_CACHE"
 """Environment variable that names another cache folder."""
 
@@ -28,7 +30,8 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 file beside its place and put it there when it is complete."""
     path = Path(path)
     # In the same folder, since a file can be put in place at once on its own file system only.
-    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
+    remove_leftovers(path.parent)
+    part = beside(path)
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)

@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
 
+from balacoon_tk._leftovers import beside, remove_leftovers
 from balacoon_tk._typing import AnyArray, FloatArray, PCM16Array
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
 
@@ -23,6 +24,7 @@ __all__ = ["AudioChunk", "PhonemeSpan", "WavWriter", "pcm_bytes", "read_wav", "t
 
 PCM16_MAX = 32767  # and not 32768: 1.0 and -1.0 are as far from 0, and both can be written
 _SAMPLE_BYTES = 2
+_SWEEP_S = 60.0  # a folder of a hundred thousand files isn't read for each of them
 _UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header says where nobody can go back and put the size in
 
 
@@ -175,7 +177,8 @@ class WavWriter:
             self._path = Path(target).resolve()
             # A device such as /dev/null is written to; it must not be replaced by a file.
             if self._path.is_file() or not self._path.exists():
-                self._partial = self._path.with_name(f".{self._path.name}.{os.urandom(4).hex()}.part")
+                remove_leftovers(self._path.parent, at_most_every_s=_SWEEP_S)
+                self._partial = beside(self._path)
             self._file: BinaryIO = (self._partial or self._path).open("wb")
         else:
             self._file = target

@@ -11,6 +11,7 @@ except ImportError as _error:
 from balacoon_tk.export.decoder import export_decoder
 from balacoon_tk.export.pipeline import export_trained, export_voice
 from balacoon_tk.export.quantize import BudgetError, make_precision, quantize_voice
+from balacoon_tk.export.sandbox import Limits
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.simplify.noise import noise_inputs
 from balacoon_tk.graph.streaming import make_streaming
@@ -18,6 +19,7 @@ from balacoon_tk.targets.deploy import deploy_voice
 
 __all__ = [
     "BudgetError",
+    "Limits",
     "NotStreamableError",
     "deploy_voice",
     "export_decoder",

@@ -13,7 +13,8 @@ from pathlib import Path
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.export.measure import measure_stages
 from balacoon_tk.export.measured_field import measure_field
-from balacoon_tk.export.sources import Progress, SourceVocoder, SourceVoice, find_source
+from balacoon_tk.export.sandbox import Limits, Request, export_apart
+from balacoon_tk.export.sources import Progress, SourceVocoder, SourceVoice, check_exists, find_source
 from balacoon_tk.export.verify import trained_frames, verify_receptive_field, verify_split, verify_vocoder
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.half import computes_in_half
@@ -29,11 +30,13 @@ from balacoon_tk.voice.finish import (
     share_of,
     unknown_decoder,
 )
-from balacoon_tk.voice.install import check_target
+from balacoon_tk.voice.install import check_space, check_target, install, nearest_folder
 from balacoon_tk.voice.manifest import Manifest, TextInfo
 
 # Shares of the time that an export takes, where each stage ends.
 READ, _FIELD, _VERIFIED, _COMPILED, _TIMED = 0.2, 0.25, 0.45, 0.9, 0.95
+# A voice is a tenth larger than its model. The sandbox has another in its folder, and graphs in files.
+_SPACE_FACTOR, _SPACE_FACTOR_APART = 2, 4
 
 
 def export_voice(
@@ -45,6 +48,8 @@ def export_voice(
     license: str | None = None,
     speakers: Sequence[str] | None = None,
     max_frames: int | None = None,
+    trust: bool = False,
+    sandbox: bool | Limits = True,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -53,6 +58,11 @@ def export_voice(
     The model is cut into an encoder and a decoder, both are compared to the model as it came, and
     only then is the voice put in place, all at once: nothing half-written is ever at `out`. A vocoder has
     a decoder alone.
+
+    The model is read and run in a process of its own, with bounds on memory and time; on Linux that process
+    can't write outside its folder, run other programs or reach a network either. What holds on which system,
+    `balacoon_tk.export.sandbox.confine` says, and what holds on this one, the log of
+    ``balacoon_tk.export.sandbox``.
 
     Parameters
     ----------
@@ -71,6 +81,11 @@ def export_voice(
     max_frames : int, optional
         Of a vocoder or codec whose attention looks back to the utterance's start: frames of the longest
         utterance, of which keys and values are kept so that it streams exactly. A longer one fails.
+    trust : bool
+        Whether models are exported that are programs, or run code when they are read: TorchScript and
+        weights in pickles (``.bin``). Only for what comes from somebody whose programs you would run.
+    sandbox : bool or Limits
+        Whether the model is read and run in a process of its own, and what it may take.
     overwrite : bool
         Whether a voice that is at `out` is replaced.
     progress : callable, optional
@@ -84,9 +99,11 @@ def export_voice(
     Raises
     ------
     ParameterError
-        If something is at `out` that must not be replaced, or `speakers` or `max_frames` don't fit the model.
+        If something is at `out` that must not be replaced, there is no room for it, or `speakers` or
+        `max_frames` don't fit the model.
     ModelError
-        If the source can't be read, is no voice, or differs from what was made of it.
+        If the source can't be read, is no voice, takes more than it may, must be trusted and isn't, or
+        differs from what was made of it.
     VoiceError
         If its JSON is missing, damaged, or doesn't fit it.
     OSError
@@ -96,10 +113,26 @@ def export_voice(
     # First, though `export_trained` looks again: minutes of work must not end before a folder that is taken.
     check_target(target, overwrite=overwrite)
     check_max_frames(max_frames)
+    check_exists(source_path)
+    check_space(target, source_path, factor=_SPACE_FACTOR_APART if sandbox else _SPACE_FACTOR)
     report = progress or ignore_progress
+    if sandbox:
+        request = Request(
+            source=str(source_path),
+            config=None if config is None else str(Path(config)),
+            name=name,
+            license=license,
+            speakers=None if speakers is None else list(speakers),
+            max_frames=max_frames,
+            trust=trust,
+        )
+        limits = sandbox if isinstance(sandbox, Limits) else Limits()
+        files = export_apart(request, nearest_folder(target), limits=limits, progress=report)
+        return install(files, target, overwrite=overwrite)
     trained = find_source(source_path).read(
         source_path,
         config=None if config is None else Path(config),
+        trust=trust,
         progress=share_of(report, 0.0, READ),
     )
     return export_trained(

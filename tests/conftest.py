@@ -1,5 +1,6 @@
 """What every test may use: a tiny voice of each kind and the default voice, each loaded once; commands."""
 
+import contextlib
 import hashlib
 import importlib.util
 import io
@@ -31,6 +32,18 @@ def pytest_configure():
     os.environ.setdefault(CACHE_VARIABLE, str(REPOSITORY / "build" / f"test-cache-{code.hexdigest()[:16]}"))
     # The same engine in every run, and the one that has had fewer years to show its faults.
     os.environ.setdefault(BACKEND_VARIABLE, "native")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def exports_in_this_process():
+    """Export in the tests' own process: another for each of a hundred tiny models would take minutes.
+
+    Commands, and the tests of the sandbox, ask for it.
+    """
+    with contextlib.suppress(ImportError):
+        from balacoon_tk.export import export_voice
+
+        export_voice.__kwdefaults__["sandbox"] = False
 
 
 def pytest_collection_modifyitems(items):

@@ -446,8 +446,8 @@ class Spoiled(PiperOnnx):
     def __init__(self, part, change):
         self.part, self.change = part, change
 
-    def read(self, path, *, config, progress):
-        voice = super().read(path, config=config, progress=progress)
+    def read(self, path, *, config, progress, trust):
+        voice = super().read(path, config=config, progress=progress, trust=trust)
         model = onnx.ModelProto.FromString(getattr(voice, self.part).SerializeToString())
         self.change(model)
         return replace(voice, **{self.part: model})

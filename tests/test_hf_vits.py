@@ -28,8 +28,8 @@ def silent(stage, share):
     """Report to nobody."""
 
 
-def read(folder):
-    return HfVits().read(folder, config=None, progress=silent)
+def read(folder, *, trust=False):
+    return HfVits().read(folder, config=None, progress=silent, trust=trust)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,9 @@ def test_older_names_of_weight_norm_and_pickled_weights_are_read(copy):
         }
     (copy / "model.safetensors").unlink()
     torch.save(weights, copy / "pytorch_model.bin")
-    voice = read(copy)
+    with pytest.raises(ModelError, match=r"bin: a pickle, .* trust=True \(--trust .* model\.safetensors"):
+        read(copy)
+    voice = read(copy, trust=True)
     assert voice.encoder == expected.encoder
     assert voice.decoder == expected.decoder
 
@@ -224,6 +226,10 @@ def rename(weights):
             "phonemize=1 must be true or",
         ),
         (lambda f: (f / "config.json").write_text("{"), "config.json: not a JSON file"),
+        (
+            lambda f: set_config(f, attn_implementation="somebody/attention"),
+            r"attn_implementation='somebody/attention' is code of others",
+        ),
     ],
 )
 def test_a_folder_that_does_not_fit_is_named(copy, spoil, message):
@@ -249,6 +255,8 @@ def test_a_pickle_that_wants_to_run_code_does_not(copy, save, monkeypatch):
     with pytest.raises(
         ModelError, match="can't be read as weights alone, and nothing else in it is unpickled"
     ):
+        read(copy, trust=True)
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin: a pickle, which can run code"):
         read(copy)
     assert not (copy / "code-has-run").exists()
 

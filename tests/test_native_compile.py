@@ -509,7 +509,7 @@ def test_a_trained_vocoder_runs_natively(tmp_path) -> None:
     path = next(file.locate() for file in files if file.suffix == ".ts")
     config = tmp_path / "vocoder.json"
     config.write_text('{"sample_rate": 16000, "n_channels": 80}', encoding="utf-8")
-    decoder = TorchScript().read(Path(str(path)), config=config, progress=ignore_progress).decoder
+    decoder = TorchScript().read(Path(str(path)), config=config, trust=True, progress=ignore_progress).decoder
     pair = NativePair(decoder)
     feeds = {"frames": np.ascontiguousarray(mel_spectrogram(recorded_speech())[..., 80:200])}
     whole = pair.engine.whole(feeds)

@@ -44,7 +44,7 @@ PUBLIC_NAMES = {
         "BalacoonError BusyError MissingExtraError ModelError ParameterError StreamStateError VoiceError"
     ),
     "export": (
-        "BudgetError NotStreamableError deploy_voice export_decoder export_trained export_voice "
+        "BudgetError Limits NotStreamableError deploy_voice export_decoder export_trained export_voice "
         "make_precision make_streaming noise_inputs quantize_voice"
     ),
     "frontend": (

@@ -16,6 +16,7 @@ from balacoon_tk.export import make_streaming
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
+from balacoon_tk.voice.finish import ignore_progress
 from dequantize import dequantize
 from mel import HOP_LENGTH, mel_spectrogram, recorded_speech
 
@@ -69,7 +70,7 @@ def vocoder(vocoder_path, tmp_path_factory):
 
     config = tmp_path_factory.mktemp("vocoder") / "vocoder.json"
     config.write_text('{"sample_rate": 16000, "n_channels": 80}')
-    return TorchScript().read(vocoder_path, config=config, progress=lambda stage, share: None).decoder
+    return TorchScript().read(vocoder_path, config=config, trust=True, progress=ignore_progress).decoder
 
 
 @pytest.fixture(scope="module")

@@ -181,8 +181,8 @@ def test_a_decoder_that_differs_from_the_source_is_refused(trained, tmp_path, mo
     from balacoon_tk.export.sources import OnnxVocoder, find_source
 
     class Spoiled(OnnxVocoder):
-        def read(self, path, *, config, progress):
-            read = super().read(path, config=config, progress=progress)
+        def read(self, path, *, config, progress, trust):
+            read = super().read(path, config=config, progress=progress, trust=trust)
             return replace(read, decoder=decoder_model(bias=0.11))
 
     assert isinstance(find_source(trained), OnnxVocoder)

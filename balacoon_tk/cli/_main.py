@@ -6,10 +6,11 @@ import argparse
 import contextlib
 import importlib
 import os
+import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from balacoon_tk._messages import give_up
 from balacoon_tk.cli._common import UsageError, say
@@ -17,6 +18,8 @@ from balacoon_tk.cli._standard_streams import ClosedStreamError, finish_output, 
 from balacoon_tk.errors import BalacoonError
 
 _OK, _FAILED, _INTERRUPTED = 0, 1, 130
+_SIGNALLED = 128  # and the signal's number, as a shell says
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # For whoever looks for a bug; a user is told of it in one line.
 _TRACEBACK_VARIABLE = "BALACOON_TK_TRACEBACK"
 
@@ -25,6 +28,35 @@ COMMANDS = (
     *("synthesize", "compare", "evaluate", "export", "quantize"),
     *("deploy", "resynthesize", "inspect", "calibrate", "bench"),
 )
+
+
+class _EndedError(BaseException):
+    """The process was told to end; no ``except Exception`` on the way takes it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _ending_orderly() -> Iterator[None]:
+    """Let signals that end the process raise, so that what is being written is removed."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+        raise _EndedError(number)
+
+    # Only those that nobody else has taken or, as nohup does, had ignored.
+    taken = [number for number in _ENDING if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        taken = []  # nobody else may
+    try:
+        for number in taken:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _wait_for_threads() -> None:
@@ -48,8 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if all went well, 1 if not, 130 if interrupted. Wrong usage raises ``SystemExit(2)``, as
-        argparse does.
+        0 if all went well, 1 if not, 130 if interrupted, 143 if terminated. Wrong usage raises
+        ``SystemExit(2)``, as argparse does.
     """
     with standard_streams():
         try:
@@ -66,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        with warnings.catch_warnings():
+        with _ending_orderly(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
             args.run(args)
             finish_output()  # here, where a pipe that is closed is still caught
@@ -80,6 +112,9 @@ def _run(args: argparse.Namespace) -> int:
         exec("")
         _wait_for_threads()
         return _INTERRUPTED
+    except _EndedError as ended:
+        _wait_for_threads()
+        return _SIGNALLED + ended.number
     except BrokenPipeError:
         # Whoever read stdout has gone; a second flush at exit must not complain about it.
         give_up(sys.stdout)

@@ -4,14 +4,20 @@ The model is split into an encoder and a decoder (a vocoder has a decoder alone)
 original in its own runtime, and put into DIR with a voice.json that says what it is. If anything fails,
 nothing is left behind.
 
+A model is read and run in a sandbox: a process of its own with bounds on memory and time, which on Linux
+can't write outside its folder, run other programs or reach a network either; the summary says what held.
+TorchScript and pickled weights can run code, and need --trust.
+
   balacoon-tk export en_US-joe-medium.onnx -o voices/joe
-  balacoon-tk export hifigan.ts --config hifigan.json -o voices/hifigan
+  balacoon-tk export hifigan.ts --config hifigan.json -o voices/hifigan --trust
   balacoon-tk export --list
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from balacoon_tk.cli._common import (
@@ -39,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--speakers", type=comma_separated, metavar="A,B", help=speakers_help)
     longest = "frames of the longest utterance, for a codec whose attention looks back to the start"
     add("--max-frames", type=positive_int, metavar="N", help=longest)
+    add("--trust", action="store_true", help="export what runs code: TorchScript, pickled weights (.bin)")
+    minutes = "of the sandbox (default: 20, and one for each 3 MB of the model)"
+    add("--max-minutes", type=positive_int, metavar="N", help=minutes)
+    add("--no-sandbox", action="store_true", help="read and run the model in this process, without bounds")
     add_options(parser, "overwrite")
     add("--list", action="store_true", help="list the kinds of model that can be exported")
 
@@ -57,15 +67,41 @@ def run(args: argparse.Namespace) -> None:
     if args.source is None or args.output is None:
         raise UsageError("give a trained VOICE and the folder that becomes of it: VOICE -o DIR")
     # The export extra is looked for here, after wrong usage: who has mistyped shouldn't install it first.
-    from balacoon_tk.export import export_voice
+    from balacoon_tk.export import Limits, export_voice
 
-    with ProgressLine() as line:
-        settings = chosen(args, "config", "name", "license", "speakers", "max_frames", "overwrite")
-        folder = export_voice(args.source, args.output, progress=line.bar, **settings)
-    print(_summary(folder))
+    if args.no_sandbox and args.max_minutes is not None:
+        raise UsageError("--max-minutes is of the sandbox, and doesn't go with --no-sandbox")
+    wall_s = None if args.max_minutes is None else 60.0 * args.max_minutes
+    with _what_held() as held, ProgressLine() as line:
+        settings = chosen(args, "config", "name", "license", "speakers", "max_frames", "trust", "overwrite")
+        sandbox = False if args.no_sandbox else Limits(wall_s=wall_s)
+        folder = export_voice(args.source, args.output, sandbox=sandbox, progress=line.bar, **settings)
+    print(_summary(folder, held[-1].removeprefix("sandbox: ") if held else "none"))
 
 
-def _summary(target: Path) -> str:
+@contextlib.contextmanager
+def _what_held() -> Iterator[list[str]]:
+    """Collect what the sandbox logs: what it keeps a model from, and what this system can't."""
+    import logging
+
+    said: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    logger, handler = logging.getLogger("balacoon_tk.export.sandbox"), Collect(logging.INFO)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _summary(target: Path, held: str) -> str:
     from balacoon_tk.targets.choice import NATIVE, SEVERAL_THREADS
     from balacoon_tk.voice.voice import read_manifest
 
@@ -89,6 +125,7 @@ def _summary(target: Path) -> str:
     rows.append(("exact streaming", exact))
     native = "runs the decoder" if NATIVE in manifest.targets else f"no: {manifest.not_native}"
     rows.append(("native engine", native))
+    rows.append(("sandbox", held))
     rows += [("verified", f"{name}: {value:.1e}") for name, value in manifest.verified.items()]
     table = ["", f"{'':<16} {'size':>10} {'RTF':>8} {'largest difference':>20}"]
     table += [

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from balacoon_tk._leftovers import beside, remove_leftovers
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.decoder import STRATEGIES
 from balacoon_tk.errors import MissingExtraError, ParameterError
@@ -179,7 +179,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     suffix = check_figure_path(path)
     # Beside it and renamed, since a rename within a folder is whole or not at all.
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    remove_leftovers(path.parent)
+    part = beside(path)
     # Without the program's version in it, the same figure is the same file.
     metadata = {"Software": None} if suffix == "png" else None
     try:

@@ -14,7 +14,7 @@ from balacoon_tk.targets.source import read_source
 from balacoon_tk.targets.tensorrt.form import make_tensorrt_form
 from balacoon_tk.targets.triton.form import make_triton_form
 from balacoon_tk.voice.finish import Progress, ignore_progress
-from balacoon_tk.voice.install import ADDON_SUFFIX, check_target, install
+from balacoon_tk.voice.install import ADDON_SUFFIX, check_space, check_target, install
 
 Form = Literal["ort", "tensorrt", "triton"]
 
@@ -76,7 +76,7 @@ def deploy_voice(
     Raises
     ------
     ParameterError
-        If an argument is wrong, or something is at `out` that must not be replaced.
+        If an argument is wrong, something is at `out` that must not be replaced, or there is no room for it.
     VoiceError
         If the voice can't be loaded.
     ModelError
@@ -94,6 +94,7 @@ def deploy_voice(
         raise ParameterError(f"out={str(target)!r} must be a folder: other runtimes read no {ADDON_SUFFIX}")
     # Now, and not after the minutes that the rest takes.
     check_target(target, overwrite=overwrite)
+    check_space(target, Path(voice))
     report("reading the voice", 0.0)
     source = read_source(Path(voice))
     report(f"making {form}", _READ)

@@ -4,29 +4,34 @@ A voice is written into a folder (or file) of another name beside its target, on
 system, and renamed when it is complete and on the disk:
 
     .name.1f3a.tmp/ ──rename──▶ name/                  where nothing was
-    name/ ──rename──▶ .name.77b0.old/ ──▶ removed      where a voice was that is to be replaced
+    .name.1f3a.tmp/ ◀─exchange─▶ name/                 where a voice was that is to be replaced
+    name/ ──rename──▶ .name.77b0.old/ ──▶ removed      the same, where the system can't exchange two folders
 
 Whoever loads a voice sees the old one or the new one. Where the second of two exporters comes too
-late, it finds the first one's voice; no lock is held, so none can be left behind.
+late, it finds the first one's voice; no lock is held, so none can be left behind. What a process leaves that
+was killed meanwhile, the next one that installs into the same folder removes (`balacoon_tk._leftovers`).
 """
 
 import errno
 import json
 import os
-import secrets
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from balacoon_tk._leftovers import MAX_NAME_BYTES, Kind, beside, remove, remove_leftovers
 from balacoon_tk.errors import ParameterError, VoiceError
 from balacoon_tk.voice.files import MANIFEST_FILE, VoiceFiles
 
 ADDON_SUFFIX = ".addon"
 
 _N_ATTEMPTS = 100  # renames; each that fails means that another exporter has just succeeded
+_SPACE_BYTES = 32 << 20  # for graphs, which grow with layers and not with weights
+_RENAME_EXCHANGE = 2  # in Linux's fs.h
 _ZIP_MODE = 0o644 << 16
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that there is
 
@@ -34,10 +39,14 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that there is
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Check that a voice may be put at a path, where an empty folder may be, or a voice to be replaced."""
     is_addon = target.suffix == ADDON_SUFFIX
+    if len(os.fsencode(target.name)) > MAX_NAME_BYTES:
+        raise ParameterError(f"out={str(target)!r}: its name must be of at most {MAX_NAME_BYTES} bytes")
     # Before an export begins, since it takes minutes.
-    nearest = next(folder for folder in target.absolute().parents if folder.exists())
+    nearest = nearest_folder(target)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ParameterError(f"out={str(target)!r}: {nearest} must be a folder that can be written to")
+    # Also before: a voice that comes back is in the way, and what is removed makes room.
+    remove_leftovers(nearest)
     if not target.exists() and not target.is_symlink():
         return
     if target.is_dir() == is_addon:
@@ -53,6 +62,36 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         )
 
 
+def nearest_folder(target: Path) -> Path:
+    """Return the folder in which a path lies, or the first above it that there is."""
+    return next(folder for folder in target.absolute().parents if folder.exists())
+
+
+def bytes_of(path: Path) -> int:
+    """Return the size of a model or a voice: of a folder, or of a file and those that are named after it."""
+    inside = path.is_dir()
+    n_bytes = 0
+    with suppress(OSError):
+        for each in (path if inside else path.absolute().parent).iterdir():
+            if inside or each.name.startswith(path.name):  # model.onnx and its weights in model.onnx.data
+                n_bytes += each.stat().st_size if each.is_file() else 0
+    return n_bytes
+
+
+def check_space(target: Path, source: Path, *, factor: int = 2) -> None:
+    """Check that there is room for what will be made of a model or a voice, before the work begins."""
+    n_bytes, nearest = _SPACE_BYTES + factor * bytes_of(source), nearest_folder(target)
+    try:
+        free = shutil.disk_usage(nearest).free
+    except OSError:
+        return  # not every file system says
+    if free < n_bytes:
+        raise ParameterError(
+            f"out={str(target)!r} needs about {n_bytes / 1e6:.0f} MB, and {nearest} has {free / 1e6:.0f} MB "
+            "free: make room, or write to another disk"
+        )
+
+
 def install(files: Mapping[str, bytes], target: Path, *, overwrite: bool) -> Path:
     """Write a voice's files, by name and with the manifest among them, and put them in place at once.
 
@@ -61,6 +100,7 @@ def install(files: Mapping[str, bytes], target: Path, *, overwrite: bool) -> Pat
     what was there remains.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target.parent)
     with _beside(target, "tmp") as temporary:
         if target.suffix == ADDON_SUFFIX:
             _write_addon(temporary, files)
@@ -75,16 +115,13 @@ def install(files: Mapping[str, bytes], target: Path, *, overwrite: bool) -> Pat
 
 
 @contextmanager
-def _beside(target: Path, kind: str) -> Iterator[Path]:
+def _beside(target: Path, kind: Kind) -> Iterator[Path]:
     """Give a path beside another that nobody else has; remove what is there in the end, whatever happens."""
-    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.{kind}")
+    path = beside(target, kind)
     try:
         yield path
     finally:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
 
 
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -136,6 +173,8 @@ def _swap_folder(folder: Path, target: Path, files: Mapping[str, bytes], *, over
 
 
 def _replace(folder: Path, target: Path) -> None:
+    if _exchange(folder, target):
+        return  # and the old one is removed as what was beside it
     # Not every system renames a folder onto one that has something in it: what is there is moved aside first.
     with _beside(target, "old") as old:
         try:
@@ -148,6 +187,20 @@ def _replace(folder: Path, target: Path) -> None:
                 with suppress(OSError):
                     old.rename(target)
             raise
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two paths change places in one step; False where one is missing or the system can't do it."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    # Python has no function for it, nor has libc before glibc 2.28.
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    if call is None:
+        return False
+    one, other = os.fsencode(first.absolute()), os.fsencode(second.absolute())
+    return bool(call(-1, one, -1, other, _RENAME_EXCHANGE) == 0)
 
 
 def _is_taken(target: Path, files: Mapping[str, bytes]) -> bool:

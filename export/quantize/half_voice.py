@@ -26,7 +26,7 @@ from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.targets.ort_cpu.compile import compile_voice
 from balacoon_tk.targets.source import encode, read_source
 from balacoon_tk.voice.finish import PlainVoice, Progress, finish_voice, ignore_progress, made_by, share_of
-from balacoon_tk.voice.install import check_target
+from balacoon_tk.voice.install import check_space, check_target
 from balacoon_tk.voice.manifest import Manifest, Precision
 
 # Below this something was lost that rounding to half precision doesn't explain.
@@ -77,7 +77,7 @@ def halve_voice(
     Raises
     ------
     ParameterError
-        If something is at `out`.
+        If something is at `out`, or there is no room for it.
     ModelError
         If the voice isn't in float32, or loses more than rounding explains.
     VoiceError
@@ -85,6 +85,7 @@ def halve_voice(
     """
     target, report = Path(out), progress or ignore_progress
     check_target(target, overwrite=overwrite)
+    check_space(target, Path(voice))
     report("reading the voice", 0.0)
     source = read_source(Path(voice), n_threads=n_threads)
     manifest, options = source.voice.manifest, source.voice.options

@@ -45,7 +45,7 @@ from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.targets.ort_cpu.optimize import optimize_encoder
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.finish import PlainVoice, Progress, finish_voice, ignore_progress, share_of
-from balacoon_tk.voice.install import check_target
+from balacoon_tk.voice.install import check_space, check_target
 from balacoon_tk.voice.voice import load_voice
 
 Share = Callable[[float], None]
@@ -144,7 +144,8 @@ def quantize_voice(
     BudgetError
         If no candidate is within the budget; nothing is installed then.
     ParameterError
-        If an argument is wrong, there are too few frames to calibrate on, or something is at `out`.
+        If an argument is wrong, there are too few frames to calibrate on, something is at `out`, or there is
+        no room for it.
     ModelError
         If the voice is quantized already, or its decoder has nothing to quantize.
     VoiceError
@@ -155,6 +156,7 @@ def quantize_voice(
     target, source = Path(out), Path(voice)
     budget = Budget(max_wer_increase, max_dnsmos_drop, max_lsd_db)
     check_target(target, overwrite=overwrite)
+    check_space(target, source)
     for metric in search_metrics().values():
         for module in metric.packages:
             # Now, and not when the first sentence is judged minutes later.

@@ -49,6 +49,12 @@ SOURCES: tuple[Source, ...] = (Codec(), HfVits(), Kokoro(), OnnxVocoder(), Piper
 """Every kind; the first that claims a path reads it."""
 
 
+def check_exists(path: Path) -> None:
+    """Refuse a path at which there is nothing; a `ModelError` names it."""
+    if not path.exists():
+        raise ModelError(f"{path}: no such file")
+
+
 def find_source(path: Path) -> Source:
     """Return what reads a path.
 
@@ -57,8 +63,7 @@ def find_source(path: Path) -> Source:
     ModelError
         If there is nothing at the path, or no kind claims it.
     """
-    if not path.exists():
-        raise ModelError(f"{path}: no such file")
+    check_exists(path)
     for source in SOURCES:
         if source.claims(path):
             return source

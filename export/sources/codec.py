@@ -18,7 +18,7 @@ import onnx
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import MissingExtraError, ModelError, VoiceError
 from balacoon_tk.export.sources.files import read_json, read_license, read_provenance
-from balacoon_tk.export.sources.hf_vits import CARDS, weights_file
+from balacoon_tk.export.sources.hf_vits import CARDS, is_pickled, read_config, weights_file
 from balacoon_tk.export.sources.onnx_vocoder import draw_codes
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
 from balacoon_tk.export.sources.torch_decoder import run_module, vocoder_of
@@ -50,14 +50,16 @@ class Codec:
         except VoiceError:
             return False  # whoever takes folders of transformers says what is wrong with it
 
-    def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVocoder:
-        """Read a codec and export its decoder; nothing is unpickled but weights; see `Source.read`."""
+    def read(
+        self, path: Path, *, config: Path | None, progress: Progress, trust: bool = False
+    ) -> SourceVocoder:
+        """Read a codec and export its decoder; pickled weights only if it is trusted; see `Source.read`."""
         if config is not None:
             rule = f"so config={str(config)!r} has no place"
             raise ModelError(f"{path}: the folder has its own config.json, {rule}")
         progress("reading", 0.0)
         with quiet_torch(_WHAT):
-            model = load_codec(path)
+            model = load_codec(path, trust=trust)
             # Here, since what is in there derives from classes of torch.
             from balacoon_tk.export.sources.codec_modules import codec_modules
 
@@ -68,7 +70,7 @@ class Codec:
                 halves = codec_modules(model, n_codebooks=n_codebooks)
             except ModelError as error:
                 raise ModelError(f"{path}: {error}") from error
-            weights, folder = weights_file(path), path.resolve().name
+            weights, folder = weights_file(path, trust=trust), path.resolve().name
             provenance = read_provenance(weights, name=f"{folder}/{weights.name}", cards=CARDS)
             trained = vocoder_of(
                 halves.decoder,
@@ -125,8 +127,10 @@ def _run(module: Module, frames: AnyArray) -> FloatArray:
         return run_module(module, {"frames": frames}).reshape(-1)
 
 
-def load_codec(folder: Path) -> PreTrainedModel:
+def load_codec(folder: Path, *, trust: bool = False) -> PreTrainedModel:
     """Load the codec of a folder, for inference; every weight must be there."""
+    read_config(folder)
+    pickled = is_pickled(folder, trust=trust)
     try:
         from transformers import AutoModel
         from transformers.utils import logging
@@ -139,7 +143,13 @@ def load_codec(folder: Path) -> PreTrainedModel:
         # By transformers: a codec's weights have had several names, and it knows all of them. What isn't
         # there it would fetch, or fill with noise: the former is forbidden, the latter looked for.
         model, report = AutoModel.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype="float32"
+            folder,
+            local_files_only=True,
+            output_loading_info=True,
+            dtype="float32",
+            trust_remote_code=False,
+            use_safetensors=not pickled,
+            weights_only=True,
         )
     except (
         Exception
@@ -152,9 +162,8 @@ def load_codec(folder: Path) -> PreTrainedModel:
     lacking = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if lacking:
         more = f" and {len(lacking) - _N_NAMED} more" if len(lacking) > _N_NAMED else ""
-        raise ModelError(
-            f"{weights_file(folder)}: {', '.join(lacking[:_N_NAMED])}{more} must be as config.json says"
-        )
+        path = weights_file(folder, trust=trust)
+        raise ModelError(f"{path}: {', '.join(lacking[:_N_NAMED])}{more} must be as config.json says")
     loaded: PreTrainedModel = model.eval()
     return loaded
 

@@ -23,6 +23,15 @@ from balacoon_tk.graph.opset import check_opset
 _LICENSE = re.compile(r"^\W*licen[cs]e\W+(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 
 
+def check_trust(path: Path, what: str, instead: str, *, trust: bool) -> None:
+    """Refuse a model that can run code, and say what it can do and what to ask for instead."""
+    if not trust:
+        raise ModelError(
+            f"{path}: {what}, so it could write files or never end. Give trust=True (--trust on the command "
+            f"line) only if you would run a program of whoever made it; without that, {instead}"
+        )
+
+
 def read_inputs(path: Path) -> list[onnx.ValueInfoProto]:
     """Return what a graph takes, enough to tell kinds of models apart; nothing if it is no readable ONNX."""
     if path.suffix.lower() != ".onnx" or not path.is_file():

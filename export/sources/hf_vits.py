@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balacoon_tk.errors import MissingExtraError, ModelError
-from balacoon_tk.export.sources.files import read_json, read_license, read_provenance
+from balacoon_tk.export.sources.files import check_trust, read_json, read_license, read_provenance
 from balacoon_tk.export.sources.source import Progress, SourceVoice, VoiceFacts
 from balacoon_tk.export.sources.torch_graph import quiet_torch
 from balacoon_tk.frontend.phoneme_map import BOS, IN_TEXT
@@ -44,14 +44,16 @@ class HfVits:
         """Say whether a path is a folder with the configuration of a model of transformers."""
         return path.is_dir() and (path / "config.json").is_file()
 
-    def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVoice:
-        """Read a model and cut it in two; nothing is unpickled but weights; see `Source.read`."""
+    def read(
+        self, path: Path, *, config: Path | None, progress: Progress, trust: bool = False
+    ) -> SourceVoice:
+        """Read a model and cut it in two; pickled weights only if it is trusted; see `Source.read`."""
         if config is not None:
             rule = f"so config={str(config)!r} has no place"
             raise ModelError(f"{path}: the folder has its own config.json, {rule}")
         progress("reading", 0.0)
         with quiet_torch("a VitsModel"):
-            model = load_vits(path)
+            model = load_vits(path, trust=trust)
             # Here, since what is in there derives from classes of torch.
             from balacoon_tk.export.sources import vits_modules
 
@@ -62,7 +64,7 @@ class HfVits:
             decoder = vits_modules.export_decoder(model)
             progress("exporting from torch", 1.0)
         settings, n_speakers = model.config, model.config.num_speakers
-        weights, folder = weights_file(path), path.resolve().name
+        weights, folder = weights_file(path, trust=trust), path.resolve().name
         provenance = read_provenance(weights, name=f"{folder}/{weights.name}", cards=CARDS)
         return SourceVoice(
             facts=VoiceFacts(
@@ -88,18 +90,38 @@ class HfVits:
         )
 
 
-def weights_file(folder: Path) -> Path:
-    """Return the file with the weights: safetensors where there are both."""
-    for name in (_SAFE, _PICKLED):
-        if (folder / name).is_file():
-            return folder / name
-    raise ModelError(f"{folder}: neither {_SAFE} nor {_PICKLED} is there")
+def is_pickled(folder: Path, *, trust: bool) -> bool:
+    """Say whether the weights of a folder are a pickle and nothing else; refuse one that isn't trusted."""
+    path = folder / _PICKLED
+    if (folder / _SAFE).is_file() or not path.is_file():
+        return False
+    check_trust(path, "a pickle, which can run code when it is read", f"ask for {_SAFE}", trust=trust)
+    return True
 
 
-def load_vits(folder: Path) -> VitsModel:
+def weights_file(folder: Path, *, trust: bool) -> Path:
+    """Return the file with the weights: safetensors where there are both, a pickle only if it is trusted."""
+    path = folder / (_PICKLED if is_pickled(folder, trust=trust) else _SAFE)
+    if not path.is_file():
+        raise ModelError(f"{folder}: neither {_SAFE} nor {_PICKLED} is there")
+    return path
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read ``config.json``, which may name no code of others."""
+    config = read_json(folder / "config.json")
+    # Attention by such a name is a program of the hub, which transformers fetches and runs.
+    for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+        value = config.get(name)
+        if value is not None and (not isinstance(value, str) or "/" in value):
+            raise ModelError(f"{folder / 'config.json'}: {name}={value!r} is code of others, and is not run")
+    return config
+
+
+def load_vits(folder: Path, *, trust: bool = False) -> VitsModel:
     """Load the model of a folder, for inference."""
     # Not from_pretrained: it fetches what isn't there, and fills weights that are missing with noise.
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     if config.get("model_type") != "vits":
         raise ModelError(
             f"{folder / 'config.json'}: model_type={config.get('model_type')!r} must be 'vits': "
@@ -113,7 +135,7 @@ def load_vits(folder: Path) -> VitsModel:
         model: VitsModel = VitsModel(VitsConfig.from_dict(config))
     except Exception as error:  # whatever a wrong field leads to
         raise ModelError(f"{folder / 'config.json'}: no VitsModel can be made of it: {error}") from error
-    path = weights_file(folder)
+    path = weights_file(folder, trust=trust)
     weights = {
         # Weight norm's two factors have other names in newer versions of torch.
         re.sub(r"\.weight_([gv])$", lambda found: _NORM[found[1]], name): tensor

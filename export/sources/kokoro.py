@@ -27,7 +27,7 @@ class Kokoro:
         names = {value.name for value in read_inputs(path)}
         return {"style", "speed"} <= names and not _TOKENS.isdisjoint(names)
 
-    def read(self, path: Path, *, config: Path | None, progress: Progress) -> NoReturn:
+    def read(self, path: Path, *, config: Path | None, progress: Progress, trust: bool = False) -> NoReturn:
         """Refuse, always; the message names the nodes that need the whole utterance."""
         progress("reading", 0.0)
         # Instance normalisation, in one node or written out. A layer norm of the text encoder is a ReduceMean

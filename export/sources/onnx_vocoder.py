@@ -68,7 +68,9 @@ class OnnxVocoder:
         except VoiceError:
             return False
 
-    def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVocoder:
+    def read(
+        self, path: Path, *, config: Path | None, progress: Progress, trust: bool = False
+    ) -> SourceVocoder:
         """Read a vocoder; see `Source.read`."""
         progress("reading", 0.0)
         facts, n_channels, info = read_vocoder_json(config, vocoder=path)

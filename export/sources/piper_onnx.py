@@ -51,7 +51,9 @@ class PiperOnnx:
         """Say whether a path looks like a Piper voice: any ONNX file that no other source knows."""
         return path.suffix.lower() == ".onnx"
 
-    def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVoice:
+    def read(
+        self, path: Path, *, config: Path | None, progress: Progress, trust: bool = False
+    ) -> SourceVoice:
         """Read a Piper voice and cut it into encoder and decoder; see `Source.read`."""
         try:
             return _read(path, config or path.with_name(f"{path.name}.json"), progress)

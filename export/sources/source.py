@@ -154,15 +154,20 @@ class Source(Protocol):
         """Say whether a path is of this kind; never by running what is there."""
         ...
 
-    def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVoice | SourceVocoder:
-        """Read a trained model and turn it into what a voice consists of; no code in it is run.
+    def read(
+        self, path: Path, *, config: Path | None, progress: Progress, trust: bool = False
+    ) -> SourceVoice | SourceVocoder:
+        """Read a trained model and turn it into what a voice consists of.
+
+        Without `trust` no code in it is run: what is a program, or can run one when it is read, is refused.
 
         Raises
         ------
         MissingExtraError
             If a package that this kind needs isn't installed.
         ModelError
-            If it can't be read, or isn't what its name says; the message names what is missing.
+            If it can't be read, isn't what its name says, or must be trusted and isn't; the message names
+            what is missing.
         VoiceError
             If its JSON is missing or damaged, or doesn't fit it.
         """

@@ -1,6 +1,8 @@
 """Vocoders from files of TorchScript: frames in, samples out, as one ONNX graph with a dynamic time axis.
 
-Rejected are pickles, which may run code, and scripts that give anything but one channel of samples.
+A script is a program, which torch runs when it is exported: its operators write files (``aten::from_file``),
+its loops need not end. So it is read only if it is trusted. Rejected are pickles, which may run code, and
+scripts that give anything but one channel of samples.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 from balacoon_tk.errors import ModelError
+from balacoon_tk.export.sources.files import check_trust
 from balacoon_tk.export.sources.onnx_vocoder import random_mel, read_vocoder_json
 from balacoon_tk.export.sources.source import Progress, SourceVocoder
 from balacoon_tk.export.sources.torch_decoder import vocoder_of
@@ -28,10 +31,14 @@ class TorchScript:
         """Say whether a path has the name of a file of torch."""
         return path.suffix.lower() in self._SUFFIXES and path.is_file()
 
-    def read(self, path: Path, *, config: Path | None, progress: Progress) -> SourceVocoder:
-        """Read a vocoder; nothing in the file is unpickled; see `Source.read`."""
+    def read(
+        self, path: Path, *, config: Path | None, progress: Progress, trust: bool = False
+    ) -> SourceVocoder:
+        """Read a vocoder, which is a program, if it is trusted; see `Source.read`."""
         progress("reading", 0.0)
         _check_script(path)
+        what = "TorchScript is a program, and an export runs it"
+        check_trust(path, what, "ask for the model as a graph (ONNX)", trust=trust)
         with quiet_torch(_WHAT):
             import torch
 
