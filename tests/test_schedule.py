@@ -144,6 +144,42 @@ def test_the_buffer_at_the_end_is_what_was_made_and_not_yet_played():
     assert pace.play(0, (8,), buffer_s=1.5).buffer_s == 1.5
 
 
+def test_a_sentence_of_no_frames_leaves_the_buffer_and_no_debt():
+    pace = make_pace()
+    assert pace.play(0, (8,)) == Playback(math.inf, 0.0)
+    assert pace.play(0, (8,), buffer_s=0.5).buffer_s == 0.5
+    assert pace.play(0, (8,), buffer_s=-0.5).buffer_s == 0.0
+
+
+def test_nothing_is_heard_before_the_lag_is_over():
+    pace = make_pace(lag_samples=6, hop_length=4)
+    assert [pace.audio_s(n_pushed) for n_pushed in range(4)] == [0.0, 0.0, 0.5, 1.5]
+    without = Pace(pace.costs, 4, 4)
+    assert [without.audio_s(n_pushed) for n_pushed in range(3)] == [0.0, 1.0, 2.0]
+
+
+def test_a_steady_chunk_is_a_frame_at_least():
+    # Two frames for the price of one would be cheaper, and are longer than asked for.
+    pace = make_pace(5, [0])
+    assert [steady_chunk(pace, max_chunk_s=most_s) for most_s in (0.1, 1.0, 1.9, 2.0)] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("lag_samples", [0, 2 * 256 + 1, 9 * 256])
+@pytest.mark.parametrize("costs", [(0.05, 0.0085), (0.1, 0.0095), (0.02, 0.0105)])
+def test_a_last_push_that_takes_a_sliver_along_is_in_time_as_well(costs, lag_samples):
+    pace = real_pace(*costs, safety_factor=1.0, lag_samples=lag_samples)
+    chunks = solve_schedule(pace)
+    assert all(never_waits(pace, n_frames, chunks) for n_frames in range(1, 400))
+
+
+@pytest.mark.parametrize(("lag_samples", "longest"), [(0, 9), (4, 8), (8, 8)])
+def test_no_more_of_a_sliver_is_planned_for_than_there_can_be(lag_samples, longest):
+    # Chunks of 8 take 1 frame along, which the lag may be: pushes that are longer would never be in time.
+    costs = PushCosts(curve(1, [0] * 20), curve(1, [0] * (longest - 1) + [1000]))
+    pace = Pace(costs, 4, 4, lag_samples, 1.0)
+    assert solve_schedule(pace, max_chunk_s=8.0) == (1, 8)
+
+
 def test_chunks_grow_from_little_to_the_steady_size():
     pace = real_pace()
     chunks = solve_schedule(pace)
@@ -188,6 +224,12 @@ def test_a_slower_machine_and_more_safety_ask_for_more():
     assert firsts[-1] > firsts[0]
 
 
+def test_just_in_time_is_in_time():
+    exactly = make_pace(1, [1] * 7)  # a push takes as long as its audio
+    assert solve_schedule(exactly) == (1,)
+    assert solve_schedule(dataclasses.replace(exactly, safety_factor=1.01)) is None
+
+
 def test_too_slow_for_any_length_is_still_enough_for_one():
     pace = real_pace(frame_s=0.02)  # not even real time
     assert solve_schedule(pace) is None
@@ -208,6 +250,7 @@ def test_what_is_really_given_after_the_lag_counts():
     [
         (lambda: real_pace(safety_factor=0.9), r"safety_factor=0\.9 must be >= 1 and finite"),
         (lambda: real_pace(safety_factor=math.nan), "safety_factor=nan must be"),
+        (lambda: real_pace(safety_factor=math.inf), "safety_factor=inf must be"),
         (lambda: solve_schedule(real_pace(), 0), "n_frames=0 must be >= 1"),
         (lambda: solve_schedule(real_pace(), first_frames=0), "first_frames=0 must be >= 1"),
     ],
