@@ -107,6 +107,33 @@ def test_no_schedule_with_that_first_chunk_and_margin_works_less(n_frames, first
     assert work_s(found) == 0.0
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 3), steps, st.integers(0, 9))
+def test_no_growing_for_any_length_works_less(first, rises, lag_samples):
+    pace = make_pace(first, rises, lag_samples)
+    found, steady = solve_schedule(pace, max_chunk_s=4.0), steady_chunk(pace, max_chunk_s=4.0)
+    if found is None:
+        return
+
+    def work_s(chunk_frames):
+        # Up to the same place far away, where all go on in the steady size.
+        growing = chunk_frames[1:-1]
+        left = 100 - chunk_frames[0] - sum(growing)
+        return sum(map(pace.later_s, growing)) + left / steady * pace.later_s(steady)
+
+    def in_time(margin, chunk_frames):
+        safer = dataclasses.replace(pace, safety_factor=margin)
+        return all(never_waits(safer, n_frames, chunk_frames) for n_frames in range(1, 30))
+
+    grown = [(found[0], *more, steady) for n in range(6) for more in every_schedule(n, steady)]
+    for margin in (2.0, 1.5, 1.0):
+        smooth = [work_s(chunks) for chunks in grown if in_time(margin, chunks)]
+        if smooth:
+            assert in_time(margin, found)
+            assert work_s(found if found[-1] == steady else (*found, steady)) <= min(smooth) + 1e-9
+            return
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     st.integers(1, 120),
@@ -156,6 +183,15 @@ def test_nothing_is_heard_before_the_lag_is_over():
     assert [pace.audio_s(n_pushed) for n_pushed in range(4)] == [0.0, 0.0, 0.5, 1.5]
     without = Pace(pace.costs, 4, 4)
     assert [without.audio_s(n_pushed) for n_pushed in range(3)] == [0.0, 1.0, 2.0]
+
+
+def test_a_buffer_may_grow_for_long_before_the_steady_size_begins():
+    # Each chunk of a frame leaves an eighth of one, and the steady chunk of 4 takes 3 frames.
+    costs = PushCosts(line(0.0, 1.0), CostCurve((1, 2, 3, 4), (0.875, 3.0, 3.0, 3.0)))
+    pace = Pace(costs, 4, 4, 0, 1.0)
+    chunks = solve_schedule(pace, max_chunk_s=4.0)
+    assert chunks == (*[1] * 17, 4)
+    assert never_waits(pace, 200, chunks)
 
 
 def test_a_steady_chunk_is_a_frame_at_least():
