@@ -206,6 +206,8 @@ def test_a_last_push_that_takes_a_sliver_along_is_in_time_as_well(costs, lag_sam
     pace = real_pace(*costs, safety_factor=1.0, lag_samples=lag_samples)
     chunks = solve_schedule(pace)
     assert all(never_waits(pace, n_frames, chunks) for n_frames in range(1, 400))
+    lengths = range(pace.lag_frames + 1, 120, 4)
+    assert all(never_waits(pace, n_frames, solve_schedule(pace, n_frames)) for n_frames in lengths)
 
 
 @pytest.mark.parametrize(("lag_samples", "longest"), [(0, 9), (4, 8), (8, 8)])
