@@ -150,8 +150,8 @@ coverage: $(COVERAGE)/.built ## Say which lines of Python, Cython and C the suit
 ifeq ($(COVERED),)
 	@rm -rf $(COVERAGE)/data && find $(COVERAGE)/temp -name '*.gcda' -delete
 endif
-	@mkdir -p $(COVERAGE)/data && cp -rsf $(CURDIR)/balacoon_tk $(COVERAGE)/lib/ 2>/dev/null; \
-	    cp -rsfT $(CURDIR)/export $(COVERAGE)/lib/balacoon_tk/export; true
+	@mkdir -p $(COVERAGE)/data && find $(COVERAGE)/lib -type l -delete
+	@cp -rsn $(CURDIR)/balacoon_tk $(COVERAGE)/lib/ && cp -rsn $(CURDIR)/export $(COVERAGE)/lib/balacoon_tk/
 	PYTHONPATH=$(COVERAGE)/lib PYTHONSAFEPATH=1 $(BIN)/coverage run -m pytest -q --benchmark-disable $(COVERED)
 	$(BIN)/python tests/line_coverage.py
 
@@ -190,6 +190,6 @@ bench-native: peers ## Measure the native engine beside ONNX Runtime and other e
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f balacoon_tk/*/*.so balacoon_tk/*/*/*.so
+	rm -f balacoon_tk/*/*.so balacoon_tk/*/*/*.so balacoon_tk/*/_*.c balacoon_tk/*/*/_*.c
 	rm -f $(STAMP)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
