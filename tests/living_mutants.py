@@ -165,4 +165,16 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         "return True",
         "a guard: what a length is computed from is a Shape in all graphs that come so far",
     ),
+    (
+        "*/layout.py",
+        "left, right = sum(n_steps[: timed[0]]), sum(n_steps[timed[0] + 1 :])",
+        "*timed[[] -1]*",
+        "the same: one alone has time there",
+    ),
+    (
+        "*/layout.py",
+        'timeline, up = ctx.only_time(), ctx.int("blocksize", 1)',
+        "*",
+        "the same: ONNX demands the attribute",
+    ),
 )

@@ -243,6 +243,8 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "flip by Slice": (lambda g, x: g.slice(x, -1, -TO_THE_END, 1, -1), N),
     "flip by Gather": (lambda g, x: g.op("Gather", x, g.const([3, 2, 1, 0]), axis=1), N),
     "one channel by Gather": (lambda g, x: g.unsqueeze(g.op("Gather", x, g.const(2), axis=1), 1), 1),
+    "Gather of the batch, which is its default": (
+        lambda g, x: g.transpose(g.unsqueeze(g.op("Gather", g.transpose(x, 0, 2, 1), g.const(0)), 0), 0, 2, 1), N),
     "Gather with two axes of indices": (
         lambda g, x: g.op("Reshape", g.op("Gather", x, g.const([[3, 2], [1, 0]]), axis=1), g.const([1, 4, -1])), N),
     "Gather behind time": (by_steps(lambda g, x: g.op("Gather", x, g.const([2, 0]), axis=2)), 2),
