@@ -7,6 +7,7 @@ SAME = "the same"
 
 _LENGTHS_WERE_COMPARED = "the same: both lengths were compared before"
 _EQUALLY_GOOD = "the same: of two ways of equal work either is right"
+_SAME_RANKS = "the same: a tensor has one rank, whatever its length"
 _RULES = "balacoon_tk/graph/rules/*.py"
 _SCHEDULE = "balacoon_tk/pacing/schedule.py"
 
@@ -137,12 +138,6 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "*/attention.py",
-        "lines = {name: writer.line(name, max(1, n_kept), new=new[name]) for name in (key, value)}",
-        "*max( 0,*",
-        "a window of one step alone, which no attention that is tried has, would have states of no length",
-    ),
-    (
-        "*/attention.py",
         'return build.one("Gather", build.constant(array[:, 0]), index, axis=0)',
         "*[[]:, [1-]*",
         "the same: all columns are, where nothing stands beside",
@@ -176,5 +171,24 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         'timeline, up = ctx.only_time(), ctx.int("blocksize", 1)',
         "*",
         "the same: ONNX demands the attribute",
+    ),
+    (_RULES, "*ctx.output_shapes()[[]0])", "*ctx.output_shapes()[[] -1])", _SAME_RANKS),
+    (
+        "*/layout.py",
+        'if ctx.int("axis", 0) % len(ctx.output_shapes()[0]) == axis:',
+        "*-1)*",
+        "the same: ONNX demands the attribute",
+    ),
+    (
+        "*/layout.py",
+        "*.reshape(-1)*",
+        "*.reshape(- 2)*",
+        "the same: NumPy takes any negative number for one",
+    ),
+    (
+        "*/layout.py",
+        "axis = timeline.axis + len(shapes[0]) - ctx.rank(0)",
+        "*shapes[[] -1]*",
+        _SAME_RANKS,
     ),
 )
