@@ -81,6 +81,36 @@ def test_a_scan_behind_a_reduction_of_the_rate_streams() -> None:
     assert_streams(g.model(y))
 
 
+def test_a_scan_may_keep_a_state_of_several_rows() -> None:
+    g = TinyGraph()
+    first = g.const(np.linspace(-0.5, 0.5, 2 * N).reshape(2, N), np.float32)
+    assert_streams(g.model(scan(g, first=first, scan_output_axes=[2, 2])[1]))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_recurrence_may_look_at_its_cells_as_well(given: bool) -> None:
+    """The peepholes of an LSTM stand behind its first states, whether these are given or not."""
+    g = TinyGraph()
+    weights = [g.weight(1, 12, N), g.weight(1, 12, 3)]
+    first = [g.const(np.full((1, 1, 3), value), np.float32) for value in (0.3, -0.2)] if given else ["", ""]
+    x = g.transpose(g.frames(), 2, 0, 1)
+    y = g.op("LSTM", x, *weights, "", "", *first, g.const(np.full((1, 9), 0.7), np.float32), hidden_size=3)
+    assert_streams(g.model(g.transpose(g.squeeze(y, 1), 1, 2, 0)), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_first_state_that_counts_the_frames_is_refused(which: int) -> None:
+    g = TinyGraph()
+    frames = g.frames()
+    weights = [g.weight(1, 12, N), g.weight(1, 12, 3)]
+    count = g.op("Cast", g.length(frames), to=TensorProto.FLOAT)
+    first = [g.const(np.zeros((1, 1, 3)), np.float32)] * 2
+    first[which] = g.op("Mul", count, g.const(np.full((1, 1, 3), 0.1), np.float32))
+    y = g.op("LSTM", g.transpose(frames, 2, 0, 1), *weights, "", "", *first, hidden_size=3)
+    with pytest.raises(NotStreamableError, match="number of frames"):
+        make_streaming(g.model(y))
+
+
 def final_state(g: TinyGraph) -> str:
     state, y, _ = scan(g)
     return g.op("Add", y, state)
