@@ -414,3 +414,10 @@ def test_a_rule_may_bring_the_writer_of_its_operator(n_late: int, monkeypatch: p
     else:
         assert_streams(model, plans=("states",))
     assert "Neg" in written
+
+
+@pytest.mark.parametrize("step", [2, 3, 7])
+def test_what_a_slice_by_steps_has_yet_to_skip_is_shorter_than_a_step(step: int) -> None:
+    g = TinyGraph()
+    twin = assert_streams(g.model(g.slice(g.frames(), 0, TO_THE_END, 2, step)))[0]
+    assert [state.max_length for state in twin.spec.states] == [step - 1]
