@@ -91,7 +91,7 @@ SANITIZE_TESTS := $(sort $(wildcard $(KERNEL_TESTS) tests/test_native*.py))
 ASAN_LIBRARY := $(shell $(CC) -print-file-name=libasan.so 2>/dev/null)
 CXX_LIBRARY := $(shell $(CC) -print-file-name=libstdc++.so 2>/dev/null)
 TSAN_LIBRARY := $(shell $(CC) -print-file-name=libtsan.so 2>/dev/null)
-IN_SANITIZERS := LD_PRELOAD='$(ASAN_LIBRARY) $(CXX_LIBRARY)' ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=$(SANITIZE)/lib
+IN_SANITIZERS := LD_PRELOAD='$(ASAN_LIBRARY) $(CXX_LIBRARY)' ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/$(SANITIZE)/lib
 NATIVE_C := balacoon_tk/runtime/native/src
 
 sanitize: $(STAMP) sanitize-threads ## Test all kernels under AddressSanitizer, UBSan and ThreadSanitizer, where the compiler brings them
@@ -152,7 +152,7 @@ ifeq ($(COVERED),)
 endif
 	@mkdir -p $(COVERAGE)/data && find $(COVERAGE)/lib -type l -delete
 	@cp -rsn $(CURDIR)/balacoon_tk $(COVERAGE)/lib/ && cp -rsn $(CURDIR)/export $(COVERAGE)/lib/balacoon_tk/
-	PYTHONPATH=$(COVERAGE)/lib PYTHONSAFEPATH=1 $(BIN)/coverage run -m pytest -q --benchmark-disable $(COVERED)
+	PYTHONPATH=$(CURDIR)/$(COVERAGE)/lib PYTHONSAFEPATH=1 $(BIN)/coverage run -m pytest -q --benchmark-disable $(COVERED)
 	$(BIN)/python tests/line_coverage.py
 
 # MODULE=balacoon_tk/decoder/chunking.py is one of them, or several; EVERY=5 tries a fifth of the mutants.

@@ -21,7 +21,7 @@ import coverage
 
 REPOSITORY = Path(__file__).parents[1]
 BUILD = REPOSITORY / "build/coverage"
-RESULTS = REPOSITORY / "benchmarks/results/coverage.json"
+RESULTS = BUILD / "figures.json"
 
 Lines = dict[Path, dict[int, bool]]
 """Of each file the lines that do something, and whether they ran."""
