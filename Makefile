@@ -17,8 +17,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-asan test-aarch64 test-release browser-test \
-    bench soak kills bench-passes bench-decoders bench-native peers clean
+.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
+    sanitize sanitize-threads coverage mutants soak kills bench bench-passes bench-decoders bench-native peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,28 +82,46 @@ test-debug: $(DEBUG)/.built
 	    "$(DEBUG)/lib" in k.__file__ or sys.exit(f"{k.__file__} is not the debug build")'
 	PYTHONPATH=$(DEBUG)/lib $(BIN)/pytest -q $(KERNEL_TESTS)
 
-# The native engine's C under AddressSanitizer and its like for undefined behaviour, in a folder of its own. They
-# have to be in the process before Python is, and Python never frees all that it holds, so leaks tell nothing.
-ASAN := build/asan
-ASAN_TESTS := tests/test_kernels.py $(wildcard tests/test_native*.py)
+# All C, what Cython made as well, under AddressSanitizer and its like for undefined behaviour, in a folder of its own.
+# They have to be in the process before Python is, and Python never frees all that it holds, so leaks tell nothing.
+# Its objects come from malloc, where AddressSanitizer sees them one by one. ONNX Runtime throws exceptions of C++, of
+# which it knows where that library is there from the start.
+SANITIZE := build/sanitize
+SANITIZE_TESTS := $(sort $(wildcard $(KERNEL_TESTS) tests/test_native*.py))
 ASAN_LIBRARY := $(shell $(CC) -print-file-name=libasan.so 2>/dev/null)
+CXX_LIBRARY := $(shell $(CC) -print-file-name=libstdc++.so 2>/dev/null)
+TSAN_LIBRARY := $(shell $(CC) -print-file-name=libtsan.so 2>/dev/null)
+IN_SANITIZERS := LD_PRELOAD='$(ASAN_LIBRARY) $(CXX_LIBRARY)' ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/$(SANITIZE)/lib
+NATIVE_C := balacoon_tk/runtime/native/src
 
-test-asan: $(STAMP) ## Test the native engine's C under AddressSanitizer, where the compiler brings it
+sanitize: $(STAMP) sanitize-threads ## Test all kernels under AddressSanitizer, UBSan and ThreadSanitizer, where the compiler brings them
 ifeq ($(wildcard $(ASAN_LIBRARY)),)
 	@echo "$(CC) brings no libasan.so: nothing is tested"
 else
-	@rm -rf $(ASAN)
+	@rm -rf $(SANITIZE)/temp $(SANITIZE)/lib
 	CFLAGS='-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all' \
-	    $(BIN)/python setup.py -q build_ext --build-temp $(ASAN)/temp --build-lib $(ASAN)/lib
-	@$(BIN)/python setup.py -q build_py --build-lib $(ASAN)/lib
-	LD_PRELOAD=$(ASAN_LIBRARY) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(ASAN)/lib $(BIN)/python -P -c \
-	    'import sys, balacoon_tk.runtime.native._kernels as k; \
-	    "$(ASAN)/lib" in k.__file__ or sys.exit(f"{k.__file__} is not the build to test")'
-	LD_PRELOAD=$(ASAN_LIBRARY) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(ASAN)/lib $(BIN)/pytest -q -s $(ASAN_TESTS)
+	    BALACOON_TK_BUILD=sanitize $(BIN)/python setup.py -q build_ext --build-temp $(SANITIZE)/temp --build-lib $(SANITIZE)/lib
+	@$(BIN)/python setup.py -q build_py --build-lib $(SANITIZE)/lib
+	@$(IN_SANITIZERS) $(BIN)/python -P -c 'import importlib, sys; \
+	    [sys.exit(f"{k.__file__} is not the build to test") for k in map(importlib.import_module, "$(KERNELS)".split()) \
+	    if "$(SANITIZE)/lib" not in k.__file__]'
+	$(IN_SANITIZERS) $(BIN)/pytest -q -s $(SANITIZE_TESTS)
+endif
+
+# Python and ONNX Runtime know nothing of ThreadSanitizer, so the pool and the executor are looked at as a program.
+# Without contraction of products nor -O3: what counts is who reads and writes, and the program compares the bits.
+sanitize-threads:
+ifeq ($(wildcard $(TSAN_LIBRARY)),)
+	@echo "$(CC) brings no libtsan.so: no threads are tested"
+else
+	@mkdir -p $(SANITIZE)
+	$(CC) -O1 -g -fsanitize=thread -fno-math-errno -fno-trapping-math -I$(NATIVE_C) tests/native/share_pool.c \
+	    $(NATIVE_C)/executor.c $(NATIVE_C)/pool.c $(NATIVE_C)/dispatch.c $(wildcard $(NATIVE_C)/kernels_*.c) \
+	    -lm -lpthread -o $(SANITIZE)/share_pool
+	$(SANITIZE)/share_pool && BALACOON_TK_KERNELS=plain $(SANITIZE)/share_pool
 endif
 
 # Kernels for processors that aren't here: as one program, under emulation.
-NATIVE_C := balacoon_tk/runtime/native/src
 AARCH64_CC := aarch64-linux-gnu-gcc
 AARCH64_RUN := qemu-aarch64
 
@@ -116,6 +134,32 @@ test-aarch64: ## Compare the kernels for aarch64 with the plain ones, where a cr
 # Files of tests are divided between two processes. Speed isn't tested, so nothing minds the other one.
 test-release: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadfile --benchmark-disable
+
+# Kernels with line tracing, and C that counts its lines, beside links to the Python files: these are measured where
+# they are. COVERED=tests/test_tts.py runs a part of the suite, and adds it to what was measured before.
+COVERAGE := build/coverage
+COVERED ?=
+
+$(COVERAGE)/.built: setup.py $(KERNEL_SOURCES) $(KERNEL_PARTS) | $(STAMP)
+	@rm -rf $(COVERAGE) && mkdir -p $(COVERAGE)/lib
+	CFLAGS='--coverage -fprofile-update=atomic' LDFLAGS=--coverage BALACOON_TK_BUILD=coverage \
+	    $(BIN)/python setup.py -q build_ext --build-temp $(COVERAGE)/temp --build-lib $(COVERAGE)/lib
+	@touch $@
+
+coverage: $(COVERAGE)/.built ## Say which lines of Python, Cython and C the suite runs; fail where they are too few
+ifeq ($(COVERED),)
+	@rm -rf $(COVERAGE)/data && find $(COVERAGE)/temp -name '*.gcda' -delete
+endif
+	@mkdir -p $(COVERAGE)/data && find $(COVERAGE)/lib -type l -delete
+	@cp -rsn $(CURDIR)/balacoon_tk $(COVERAGE)/lib/ && cp -rsn $(CURDIR)/export $(COVERAGE)/lib/balacoon_tk/
+	PYTHONPATH=$(CURDIR)/$(COVERAGE)/lib PYTHONSAFEPATH=1 $(BIN)/coverage run -m pytest -q --benchmark-disable $(COVERED)
+	$(BIN)/python tests/line_coverage.py
+
+# MODULE=balacoon_tk/decoder/chunking.py is one of them, or several; EVERY=5 tries a fifth of the mutants.
+MODULE ?=
+EVERY ?= 1
+mutants: $(STAMP) ## Break modules in many small ways and see whether their tests notice: hours for all of them
+	PYTHONSAFEPATH=1 PYTHONPATH=tests $(BIN)/python tests/mutants.py $(MODULE) --every $(EVERY)
 
 # Chromium comes from the system: apt-get install chromium. Its screenshots are kept in out/browser.
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
@@ -156,6 +200,6 @@ soak: $(STAMP) ## Let 16 listeners come and go for half an hour, and see whether
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f balacoon_tk/*/*.so balacoon_tk/*/*/*.so
+	rm -f balacoon_tk/*/*.so balacoon_tk/*/*/*.so balacoon_tk/*/_*.c balacoon_tk/*/*/_*.c
 	rm -f $(STAMP)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -21,7 +21,8 @@ NATIVE_MODULES = {
 }
 
 # Directives stand here once. `release` trusts the facades' checks; `debug` turns every check back
-# on, and the suite must pass under it as well; `coverage` also lets line tracing see the kernels.
+# on, and the suite must pass under it as well; `coverage` also lets line tracing see the kernels; `sanitize`
+# is a release for sanitizers, which make so much of each line that more optimisation takes minutes.
 _RELEASE: dict[str, object] = {
     "language_level": "3",
     "autotestdict": False,
@@ -32,18 +33,24 @@ _RELEASE: dict[str, object] = {
     "wraparound": False,
 }
 _DEBUG = _RELEASE | {"boundscheck": True, "initializedcheck": True}
-BUILDS = {"release": _RELEASE, "debug": _DEBUG, "coverage": _DEBUG | {"linetrace": True}}
-
-# No option changes a result. Contraction would make it depend on the machine; the other two promise
-# what no kernel looks at (errno, trap flags), without which square roots and selections don't vectorise.
-GCC_OPTIONS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-# The native engine is measured against a graph's outputs, and lives from products that add: there they are
-# wanted. No -march: a file asks for its instructions itself, and is called where they are.
-NATIVE_OPTIONS = ["-ffp-contract=fast" if option == "-ffp-contract=off" else option for option in GCC_OPTIONS]
+BUILDS = {
+    "release": _RELEASE,
+    "debug": _DEBUG,
+    "coverage": _DEBUG | {"linetrace": True},
+    "sanitize": _RELEASE,
+}
 
 build = os.environ.get("BALACOON_TK_BUILD", "release")
 if build not in BUILDS:
     raise SystemExit(f"BALACOON_TK_BUILD={build!r} must be one of {', '.join(BUILDS)}")
+
+# No option changes a result. Contraction would make it depend on the machine; the other two promise
+# what no kernel looks at (errno, trap flags), without which square roots and selections don't vectorise.
+_LEVEL = "-O1" if build == "sanitize" else "-O3"
+GCC_OPTIONS = [_LEVEL, "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+# The native engine is measured against a graph's outputs, and lives from products that add: there they are
+# wanted. No -march: a file asks for its instructions itself, and is called where they are.
+NATIVE_OPTIONS = ["-ffp-contract=fast" if option == "-ffp-contract=off" else option for option in GCC_OPTIONS]
 
 
 class BuildExtensions(build_ext):

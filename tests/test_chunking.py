@@ -147,6 +147,12 @@ def test_window_with_3_frames_before_and_2_after(pushed, expected):
     assert overlap_window(*pushed, left_context=3, lookahead=2) == expected
 
 
+def test_a_window_and_a_push_count_their_frames():
+    window = Window(1, 10, 4, 8)
+    assert (window.n_frames, window.n_kept) == (9, 4)
+    assert Push(6, 10, last=False).n_frames == 4
+
+
 def stream(frames, decoder, chunk_frames, *, left_context, lookahead):
     parts = []
     windows = overlap_windows(len(frames), chunk_frames, left_context=left_context, lookahead=lookahead)

@@ -82,6 +82,12 @@ def test_windows_that_keep_nothing_are_joined_as_nothing():
     assert join(decoded[:1], windows[:1], hop_length=2).shape == (0,)
 
 
+def test_windows_from_the_middle_of_a_sentence_are_joined_without_what_is_before():
+    windows = [Window(3, 8, 5, 7), Window(6, 10, 7, 9)]
+    decoded = [numbered(10), numbered(8) + 100]
+    assert join(decoded, windows, hop_length=2).tolist() == [4, 5, 6, 7, 102, 103, 104, 105]
+
+
 @pytest.mark.parametrize(
     ("decoded", "message"),
     [

@@ -160,7 +160,10 @@ def test_speaking_needs_no_backend_nor_metrics_until_they_are_used():
         "secrets",
         "sqlite3",
     )
-    program = f"import sys; from balacoon_tk import TTS; print([x for x in {unused} if x in sys.modules])"
+    program = (
+        "import sys; before = set(sys.modules); from balacoon_tk import TTS; "
+        f"print([x for x in {unused} if x in set(sys.modules) - before])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

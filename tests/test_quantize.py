@@ -30,6 +30,7 @@ from balacoon_tk.export.quantize.ranges import (
     collect_extents,
     collect_histograms,
 )
+from balacoon_tk.graph.half import halve_weights
 from balacoon_tk.graph.int8 import Range, quantize_bias, quantize_kernel, read_qdq
 from balacoon_tk.graph.streaming.equivalence import verify_rounding, verify_streaming
 from balacoon_tk.metrics.signal import snr_db
@@ -150,6 +151,16 @@ def test_int8_streams_exactly_in_any_chunks_and_by_any_plan(plain) -> None:
         if any(state.dtype == "uint8" and state.fill for state in pair.spec.states)
     ]
     assert kept_in_int8
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_coarser_precision_is_farther_from_the_trained_decoder(plain, seed) -> None:
+    feeds = frames(80, seed + 10)
+    wanted = Session(plain).run(feeds)["samples"]
+    coarser = (plain, halve_weights(plain), all_in_int8(plain))
+    noise = [np.square(Session(model).run(feeds)["samples"] - wanted).mean() for model in coarser]
+    # Half precision keeps four bits more of a weight, which would be 256 times less noise.
+    assert noise[0] == 0 < 16 * noise[1] < noise[2] < 0.1 * np.square(wanted).mean()
 
 
 def test_padding_of_zeros_in_a_state_of_int8_would_be_seen(plain, monkeypatch) -> None:

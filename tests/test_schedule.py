@@ -87,16 +87,21 @@ def test_no_schedule_begins_with_less(n_frames, first, rises, lag_samples, safet
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.integers(1, 9), st.integers(1, 8), steps, st.integers(0, 9))
-def test_no_schedule_with_that_first_chunk_and_margin_works_less(n_frames, first, rises, lag_samples):
-    pace = make_pace(first, rises, lag_samples)
-    found = solve_schedule(pace, n_frames, max_chunk_s=4.0)
+@given(st.integers(1, 9), st.integers(1, 8), steps, st.integers(0, 9), st.sampled_from([1, 2]))
+def test_no_schedule_with_that_first_chunk_and_margin_works_less(
+    n_frames, first, rises, lag_samples, frame_s
+):
+    pace = dataclasses.replace(make_pace(first, rises, lag_samples), sample_rate=4 // frame_s)
+    max_chunk_s = 4.0 * frame_s
+    found = solve_schedule(pace, n_frames, max_chunk_s=max_chunk_s)
 
     def work_s(chunk_frames):
         pushes = list(push_schedule(n_frames, chunk_frames, lag_frames=pace.lag_frames))
         return sum(pace.later_s(push.n_frames) for push in pushes[1:])
 
-    others = [(found[0], *more) for more in every_schedule(n_frames, steady_chunk(pace, max_chunk_s=4.0))]
+    others = [
+        (found[0], *more) for more in every_schedule(n_frames, steady_chunk(pace, max_chunk_s=max_chunk_s))
+    ]
     for margin in (2.0, 1.5, 1.0):
         safer = dataclasses.replace(pace, safety_factor=margin * pace.safety_factor)
         smooth = [work_s(chunks) for chunks in others if never_waits(safer, n_frames, chunks)]
@@ -105,6 +110,33 @@ def test_no_schedule_with_that_first_chunk_and_margin_works_less(n_frames, first
             assert work_s(found) == min(smooth)
             return
     assert work_s(found) == 0.0
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 3), steps, st.integers(0, 9))
+def test_no_growing_for_any_length_works_less(first, rises, lag_samples):
+    pace = make_pace(first, rises, lag_samples)
+    found, steady = solve_schedule(pace, max_chunk_s=4.0), steady_chunk(pace, max_chunk_s=4.0)
+    if found is None:
+        return
+
+    def work_s(chunk_frames):
+        # Up to the same place far away, where all go on in the steady size.
+        growing = chunk_frames[1:-1]
+        left = 100 - chunk_frames[0] - sum(growing)
+        return sum(map(pace.later_s, growing)) + left / steady * pace.later_s(steady)
+
+    def in_time(margin, chunk_frames):
+        safer = dataclasses.replace(pace, safety_factor=margin)
+        return all(never_waits(safer, n_frames, chunk_frames) for n_frames in range(1, 30))
+
+    grown = [(found[0], *more, steady) for n in range(6) for more in every_schedule(n, steady)]
+    for margin in (2.0, 1.5, 1.0):
+        smooth = [work_s(chunks) for chunks in grown if in_time(margin, chunks)]
+        if smooth:
+            assert in_time(margin, found)
+            assert work_s(found if found[-1] == steady else (*found, steady)) <= min(smooth) + 1e-9
+            return
 
 
 @settings(deadline=None, max_examples=25)
@@ -142,6 +174,53 @@ def test_the_buffer_at_the_end_is_what_was_made_and_not_yet_played():
     assert pace.play(20, (8,), buffer_s=12.0) == Playback(shortest_s=2.0, buffer_s=12.0 - 10 + 20 - 1 - 1)
     assert pace.play(20, (8,), buffer_s=7.0) == Playback(shortest_s=-3.0, buffer_s=20.0 - 1 - 1)
     assert pace.play(0, (8,), buffer_s=1.5).buffer_s == 1.5
+
+
+def test_a_sentence_of_no_frames_leaves_the_buffer_and_no_debt():
+    pace = make_pace()
+    assert pace.play(0, (8,)) == Playback(math.inf, 0.0)
+    assert pace.play(0, (8,), buffer_s=0.5).buffer_s == 0.5
+    assert pace.play(0, (8,), buffer_s=-0.5).buffer_s == 0.0
+
+
+def test_nothing_is_heard_before_the_lag_is_over():
+    pace = make_pace(lag_samples=6, hop_length=4)
+    assert [pace.audio_s(n_pushed) for n_pushed in range(4)] == [0.0, 0.0, 0.5, 1.5]
+    without = Pace(pace.costs, 4, 4)
+    assert [without.audio_s(n_pushed) for n_pushed in range(3)] == [0.0, 1.0, 2.0]
+
+
+def test_a_buffer_may_grow_for_long_before_the_steady_size_begins():
+    # Each chunk of a frame leaves an eighth of one, and the steady chunk of 4 takes 3 frames.
+    costs = PushCosts(line(0.0, 1.0), CostCurve((1, 2, 3, 4), (0.875, 3.0, 3.0, 3.0)))
+    pace = Pace(costs, 4, 4, 0, 1.0)
+    chunks = solve_schedule(pace, max_chunk_s=4.0)
+    assert chunks == (*[1] * 17, 4)
+    assert never_waits(pace, 200, chunks)
+
+
+def test_a_steady_chunk_is_a_frame_at_least():
+    # Two frames for the price of one would be cheaper, and are longer than asked for.
+    pace = make_pace(5, [0])
+    assert [steady_chunk(pace, max_chunk_s=most_s) for most_s in (0.1, 1.0, 1.9, 2.0)] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("lag_samples", [0, 2 * 256 + 1, 9 * 256])
+@pytest.mark.parametrize("costs", [(0.05, 0.0085), (0.1, 0.0095), (0.02, 0.0105)])
+def test_a_last_push_that_takes_a_sliver_along_is_in_time_as_well(costs, lag_samples):
+    pace = real_pace(*costs, safety_factor=1.0, lag_samples=lag_samples)
+    chunks = solve_schedule(pace)
+    assert all(never_waits(pace, n_frames, chunks) for n_frames in range(1, 400))
+    lengths = range(pace.lag_frames + 1, 120, 4)
+    assert all(never_waits(pace, n_frames, solve_schedule(pace, n_frames)) for n_frames in lengths)
+
+
+@pytest.mark.parametrize(("lag_samples", "longest"), [(0, 9), (4, 8), (8, 8)])
+def test_no_more_of_a_sliver_is_planned_for_than_there_can_be(lag_samples, longest):
+    # Chunks of 8 take 1 frame along, which the lag may be: pushes that are longer would never be in time.
+    costs = PushCosts(curve(1, [0] * 20), curve(1, [0] * (longest - 1) + [1000]))
+    pace = Pace(costs, 4, 4, lag_samples, 1.0)
+    assert solve_schedule(pace, max_chunk_s=8.0) == (1, 8)
 
 
 def test_chunks_grow_from_little_to_the_steady_size():
@@ -188,6 +267,12 @@ def test_a_slower_machine_and_more_safety_ask_for_more():
     assert firsts[-1] > firsts[0]
 
 
+def test_just_in_time_is_in_time():
+    exactly = make_pace(1, [1] * 7)  # a push takes as long as its audio
+    assert solve_schedule(exactly) == (1,)
+    assert solve_schedule(dataclasses.replace(exactly, safety_factor=1.01)) is None
+
+
 def test_too_slow_for_any_length_is_still_enough_for_one():
     pace = real_pace(frame_s=0.02)  # not even real time
     assert solve_schedule(pace) is None
@@ -208,6 +293,7 @@ def test_what_is_really_given_after_the_lag_counts():
     [
         (lambda: real_pace(safety_factor=0.9), r"safety_factor=0\.9 must be >= 1 and finite"),
         (lambda: real_pace(safety_factor=math.nan), "safety_factor=nan must be"),
+        (lambda: real_pace(safety_factor=math.inf), "safety_factor=inf must be"),
         (lambda: solve_schedule(real_pace(), 0), "n_frames=0 must be >= 1"),
         (lambda: solve_schedule(real_pace(), first_frames=0), "first_frames=0 must be >= 1"),
     ],

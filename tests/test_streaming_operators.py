@@ -243,6 +243,8 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "flip by Slice": (lambda g, x: g.slice(x, -1, -TO_THE_END, 1, -1), N),
     "flip by Gather": (lambda g, x: g.op("Gather", x, g.const([3, 2, 1, 0]), axis=1), N),
     "one channel by Gather": (lambda g, x: g.unsqueeze(g.op("Gather", x, g.const(2), axis=1), 1), 1),
+    "Gather of the batch, which is its default": (
+        lambda g, x: g.transpose(g.unsqueeze(g.op("Gather", g.transpose(x, 0, 2, 1), g.const(0)), 0), 0, 2, 1), N),
     "Gather with two axes of indices": (
         lambda g, x: g.op("Reshape", g.op("Gather", x, g.const([[3, 2], [1, 0]]), axis=1), g.const([1, 4, -1])), N),
     "Gather behind time": (by_steps(lambda g, x: g.op("Gather", x, g.const([2, 0]), axis=2)), 2),
@@ -412,3 +414,10 @@ def test_a_rule_may_bring_the_writer_of_its_operator(n_late: int, monkeypatch: p
     else:
         assert_streams(model, plans=("states",))
     assert "Neg" in written
+
+
+@pytest.mark.parametrize("step", [2, 3, 7])
+def test_what_a_slice_by_steps_has_yet_to_skip_is_shorter_than_a_step(step: int) -> None:
+    g = TinyGraph()
+    twin = assert_streams(g.model(g.slice(g.frames(), 0, TO_THE_END, 2, step)))[0]
+    assert [state.max_length for state in twin.spec.states] == [step - 1]

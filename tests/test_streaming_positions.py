@@ -53,7 +53,16 @@ def rows_from_the_third(g: TinyGraph, x: str) -> str:
     return g.op("Add", x, g.transpose(rows, 1, 0))
 
 
-@pytest.mark.parametrize("build", [positions, looked_up, cut_table, twice_as_many, rows_from_the_third])
+def rows_of_the_first_axis(g: TinyGraph, x: str) -> str:
+    """Without axes it cuts them from the first one on."""
+    rows = g.op("Slice", g.weight(100, N), g.const([0]), g.length(x))
+    return g.op("Add", x, g.transpose(rows, 1, 0))
+
+
+COUNTED = [positions, looked_up, cut_table, twice_as_many, rows_from_the_third, rows_of_the_first_axis]
+
+
+@pytest.mark.parametrize("build", COUNTED)
 def test_positions_are_counted_from_the_start(build: Callable[[TinyGraph, str], str]) -> None:
     g = TinyGraph(opset=20)
     x = g.conv(g.frames(N), N, N, 3, pads=[1, 1])

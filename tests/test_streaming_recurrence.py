@@ -23,7 +23,9 @@ def test_a_running_sum_streams_with_or_without_the_newest_step(exclusive: int, a
     g = TinyGraph()
     x = g.op("Mul", g.conv(g.frames(), N, N, 3, pads=[1, 1]), g.number(0.1))
     y = g.op("CumSum", x, g.const(axis), exclusive=exclusive)
-    assert_streams(g.model(g.op("Concat", x, y, axis=1)), tolerance=1e-5)
+    twin = assert_streams(g.model(g.op("Concat", x, y, axis=1)), tolerance=1e-5)[0]
+    # Two steps that the convolution sees once more, and the last sum.
+    assert sorted(state.max_length for state in twin.spec.states) == [1, 2]
 
 
 def cell(extra: str = "") -> onnx.GraphProto:
@@ -79,6 +81,36 @@ def test_a_scan_behind_a_reduction_of_the_rate_streams() -> None:
     first = g.const(np.zeros((1, N)), np.float32)
     y = g.op("Scan", first, x, x, n_outputs=3, body=cell(), num_scan_inputs=2, scan_input_axes=[2, 2])[1]
     assert_streams(g.model(y))
+
+
+def test_a_scan_may_keep_a_state_of_several_rows() -> None:
+    g = TinyGraph()
+    first = g.const(np.linspace(-0.5, 0.5, 2 * N).reshape(2, N), np.float32)
+    assert_streams(g.model(scan(g, first=first, scan_output_axes=[2, 2])[1]))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_recurrence_may_look_at_its_cells_as_well(given: bool) -> None:
+    """The peepholes of an LSTM stand behind its first states, whether these are given or not."""
+    g = TinyGraph()
+    weights = [g.weight(1, 12, N), g.weight(1, 12, 3)]
+    first = [g.const(np.full((1, 1, 3), value), np.float32) for value in (0.3, -0.2)] if given else ["", ""]
+    x = g.transpose(g.frames(), 2, 0, 1)
+    y = g.op("LSTM", x, *weights, "", "", *first, g.const(np.full((1, 9), 0.7), np.float32), hidden_size=3)
+    assert_streams(g.model(g.transpose(g.squeeze(y, 1), 1, 2, 0)), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_first_state_that_counts_the_frames_is_refused(which: int) -> None:
+    g = TinyGraph()
+    frames = g.frames()
+    weights = [g.weight(1, 12, N), g.weight(1, 12, 3)]
+    count = g.op("Cast", g.length(frames), to=TensorProto.FLOAT)
+    first = [g.const(np.zeros((1, 1, 3)), np.float32)] * 2
+    first[which] = g.op("Mul", count, g.const(np.full((1, 1, 3), 0.1), np.float32))
+    y = g.op("LSTM", g.transpose(frames, 2, 0, 1), *weights, "", "", *first, hidden_size=3)
+    with pytest.raises(NotStreamableError, match="number of frames"):
+        make_streaming(g.model(y))
 
 
 def final_state(g: TinyGraph) -> str:

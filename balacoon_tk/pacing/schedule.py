@@ -192,7 +192,7 @@ def _grow(pace: Pace, first: int, n_frames: int | None, steady: int) -> tuple[in
         else:
             # Here the steady size can begin; what it would have gained up to here is no merit of growing.
             found = (has_s - place * gain_s[-1] / steady, place, steady) if n_sizes == steady else None
-            if found is not None and place > first + 2 * steady:
+            if best is not None and place > first + 2 * steady:
                 break
         if found is not None and (best is None or found[0] > best[0]):
             best = found

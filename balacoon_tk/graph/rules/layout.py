@@ -102,8 +102,6 @@ def _expand(ctx: NodeContext) -> Effect:
     axis = timeline.axis + len(shapes[0]) - ctx.rank(0)
     if any(shape[axis] != n for shape, n in zip(shapes, timeline.lengths, strict=True)):
         ctx.refuse("it repeats the utterance along time")
-    if ctx.input(1) in ctx.sized_by:
-        ctx.refuse("the shape it expands to is computed from the number of frames")
     return Effect(axis)
 
 

@@ -37,8 +37,6 @@ def _recurrent(ctx: NodeContext) -> Effect:
     if ctx.input(4) is not None:
         ctx.refuse("its sequence lengths are given from outside")
     _refuse_final_states(ctx, ctx.node.outputs[1:])
-    if any(ctx.input(index) in ctx.sized_by for index in (_FIRST_STATE, _FIRST_STATE + 1)):
-        ctx.refuse("its first state is computed from the number of frames")
     return Effect(0, write=_write_recurrent, recurrent=True)
 
 
@@ -103,8 +101,6 @@ def _scan(ctx: NodeContext) -> Effect:
     axes, directions = (ints_of(node, f"scan_input_{key}", [0] * n_scanned) for key in ("axes", "directions"))
     if any(ctx.time(index) is not None for index in range(n_states)):
         ctx.refuse("one of its first states has time")
-    if any(ctx.input(index) in ctx.sized_by for index in range(n_states)):
-        ctx.refuse("one of its first states is computed from the number of frames")
     for k, index in enumerate(range(n_states, len(node.inputs))):
         timeline = ctx.time(index)
         if timeline is None or timeline.axis != axes[k] % ctx.rank(index):

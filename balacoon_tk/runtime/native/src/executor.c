@@ -508,7 +508,7 @@ static void look_up(bk_run *run, const bk_stage *stage, const bk_block *block, c
         if (symbol >= 0 && symbol < (float)call->n_symbols)
             index = (int)symbol;
         else
-            run->unknown_symbol = 1;
+            bk_raise_flag(&run->unknown_symbol);
         const float *row = call->vector + (ptrdiff_t)index * stage->n_out + block->channel;
         run->program->kernels->load(row, 0, block->width, 1, tile + (span->row + r) * BK_WIDTH);
     }

@@ -27,6 +27,7 @@ void bk_share(bk_pool *pool, bk_task task, void *context)
     task(context, 0);
 }
 int64_t bk_next_part(int64_t *counter) { return (*counter)++; }
+void bk_raise_flag(int *flag) { *flag = 1; }
 
 #else
 
@@ -115,7 +116,7 @@ static void *work(void *argument)
 
 static void announce(bk_pool *pool)
 {
-    const uint64_t generation = GENERATION(pool->word) + 1;
+    const uint64_t generation = GENERATION(read_word(pool)) + 1;
     __atomic_store_n(&pool->word, generation << 32 | OPEN, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&pool->n_asleep, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&pool->mutex);
@@ -214,5 +215,7 @@ void bk_share(bk_pool *pool, bk_task task, void *context)
 }
 
 int64_t bk_next_part(int64_t *counter) { return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
+
+void bk_raise_flag(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
 
 #endif

@@ -22,5 +22,7 @@ void bk_leave_pool(bk_pool *pool);
 void bk_share(bk_pool *pool, bk_task task, void *context);
 /* Take the next part of a task from a counter that all its threads share, and that begins at 0. */
 int64_t bk_next_part(int64_t *counter);
+/* Set to 1 what other threads of the task may set at the same time. */
+void bk_raise_flag(int *flag);
 
 #endif

@@ -1,0 +1,237 @@
+"""Why some mutants live: by file, the line, what it becomes, each as it is or as a pattern, and the reason.
+
+A reason that begins with `SAME` says that no test could ever tell the mutant from the module.
+"""
+
+SAME = "the same"
+
+_LENGTHS_WERE_COMPARED = "the same: both lengths were compared before"
+_EQUALLY_GOOD = "the same: of two ways of equal work either is right"
+_SAME_RANKS = "the same: a tensor has one rank, whatever its length"
+_RULES = "balacoon_tk/graph/rules/*.py"
+_SCHEDULE = "balacoon_tk/pacing/schedule.py"
+
+REASONS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "balacoon_tk/decoder/chunking.py",
+        "if stop >= n_frames or SLIVERS_PER_CHUNK * (n_frames - stop + lag_frames) < size:",
+        "if stop > n_frames or *",
+        "the same: what follows sets `stop` to `n_frames`, which it is already",
+    ),
+    (
+        "balacoon_tk/decoder/overlap_trim.py",
+        "for i, (samples, window) in enumerate(zip(decoded, windows, strict=True)):",
+        "*strict=False*",
+        _LENGTHS_WERE_COMPARED,
+    ),
+    (
+        "balacoon_tk/decoder/overlap_trim.py",
+        "pairs = [pair for pair in zip(decoded, windows, strict=True) if pair[1].n_kept]",
+        "*strict=False*",
+        _LENGTHS_WERE_COMPARED,
+    ),
+    (
+        "balacoon_tk/decoder/overlap_trim.py",
+        "joined = np.empty((windows[-1].keep_stop - windows[0].keep_start) * hop_length, decoded[0].dtype)",
+        "*decoded[[] -1].dtype)",
+        "the same: all have one dtype, or were refused",
+    ),
+    (
+        _SCHEDULE,
+        "_MARGINS = (2.0, 1.5, 1.0)  # factors on the safety factor, after the first chunk",
+        "*",
+        "a choice: more room for later chunks where it costs no work, which few schedules have",
+    ),
+    (
+        _SCHEDULE,
+        "_HORIZON_FRAMES = 1024  # growing that takes longer than this (10 s or so) is no growing",
+        "_HORIZON_FRAMES = 102[35]*",
+        "the same: a limit on how long is looked, and nothing grows up to it",
+    ),
+    (
+        _SCHEDULE,
+        "buffer_s = 0.0",
+        "buffer_s = -1.0",
+        "the same: the larger of it and 0 is taken below",
+    ),
+    (
+        _SCHEDULE,
+        "return next(size for size, cost in enumerate(costs, start=1) if cost <= _GOOD_ENOUGH * min(costs))",
+        "*cost < _GOOD_ENOUGH*",
+        "the same but where a cost is 1.01 times the least to the last bit",
+    ),
+    (
+        _SCHEDULE,
+        "least, enough = enough + 1, min(2 * enough, most)",
+        "*",
+        "the same: how far the search strides decides how long it takes, and not what it finds",
+    ),
+    (
+        _SCHEDULE,
+        "end = first + _HORIZON_FRAMES if n_frames is None else n_frames - lag",
+        "*n_frames [+] lag",
+        "the same: no place behind the end is ever reached",
+    ),
+    (_SCHEDULE, "buffer_s = np.full(end + steady + 1, -np.inf)", "*", "the same: room that no chunk reaches"),
+    (
+        _SCHEDULE,
+        "came_by = np.zeros(end + steady + 1, np.int64)",
+        "*",
+        "the same: room that no chunk reaches",
+    ),
+    (_SCHEDULE, "break", "continue", "the same, and later: it goes on over places that bring nothing"),
+    (
+        _SCHEDULE,
+        "found = (has_s - place * gain_s[-1] / steady, place, steady) if n_sizes == steady else None",
+        "*place, steady) if n_sizes == steady else None",
+        "the way to a later place that leaves most goes on in steady chunks, which repeat: the same chunks",
+    ),
+    (
+        _SCHEDULE,
+        "if best is not None and place > first + 2 * steady:",
+        "*",
+        "how far is looked beyond the first place where the steady size can begin; more growing is no gain",
+    ),
+    (
+        _SCHEDULE,
+        "if found is not None and (best is None or found[0] > best[0]):",
+        "*found[[]0] >= best*",
+        _EQUALLY_GOOD,
+    ),
+    (
+        _SCHEDULE,
+        "if found is not None and (best is None or found[0] > best[0]):",
+        "*found[[]0] > best[[] *",
+        "the first place where the end or the steady size can begin is the best in all that is tried",
+    ),
+    (_SCHEDULE, "better = reached_s > buffer_s[stretch]", "*>=*", _EQUALLY_GOOD),
+    (_SCHEDULE, "sizes = range(1, n_sizes + 1)", "*0, n_sizes*", "the same: no frames end no sentence"),
+    (
+        _RULES,
+        "*.outputs?0?*",
+        "*.outputs?*-1?*",
+        "the same: the node has one output",
+    ),
+    (
+        "*/base.py",
+        "fill: float = 0.0",
+        "*",
+        "the same: a kernel that pads says what with, and nothing else reads it",
+    ),
+    (
+        "*/attention.py",
+        "for index, axis in enumerate(window.axes[:3]):",
+        "for index, axis in ??:",
+        "a guard: windows are made where time is, and nothing moves it afterwards",
+    ),
+    (
+        "*/attention.py",
+        "window.axes[3],",
+        "window.axes[[] 2],",
+        "all attentions that are tried have time in their result where the values have it",
+    ),
+    (
+        "*/attention.py",
+        "query, key, value = (name_of(source) for source in node.inputs[:3])",
+        "*[[]: 4])",
+        "the same: there are three inputs",
+    ),
+    (
+        "*/attention.py",
+        "n_most = _most_steps(writer, name_of(node.inputs[0]), window)",
+        "*[[] 1]), window)",
+        "the same: queries and keys run at one rate",
+    ),
+    (
+        "*/attention.py",
+        'return build.one("Gather", build.constant(array[:, 0]), index, axis=0)',
+        "*[[]:, [1-]*",
+        "the same: all columns are, where nothing stands beside",
+    ),
+    (
+        "*/positions.py",
+        'nothing = build.one("Gather", zeros, after, axis=0)',
+        "*axis= -1)",
+        "the same: zeros have one axis",
+    ),
+    (
+        "*/positions.py",
+        "assert start is not None and step is not None and start.const_value is not None",
+        "*",
+        "the same: an assertion that always holds, for mypy",
+    ),
+    (
+        "*/positions.py",
+        "return False",
+        "return True",
+        "a guard: what a length is computed from is a Shape in all graphs that come so far",
+    ),
+    (
+        "*/layout.py",
+        "left, right = sum(n_steps[: timed[0]]), sum(n_steps[timed[0] + 1 :])",
+        "*timed[[] -1]*",
+        "the same: one alone has time there",
+    ),
+    (
+        "*/layout.py",
+        'timeline, up = ctx.only_time(), ctx.int("blocksize", 1)',
+        "*",
+        "the same: ONNX demands the attribute",
+    ),
+    (_RULES, "*ctx.output_shapes()[[]0])", "*ctx.output_shapes()[[] -1])", _SAME_RANKS),
+    (
+        "*/layout.py",
+        'if ctx.int("axis", 0) % len(ctx.output_shapes()[0]) == axis:',
+        "*-1)*",
+        "the same: ONNX demands the attribute",
+    ),
+    (
+        "*/layout.py",
+        "*.reshape(-1)*",
+        "*.reshape(- 2)*",
+        "the same: NumPy takes any negative number for one",
+    ),
+    (
+        "*/layout.py",
+        "axis = timeline.axis + len(shapes[0]) - ctx.rank(0)",
+        "*shapes[[] -1]*",
+        _SAME_RANKS,
+    ),
+    (
+        "*/recurrence.py",
+        "inputs += [None] * (_FIRST_STATE - len(inputs))",
+        "*(_FIRST_STATE + len(inputs))",
+        "the same: empty inputs behind the last mean nothing",
+    ),
+    (
+        "*/recurrence.py",
+        "states.append(build.state((1, *shape), 0, 1, writer.dtype(name)))",
+        "*shape), -1, 1*",
+        "which axis a state has that is as long from the start as ever is asked by nobody",
+    ),
+    (
+        "*/recurrence.py",
+        "rank = len(ctx.probe.shapes[name_of(value)][0])",
+        "*[[] 1])",
+        _SAME_RANKS,
+    ),
+    (
+        "*/recurrence.py",
+        'n_states = len(node.inputs) - node.attributes.get_int("num_scan_inputs", 0)',
+        "*, 1)",
+        "the same: ONNX demands the attribute",
+    ),
+    (
+        "*/recurrence.py",
+        "value.name = value.name or build.names.take(",
+        "* and *",
+        "the same: ONNX Runtime takes no scan whose state has no name",
+    ),
+    (
+        _SCHEDULE,
+        "return ending - 1, (left_s - place * pace.frame_s, place, ending) if left_s >= 0.0 else None",
+        "*place + pace.frame_s*",
+        "ends at other places rarely differ in work by so little; with frames of a second it is the same",
+    ),
+    ("*/stateful.py", "if step < 1:", "if step < 0:", "the same: ONNX has no steps of 0"),
+)
