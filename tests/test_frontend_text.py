@@ -113,6 +113,12 @@ def test_punctuation_becomes_plain(sentence: str, plain: str) -> None:
     assert plain_punctuation(sentence) == plain
 
 
+@pytest.mark.parametrize("marks", ["...", ". ", "…", "..-", "?!", "! ", "- ", "—", ", .", ";,"])
+def test_punctuation_takes_time_in_proportion_to_the_text(marks: str) -> None:
+    # A rule that tries every way to share out three hundred dots needs ten seconds.
+    assert len(plain_punctuation(marks * (600 // len(marks)) + "a")) <= 601
+
+
 @pytest.mark.parametrize(
     ("text", "marked", "raws"),
     [
