@@ -18,7 +18,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-asan test-aarch64 test-release browser-test \
-    bench bench-passes bench-decoders bench-native peers clean
+    bench bench-passes bench-decoders bench-native peers fuzz clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -143,6 +143,17 @@ bench-decoders: $(STAMP) ## Try decoders of today: which stream, and what that c
 
 bench-native: peers ## Measure the native engine beside ONNX Runtime and other engines
 	$(BIN)/python benchmarks/bench_native.py --docs docs/native.md
+
+# FUZZ_RUNS are the inputs of each target that is fast, FUZZ_SEED chooses them, FUZZ_SECONDS end a target early.
+FUZZ_RUNS := 2000
+FUZZ_SEED := 1
+FUZZ_SECONDS := 600
+
+fuzz: $(STAMP) ## Feed texts, voices and graphs that nobody writes to all that reads them, and report how it ends
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"], sep="\n")' > $(VENV)/fuzz.txt
+	@$(BIN)/python -m pip install -q -r $(VENV)/fuzz.txt || echo "without atheris no input is guided by coverage"
+	$(BIN)/python tests/fuzz/run_fuzz.py --runs $(FUZZ_RUNS) --seed $(FUZZ_SEED) --seconds $(FUZZ_SECONDS) \
+	    --out benchmarks/results/fuzz.json
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -97,7 +97,7 @@ def _assemble(
         # Halved rather than cut in the phonemes, where no mark says what belongs together.
         if len(spoken) > MAX_SENTENCE_PHONEMES:  # numbers and the like: a character says many phonemes
             halves = list(shorten(sentence, -(-len(sentence) // 2)))
-            if len(halves) > 1:
+            if halves != [sentence]:  # one may be left alone, of signs that a backend has long names for
                 yield from _assemble(halves, own, speak, last=ends)
                 continue
         # A backend may find nothing to say in what looked like speech: a word of another script, say.
