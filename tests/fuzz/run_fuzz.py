@@ -103,9 +103,10 @@ def fuzz(
         left -= n_begun
         if is_guided:
             found["guided"] += n_begun
-            guided = found["guided"] if status == "out of time" else guided
+            # A child that had no time for more leaves the rest to chance.
+            guided = guided if n_begun and status != "out of time" else found["guided"]
         if status in ("finished", "out of time"):
-            if not n_begun:
+            if not n_begun and not is_guided:
                 break
             continue
         # A crash of C says nothing; a child that ends by itself says why.
