@@ -145,7 +145,9 @@ def _run_child(arguments: Sequence[str], folder: Path, end: float) -> tuple[str,
         state = (folder / "state").read_bytes()[: HEADER.size] if (folder / "state").is_file() else b""
         if state != before:
             moved, before = time.monotonic(), state
-        if not status and (time.monotonic() > end or time.monotonic() - moved > _STILL_S):
+        # What is imported first takes its time too, on a busy machine.
+        is_still = before != b"" and time.monotonic() - moved > _STILL_S
+        if not status and (time.monotonic() > end or is_still):
             status = "out of time" if time.monotonic() > end else "hang"
             os.kill(child.pid, signal.SIGKILL)  # Popen.kill would wait for it, and so take its usage
     said = (folder / "output").read_text("utf-8", "replace")[-2000:]
@@ -177,7 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if package and importlib.util.find_spec(package) is None:
             return {"not_run": f"{package} is not installed"}
         runs = max(1, round(given.runs * share))
-        result = fuzz(target, runs, given.seed, guided_share=guided, seconds=given.seconds)
+        try:
+            result = fuzz(target, runs, given.seed, guided_share=guided, seconds=given.seconds)
+        except RuntimeError as error:  # one target that can't begin doesn't cost the report on the others
+            result = {"failed": str(error)}
         counts = ", ".join(f"{name} {value}" for name, value in result.items() if not isinstance(value, list))
         print(f"{target}: {counts}", flush=True)
         return result
@@ -193,7 +198,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     if given.out:
         write_whole(given.out, json_text(report))
-    return int(any(result.get(bad) for result in results.values() for bad in ("crashes", "hangs", "untyped")))
+    return int(
+        any(
+            result.get(bad)
+            for result in results.values()
+            for bad in ("crashes", "hangs", "untyped", "failed")
+        )
+    )
 
 
 def _version(package: str) -> str | None:
