@@ -18,7 +18,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
-    sanitize sanitize-threads coverage mutants soak kills bench bench-passes bench-decoders bench-native peers clean
+    sanitize sanitize-threads coverage mutants fuzz soak kills bench bench-passes bench-decoders bench-native peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -197,6 +197,17 @@ bench-native: peers ## Measure the native engine beside ONNX Runtime and other e
 # SOAK='--minutes 2 --streams 4' sees that it works.
 soak: $(STAMP) ## Let 16 listeners come and go for half an hour, and see whether anything wears out
 	$(BIN)/python benchmarks/soak.py $(SOAK)
+
+# FUZZ_RUNS are the inputs of each target that is fast, FUZZ_SEED chooses them, FUZZ_SECONDS end a target early.
+FUZZ_RUNS := 2000
+FUZZ_SEED := 1
+FUZZ_SECONDS := 600
+
+fuzz: $(STAMP) ## Feed texts, voices and graphs that nobody writes to all that reads them, and report how it ends
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"], sep="\n")' > $(VENV)/fuzz.txt
+	@$(BIN)/python -m pip install -q -r $(VENV)/fuzz.txt || echo "without atheris no input is guided by coverage"
+	$(BIN)/python tests/fuzz/run_fuzz.py --runs $(FUZZ_RUNS) --seed $(FUZZ_SEED) --seconds $(FUZZ_SECONDS) \
+	    --out benchmarks/results/fuzz.json
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

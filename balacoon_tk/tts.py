@@ -271,8 +271,8 @@ class TTS:
         volume : float
             In [0, 10]: a factor on the samples.
         noise_scale, noise_w : float, optional
-            How much the sound and the rhythm vary from seed to seed, in [0, 10]; the voice's own
-            values if None.
+            How much the sound (in [0, 10]) and the rhythm (in [0, 2]) vary from seed to seed; the voice's
+            own values if None.
 
         Returns
         -------

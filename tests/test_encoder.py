@@ -109,8 +109,8 @@ def test_a_speaker_is_given_where_there_are_several_and_nowhere_else(encoder, sp
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
-        ({"duration_factor": -1.0}, r"durations\[1\]=-\d+ must be in \[0, 10000\]"),
-        ({"duration_factor": 1e5}, r"durations\[0\]=\d+ must be in \[0, 10000\]"),
+        ({"duration_factor": -1.0}, r"durations\[1\]=-\d+ must be in \[0, 2000\]"),
+        ({"duration_factor": 1e5}, r"durations\[0\]=\d+ must be in \[0, 2000\]"),
         ({"duration_factor": float("nan")}, r"durations\[0\]=-?\d+ must be in"),
         ({"encoding_factor": float("nan")}, r"encodings\[0\] holds NaN or infinity"),
         ({"encoding_factor": float("inf")}, r"encodings\[0\] holds NaN or infinity"),
@@ -129,9 +129,24 @@ def test_a_duration_of_minus_one_is_refused():
 
 
 def test_a_sentence_of_hours_is_refused():
-    slow = make_encoder(encoder_model(duration_factor=MAX_PHONEME_FRAMES / 10))
+    slow = make_encoder(encoder_model(duration_factor=MAX_PHONEME_FRAMES / 6))
     with pytest.raises(ModelError, match=rf"sum\(durations\)=\d+ must be <= {MAX_FRAMES}"):
-        slow.encode(ids_of(1000))
+        slow.encode(ids_of(2000))
+
+
+@pytest.mark.parametrize(("n_phonemes", "most"), [(3, MAX_PHONEME_FRAMES), (1000, MAX_FRAMES // 1000)])
+@pytest.mark.parametrize("settings", [{"length_scale": 10.0}, {"noise_w": 2.0}])
+def test_what_settings_stretch_without_end_is_cut_off(settings, n_phonemes, most):
+    # Refused with the voice's own settings, as it would be too long by itself.
+    slow = make_encoder(encoder_model(duration_factor=MAX_PHONEME_FRAMES / 2))
+    with pytest.raises(ModelError, match="durations"):
+        slow.encode(ids_of(n_phonemes))
+    durations = slow.encode(ids_of(n_phonemes), **settings).durations
+    assert durations.max() == most
+    assert durations.dtype == np.int64
+    negative = make_encoder(encoder_model(duration_factor=-1.0))
+    with pytest.raises(ModelError, match=r"durations\[\d\]=-\d+ must be in"):
+        negative.encode(ids_of(n_phonemes), **settings)
 
 
 def renamed(model, old, new):

@@ -6,7 +6,6 @@ punctuation: 4.4 and 5.2 %. With the rules of english_joins.py: 0.12 and 0.39 %.
 """
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
 
-import logging
 import re
 import sqlite3
 import subprocess
@@ -18,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
-from balacoon_tk.frontend import EspeakFrontend, GruutFrontend
+from balacoon_tk.frontend import EspeakFrontend, GruutFrontend, UnknownWordWarning
 from balacoon_tk.frontend import gruut as gruut_module
 from balacoon_tk.frontend.english_joins import join_english
 from balacoon_tk.frontend.english_text import spell_out
-from balacoon_tk.frontend.gruut_plain import Lexicon
+from balacoon_tk.frontend.gruut_plain import Lexicon, SpokenWord
+from balacoon_tk.frontend.naming import MAX_NAMED
 from frontend_sentences import HELD_OUT, SENTENCES, in_threads
 
 pytest.importorskip("gruut")
@@ -92,14 +92,47 @@ def test_text_with_nothing_to_say_gives_no_sentence(frontend: GruutFrontend, tex
     assert spoken(frontend, text) == []
 
 
-def test_words_of_other_scripts_are_left_out_and_logged(
-    frontend: GruutFrontend, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert spoken(frontend, "Hello мир. 你好。") == ["həlˈoʊ."]
-    assert [record.args for record in caplog.records] == [("мир",), ("你好",)]
+def test_words_of_other_scripts_are_left_out_and_named_once() -> None:
+    own = GruutFrontend()
+    with pytest.warns(UnknownWordWarning) as caught:
+        assert spoken(own, "Hello мир. 你好。 мир") == ["həlˈoʊ."]
+        assert spoken(own, "мир") == []
+    before = "gruut can't pronounce these words, so they are left out: "
+    assert [str(warning.message) for warning in caught] == [f"{before}'мир'", f"{before}'你好'"]
 
 
+def test_a_text_in_another_script_does_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    own = GruutFrontend()
+    words = [chr(0x4E00 + index) * 2 for index in range(3 * MAX_NAMED)]
+    with pytest.warns(UnknownWordWarning) as caught:
+        assert spoken(own, " ".join(words)) == []
+    named = "".join(str(warning.message) for warning in caught)
+    assert sum(word in named for word in words) == MAX_NAMED
+    assert named.endswith("and no more are named")
+    assert len(caught) < 5
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("text", ["1," * 50, "7,0" * 30, "It was 1" + ",01" * 40 + " once."])
+def test_numbers_that_gruut_fails_over_are_read_digit_by_digit(frontend: GruutFrontend, text: str) -> None:
+    assert sum(phonemes.count("w") for phonemes in spoken(frontend, text)) >= text.count("1")
+
+
+def test_a_word_that_gruut_fails_over_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = GruutFrontend()
+    parsed = own._processor.parsed
+
+    def fails(text: str) -> list[SpokenWord]:
+        if "zirb" in text:
+            raise ArithmeticError("as decimal does")
+        return parsed(text)
+
+    monkeypatch.setattr(own._processor, "parsed", fails)
+    with pytest.warns(UnknownWordWarning, match="left out: 'zirb'"):
+        assert spoken(own, "5 zirb/cats") == spoken(own, "5 / cats")
+
+
+@pytest.mark.filterwarnings("ignore::balacoon_tk.frontend.UnknownWordWarning")
 @pytest.mark.parametrize(
     "text",
     ["1e400", "9" * 50, "0/0/0000 99:99", "1.2.3.4", "²³½", "C++ && <b>x</b>", "٣٤ १२", "-0 +5 5$ $-5 $1e9"],

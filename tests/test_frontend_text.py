@@ -1,6 +1,7 @@
 """Cleaning, punctuation and raw phonemes: what happens to a text before any backend sees it."""
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
 
+import tracemalloc
 import unicodedata
 
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend import cleaning
-from balacoon_tk.frontend.assembly import RAW_MARK, mark_raw_phonemes, restore_raw_phonemes
+from balacoon_tk.frontend import CharacterFrontend, cleaning
+from balacoon_tk.frontend.assembly import MAX_TEXT, RAW_MARK, mark_raw_phonemes, restore_raw_phonemes
 from balacoon_tk.frontend.cleaning import clean_text, has_speech, is_plain, plain_punctuation
 
 
@@ -113,6 +114,12 @@ def test_punctuation_becomes_plain(sentence: str, plain: str) -> None:
     assert plain_punctuation(sentence) == plain
 
 
+@pytest.mark.parametrize("marks", ["...", ". ", "…", "..-", "?!", "! ", "- ", "—", ", .", ";,"])
+def test_punctuation_takes_time_in_proportion_to_the_text(marks: str) -> None:
+    # A rule that tries every way to share out three hundred dots needs ten seconds.
+    assert len(plain_punctuation(marks * (600 // len(marks)) + "a")) <= 601
+
+
 @pytest.mark.parametrize(
     ("text", "marked", "raws"),
     [
@@ -150,6 +157,24 @@ def test_raw_phonemes_are_restored(raws: list[str], between: str) -> None:
 def test_raw_phonemes_that_are_never_closed_are_refused(text: str, match: str) -> None:
     with pytest.raises(ParameterError, match=match):
         mark_raw_phonemes(text)
+
+
+def test_a_text_of_weeks_is_refused() -> None:
+    with pytest.raises(ParameterError, match="text of 10000001 characters must have at most MAX_TEXT=10"):
+        CharacterFrontend().phonemize("a" * (MAX_TEXT + 1))
+
+
+@pytest.mark.parametrize("text", ["Six words. " * 10_000, "a" * 300_000, "é" * 100_000])
+def test_a_long_text_needs_memory_for_a_few_copies_of_it(text: str) -> None:
+    tracemalloc.start()
+    try:
+        n_phonemes = sum(len(sentence.phonemes) for sentence in CharacterFrontend().phonemize(text))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert n_phonemes > len(text) * 0.9
+    # Characters take one to four bytes; beside the text's copies nothing grows.
+    assert peak < 4 * 4 * len(text) + 500_000
 
 
 def test_text_must_be_a_str() -> None:

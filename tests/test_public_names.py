@@ -49,7 +49,8 @@ PUBLIC_NAMES = {
     ),
     "frontend": (
         "BACKENDS CharacterFrontend EncodedSentence EspeakFrontend Frontend GruutFrontend "
-        "MAX_SENTENCE_PHONEMES PhonemeMap Sentence UnknownPhonemeWarning create_frontend"
+        "MAX_SENTENCE_PHONEMES MAX_TEXT PhonemeMap Sentence UnknownPhonemeWarning UnknownWordWarning "
+        "create_frontend"
     ),
     "graph": "Obstacle analyse_model decoder_layers find_obstacles",
     "metrics": (

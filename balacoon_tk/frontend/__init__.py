@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from balacoon_tk._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from balacoon_tk.frontend.assembly import Frontend, Sentence
+    from balacoon_tk.frontend.assembly import MAX_TEXT, Frontend, Sentence
     from balacoon_tk.frontend.characters import CharacterFrontend
     from balacoon_tk.frontend.espeak import EspeakFrontend
-    from balacoon_tk.frontend.gruut import GruutFrontend
+    from balacoon_tk.frontend.gruut import GruutFrontend, UnknownWordWarning
     from balacoon_tk.frontend.phoneme_map import EncodedSentence, PhonemeMap, UnknownPhonemeWarning
     from balacoon_tk.frontend.registry import BACKENDS, create_frontend
     from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BACKENDS",
     "MAX_SENTENCE_PHONEMES",
+    "MAX_TEXT",
     "CharacterFrontend",
     "EncodedSentence",
     "EspeakFrontend",
@@ -29,16 +30,17 @@ __all__ = [
     "PhonemeMap",
     "Sentence",
     "UnknownPhonemeWarning",
+    "UnknownWordWarning",
     "create_frontend",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "assembly": ("Frontend", "Sentence"),
+        "assembly": ("MAX_TEXT", "Frontend", "Sentence"),
         "characters": ("CharacterFrontend",),
         "espeak": ("EspeakFrontend",),
-        "gruut": ("GruutFrontend",),
+        "gruut": ("GruutFrontend", "UnknownWordWarning"),
         "phoneme_map": ("EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"),
         "registry": ("BACKENDS", "create_frontend"),
         "splitting": ("MAX_SENTENCE_PHONEMES",),

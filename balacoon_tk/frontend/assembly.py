@@ -26,6 +26,11 @@ _RAW = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 # An opening before the next closing was meant to be closed earlier.
 _NEVER_CLOSED = re.compile(r"\[\[(?!(?:(?!\[\[).)*?\]\])", re.DOTALL)
 _EXCERPT = 20
+MAX_TEXT = 10_000_000
+"""Most characters of one text: about a week of speech.
+
+However long it is, memory is needed for a few copies of the text, and beside them for one sentence.
+"""
 # What may stand between raw phonemes and the next word; no backend makes sense of text that begins so.
 _AFTER_RAW = re.compile(r"[\s\"')\]},;:.!?]*")
 
@@ -55,7 +60,7 @@ class Frontend(Protocol):
         Raises
         ------
         ParameterError
-            At the call, if a ``[[`` of raw phonemes is never closed.
+            At the call, if a ``[[`` of raw phonemes is never closed, or the text is longer than `MAX_TEXT`.
         """
 
 
@@ -92,7 +97,7 @@ def _assemble(
         # Halved rather than cut in the phonemes, where no mark says what belongs together.
         if len(spoken) > MAX_SENTENCE_PHONEMES:  # numbers and the like: a character says many phonemes
             halves = list(shorten(sentence, -(-len(sentence) // 2)))
-            if len(halves) > 1:
+            if halves != [sentence]:  # one may be left alone, of signs that a backend has long names for
                 yield from _assemble(halves, own, speak, last=ends)
                 continue
         # A backend may find nothing to say in what looked like speech: a word of another script, say.
@@ -141,6 +146,8 @@ def mark_raw_phonemes(text: str) -> tuple[str, list[str]]:
     """Clean a text and put `RAW_MARK` where raw phonemes stood, which come beside it in order."""
     if not isinstance(text, str):
         raise ParameterError(f"text={text!r} must be a str")
+    if len(text) > MAX_TEXT:
+        raise ParameterError(f"text of {len(text)} characters must have at most MAX_TEXT={MAX_TEXT}")
     if never_closed := _NEVER_CLOSED.search(text):
         start = never_closed.start()
         excerpt, line = text[start : start + _EXCERPT], text.count("\n", 0, start) + 1

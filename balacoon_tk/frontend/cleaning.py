@@ -127,9 +127,10 @@ _PUNCTUATION_RULES = [
     # Dashes between clauses; not the hyphen of a compound nor the dash of a range. espeak-ng reads a
     # spaced dash as a semicolon, so that is what voices have heard.
     (re.compile(r"\s*[—―]\s*|\s+(?:--+|–)\s+"), "; "),
-    # An ellipsis at the end is a full stop, elsewhere a pause.
-    (re.compile(r"\s*(?:\.{2,}|…)[\s.…]*(?=\W*$)"), "."),
-    (re.compile(r"\s*(?:\.{2,}|…)[\s.…]*"), ", "),
+    # An ellipsis at the end is a full stop, elsewhere a pause. Possessive: three hundred dots before a word
+    # could be shared out in so many ways that trying all of them takes seconds.
+    (re.compile(r"\s*+(?:\.{2,}+|…)[\s.…]*+(?=\W*$)"), "."),
+    (re.compile(r"\s*+(?:\.{2,}+|…)[\s.…]*+"), ", "),
     (re.compile(r"[!?]*\?[!?]+|!+\?"), "?"),
     (re.compile(r"!{2,}"), "!"),
     # Where two marks meet, the weak one goes: `Yes,...` and `wait, — no`. A dot before a digit is no mark.

@@ -9,11 +9,13 @@ import ctypes
 import functools
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, pairwise
 from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
+from balacoon_tk.frontend.splitting import shorten
 from balacoon_tk.runtime.process import hold_across_forks
 
 # espeak-ng keeps its voice and its buffers in globals: one caller at a time in the whole process.
@@ -25,6 +27,54 @@ _LANGUAGE_SWITCH = re.compile(r"\([^()]*\)")
 
 # It drops the rest of a word that fills its buffers, which scripts without spaces soon do.
 _LONG_WORD = re.compile(r"(\S{40})(?=\S)")
+
+# Its other buffers are written beyond their ends: no call may fill them (espeak-ng 1.52, src/libespeak-ng).
+# Letters with dots between go into 80 bytes (CheckDottedAbbrev in translateword.c), which 19 of the longest
+# fit in; some forty with long names are too many phonemes for one word, and the last ones are not said. Which
+# letters those are depends on the language, so all dots count but a sentence's and those in numbers.
+MAX_DOTS = 19
+_DOT = re.compile(r"\.(?=[^\s\d])|(?<![^\s.]{2})\.(?!\d)")
+# A clause has 300 words (N_CLAUSE_WORDS in translate.h); looking for phrases reads beyond the last of them.
+MAX_WORDS = 250
+_AFTER_LATIN = "\u0250"  # Latin letters come before; beside others they begin a word of their own
+_IDEOGRAPHS = "\u3040"  # from here on each letter is a word
+
+
+def cut_for_espeak(text: str) -> Iterator[str]:
+    """Cut a sentence where espeak-ng would crash over it; text that people write stays whole.
+
+    Examples
+    --------
+    >>> [part.count("a.") for part in cut_for_espeak("a." * 50)]
+    [19, 19, 12]
+    """
+    text = _LONG_WORD.sub(r"\1 ", text)
+    start = 0
+    if text.count(".") > MAX_DOTS:
+        for dot in islice(_DOT.finditer(text), MAX_DOTS - 1, None, MAX_DOTS):
+            yield from _cut_words(text[start : dot.end()])
+            start = dot.end()
+    if start < len(text):
+        yield from _cut_words(text[start:])
+
+
+def _cut_words(text: str) -> Iterable[str]:
+    # Counted only where so many words are possible at all, which few sentences are long enough for.
+    if len(text) <= MAX_WORDS or _most_words(text) <= MAX_WORDS:
+        return (text,)
+    return shorten(text, MAX_WORDS)
+
+
+def _most_words(text: str) -> int:
+    """Count the words that espeak-ng may see: at most one for each change of case, script and kind."""
+    return 1 + sum(not _in_one_word(before, after) for before, after in pairwise(text))
+
+
+def _in_one_word(before: str, after: str) -> bool:
+    if not before.isalpha():
+        return before.isdigit() and after.isdigit()
+    one_script = (before < _AFTER_LATIN) == (after < _AFTER_LATIN) and after < _IDEOGRAPHS
+    return one_script and after.isalpha() and before.islower() == after.islower()
 
 
 @functools.cache
@@ -101,6 +151,6 @@ class EspeakFrontend:
             # Another frontend may have set its own since. To set one takes as long as to use it.
             if getter is None or self._own is None or getter() != self._own:
                 bridge.set_voice(self.voice)
-            clauses = bridge.get_phonemes(_LONG_WORD.sub(r"\1 ", text))
+            clauses = [clause for part in cut_for_espeak(text) for clause in bridge.get_phonemes(part)]
         # The bridge gives clauses, each with the mark that ended it, which espeak-ng itself leaves out.
         return join_clauses((_LANGUAGE_SWITCH.sub("", said).strip(), mark) for said, mark, _ in clauses)

@@ -8,7 +8,6 @@ imported when a frontend is made, not before: that takes most of a second.
 from __future__ import annotations
 
 import functools
-import logging
 import re
 import threading
 import warnings
@@ -23,9 +22,8 @@ from balacoon_tk.frontend.cleaning import CLAUSE_MARKS, has_speech
 from balacoon_tk.frontend.english_joins import join_english
 from balacoon_tk.frontend.english_text import spell_out
 from balacoon_tk.frontend.gruut_plain import Lexicon, PlainReader, SpokenWord
+from balacoon_tk.frontend.naming import LeftOutNames
 from balacoon_tk.runtime.process import hold_across_forks
-
-_LOGGER = logging.getLogger(__name__)
 
 # gruut promises nothing about threads: its taggers hold the sentence that they work on, and its models
 # load on first use. So one caller at a time; Python code gains nothing from a second thread anyway.
@@ -35,6 +33,8 @@ hold_across_forks(_LOCK)
 _ALPHABET = "espeak"
 _N_GUESSES = 4096
 _DIGIT = re.compile(r"\d")
+# What a sentence is read as where gruut fails over it: digit by digit, word by word.
+_PIECE = re.compile(r"\d|[^\W\d]+|\S")
 _FINAL_MARK = re.compile(r"([.,!?;:])[\"')\]}\s]*$")
 
 
@@ -100,7 +100,20 @@ class _Processor:
     def words(self, text: str) -> Sequence[SpokenWord]:
         """Read a text; what gruut takes for sentences of their own is one here."""
         plain = self._plain.words(text) if self._plain else None
-        return self.parsed(text) if plain is None else plain
+        if plain is not None:
+            return plain
+        try:
+            return self.parsed(text)
+        except Exception:
+            # Whatever it is: gruut and what it reads numbers, dates and money with promise no errors of their
+            # own, and raise decimal.InvalidOperation for thirty commas between digits.
+            return [word for piece in _PIECE.findall(text) for word in self._piece(piece)]
+
+    def _piece(self, piece: str) -> list[SpokenWord]:
+        try:
+            return self.parsed(piece)
+        except Exception:
+            return [SpokenWord(piece, "")]  # which is left out, and named
 
     def parsed(self, text: str) -> list[SpokenWord]:
         """Read a text by gruut's own parser, which knows everything and is slow."""
@@ -132,10 +145,15 @@ def _resolve(language: str) -> str:
     return str(resolve_lang(language))
 
 
+class UnknownWordWarning(UserWarning):
+    """A sentence holds words that the frontend can't pronounce; they were left out."""
+
+
 class GruutFrontend:
     """Phonemes from gruut, written as espeak-ng writes them; safe to call from many threads.
 
-    Words that gruut can't pronounce (of another script, say) are left out, with a log record.
+    Words that gruut can't pronounce (of another script, say) are left out, and named in an
+    `UnknownWordWarning` the first time that this frontend meets them.
 
     Parameters
     ----------
@@ -155,6 +173,9 @@ class GruutFrontend:
             self._processor = _processor(_resolve(language))
         self.language = self._processor.language
         self._is_english = self.language.startswith("en-")
+        self._unknown = LeftOutNames(
+            "gruut can't pronounce these words, so they are left out", UnknownWordWarning
+        )
 
     def phonemize(self, text: str) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
@@ -167,6 +188,8 @@ class GruutFrontend:
         with _LOCK:
             words = self._processor.words(text)
         spoken = join_clauses(_clauses(words, is_english=self._is_english))
+        silent = (word.text for word in words if not (word.is_break or word.phonemes))
+        self._unknown.warn(filter(has_speech, silent), stacklevel=2)
         # gruut takes the dot of `p.m.` or `plan B.` for a part of the word.
         mark = _FINAL_MARK.search(text)
         return spoken + mark[1] if mark and spoken[-1:] not in CLAUSE_MARKS else spoken
@@ -183,5 +206,3 @@ def _clauses(words: Iterable[SpokenWord], *, is_english: bool) -> Iterator[tuple
             clause = []
         elif word.phonemes:
             clause.append((word.text, word.phonemes))
-        elif has_speech(word.text):
-            _LOGGER.warning("gruut can't pronounce %r, which is left out", word.text)

@@ -10,8 +10,6 @@ owns several ids, its own and the pad after it, and its duration is the sum of t
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -22,6 +20,7 @@ import numpy as np
 from balacoon_tk._typing import IntArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend.cleaning import CLAUSE_MARKS
+from balacoon_tk.frontend.naming import LeftOutNames
 
 # Begins a sentence, ends it, and follows every symbol but the last.
 BOS, EOS, PAD = "^", "$", "_"
@@ -82,9 +81,11 @@ class PhonemeMap:
         # Joined once, since a sentence asks for a hundred of them before its first sound. Only `EOS` has no
         # pad: without one the last phoneme is followed by the end, and padded like the others.
         self._padded = {symbol: (*own, *pad) for symbol, own in (ids | {BOS: bos}).items()} | {EOS: eos}
-        # Each unknown phoneme is named once for a map, whichever thread meets it first.
-        self._lock = threading.Lock()
-        self._named: set[str] = set()
+        self._unknown = LeftOutNames(
+            "the voice has no ids for these phonemes, so they are skipped",
+            UnknownPhonemeWarning,
+            lambda phoneme: f"{phoneme!r} (U+{ord(phoneme[0]):04X})",
+        )
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -100,7 +101,7 @@ class PhonemeMap:
         """
         symbols = [phoneme for phoneme in phonemes if phoneme in self._ids]
         if len(symbols) < len(phonemes):
-            self._warn(phonemes)
+            self._unknown.warn((p for p in phonemes if p and p not in self._ids), stacklevel=2)
         symbols = self._begin + symbols + self._end
         ids = [self._padded[symbol] for symbol in symbols]
         *starts, _ = accumulate(map(len, ids), initial=0)
@@ -110,18 +111,6 @@ class PhonemeMap:
             id_starts=np.array(starts, dtype=np.int64),
             last=last,
         )
-
-    def _warn(self, phonemes: Sequence[str]) -> None:
-        with self._lock:
-            unknown = [p for p in dict.fromkeys(phonemes) if p not in self._ids and p not in self._named]
-            self._named.update(unknown)
-        if unknown:
-            names = ", ".join(f"{phoneme!r} (U+{ord(phoneme[0]):04X})" for phoneme in unknown if phoneme)
-            warnings.warn(
-                f"the voice has no ids for these phonemes, so they are skipped: {names}",
-                UnknownPhonemeWarning,
-                stacklevel=3,
-            )
 
 
 def _checked_ids(symbol: object, ids: object) -> tuple[int, ...]:

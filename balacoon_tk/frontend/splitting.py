@@ -70,6 +70,7 @@ _LINE = re.compile(r"[^\n]+")
 _BULLET = re.compile(r"\s*(?:[-–—*•·‣▪◦>]\s+|#+\s+)*")
 _CLAUSE_END = re.compile(rf"[,;:](?=\s)|[，、،፣；؛：—―{WIDE_FINAL_MARKS}]|\s[–-](?=\s)|[.!?…](?=\s)")
 _SPACE = re.compile(r"\s")
+_SPACES = re.compile(r"\s*")
 
 
 def split_sentences(text: str) -> Iterator[str]:
@@ -88,15 +89,18 @@ def split_sentences(text: str) -> Iterator[str]:
 
 def shorten(sentence: str, limit: int = MAX_SENTENCE_PHONEMES) -> Iterator[str]:
     """Cut a sentence into parts of at most `limit` characters, as even as clauses and words allow."""
-    rest = sentence.strip()
-    while len(rest) > limit:
+    sentence, start = sentence.strip(), 0
+    # By places in the sentence: to copy what is left for each part would take minutes for one of megabytes.
+    while (n_left := len(sentence) - start) > limit:
         # As many parts as it needs and as even as it can be; cutting at the limit would leave a stub.
-        n_parts = -(-len(rest) // limit)
-        cut = _cut(rest[: limit + 1], len(rest) // n_parts)
-        part, rest = rest[:cut].rstrip(), rest[cut:].lstrip()
+        n_parts = -(-n_left // limit)
+        cut = start + _cut(sentence[start : start + limit + 1], n_left // n_parts)
+        part = sentence[start:cut].rstrip()
+        space = _SPACES.match(sentence, cut)
+        start = space.end() if space else cut
         if has_speech(part):
             yield part
-    if has_speech(rest):
+    if has_speech(rest := sentence[start:]):
         yield rest
 
 

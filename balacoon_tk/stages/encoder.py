@@ -15,8 +15,11 @@ from balacoon_tk.stages.random import frame_noise
 from balacoon_tk.stages.upsampler import MAX_FRAMES
 from balacoon_tk.voice.contract import ENCODER_INPUTS, ENCODER_OUTPUTS, check_tensors
 
-MAX_PHONEME_FRAMES = 10_000
-"""More frames than this for one phoneme (about two minutes) are a broken duration, not a slow voice."""
+MAX_PHONEME_FRAMES = 2_000
+"""Most frames of one id, about 23 s at 86 frames a second, whatever text, speed and noise.
+
+A voice that gives more by itself is broken. What a slow speed or much noise stretches beyond is cut off here.
+"""
 
 _DURATION_NOISE_CHANNELS = 2  # the duration predictor's flow is over pairs (VITS, appendix B)
 
@@ -99,7 +102,9 @@ class Encoder:
         length_scale : float
             Factor on the durations.
         noise_w : float
-            Standard deviation of the noise that varies the durations.
+            Standard deviation of the noise that varies the durations, where 1 is what the voice was trained
+            with. Where it is above, or `length_scale` is, no id lasts longer than `MAX_PHONEME_FRAMES` and
+            no sentence longer than `MAX_FRAMES`: durations beyond are cut off rather than refused.
         speaker_id : int, optional
             Needed by a voice with several speakers, and by no other.
         seed, stream : int
@@ -132,6 +137,9 @@ class Encoder:
         rows = {
             name: outputs[name][0] for name in ("encodings", "durations", "log_scales") if name in outputs
         }
+        if length_scale > 1 or noise_w > 1:
+            most = min(MAX_PHONEME_FRAMES, MAX_FRAMES // n_phonemes)
+            rows["durations"] = np.minimum(rows["durations"], most)
         encoding = Encoding(**rows, speaker_embedding=outputs.get("speaker_embedding"))
         _check_encoding(encoding, n_phonemes)
         return encoding

@@ -27,6 +27,10 @@ frames are three quarters of a second, where the work of each push no longer mat
 _SPEEDS = (0.1, 10.0)
 _VOLUMES = (0.0, 10.0)
 _NOISES = (0.0, 10.0)  # in trained standard deviations; far below this limit speech has become noise
+# Durations are exponentials of this noise. At 2 a text takes twice as long or more, at 3 twenty times, and at
+# 5 a phoneme takes hours.
+_RHYTHM_NOISES = (0.0, 2.0)
+_LENGTH_SCALES = (0.01, 20.0)  # the voice's own over the speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,26 @@ class Prosody:
         noise_scale: float | None = None,
         noise_w: float | None = None,
     ) -> Self:
-        """Take what the caller gave, and the voice's own settings where that is None."""
-        noise_scale = defaults.noise_scale if noise_scale is None else noise_scale
-        noise_w = defaults.noise_w if noise_w is None else noise_w
+        """Take what the caller gave, and the voice's own settings where that is None.
+
+        Raises
+        ------
+        ParameterError
+            If a number is outside its range. What is in range never fails later: see `Encoder.encode`.
+        """
+        noise_scale = _own_or("noise_scale", noise_scale, defaults.noise_scale, _NOISES)
+        noise_w = _own_or("noise_w", noise_w, defaults.noise_w, _RHYTHM_NOISES)
+        length_scale = defaults.length_scale / _within("speed", speed, _SPEEDS)
+        low, high = _LENGTH_SCALES
+        if not low <= length_scale <= high:
+            raise ParameterError(
+                f"speed={speed!r} with the voice's own length_scale={defaults.length_scale:g} makes "
+                f"durations {length_scale:g} times as long; it must be {low:g} to {high:g} times"
+            )
         return cls(
-            length_scale=defaults.length_scale / _within("speed", speed, _SPEEDS),
-            noise_scale=_within("noise_scale", noise_scale, _NOISES),
-            noise_w=_within("noise_w", noise_w, _NOISES),
+            length_scale=length_scale,
+            noise_scale=noise_scale,
+            noise_w=noise_w,
             volume=_within("volume", volume, _VOLUMES),
         )
 
@@ -92,6 +109,11 @@ def choose_chunk_frames(chunk_frames: int | Sequence[int] | None) -> tuple[int, 
     if not numbers or min(numbers) < 1:
         raise ParameterError(f"chunk_frames={chunk_frames!r} must be one or more numbers >= 1")
     return numbers
+
+
+def _own_or(name: str, given: float | None, own: float, limits: tuple[float, float]) -> float:
+    """Return what was given, else the voice's own number, which an error then is about."""
+    return _within(f"the voice's own {name}", own, limits) if given is None else _within(name, given, limits)
 
 
 def _within(name: str, value: float, limits: tuple[float, float]) -> float:
