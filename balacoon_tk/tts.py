@@ -69,6 +69,8 @@ class TTS:
         What runs the decoder, as `load_voice` has it. A `Voice` brings its own.
     options : RuntimeOptions, optional
         Threads, backend, execution providers and device. A `Voice` brings its own.
+    sha256 : str, optional
+        Of the voice's voice.json, as `load_voice` has it: another voice is refused.
     calibration : Calibration, optional
         What each stage costs, from which `stream` works out its chunks; that of ``balacoon-tk calibrate``
         in the user's cache if None, and safe chunks if there is none for this voice and its threads.
@@ -108,12 +110,14 @@ class TTS:
         n_threads: int | None = None,
         backend: Backend | None = None,
         options: RuntimeOptions | None = None,
+        sha256: str | None = None,
         calibration: Calibration | None = None,
         safety_factor: float = SAFETY_FACTOR,
     ) -> None:
         check_safety_factor(safety_factor)
         if isinstance(voice, Voice):
-            for name, given in (("n_threads", n_threads), ("backend", backend), ("options", options)):
+            loaded_with = {"n_threads": n_threads, "backend": backend, "options": options, "sha256": sha256}
+            for name, given in loaded_with.items():
                 if given is not None:
                     raise ParameterError(f"{name}={given} must be None for a voice that is loaded already")
             self.voice = voice
@@ -124,11 +128,13 @@ class TTS:
 
                 voice = default_voice_folder()
             # Before anything is loaded: a vocoder is refused at once.
-            front = read_manifest(voice).frontend
+            front = read_manifest(voice, sha256=sha256).frontend
             # gruut takes as long to be imported as the graphs to be loaded, and leaves them the other cores.
             making = Background(lambda: _make_frontend(frontend, front), name="make-frontend")
             try:
-                self.voice = load_voice(voice, n_threads=n_threads, backend=backend, options=options)
+                self.voice = load_voice(
+                    voice, n_threads=n_threads, backend=backend, options=options, sha256=sha256
+                )
             finally:
                 making.wait()
             self.frontend = making.result()

@@ -65,6 +65,10 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "metavar": "VOICE",
         "help": "voice folder or .addon file (default: the default voice, exported once into the cache)",
     },
+    "sha256": {
+        "metavar": "SHA256",
+        "help": "that of the voice's voice.json, as `inspect` says it; another voice is refused",
+    },
     "speaker": {"metavar": "NAME", "help": "speaker of a voice that has several"},
     "frontend": {
         "default": "auto",
@@ -114,10 +118,11 @@ def chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def open_tts(args: argparse.Namespace) -> TTS:
-    """Return the TTS that the options voice, frontend, threads and backend describe."""
+    """Return the TTS that the options voice, sha256, frontend, threads and backend describe."""
     from balacoon_tk.tts import TTS
 
-    return TTS(args.voice, frontend=args.frontend, n_threads=args.threads, backend=args.backend)
+    settings = chosen(args, "frontend", "backend", "sha256")
+    return TTS(args.voice, n_threads=args.threads, **settings)
 
 
 def read_text(args: argparse.Namespace, default: str | None = None) -> str:

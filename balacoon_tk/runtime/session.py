@@ -205,7 +205,8 @@ def _load(model: GraphSource, settings: Any, providers: list[str]) -> Any:
             return InferenceSession(source, settings, providers=providers)
         # The runtime would copy it twice before it reads it.
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "graph.onnx"
+            # It goes by a file's name which of its two formats it reads.
+            path = Path(folder) / ("graph.ort" if is_ort_format(source) else "graph.onnx")
             path.write_bytes(source)
             return InferenceSession(str(path), settings, providers=providers)
     names, contents = list(model.files), list(model.files.values())
@@ -219,6 +220,11 @@ def _load(model: GraphSource, settings: Any, providers: list[str]) -> Any:
         path = Path(folder) / "graph.onnx"
         path.write_bytes(model.graph)
         return InferenceSession(str(path), settings, providers=providers)
+
+
+def is_ort_format(data: bytes) -> bool:
+    """Say whether a graph is in ONNX Runtime's own format, and not in ONNX."""
+    return data[4:8] == b"ORTM"
 
 
 def runtime_version() -> str:

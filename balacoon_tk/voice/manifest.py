@@ -221,6 +221,15 @@ class Manifest:
         return () if self.text is None else self.text.speakers
 
     @property
+    def files(self) -> tuple[FileInfo, ...]:
+        """All files of the voice but voice.json."""
+        compiled = (each for info in self.targets.values() for each in (info.encoder, info.decoder))
+        plain = (None if self.text is None else self.text.encoder, self.decoder, self.analyzer)
+        # By what they are known by: records of one file differ in what else they say.
+        found = (each for each in (*plain, *compiled, self.weights) if each is not None)
+        return tuple(dict.fromkeys(FileInfo(each.file, each.sha256) for each in found))
+
+    @property
     def stem(self) -> str:
         """Its name as it may begin a file's or a folder's name, whatever the voice calls itself."""
         return re.sub(r"[^\w.-]|^\.+", "_", self.name)[:_MOST_STEM]
