@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,9 @@ def damage_text(rng: random.Random, text: bytes) -> bytes:
     """Return the bytes of a text with a part of it gone, doubled, or replaced."""
     start = rng.randrange(len(text))
     stop = min(len(text), start + rng.choice((1, 2, 10, 100, 1000)))
-    middle = rng.choice((b"", text[start:stop] * 2, b"[" * 5000, b"\xff\xfe", b"9" * 5000, b'"\\ud800"', b"NaN"))
+    middle = rng.choice(
+        (b"", text[start:stop] * 2, b"[" * 5000, b"\xff\xfe", b"9" * 5000, b'"\\ud800"', b"NaN")
+    )
     return text[:start] + middle + text[stop:]
 
 

@@ -21,6 +21,7 @@ from balacoon_tk.runtime.session import GraphSource, PackedGraph
 from balacoon_tk.voice.graph_check import ExternalFile, check_graph
 from balacoon_tk.voice.manifest import FileInfo, Manifest
 from balacoon_tk.voice.places import open_place
+from balacoon_tk.voice.recurrence_guard import GUARDED, guard_recurrences
 
 if TYPE_CHECKING:
     import onnx
@@ -80,13 +81,15 @@ class VoiceFiles:
 
     def graph(self, info: FileInfo) -> GraphSource:
         """Return a graph to be loaded, once it is known to be the manifest's, and one that may be run."""
-        data = self._read_graph(info)
-        where = self.check_weights()
-        if self.path.is_dir():
+        data, op_types = self._read_graph(info)
+        where, weights = self.check_weights(), self._weights
+        if op_types & GUARDED:
+            data = guard_recurrences(data)
+            if where is not None and weights is None:
+                weights = self._read(where, _WEIGHTS_BYTES)
+        elif self.path.is_dir():
             return self.path / info.file  # where the weights lie beside it
-        if self._weights is None or where is None:
-            return data
-        return PackedGraph(data, {where.file: self._weights})
+        return data if where is None or weights is None else PackedGraph(data, {where.file: weights})
 
     def program(self, info: FileInfo) -> Program:
         """Return a program of the native engine, once it is known to be the one of the manifest."""
@@ -114,7 +117,7 @@ class VoiceFiles:
             raise MissingExtraError("reading a voice's graphs", extra="voice") from error
         from balacoon_tk.voice.weights import put_back
 
-        model, where = onnx.load_model_from_string(self._read_graph(info)), self.manifest.weights
+        model, where = onnx.load_model_from_string(self._read_graph(info)[0]), self.manifest.weights
         return model if where is None else put_back(model, self._read(where, _WEIGHTS_BYTES))
 
     def check_rest(self) -> None:
@@ -140,14 +143,14 @@ class VoiceFiles:
                     self._weights = self._read(where, _WEIGHTS_BYTES)
         return where
 
-    def _read_graph(self, info: FileInfo) -> bytes:
+    def _read_graph(self, info: FileInfo) -> tuple[bytes, frozenset[str]]:
+        """Return a graph that may be run, and its operators."""
         data, where = self._read(info, _GRAPH_BYTES), self.manifest.weights
         beside = None if where is None else ExternalFile(where.file, self._place.size(where.file))
         try:
-            check_graph(data, beside, is_ort=info.file.lower().endswith(".ort"))
+            return data, check_graph(data, beside, is_ort=info.file.lower().endswith(".ort"))
         except ModelError as error:
             raise VoiceError(f"{info.file}: {error}") from error
-        return data
 
     def _read(self, info: FileInfo, limit: int) -> bytes:
         data = self._place.read(info.file, limit)

@@ -9,7 +9,7 @@ run; a size that it computes from its inputs is not known here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from balacoon_tk.errors import ModelError
@@ -19,6 +19,7 @@ from balacoon_tk.voice.graph_reader import Graph, Node, Tensor, read_model
 from balacoon_tk.voice.graph_sizes import known_values, made_by
 from balacoon_tk.voice.operators import ALLOWED
 from balacoon_tk.voice.ort_reader import read_ort_model
+from balacoon_tk.voice.recurrence_guard import GUARDED
 from balacoon_tk.voice.streaming_check import check_streaming_spec
 
 _MOST_NODES = 50_000
@@ -45,7 +46,7 @@ class ExternalFile:
     n_bytes: int
 
 
-def check_graph(data: bytes, beside: ExternalFile | None, *, is_ort: bool = False) -> None:
+def check_graph(data: bytes, beside: ExternalFile | None, *, is_ort: bool = False) -> frozenset[str]:
     """Refuse a graph that may not be run, with a `ModelError` that names the node.
 
     Parameters
@@ -56,6 +57,11 @@ def check_graph(data: bytes, beside: ExternalFile | None, *, is_ort: bool = Fals
         The voice's weights.
     is_ort : bool
         Whether its name says that it is in ONNX Runtime's own format.
+
+    Returns
+    -------
+    frozenset of str
+        The operators of the graph, without those within branches and loops.
     """
     # ONNX Runtime goes by the name or by the content, and must not read another graph than was looked at.
     if is_ort != is_ort_format(data):
@@ -72,6 +78,10 @@ def check_graph(data: bytes, beside: ExternalFile | None, *, is_ort: bool = Fals
     text = model.metadata.get(StreamingSpec.METADATA_KEY)
     if text is not None:
         check_streaming_spec(text, model.graph)
+    found = frozenset(node.op_type for node in model.graph.nodes)
+    if is_ort and found & GUARDED:
+        raise ModelError(f"it has {_listed(found & GUARDED)}: may have none in ONNX Runtime's own format")
+    return found
 
 
 class _Check:
@@ -100,6 +110,8 @@ class _Check:
         if node.op_type not in ALLOWED.get(node.domain, ()):
             name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             raise ModelError(f"{name} node {node.name!r}: a voice's graph may not have this operator")
+        if inside and node.op_type in GUARDED:
+            raise ModelError(f"{node.op_type} node {node.name!r}: it may not stand within a branch or a loop")
         for tensor in node.tensors.values():
             self._tensor(tensor)
         if node.domain in ("", "ai.onnx"):
@@ -153,3 +165,7 @@ class _Check:
                 f"{what} lies at byte {offset}, {length} bytes long: must be {n_bytes} bytes within "
                 f"the {beside.n_bytes} of {beside.name}"
             )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(sorted(names))

@@ -10,17 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from balacoon_tk.errors import ModelError
+from balacoon_tk.voice.wire import IS_FIXED32, IS_VARINT, Wire, signed
 
-_MOST_FIELDS = 3_000_000  # seconds of reading; the largest voice has a hundredth of it
-MOST_DEPTH = 4  # of graphs in nodes in graphs
-MOST_READ = 64  # numbers of a constant that are read: sizes are few
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_LONGEST_VARINT = 10  # bytes
-_IS_VARINT, _IS_FIXED32, _IS_FIXED64 = -1, -2, -3
-_IS_FIXED = {4: _IS_FIXED32, 8: _IS_FIXED64}
+MOST_DEPTH = 4
+"""Of graphs in nodes in graphs."""
+MOST_READ = 64
+"""Numbers of a constant that are read: sizes are few."""
 
 _FLOAT, _INT32, _INT64, _DOUBLE = 1, 6, 7, 11
 READABLE = {_FLOAT: "<f4", _INT32: "<i4", _INT64: "<i8", _DOUBLE: "<f8"}
@@ -93,13 +89,12 @@ def read_model(data: bytes) -> Model:
 
 class _Reader:
     def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._left = _MOST_FIELDS
+        self._wire = Wire(data)
 
     def model(self) -> Model:
         model = Model(Graph())
         graph = model.graph
-        for number, start, stop in self._fields(0, len(self._data)):
+        for number, start, stop in self._wire.fields(0, len(self._wire.data)):
             # A field of another kind than it should be is unknown to whoever reads the file, here and below.
             if stop < 0:
                 continue
@@ -115,7 +110,7 @@ class _Reader:
     def _graph(self, graph: Graph, start: int, stop: int, depth: int) -> None:
         if depth > MOST_DEPTH:
             raise ModelError(f"its graphs lie more than {MOST_DEPTH} deep in each other")
-        for number, a, b in self._fields(start, stop):
+        for number, a, b in self._wire.fields(start, stop):
             if b < 0:
                 continue
             if number == 1:
@@ -124,44 +119,46 @@ class _Reader:
                 graph.constants.append(self._tensor(a, b))
             elif number in (11, 12):
                 names = graph.inputs if number == 11 else graph.outputs
-                names += [self._text(c, d) for key, c, d in self._fields(a, b) if key == 1 and d >= 0]
+                names += [
+                    self._wire.text(c, d) for key, c, d in self._wire.fields(a, b) if key == 1 and d >= 0
+                ]
             elif number == 15:
                 graph.sparse = True
 
     def _node(self, start: int, stop: int, depth: int) -> Node:
         node = Node()
-        for number, a, b in self._fields(start, stop):
+        for number, a, b in self._wire.fields(start, stop):
             if b < 0:
                 continue
             if number == 1:
-                node.inputs.append(self._text(a, b))
+                node.inputs.append(self._wire.text(a, b))
             elif number == 2:
-                node.outputs.append(self._text(a, b))
+                node.outputs.append(self._wire.text(a, b))
             elif number == 3:
-                node.name = self._text(a, b)
+                node.name = self._wire.text(a, b)
             elif number == 4:
-                node.op_type = self._text(a, b)
+                node.op_type = self._wire.text(a, b)
             elif number == 5:
                 self._attribute(node, a, b, depth)
             elif number == 7:
-                node.domain = self._text(a, b)
+                node.domain = self._wire.text(a, b)
         return node
 
     def _attribute(self, node: Node, start: int, stop: int, depth: int) -> None:
         name = ""
         numbers: list[float] = []
         tensors: list[Tensor] = []
-        for number, a, b in self._fields(start, stop):
+        for number, a, b in self._wire.fields(start, stop):
             if number == 1 and b >= 0:
-                name = self._text(a, b)
-            elif number == 2 and b == _IS_FIXED32:
-                numbers += self._packed(a, b, "<f4")
-            elif number == 3 and b == _IS_VARINT:
-                numbers.append(_signed(a))
+                name = self._wire.text(a, b)
+            elif number == 2 and b == IS_FIXED32:
+                numbers += self._wire.packed(a, b, "<f4")
+            elif number == 3 and b == IS_VARINT:
+                numbers.append(signed(a))
             elif number == 7:
-                numbers += self._packed(a, b, "<f4")
+                numbers += self._wire.packed(a, b, "<f4")
             elif number == 8:
-                numbers += self._varints(a, b)
+                numbers += self._wire.varints(a, b)
             elif b < 0:
                 continue
             elif number in (5, 10):
@@ -182,19 +179,19 @@ class _Reader:
         tensor, raw = Tensor(), None
         external: dict[str, str] = {}
         typed: list[tuple[int, int, int]] = []
-        for number, a, b in self._fields(start, stop):
+        for number, a, b in self._wire.fields(start, stop):
             if number == 1:
-                tensor.dims += self._varints(a, b)
-            elif number == 2 and b == _IS_VARINT:
+                tensor.dims += self._wire.varints(a, b)
+            elif number == 2 and b == IS_VARINT:
                 tensor.dtype = a
             elif number in _TYPED:
                 typed.append((number, a, b))
-            elif number == 14 and b == _IS_VARINT:
+            elif number == 14 and b == IS_VARINT:
                 tensor.is_external = a == 1
             elif b < 0:
                 continue
             elif number == 8:
-                tensor.name = self._text(a, b)
+                tensor.name = self._wire.text(a, b)
             elif number == 9:
                 raw = (a, b)
             elif number == 13:
@@ -203,7 +200,7 @@ class _Reader:
         if raw is not None:
             tensor.n_bytes = raw[1] - raw[0]
             if tensor.dtype in READABLE and tensor.n_bytes <= 8 * MOST_READ:
-                tensor.values = tuple(self._packed(*raw, READABLE[tensor.dtype]))
+                tensor.values = tuple(self._wire.packed(*raw, READABLE[tensor.dtype]))
         elif typed:
             # A number of eight bytes may be written as one.
             tensor.n_bytes = 8 * sum(b - a if b >= 0 else 1 for _, a, b in typed)
@@ -213,113 +210,13 @@ class _Reader:
 
     def _typed(self, number: int, start: int, stop: int) -> Iterable[float]:
         dtype = _TYPED[number]
-        return self._varints(start, stop) if dtype is None else self._packed(start, stop, dtype)
+        return self._wire.varints(start, stop) if dtype is None else self._wire.packed(start, stop, dtype)
 
     def _entry(self, start: int, stop: int) -> dict[str, str]:
         key = value = ""
-        for number, a, b in self._fields(start, stop):
+        for number, a, b in self._wire.fields(start, stop):
             if number == 1 and b >= 0:
-                key = self._text(a, b)
+                key = self._wire.text(a, b)
             elif number == 2 and b >= 0:
-                value = self._text(a, b)
+                value = self._wire.text(a, b)
         return {key: value}
-
-    def _fields(self, start: int, stop: int) -> list[tuple[int, int, int]]:
-        """Return number, start and stop of each field that has a length.
-
-        Of one that is a number the third is below 0 and says which kind: the second is the value of a varint,
-        or where a number of a fixed length begins.
-        """
-        data, left = self._data, self._left
-        fields: list[tuple[int, int, int]] = []
-        while start < stop and len(fields) <= left:
-            key = data[start]
-            start += 1
-            if key > 127:
-                key, start = self._varint(start - 1, stop)
-            kind = key & 7
-            if kind == _BYTES:
-                if start >= stop:
-                    raise ModelError("not an ONNX file: it ends within a field")
-                length = data[start]
-                start += 1
-                if length > 127:  # most are short, and calls take most of the time
-                    length, start = self._varint(start - 1, stop)
-                end = start + length
-                if end > stop:
-                    raise ModelError("not an ONNX file: a field reaches beyond its end")
-                fields.append((key >> 3, start, end))
-                start = end
-            elif kind == _VARINT:
-                if start < stop and data[start] < 128:
-                    value, start = data[start], start + 1
-                else:
-                    value, start = self._varint(start, stop)
-                fields.append((key >> 3, value, _IS_VARINT))
-            elif kind in (_FIXED32, _FIXED64):
-                end = start + (4 if kind == _FIXED32 else 8)
-                if end > stop:
-                    raise ModelError("not an ONNX file: it ends within a number")
-                fields.append((key >> 3, start, _IS_FIXED32 if kind == _FIXED32 else _IS_FIXED64))
-                start = end
-            else:
-                raise ModelError(f"not an ONNX file: a field of the unknown kind {kind}")
-        self._spend(len(fields))
-        return fields
-
-    def _varint(self, start: int, stop: int) -> tuple[int, int]:
-        value = 0
-        for k in range(_LONGEST_VARINT):
-            if start >= stop:
-                break
-            byte = self._data[start]
-            start += 1
-            value |= (byte & 127) << 7 * k
-            if byte < 128:
-                return value, start
-        raise ModelError("not an ONNX file: a number that doesn't end")
-
-    def _varints(self, start: int, stop: int) -> list[int]:
-        # A field of several numbers is written as one, or each by itself.
-        if stop < 0:
-            return [_signed(start)] if stop == _IS_VARINT else []
-        self._spend(stop - start)
-        packed = self._data[start:stop]
-        if packed.isascii():  # numbers of one byte
-            return list(packed)
-        values: list[int] = []
-        while start < stop:
-            value, start = self._varint(start, stop)
-            values.append(_signed(value))
-        return values
-
-    def _packed(self, start: int, stop: int, dtype: str) -> list[float]:
-        n_bytes = np.dtype(dtype).itemsize
-        if stop < 0:
-            stop = start + n_bytes if stop == _IS_FIXED[n_bytes] else start
-        count = (stop - start) // n_bytes
-        self._spend(count)
-        return decode(self._data, start, count * n_bytes, dtype)
-
-    def _spend(self, count: int) -> None:
-        self._left -= count
-        if self._left < 0:
-            raise ModelError(f"it has more than {_MOST_FIELDS} fields and numbers, and no voice has")
-
-    def _text(self, start: int, stop: int) -> str:
-        try:
-            return self._data[start:stop].decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ModelError(f"not an ONNX file: a name is not UTF-8: {error}") from error
-
-
-def decode(data: bytes, start: int, n_bytes: int, dtype: str) -> list[float]:
-    """Return the numbers that lie in a file from some byte on."""
-    count = n_bytes // np.dtype(dtype).itemsize
-    found: list[float] = np.frombuffer(data, dtype, count, start).tolist() if count else []
-    return found
-
-
-def _signed(value: int) -> int:
-    value &= (1 << 64) - 1
-    return value - (1 << 64) if value >> 63 else value

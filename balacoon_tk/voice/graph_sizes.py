@@ -90,7 +90,6 @@ def made_by(node: Node, constants: Mapping[str, Tensor]) -> float:
             _check(node, name, _product(given), _MOST_STEP)
     if node.op_type in _DRAWN:
         return _product(node.numbers.get("shape", ()))
-    _check_recurrence(node, constants)
     known = [
         numbers
         for k in _SIZE_INPUTS.get(node.op_type, ())
@@ -199,17 +198,6 @@ def _elementwise(
         return tuple(function(a[k % len(a)], b[k % len(b)]) for k in range(length))
     except (ZeroDivisionError, OverflowError):
         return None
-
-
-def _check_recurrence(node: Node, constants: Mapping[str, Tensor]) -> None:
-    # A GRU of no steps ends the whole process in ONNX Runtime 1.32, where the others give no steps.
-    if node.op_type != "GRU" or not node.inputs:
-        return
-    tensor = constants.get(node.inputs[0])
-    if tensor is not None:
-        raise ModelError(
-            f"GRU node {node.name!r}: its input is a constant: must depend on the graph's inputs"
-        )
 
 
 def _check(node: Node, what: str, size: float, limit: int = _MOST_ELEMENTS) -> None:

@@ -10,10 +10,10 @@ import struct
 from collections.abc import Iterator
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.voice.graph_reader import MOST_DEPTH, MOST_READ, READABLE, Graph, Model, Node, Tensor, decode
+from balacoon_tk.voice.graph_reader import MOST_DEPTH, MOST_READ, READABLE, Graph, Model, Node, Tensor
+from balacoon_tk.voice.wire import decode
 
 _MOST_TABLES = 1_000_000
-_STRING = 8
 
 
 def read_ort_model(data: bytes) -> Model:
