@@ -117,7 +117,7 @@ def test_what_unpacks_to_gigabytes_is_refused_by_what_it_says(tmp_path, folder, 
 def test_what_unpacks_to_more_than_it_says_is_cut_there(tmp_path, folder):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("voice.json", bytes(256 << 20))
+        archive.writestr("voice.json", bytes(128 << 20))
     data = bytearray(packed.getvalue())
     for signature, place in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
         struct.pack_into("<I", data, data.index(signature) + place, 1000)
@@ -211,7 +211,8 @@ def test_the_command_line_says_the_pin_and_takes_it(folder, capsys, tmp_path):
     assert pin == load_voice(folder).sha256
     assert main(["inspect", str(folder), "--sha256", pin]) == 0
     assert pin in capsys.readouterr().out
-    say = ["synthesize", "a cab", "-v", str(folder), "--frontend", "text", "-o", str(tmp_path / "a.wav")]
+    how = ["--frontend", "text", "--strategy", "full", "-o", str(tmp_path / "a.wav")]
+    say = ["synthesize", "a cab", "-v", str(folder), *how]
     assert main([*say, "--sha256", pin]) == 0
     assert main([*say, "--sha256", "0" * 64]) == 1
     assert "this is another voice, or another version of it" in capsys.readouterr().err
@@ -330,19 +331,14 @@ def test_many_small_sizes_are_one_large_one():
 
 
 def test_functions_that_multiply_are_not_written_out():
-    def build(g, x):
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
-        for k in range(13):
-            below = ("Neg", "") if k == 0 else (f"F{k - 1}", "f")
-            nodes = [
-                helper.make_node(below[0], ["x"], ["y"] if j == 3 else [f"t{j}"], domain=below[1])
-                for j in range(4)
-            ]
-            g.functions.append(helper.make_function("f", f"F{k}", ["x"], ["y"], nodes, opsets))
-        g.domains["f"] = 1
-        return g.op("F12", x, domain="f")
-
-    refused_graph(graph_of(build), "it has 13 functions: must have none")
+    model = onnx.ModelProto()
+    model.graph.node.append(helper.make_node("F12", ["x"], ["y"], domain="f"))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+    for k in range(13):
+        op_type, domain = ("Neg", "") if k == 0 else (f"F{k - 1}", "f")
+        nodes = [helper.make_node(op_type, ["x"], [name], domain=domain) for name in ("a", "b", "c", "y")]
+        model.functions.append(helper.make_function("f", f"F{k}", ["x"], ["y"], nodes, opsets))
+    refused_graph(model.SerializeToString(), "it has 13 functions: must have none")
 
 
 def test_ordinary_sizes_and_branches_are_left_alone():
@@ -431,13 +427,16 @@ def test_sparse_constants_are_refused():
     refused_graph(graph.SerializeToString(), "its attribute 'sparse_value' is sparse")
 
 
-def test_a_graph_of_too_many_nodes_or_fields_is_refused():
+def test_a_graph_of_too_many_nodes_or_fields_is_refused(monkeypatch):
+    monkeypatch.setattr("balacoon_tk.voice.graph_check._MOST_NODES", 100)
+    monkeypatch.setattr("balacoon_tk.voice.wire._MOST_FIELDS", 1000)
     graph = onnx.ModelProto()
-    graph.graph.node.extend([helper.make_node("Neg", ["x"], ["y"])] * 50_001)
-    with pytest.raises(ModelError, match="it has 50001 nodes or more: must be <= 50000"):
-        check_graph(graph.SerializeToString(), None)
-    with pytest.raises(ModelError, match="it has more than 3000000 fields and numbers"):
-        check_graph(b"\x08\x01" * 3_000_001, None)
+    graph.graph.node.extend([helper.make_node("Neg", ["x"], ["y"])] * 101)
+    refused_graph(graph.SerializeToString(), "it has 101 nodes or more: must be <= 100")
+    refused_graph(b"\x08\x01" * 1001, "it has more than 1000 fields and numbers")
+    many = onnx.ModelProto()
+    many.graph.node.append(helper.make_node("Neg", ["x"], ["y"], numbers=[1000] * 1001))
+    refused_graph(many.SerializeToString(), "it has more than 1000 fields and numbers")
 
 
 # --- recurrences -------------------------------------------------------------------------------------------
@@ -538,9 +537,9 @@ def read_described(graph):
     ]
 
 
-def test_the_reader_reads_what_onnx_reads(exported_vits_folder):
-    files = sorted(exported_vits_folder.glob("*.onnx"))
-    assert len(files) > 3
+def test_the_reader_reads_what_onnx_reads(streaming_folder):
+    files = sorted(streaming_folder.glob("*.onnx"))
+    assert len(files) == 3
     for file in files:
         data = file.read_bytes()
         model, ours = onnx.load_model_from_string(data), read_model(data)

@@ -39,8 +39,13 @@ class UsageError(Exception):
 def say(message: str) -> None:
     """Print one line to stderr, whatever the message holds."""
     # stdout is for audio and reports alone; and a script that reads stderr counts on a line for a message.
-    line = " ".join(message.split())
+    line = _printable(" ".join(message.split()))
     print(f"balacoon-tk: {line}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    # What a voice calls itself and its speakers may hold a terminal's own commands.
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def positive_int(text: str) -> int:
@@ -149,7 +154,7 @@ def write_report(record: object, table: str, *, as_json: bool, output: str = STA
     """Write a report for a program or for a person: to a file, whole or not at all, or to stdout."""
     text = json_text(record) if as_json else f"{table}\n"
     if output == STANDARD_STREAM:
-        sys.stdout.write(text)
+        sys.stdout.write(text if as_json else _printable(text))
     else:
         write_whole(output, text)
 

@@ -347,7 +347,8 @@ def _naming(file: str) -> Iterator[None]:
 def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
     manifest, compiled = files.manifest, find_compiled(files, options)
     # Most of a voice's bytes are weights. Both graphs are looked at while those are summed up.
-    checking = Background(compiled.files.check_weights, name="check-weights")
+    has_weights = compiled.files.manifest.weights is not None
+    checking = Background(compiled.files.check_weights, name="check-weights") if has_weights else None
     # ONNX Runtime prepares a graph in one thread, and lets others run meanwhile.
     loading = Background(lambda: open_decoders(manifest, compiled, options), name="load-decoder")
     # Waited for even if the encoder fails: nobody else would end the threads.
@@ -355,7 +356,8 @@ def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
         encoder = None if manifest.text is None else _load_encoder(compiled, manifest, options)
     finally:
         loading.wait()
-        checking.wait()
+        if checking is not None:
+            checking.wait()
     opened = loading.result()
     for each in opened:
         with _naming(each.target.decoder.file):
@@ -383,7 +385,7 @@ def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
         lookahead=manifest.decoder.lookahead,
         not_streamable=None if target.streaming else manifest.decoder.not_streamable or "it was compiled so",
     )
-    for place in (files, compiled.files):
+    for place in {files, compiled.files}:
         place.check_rest()
     return Voice(
         files.path, manifest, target, encoder, decoder.engine, renderer, options, decoder.choice, files.sha256
