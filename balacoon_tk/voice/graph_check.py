@@ -2,8 +2,8 @@
 
 A voice's graph is a program that may come from anywhere. It is refused if it has operators that aren't
 arithmetic, names another file than the voice's weights, says that a constant has more numbers than there are,
-or would make tensors of gigabytes of a few bytes. What a graph computes from a text is bounded where it is
-run; a size that it computes from its inputs is not known here.
+or would make tensors of gigabytes of constant sizes. What a graph computes from a text is bounded where it
+is run; a size that it computes itself is not known here.
 """
 
 from __future__ import annotations

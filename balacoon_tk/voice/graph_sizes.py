@@ -1,8 +1,8 @@
 """How large the tensors are that a graph makes of nothing but a size: zeros, ranges, repeats, padding.
 
 Sizes that are constants are known before anything is run; so are those that a graph computes from constants
-by the few operators that exporters leave there. A size that is made of constants in any other way is
-refused: nobody could say what it is, and it could have been written down.
+by the few operators that most exporters leave there. What a size is that is computed in any other way only
+shows when the graph runs.
 """
 
 from __future__ import annotations
@@ -70,16 +70,13 @@ _ARITHMETIC: Mapping[str, Callable[[float, float], float]] = {
     "Min": min,
     "Equal": lambda a, b: int(a == b),
 }
-_SAME = frozenset({"Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape", "Flatten"})
+_SAME = frozenset({"Identity", "Cast", "Unsqueeze", "Squeeze"})
 
 
 def made_by(node: Node, constants: Mapping[str, Tensor]) -> float:
     """Return how many numbers a node makes of constant sizes, 0 if it makes none of them.
 
-    Raises
-    ------
-    ModelError
-        If they are too many, or a size is made of constants that can't be read here.
+    `ModelError` says that they are too many.
     """
     for name, given in node.numbers.items():
         if name in _SIZE_ATTRIBUTES:
@@ -113,16 +110,9 @@ def made_by(node: Node, constants: Mapping[str, Tensor]) -> float:
 
 
 def _size(node: Node, index: int, constants: Mapping[str, Tensor]) -> _Numbers | None:
-    """Return a size, None if it depends on the graph's inputs or isn't given."""
+    """Return a size, None if it isn't given, or depends on the graph's inputs, or isn't followed here."""
     tensor = constants.get(node.inputs[index]) if index < len(node.inputs) else None
-    if tensor is None or not math.prod(tensor.dims):
-        return None
-    if tensor.values is None:
-        raise ModelError(
-            f"{node.op_type} node {node.name!r}: its size {node.inputs[index]!r} is computed from constants: "
-            "must be one itself"
-        )
-    return tensor.values
+    return None if tensor is None or not math.prod(tensor.dims) else tensor.values
 
 
 def known_values(node: Node, constants: Mapping[str, Tensor]) -> Tensor | None:
@@ -139,9 +129,15 @@ def known_values(node: Node, constants: Mapping[str, Tensor]) -> Tensor | None:
     if not inputs or any(each is None for each in inputs) or node.graphs:
         return None
     tensors = [each for each in inputs if each is not None]
-    values = _shape(node, tensors[0]) or _values(node, [each.values for each in tensors])
-    # One number at least, so that what isn't known doesn't pass for a size of no numbers.
+    values = _shape(node, tensors[0])
+    # Lists of numbers, one after the other; in tables they lie in other orders.
+    if values is None and all(len(each.dims) <= 1 for each in tensors):
+        values = _values(node, [each.values for each in tensors])
+    # One number at least, so that what isn't known doesn't pass for a size of no numbers. A list that gets
+    # an axis is a table.
     dims = [1] if values is None else [len(values)]
+    if values is None or (node.op_type == "Unsqueeze" and tensors[0].dims):
+        return Tensor(name=name, dims=[1, *dims], dtype=tensors[0].dtype)
     return Tensor(name=name, dims=dims, dtype=tensors[0].dtype, values=values)
 
 
