@@ -604,6 +604,11 @@ def test_a_voice_is_refused_before_onnx_runtime_sees_its_graph(tmp_path, folder,
                 VoiceFiles(path).model(getattr(read_manifest(path), name.partition(".")[0]))
 
 
+def test_a_name_of_an_axis_that_is_no_text(folder):
+    rehash(folder, folder / "decoder.onnx", lambda data: data.replace(b"n_frames", b"n_fr\xe1mes"))
+    refuses(folder, r"decoder\.onnx: .*a name in the graph is not UTF-8")
+
+
 def test_a_graph_of_one_format_does_not_pass_for_the_other(folder):
     rehash(folder, folder / "encoder.onnx", lambda data: data[:4] + b"ORTM" + data[8:])
     refuses(folder, r"encoder\.onnx: the name of the file must end in \.ort if")

@@ -98,9 +98,12 @@ class Session:
             self._session = _load(model, settings, list(options.providers))
         except Exception as error:  # onnxruntime raises a dozen unrelated types, here and below
             raise ModelError(f"{self.label}: ONNX Runtime can't load it: {error}") from error
-        self.inputs = _specs(self._session.get_inputs())
-        self.outputs = _specs(self._session.get_outputs())
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        try:
+            self.inputs = _specs(self._session.get_inputs())
+            self.outputs = _specs(self._session.get_outputs())
+            self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:  # it loads a graph whose names are any bytes
+            raise ModelError(f"{self.label}: a name in the graph is not UTF-8: {error}") from error
 
     def run(self, feeds: Mapping[str, AnyArray], outputs: Sequence[str] | None = None) -> dict[str, AnyArray]:
         """Run once on arrays and return the outputs by name (all of them if `outputs` is None)."""
