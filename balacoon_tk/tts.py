@@ -23,7 +23,7 @@ import numpy as np
 from balacoon_tk._typing import PCM16Array
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.decoder import Strategy
-from balacoon_tk.errors import ParameterError, StreamStateError, VoiceError
+from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
 from balacoon_tk.pacing.calibration import Calibration, load_calibration
 from balacoon_tk.pacing.pacer import Pacer, PacingPlan, plan_pacing
@@ -80,6 +80,8 @@ class TTS:
         What runs the decoder, as `load_voice` has it. A `Voice` brings its own.
     options : RuntimeOptions, optional
         Threads, backend, execution providers and device. A `Voice` brings its own.
+    sha256 : str, optional
+        Of the voice's voice.json, as `load_voice` has it: another voice is refused.
     calibration : Calibration, optional
         What each stage costs, from which `stream` works out its chunks; that of ``balacoon-tk calibrate``
         in the user's cache if None, and safe chunks if there is none for this voice and its threads.
@@ -113,9 +115,10 @@ class TTS:
 
     Notes
     -----
-    Pickled, it is its recipe: the path of the voice and these arguments, from which another process loads it
-    anew. A copy shares the voice. In a child that was forked a voice of one thread (``n_threads=1``) goes on
-    as it is; any other is loaded anew with the child's first stream, since a fork leaves threads behind.
+    Pickled, it is its recipe: the path and the checksum of the voice and these arguments, from which another
+    process loads it anew. A copy shares the voice. In a child that was forked a voice of one thread
+    (``n_threads=1``) goes on as it is; any other is loaded anew with the child's first stream, since a fork
+    leaves threads behind.
 
     Examples
     --------
@@ -130,6 +133,7 @@ class TTS:
         n_threads: int | None = None,
         backend: Backend | None = None,
         options: RuntimeOptions | None = None,
+        sha256: str | None = None,
         calibration: Calibration | None = None,
         safety_factor: float = SAFETY_FACTOR,
         max_streams: int | None = None,
@@ -139,7 +143,8 @@ class TTS:
         self._crowd = Crowd(max_streams, max_waiting)
         self._frontend_name = frontend if isinstance(frontend, str) else None
         if isinstance(voice, Voice):
-            for name, given in (("n_threads", n_threads), ("backend", backend), ("options", options)):
+            loaded_with = {"n_threads": n_threads, "backend": backend, "options": options, "sha256": sha256}
+            for name, given in loaded_with.items():
                 if given is not None:
                     raise ParameterError(f"{name}={given} must be None for a voice that is loaded already")
             self.voice = voice
@@ -150,11 +155,13 @@ class TTS:
 
                 voice = default_voice_folder()
             # Before anything is loaded: a vocoder is refused at once.
-            front = read_manifest(voice).frontend
+            front = read_manifest(voice, sha256=sha256).frontend
             # gruut takes as long to be imported as the graphs to be loaded, and leaves them the other cores.
             making = Background(lambda: _make_frontend(frontend, front), name="make-frontend")
             try:
-                self.voice = load_voice(voice, n_threads=n_threads, backend=backend, options=options)
+                self.voice = load_voice(
+                    voice, n_threads=n_threads, backend=backend, options=options, sha256=sha256
+                )
             finally:
                 making.wait()
             self.frontend = making.result()
@@ -447,9 +454,7 @@ class TTS:
         with _LOADING.setdefault(generation(), threading.Lock()):
             old = self.voice
             if self._process != generation() and not survives_forks(old.options):
-                self.voice = load_voice(old.path, options=old.options)
-                if self.voice.manifest != old.manifest:
-                    raise VoiceError(f"{old.path}: is another voice now than before this process was forked")
+                self.voice = load_voice(old.path, options=old.options, sha256=old.sha256)
                 self.phoneme_map = PhonemeMap(old.manifest.frontend.phoneme_ids)
             self._process = generation()
 
@@ -464,8 +469,10 @@ class TTS:
         }
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Sessions can't be pickled; the process that reads this loads the voice from where it lies.
-        return _make_tts, (type(self), str(self.voice.path.absolute()), self._recipe())
+        # Sessions can't be pickled; the process that reads this loads the voice from where it lies, and only
+        # if it is still the same.
+        recipe = {**self._recipe(), "sha256": self.voice.sha256}
+        return _make_tts, (type(self), str(self.voice.path.absolute()), recipe)
 
     def __copy__(self) -> Self:
         recipe = {**self._recipe(), "frontend": self.frontend, "options": None}

@@ -86,10 +86,12 @@ def test_text_of_any_script_stays_readable_in_the_file():
 
 
 @given(
-    sample_rate=st.integers(1, 2**31 - 1),
-    noise_scale=st.floats(0, 1e300),
+    sample_rate=st.integers(1, 10**6),
+    noise_scale=st.floats(0, 10),
     speakers=st.lists(st.text(), unique=True),
-    verified=st.dictionaries(st.text(), st.floats(0, allow_nan=False) | st.integers(0, 2**53 - 1)),
+    verified=st.dictionaries(
+        st.text(), st.floats(0, allow_nan=False, allow_infinity=False) | st.integers(0, 2**53 - 1)
+    ),
 )
 def test_reading_undoes_writing(sample_rate, noise_scale, speakers, verified):
     written = manifest(
@@ -135,6 +137,24 @@ def test_optional_fields_may_be_missing(path):
         ("sample_rate", True, "sample_rate must be an integer, not bool"),
         ("sample_rate", 0, "sample_rate=0 must be >= 1"),
         ("hop_length", 10**400, "hop_length=1000"),
+        ("sample_rate", 10**6 + 1, "sample_rate=1000001 must be >= 1 and <= 1000000"),
+        ("hop_length", 2**16 + 1, "hop_length=65537 must be >= 1 and <= 65536"),
+        ("n_channels", 2**16 + 1, "n_channels=65537 must be >= 1 and <= 65536"),
+        ("codebook_size", 2**24 + 1, "codebook_size=16777217 must be >= 1"),
+        ("decoder.lookahead", 2**31 - 1, "decoder.lookahead=2147483647 must be >= 0 and <= 1048576"),
+        ("decoder.left_context", 2**20 + 1, "decoder.left_context=1048577 must be >= 0"),
+        ("prosody.noise_w", 11, "prosody.noise_w=11 must be >= 0 and <= 10"),
+        ("prosody.length_scale", 1e-300, "prosody.length_scale=1e-300 must be >= 0.01 and <= 100"),
+        ("name", "", "name='' must be 1 to 200 printable characters"),
+        ("name", "a\x1b]0;b", "must be 1 to 200 printable characters"),
+        ("name", "a" * 10_000, "name='a{99}… must be 1 to 200"),
+        ("language", "../../etc", "language='../../etc' must be letters, digits"),
+        ("frontend.language", "", "frontend.language='' must be letters, digits"),
+        ("encoder.file", "a\ud800", "voice.json: encoder.file holds half of a surrogate pair"),
+        ("frontend.phoneme_ids", {"\ud800": [1]}, "a name in frontend.phoneme_ids holds half of a surrogate"),
+        ("encoder.file", "a\nb", "must be a plain file name"),
+        ("provenance", eval("[" * 40 + "]" * 40), "voice.json is more than 32 levels deep"),
+        ("verified", {"a": float("nan")}, r"verified\['a'\]=nan must be finite"),
         ("decoder.left_context", -1, "decoder.left_context=-1 must be >= 0"),
         ("targets", [], "targets must be an object of objects, not list"),
         ("targets.fast", 3, "targets.fast must be an object, not int"),
@@ -193,6 +213,7 @@ def test_a_wrong_field_is_named_with_its_rule(path, value, message):
         ('{"a": ' + "9" * 10_000 + "}", "voice.json is not JSON"),
         ("[]", "voice.json must be an object, not list"),
         ("null", "voice.json must be an object, not null"),
+        ('{"a": 1, "a": 2}', "voice.json: 'a' must not be there twice in one object"),
         ("{}", "format_version is missing"),
     ],
 )
@@ -224,6 +245,14 @@ def test_a_vocoder_is_a_voice_whose_encoder_is_null():
         _ = vocoder.prosody
     with pytest.raises(VoiceError, match=r"^encoder is missing$"):  # not taken for a vocoder
         Manifest.from_json(json.dumps({key: value for key, value in data.items() if key != "encoder"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("joe", "joe"), ("../../x", "__.._x"), ("..", "_"), ("a b/c\\d", "a_b_c_d"), ("é" * 200, "é" * 64)],
+)
+def test_no_name_leads_out_of_a_folder_in_the_cache(name, stem):
+    assert manifest(name=name).stem == stem
 
 
 def test_the_version_stands_in_the_file():

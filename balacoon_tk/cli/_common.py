@@ -40,8 +40,12 @@ class UsageError(Exception):
 def say(message: str) -> None:
     """Print one line to stderr, whatever the message holds."""
     # stdout is for audio and reports alone; and a script that reads stderr counts on a line for a message.
-    line = " ".join(message.split())
-    tell(f"balacoon-tk: {line}")
+    tell(f"balacoon-tk: {_printable(' '.join(message.split()))}")
+
+
+def _printable(text: str) -> str:
+    # What a voice calls itself and its speakers may hold a terminal's own commands.
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def positive_int(text: str) -> int:
@@ -65,6 +69,10 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "voice": {
         "metavar": "VOICE",
         "help": "voice folder or .addon file (default: the default voice, exported once into the cache)",
+    },
+    "sha256": {
+        "metavar": "SHA256",
+        "help": "that of the voice's voice.json, as `inspect` says it; another voice is refused",
     },
     "speaker": {"metavar": "NAME", "help": "speaker of a voice that has several"},
     "frontend": {
@@ -115,10 +123,11 @@ def chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def open_tts(args: argparse.Namespace) -> TTS:
-    """Return the TTS that the options voice, frontend, threads and backend describe."""
+    """Return the TTS that the options voice, sha256, frontend, threads and backend describe."""
     from balacoon_tk.tts import TTS
 
-    return TTS(args.voice, frontend=args.frontend, n_threads=args.threads, backend=args.backend)
+    settings = chosen(args, "frontend", "backend", "sha256")
+    return TTS(args.voice, n_threads=args.threads, **settings)
 
 
 def read_text(args: argparse.Namespace, default: str | None = None) -> str:
@@ -145,7 +154,7 @@ def write_report(record: object, table: str, *, as_json: bool, output: str = STA
     """Write a report for a program or for a person: to a file, whole or not at all, or to stdout."""
     text = json_text(record) if as_json else f"{table}\n"
     if output == STANDARD_STREAM:
-        sys.stdout.write(text)
+        sys.stdout.write(text if as_json else _printable(text))
     else:
         write_whole(output, text)
 

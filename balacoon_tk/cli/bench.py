@@ -16,7 +16,7 @@ from balacoon_tk.cli._common import ProgressLine, add_options, chosen, open_tts,
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to measure."""
-    add_options(parser, "text", "file", "voice", "frontend", "threads", "backend", "speaker")
+    add_options(parser, "text", "file", "voice", "sha256", "frontend", "threads", "backend", "speaker")
     add_options(parser, "rounds", "seed", "json", "output")
 
 

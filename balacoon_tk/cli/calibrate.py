@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to measure and where to say what was found."""
     # No speaker: all of a voice cost the same.
-    add_options(parser, "voice", "frontend", "threads", "backend", "json", "output")
+    add_options(parser, "voice", "sha256", "frontend", "threads", "backend", "json", "output")
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--show", action="store_true", help="show what is kept, and measure nothing")
     kept.add_argument("--clear", action="store_true", help="forget what is kept for this voice and threads")
@@ -75,7 +75,7 @@ def _forget_backend(args: argparse.Namespace) -> None:
     from balacoon_tk.voice.voice import read_manifest
 
     voice = default_voice_folder() if args.voice is None else args.voice
-    forget_choice(read_manifest(voice), RuntimeOptions(n_threads=args.threads))
+    forget_choice(read_manifest(voice, sha256=args.sha256), RuntimeOptions(n_threads=args.threads))
 
 
 def _lines(tts: TTS, calibration: Calibration, chunks: dict[str, list[int]]) -> Iterator[str]:

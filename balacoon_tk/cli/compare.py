@@ -29,7 +29,17 @@ from balacoon_tk.cli._common import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to compare and what to keep of it."""
     add_options(
-        parser, "text", "file", "voice", "frontend", "threads", "backend", "speaker", "json", "output"
+        parser,
+        "text",
+        "file",
+        "voice",
+        "sha256",
+        "frontend",
+        "threads",
+        "backend",
+        "speaker",
+        "json",
+        "output",
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the comparison (PNG, PDF or SVG)")
     parser.add_argument("--wav-dir", metavar="DIR", help="keep the audio of each strategy as a WAV file")

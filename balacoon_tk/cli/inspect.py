@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to look at."""
     parser.add_argument("path", nargs="?", metavar="PATH", help="voice folder, .addon file or .onnx graph")
     parser.add_argument("-v", "--voice", metavar="VOICE", help="the same as PATH, for a voice")
-    add_options(parser, "backend", "json", "output")
+    add_options(parser, "backend", "sha256", "json", "output")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,10 +42,12 @@ def run(args: argparse.Namespace) -> None:
     path: str = args.voice if args.path is None else args.path
     # By its name: whether such a file is a graph or is none, the error is to be about a graph.
     if path.lower().endswith(".onnx"):
+        if args.sha256 is not None:
+            raise UsageError("--sha256 is of a voice's voice.json, and a graph has none")
         graph = inspect_graph(path)
         record, lines = _graph_dict(graph), _graph_lines(graph)
     else:
-        voice = inspect_voice(path, backend=args.backend)
+        voice = inspect_voice(path, backend=args.backend, sha256=args.sha256)
         record, lines = _voice_dict(voice), _voice_lines(voice)
     write_report(record, "\n".join(lines), as_json=args.json, output=args.output)
 
@@ -57,6 +59,7 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
     kind = a_kind if manifest.text is None else manifest.language
     yield f"{manifest.name}: {kind}, {manifest.license}"
     yield f"  path              {info.path}"
+    yield f"  sha256            {info.sha256} of voice.json, which has that of every other file"
     yield f"  sample rate       {manifest.sample_rate} Hz"
     yield f"  frame             {manifest.hop_length} samples ({ms:.2f} ms), {manifest.n_channels} channels"
     if manifest.text is not None:
@@ -176,6 +179,7 @@ def _voice_dict(info: VoiceInfo) -> dict[str, object]:
     manifest.get("frontend", {}).pop("phoneme_ids", None)
     return {
         "path": str(info.path),
+        "sha256": info.sha256,
         "manifest": manifest,
         "engine": asdict(info.backend),
         "native_program": info.program and asdict(info.program),

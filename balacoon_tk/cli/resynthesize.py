@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     vocoder = "exported vocoder: folder or .addon file"
     parser.add_argument("-v", "--voice", metavar="VOCODER", required=True, help=vocoder)
     add_audio_output_argument(parser)
-    add_options(parser, "strategy", "chunk-frames", "threads", "backend")
+    add_options(parser, "strategy", "chunk-frames", "threads", "backend", "sha256")
     report = "print what it cost and how near it came, as JSON"
     parser.add_argument("--json", action="store_true", help=report)
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     from_stdin = args.recording == STANDARD_STREAM
     # A pipe can't be gone back in, which reading a WAV file does.
     samples, sample_rate = read_wav(io.BytesIO(sys.stdin.buffer.read()) if from_stdin else args.recording)
-    vocoder = load_vocoder(args.voice, n_threads=args.threads, backend=args.backend)
+    vocoder = load_vocoder(args.voice, n_threads=args.threads, backend=args.backend, sha256=args.sha256)
     # Chosen here rather than in the stream, so that the report can name it.
     strategy = vocoder.renderer.choose_strategy(args.strategy)
     recorder = TraceRecorder(sample_rate=sample_rate)

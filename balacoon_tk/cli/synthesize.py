@@ -17,7 +17,7 @@ from balacoon_tk.cli._common import add_options, chosen, open_tts, read_text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to say, how, and where to."""
-    add_options(parser, "text", "file", "voice", "frontend", "threads", "backend", "speaker")
+    add_options(parser, "text", "file", "voice", "sha256", "frontend", "threads", "backend", "speaker")
     add_audio_output_argument(parser)
     add = parser.add_argument
     add("--speed", type=float, default=1.0, metavar="X", help="2 is twice as fast (default: 1)")

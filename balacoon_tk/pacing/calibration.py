@@ -83,7 +83,7 @@ def calibration_file(voice: Voice) -> Path:
     # The version is part of the name, so that a file of an older one is found by nobody.
     key = json.dumps([_FORMAT_VERSION, asdict(CalibrationKey.of(voice))], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    return cache_folder() / "calibrations" / f"{voice.manifest.name}-{digest}.json"
+    return cache_folder() / "calibrations" / f"{voice.manifest.stem}-{digest}.json"
 
 
 def load_calibration(voice: Voice) -> Calibration | None:

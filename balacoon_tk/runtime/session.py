@@ -105,9 +105,12 @@ class Session:
         except Exception as error:  # onnxruntime raises a dozen unrelated types, here and below
             raise ModelError(f"{self.label}: ONNX Runtime can't load it: {error}") from error
         _loaded.add(self)
-        self.inputs = _specs(self._session.get_inputs())
-        self.outputs = _specs(self._session.get_outputs())
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        try:
+            self.inputs = _specs(self._session.get_inputs())
+            self.outputs = _specs(self._session.get_outputs())
+            self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:  # it loads a graph whose names are any bytes
+            raise ModelError(f"{self.label}: a name in the graph is not UTF-8: {error}") from error
 
     def run(self, feeds: Mapping[str, AnyArray], outputs: Sequence[str] | None = None) -> dict[str, AnyArray]:
         """Run once on arrays and return the outputs by name (all of them if `outputs` is None)."""
@@ -246,7 +249,8 @@ def _load(model: GraphSource, settings: Any, providers: list[str]) -> Any:
             return InferenceSession(source, settings, providers=providers)
         # The runtime would copy it twice before it reads it.
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "graph.onnx"
+            # It goes by a file's name which of its two formats it reads.
+            path = Path(folder) / ("graph.ort" if is_ort_format(source) else "graph.onnx")
             path.write_bytes(source)
             return InferenceSession(str(path), settings, providers=providers)
     names, contents = list(model.files), list(model.files.values())
@@ -266,6 +270,11 @@ def survives_forks(options: RuntimeOptions) -> bool:
     """Whether what is run by these options can be run in a child of the process that has loaded it."""
     # ONNX Runtime starts threads where a run may use more than the one that asks for it.
     return options.n_threads == 1 and options.providers == RuntimeOptions().providers
+
+
+def is_ort_format(data: bytes) -> bool:
+    """Say whether a graph is in ONNX Runtime's own format, and not in ONNX."""
+    return data[4:8] == b"ORTM"
 
 
 def runtime_version() -> str:

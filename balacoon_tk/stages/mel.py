@@ -24,6 +24,7 @@ MelScale = Literal["slaney", "htk"]
 MelLog = Literal["ln", "log10"]
 MelPadding = Literal["same", "center"]
 
+_MOST_N_FFT, _MOST_MELS = 2**16, 2**12  # the matrix of triangles has as many numbers as their product / 2
 _BLOCK_FRAMES = 2048  # transformed at once: memory stays the same for an hour and for a second
 
 
@@ -56,12 +57,12 @@ class MelInfo:
     @classmethod
     def read(cls, mel: JsonFields) -> Self:
         """Read a record of voice.json; a `VoiceError` names the field that is wrong."""
-        n_fft, f_min = mel.integer("n_fft", minimum=2), mel.number("f_min")
+        n_fft, f_min = mel.integer("n_fft", minimum=2, maximum=_MOST_N_FFT), mel.number("f_min")
         found = cls(
             n_fft=n_fft,
             win_length=mel.integer("win_length", minimum=1),
             hop_length=mel.integer("hop_length", minimum=1),
-            n_mels=mel.integer("n_mels", minimum=1),
+            n_mels=mel.integer("n_mels", minimum=1, maximum=_MOST_MELS),
             f_min=f_min,
             f_max=mel.positive("f_max"),
             scale=cast(MelScale, mel.choice("scale", get_args(MelScale))),

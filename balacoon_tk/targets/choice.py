@@ -41,7 +41,7 @@ def find_compiled(files: VoiceFiles, options: RuntimeOptions) -> CompiledFiles:
         return CompiledFiles(files, info)
     # Whatever changes what is compiled changes the folder, so that nothing in the cache ever is out of date.
     key = hashlib.sha256(f"{VERSION} {manifest.fingerprint}".encode()).hexdigest()[:16]
-    folder = cache_folder() / "compiled" / f"{manifest.name}-{key}"
+    folder = cache_folder() / "compiled" / f"{manifest.stem}-{key}"
     if not (folder / MANIFEST_FILE).is_file():
         # Compiling needs onnx, which a voice that was compiled before is loaded without.
         from balacoon_tk.voice.finish import compile_again

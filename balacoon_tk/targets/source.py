@@ -120,7 +120,7 @@ def read_source(path: Path, *, n_threads: int | None = None) -> Source:
     """Load a voice, and let it speak what its other form will have to."""
     # Other forms are made of ONNX Runtime's graphs, and are held against what those say.
     voice = load_voice(path, n_threads=n_threads, backend="onnxruntime")
-    manifest, files = voice.manifest, VoiceFiles(path)
+    manifest, files = voice.manifest, VoiceFiles(path, voice.sha256)
     compiled = find_compiled(files, voice.options)
     rng = np.random.default_rng(_SEED)
     known = np.array(manifest.frontend.known_ids, np.int64)

@@ -220,7 +220,7 @@ def _load_kept(manifest: Manifest, options: RuntimeOptions) -> _Kept | None:
 def _choice_file(manifest: Manifest, options: RuntimeOptions) -> Path:
     text = json.dumps([_FORMAT_VERSION, _key(manifest, options)], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return cache_folder() / "backends" / f"{manifest.name}-{digest}.json"
+    return cache_folder() / "backends" / f"{manifest.stem}-{digest}.json"
 
 
 def _key(manifest: Manifest, options: RuntimeOptions) -> dict[str, str | int | None]:

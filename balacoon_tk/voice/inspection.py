@@ -93,6 +93,7 @@ class VoiceInfo:
     """What one voice is."""
 
     path: Path
+    sha256: str  # of voice.json, which has the checksum of every other file
     manifest: Manifest
     backend: BackendChoice  # which engine runs its decoder here, and why
     target: str  # name of the target whose graphs ONNX Runtime runs here
@@ -110,13 +111,17 @@ class VoiceInfo:
         return self.decoder.cost.total * self.manifest.sample_rate / self.manifest.hop_length
 
 
-def inspect_voice(path: str | os.PathLike[str], *, backend: Backend | None = None) -> VoiceInfo:
+def inspect_voice(
+    path: str | os.PathLike[str], *, backend: Backend | None = None, sha256: str | None = None
+) -> VoiceInfo:
     """Load a voice, which checks all of it, and say what it is; needs the package onnx.
 
-    `backend` is as for `load_voice`. Nodes, states and costs are those of ONNX Runtime's graphs in any case.
+    `backend` and `sha256` are as for `load_voice`. Nodes, states and costs are those of ONNX Runtime's graphs
+    in any case.
     """
-    voice = load_voice(path, backend=backend)
-    compiled, manifest = find_compiled(VoiceFiles(voice.path), voice.options), voice.manifest
+    voice = load_voice(path, backend=backend, sha256=sha256)
+    files = VoiceFiles(voice.path, voice.sha256)
+    compiled, manifest = find_compiled(files, voice.options), voice.manifest
     info, engine = compiled.info, voice.decoder
     if not isinstance(engine, OrtEngine):
         engine = OrtEngine(compiled.files.graph(info.decoder), voice.options)
@@ -147,6 +152,7 @@ def inspect_voice(path: str | os.PathLike[str], *, backend: Backend | None = Non
     native = find_native(compiled)
     return VoiceInfo(
         path=voice.path,
+        sha256=voice.sha256,
         manifest=manifest,
         backend=voice.backend,
         target=choose_target(voice.options),

@@ -1,7 +1,8 @@
 """Reading JSON field by field, with errors that name the field by its path in the file.
 
 A reader refuses a field that is missing; what may be left out is asked for by `JsonFields.is_null` first, or
-has a reader that says so. Nothing is converted: a number that stands in quotes is a text.
+has a reader that says so. Nothing is converted: a number that stands in quotes is a text. A file may come
+from anywhere, so every number has a largest value; `balacoon_tk.voice.json_text` bounds the rest of it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 from balacoon_tk.errors import VoiceError
+from balacoon_tk.voice.json_text import shown
 
 _Value = TypeVar("_Value")
 
 _INTEGER_END = 2**31  # above any rate, length or vocabulary, and no product of two overflows int64
+_ID_END = 2**20  # of phonemes
 _SHA256 = re.compile("[0-9a-f]{64}")
+_LANGUAGE = re.compile("[A-Za-z0-9][A-Za-z0-9_+-]*")
+_MOST_NAME = 200  # characters; systems take file names of 255 bytes
 
 
 class JsonFields:
@@ -30,11 +35,11 @@ class JsonFields:
 
     def error(self, name: str, rule: str) -> VoiceError:
         """Return the error that names a field, its value and a rule that it breaks."""
-        return VoiceError(f"{self._path}{name}={self.value(name)!r} {rule}")
+        return VoiceError(f"{self._path}{name}={shown(self.value(name))} {rule}")
 
     def entry_error(self, name: str, key: str | int, rule: str) -> VoiceError:
         """Return the error that names an entry of a field that is an object or a list."""
-        return VoiceError(f"{self._path}{name}[{key!r}]={self._data[name][key]!r} {rule}")
+        return VoiceError(f"{self._path}{name}[{shown(key)}]={shown(self._data[name][key])} {rule}")
 
     # In JSON a field that is null and one that is not there are the same to most who write it.
     def is_null(self, name: str) -> bool:
@@ -74,8 +79,25 @@ class JsonFields:
         """Read the name of a file beside voice.json."""
         value = self.text(name)
         # A path could lead out of the voice, to whatever the user may read.
-        if not value or value.startswith(".") or any(c in value for c in "/\\:\0"):
+        plain = value.isprintable() and not any(c in value for c in "/\\:")
+        if not value or value.startswith(".") or not plain or len(value) > _MOST_NAME:
             raise self.error(name, "must be a plain file name")
+        return value
+
+    def title(self, name: str) -> str:
+        """Read what something is called: a line that may stand in messages and in file names."""
+        value = self.text(name)
+        # Control characters would move a terminal's cursor, or change its title.
+        if not value.strip() or not value.isprintable() or len(value) > _MOST_NAME:
+            raise self.error(name, f"must be 1 to {_MOST_NAME} printable characters")
+        return value
+
+    def language(self, name: str) -> str:
+        """Read the name of a language, such as en-us."""
+        value = self.text(name)
+        # Frontends look for a file of this name.
+        if not _LANGUAGE.fullmatch(value) or len(value) > _MOST_NAME:
+            raise self.error(name, "must be letters, digits, '-', '_' and '+', such as en-us")
         return value
 
     def sha256(self, name: str) -> str:
@@ -90,28 +112,30 @@ class JsonFields:
         """Read a list of texts of which no two are equal."""
         value = self._typed(name, list, "a list of texts", _is_text)
         # Of two speakers of one name nobody could ask for the second.
-        for position, item in enumerate(value):
-            if item in value[:position]:
-                raise self.entry_error(name, position, "must not be there twice")
+        if len(set(value)) < len(value):
+            position = next(k for k, item in enumerate(value) if item in value[:k])
+            raise self.entry_error(name, position, "must not be there twice")
         return tuple(value)
 
-    def integer(self, name: str, *, minimum: int) -> int:
-        """Read an integer of at least `minimum`."""
+    def integer(self, name: str, *, minimum: int, maximum: int = _INTEGER_END - 1) -> int:
+        """Read an integer in [minimum, maximum]."""
         value = self.value(name)
         if type(value) is not int:  # to Python true and false are integers
             raise self._wrong(name, "an integer")
-        if not minimum <= value < _INTEGER_END:
-            raise self.error(name, f"must be >= {minimum} and < {_INTEGER_END}")
+        if not minimum <= value <= maximum:
+            raise self.error(name, f"must be >= {minimum} and <= {maximum}")
         return value
 
-    def number(self, name: str) -> float:
-        """Read a finite number of at least 0."""
+    def number(self, name: str, *, minimum: float = 0.0, maximum: float = math.inf) -> float:
+        """Read a finite number in [minimum, maximum]."""
         value = self.value(name)
         if not _is_number(value):
             raise self._wrong(name, "a number")
         # Python's parser takes NaN and Infinity, which no field means.
         if not 0 <= value < math.inf:
             raise self.error(name, "must be >= 0 and finite")
+        if not minimum <= value <= maximum:
+            raise self.error(name, f"must be >= {minimum:g} and <= {maximum:g}")
         return float(value)
 
     def positive(self, name: str) -> float:
@@ -136,8 +160,11 @@ class JsonFields:
         return self._typed(name, dict, "an object of texts", _is_text)
 
     def number_mapping(self, name: str) -> dict[str, float]:
-        """Read an object of numbers."""
+        """Read an object of finite numbers."""
         value = self._typed(name, dict, "an object of numbers", _is_number)
+        for key, item in value.items():
+            if not math.isfinite(item):
+                raise self.entry_error(name, key, "must be finite")
         return {key: float(item) for key, item in value.items()}
 
     def optional_mapping(self, name: str) -> dict[str, Any]:
@@ -180,7 +207,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_id(value: object) -> bool:
-    return type(value) is int and 0 <= value < _INTEGER_END
+    return type(value) is int and 0 <= value < _ID_END
 
 
 def _type_name(value: object) -> str:

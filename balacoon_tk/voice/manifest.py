@@ -10,6 +10,7 @@ voice whose ``encoder`` is null: frames in, samples out.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -19,12 +20,19 @@ import numpy as np
 from balacoon_tk.errors import VoiceError
 from balacoon_tk.stages.mel import MelInfo
 from balacoon_tk.voice.json_fields import JsonFields
+from balacoon_tk.voice.json_text import parse_json
 
 FORMAT_VERSION = 2
 """Version of voice.json that this package writes; it reads no other."""
 
 PhonemeType = Literal["espeak", "text", "characters", "exact characters", "uroman"]
 Precision = Literal["fp32", "int8", "fp16"]
+
+# Beyond these lies no voice that anybody could train or hear; what is reserved by them would be gigabytes.
+_MOST_RATE, _MOST_HOP, _MOST_CHANNELS = 10**6, 2**16, 2**16
+_MOST_CODES, _MOST_FRAMES = 2**24, 2**20  # frames of the longest utterance that there can be
+_MOST_STEM = 64  # characters of a name that go into a file's
+_MOST_NOISE, _LENGTH_SCALES = 10.0, (0.01, 100.0)  # a caller's noise has the same limit
 
 _Record = TypeVar("_Record", bound="FileInfo | ProsodyDefaults | StreamingInfo | ExportStage")
 
@@ -213,6 +221,20 @@ class Manifest:
         return () if self.text is None else self.text.speakers
 
     @property
+    def files(self) -> tuple[FileInfo, ...]:
+        """All files of the voice but voice.json."""
+        compiled = (each for info in self.targets.values() for each in (info.encoder, info.decoder))
+        plain = (None if self.text is None else self.text.encoder, self.decoder, self.analyzer)
+        # By what they are known by: records of one file differ in what else they say.
+        found = (each for each in (*plain, *compiled, self.weights) if each is not None)
+        return tuple(dict.fromkeys(FileInfo(each.file, each.sha256) for each in found))
+
+    @property
+    def stem(self) -> str:
+        """Its name as it may begin a file's or a folder's name, whatever the voice calls itself."""
+        return re.sub(r"[^\w.-]|^\.+", "_", self.name)[:_MOST_STEM]
+
+    @property
     def fingerprint(self) -> str:
         """The checksums of all that is computed with."""
         # Voices of one architecture differ in their weights alone, which lie beside the graphs.
@@ -234,17 +256,19 @@ class Manifest:
         """Read the text of voice.json; `VoiceError` names what is no JSON, missing, or out of its range."""
         root = _read_root(text)
         manifest = cls(
-            name=root.text("name"),
+            name=root.title("name"),
             license=root.text("license"),
-            sample_rate=root.integer("sample_rate", minimum=1),
-            hop_length=root.integer("hop_length", minimum=1),
-            n_channels=root.integer("n_channels", minimum=1),
+            sample_rate=root.integer("sample_rate", minimum=1, maximum=_MOST_RATE),
+            hop_length=root.integer("hop_length", minimum=1, maximum=_MOST_HOP),
+            n_channels=root.integer("n_channels", minimum=1, maximum=_MOST_CHANNELS),
             decoder=_read(DecoderInfo, root.record("decoder")),
             # Null says that there is none; a field that is missing was lost.
             text=None if root.value("encoder") is None else _text(root),
             mel=None if root.is_null("mel") else MelInfo.read(root.record("mel")),
             codebook_size=(
-                None if root.is_null("codebook_size") else root.integer("codebook_size", minimum=1)
+                None
+                if root.is_null("codebook_size")
+                else root.integer("codebook_size", minimum=1, maximum=_MOST_CODES)
             ),
             analyzer=None if root.is_null("analyzer") else _read(FileInfo, root.record("analyzer")),
             weights=None if root.is_null("weights") else _read(FileInfo, root.record("weights")),
@@ -267,10 +291,7 @@ class Manifest:
 
 
 def _read_root(text: str) -> JsonFields:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
-        raise VoiceError(f"voice.json is not JSON: {error}") from error
+    data = parse_json(text, "voice.json")
     root = JsonFields(data, "")
     version = root.integer("format_version", minimum=1)
     if version != FORMAT_VERSION:
@@ -288,7 +309,13 @@ def _read_root(text: str) -> JsonFields:
 _READERS: Mapping[str, Callable[[JsonFields, str], object]] = {
     "file": JsonFields.file_name,
     "sha256": JsonFields.sha256,
-    "length_scale": JsonFields.positive,
+    "length_scale": lambda record, name: (
+        record.positive(name) and record.number(name, minimum=_LENGTH_SCALES[0], maximum=_LENGTH_SCALES[1])
+    ),
+    "noise_scale": lambda record, name: record.number(name, maximum=_MOST_NOISE),
+    "noise_w": lambda record, name: record.number(name, maximum=_MOST_NOISE),
+    "left_context": lambda record, name: record.integer(name, minimum=0, maximum=_MOST_FRAMES),
+    "lookahead": lambda record, name: record.integer(name, minimum=0, maximum=_MOST_FRAMES),
     "int": lambda record, name: record.integer(name, minimum=0),
     "float": JsonFields.number,
     "int | None": lambda record, name: None if record.is_null(name) else record.integer(name, minimum=1),
@@ -316,10 +343,10 @@ def _text(root: JsonFields) -> TextInfo:
     encoder = _read(FileInfo, root.record("encoder"))
     front = root.record("frontend")
     return TextInfo(
-        language=root.text("language"),
+        language=root.language("language"),
         frontend=FrontendInfo(
             phoneme_type=cast(PhonemeType, front.choice("phoneme_type", get_args(PhonemeType))),
-            language=front.text("language"),
+            language=front.language("language"),
             phoneme_ids=front.id_lists("phoneme_ids"),
         ),
         prosody=_read(ProsodyDefaults, root.record("prosody")),

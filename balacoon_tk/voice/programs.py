@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.native.program import Program
+from balacoon_tk.voice.program_check import check_program_records
 from balacoon_tk.voice.rearranged import View
 from balacoon_tk.voice.weights import WeightsWriter
 
@@ -57,6 +58,7 @@ def read_program(data: bytes, weights: NDArray[np.uint8]) -> Program:
     """
     try:
         content = json.loads(data)
+        check_program_records(content["program"])
         arrays = {name: _read(name, place, weights) for name, place in content["arrays"].items()}
         text = json.dumps(content["program"])
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:

@@ -48,6 +48,7 @@ class Voice:
     renderer: Renderer  # the decoder, and the ways in which it can be run
     options: RuntimeOptions  # how its graphs are run
     backend: BackendChoice  # which engine the decoder is, and why
+    sha256: str  # of voice.json, which has the checksum of every other file; `load_voice` can ask for it
 
     @property
     def encoder(self) -> Encoder:
@@ -167,7 +168,7 @@ class Voice:
         if self.manifest.codebook_size is None:
             return self.mel_spectrogram(samples, sample_rate=sample_rate)
         self._check_rate(sample_rate)
-        return find_codes(VoiceFiles(self.path), self.options, samples)
+        return find_codes(VoiceFiles(self.path, self.sha256), self.options, samples)
 
     def _check_rate(self, sample_rate: int) -> None:
         # Resampling is not made up for silently: it would be part of what is measured.
@@ -261,6 +262,7 @@ def load_voice(
     n_threads: int | None = None,
     backend: Backend | None = None,
     options: RuntimeOptions | None = None,
+    sha256: str | None = None,
 ) -> Voice:
     """Load a voice and check all of it, so that nothing is found out in the middle of a sentence.
 
@@ -279,6 +281,10 @@ def load_voice(
         `Voice.backend` says which it is, and why. Short for `options`.
     options : RuntimeOptions, optional
         Threads, backend, execution providers and device.
+    sha256 : str, optional
+        That of the voice's voice.json, 64 hexadecimal digits, as `Voice.sha256` and ``balacoon-tk inspect``
+        say it; another voice is refused. A voice's checksums travel with it: this one binds all of it to
+        what somebody has seen.
 
     Raises
     ------
@@ -289,7 +295,7 @@ def load_voice(
         If it has to be compiled, and the extra `voice` isn't installed.
     """
     voice_path, chosen = Path(path), choose_options(n_threads, backend, options)
-    files = _open(voice_path)
+    files = _open(voice_path, sha256)
     try:
         return _load(files, chosen)
     except ModelError as error:
@@ -302,27 +308,29 @@ def load_vocoder(
     n_threads: int | None = None,
     backend: Backend | None = None,
     options: RuntimeOptions | None = None,
+    sha256: str | None = None,
 ) -> Voice:
     """Load a voice that must be a vocoder: as `load_voice`, and `VoiceError` if it speaks text."""
-    if read_manifest(path).text is not None:
+    if read_manifest(path, sha256=sha256).text is not None:
         raise VoiceError(
             f"{path}: a voice that speaks text, and no vocoder; `balacoon-tk synthesize` takes it"
         )
-    return load_voice(path, n_threads=n_threads, backend=backend, options=options)
+    return load_voice(path, n_threads=n_threads, backend=backend, options=options, sha256=sha256)
 
 
-def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+def read_manifest(path: str | os.PathLike[str], *, sha256: str | None = None) -> Manifest:
     """Read what a voice says about itself, without its graphs.
 
-    `VoiceError` says that there is no voice, or which field of its voice.json is wrong.
+    `VoiceError` says that there is no voice, or which field of its voice.json is wrong, or that this hasn't
+    the `sha256` asked for.
     """
-    return _open(Path(path)).manifest
+    return _open(Path(path), sha256).manifest
 
 
-def _open(path: Path) -> VoiceFiles:
+def _open(path: Path, sha256: str | None) -> VoiceFiles:
     # What is wrong with the place itself names it already.
     try:
-        return VoiceFiles(path)
+        return VoiceFiles(path, sha256)
     except VoiceError as error:
         raise VoiceError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
 
@@ -338,13 +346,18 @@ def _naming(file: str) -> Iterator[None]:
 
 def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
     manifest, compiled = files.manifest, find_compiled(files, options)
+    # Most of a voice's bytes are weights. Both graphs are looked at while those are summed up.
+    has_weights = compiled.files.manifest.weights is not None
+    checking = Background(compiled.files.check_weights, name="check-weights") if has_weights else None
     # ONNX Runtime prepares a graph in one thread, and lets others run meanwhile.
     loading = Background(lambda: open_decoders(manifest, compiled, options), name="load-decoder")
-    # Waited for even if the encoder fails: nobody else would end the thread.
+    # Waited for even if the encoder fails: nobody else would end the threads.
     try:
         encoder = None if manifest.text is None else _load_encoder(compiled, manifest, options)
     finally:
         loading.wait()
+        if checking is not None:
+            checking.wait()
     opened = loading.result()
     for each in opened:
         with _naming(each.target.decoder.file):
@@ -372,7 +385,11 @@ def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
         lookahead=manifest.decoder.lookahead,
         not_streamable=None if target.streaming else manifest.decoder.not_streamable or "it was compiled so",
     )
-    return Voice(files.path, manifest, target, encoder, decoder.engine, renderer, options, decoder.choice)
+    for place in {files, compiled.files}:
+        place.check_rest()
+    return Voice(
+        files.path, manifest, target, encoder, decoder.engine, renderer, options, decoder.choice, files.sha256
+    )
 
 
 def _load_encoder(compiled: CompiledFiles, manifest: Manifest, options: RuntimeOptions) -> Encoder:
