@@ -304,3 +304,10 @@ def test_a_codec_in_onnx_is_a_voice_whose_frames_are_codes(tmp_path):
 def test_codes_and_the_size_of_a_codebook_go_together(tmp_path, model, said):
     with pytest.raises(ModelError, match="codes are int64 and need one, frames are float32"):
         export_voice(write(tmp_path, model, **said), tmp_path / "out")
+
+
+def test_a_graph_that_is_no_graph_is_said_to_be_damaged():
+    model = decoder()
+    model.graph.initializer[0].data_type = 99
+    with pytest.raises(ModelError, match="the graph is damaged"):
+        make_streaming(model)

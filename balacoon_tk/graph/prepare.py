@@ -31,8 +31,18 @@ def prepare(
 ) -> tuple[ir.Model, TimeInputs]:
     """Return a copy with constants lifted, shapes fixed, masks folded, spectra as convolutions; its inputs.
 
-    A ModelError says that its opset isn't known, that it lacks its weights, can't be run, or has no time.
+    A ModelError says that its opset isn't known, that it lacks its weights or is damaged, can't be run,
+    or has no time.
     """
+    try:
+        return _prepared(model, time_inputs)
+    except ir.serde.SerdeError as error:
+        raise ModelError(f"the graph is damaged: {error}") from error
+
+
+def _prepared(
+    model: onnx.ModelProto | ir.Model, time_inputs: dict[str, int] | None
+) -> tuple[ir.Model, TimeInputs]:
     # Through the protocol buffer, so that the passes change nothing of the original.
     proto = model if isinstance(model, onnx.ModelProto) else ir.to_proto(model)
     check_opset(proto)

@@ -187,11 +187,12 @@ def _phoneme_ids(root: JsonFields) -> Mapping[str, tuple[int, ...]]:
     ids = root.id_lists("phoneme_id_map")
     joined = dict(ids)
     for symbol, others in root.optional_mapping("phoneme_map").items():
-        if not isinstance(others, list) or not others or any(other not in ids for other in others):
+        listed = others if isinstance(others, list) else []
+        if not listed or not all(isinstance(other, str) and other in ids for other in listed):
             raise root.entry_error("phoneme_map", symbol, "must be a list of symbols of phoneme_id_map")
         # In training a pad stood between any two symbols.
         pad = ids.get(PAD, ())
-        joined[symbol] = tuple(i for k, other in enumerate(others) for i in (pad if k else ()) + ids[other])
+        joined[symbol] = tuple(i for k, other in enumerate(listed) for i in (pad if k else ()) + ids[other])
     return joined
 
 

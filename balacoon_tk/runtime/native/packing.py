@@ -265,13 +265,14 @@ def _taps(stage: Stage, weights: AnyArray) -> AnyArray:
 
 def _pays_in_pairs(program: Program, stage: Stage, n_in: int) -> bool:
     """Say whether a convolution is made in pairs of steps: a property of the stage, whatever the chunks."""
+    most_bytes = _MOST_BYTES * max(Fraction(1), Fraction(*stage.rate))
     return (
         stage.source is not None
         and not program.edges[stage.source].timeless
         and stage.stride == stage.n_phases == stage.n_groups == 1
         and not stage.transposed
         and stage.n_taps >= _FEWEST_TAPS
-        and stage.n_taps * n_in * stage.n_channels * 4 <= _MOST_BYTES * max(1, Fraction(*stage.rate))
+        and stage.n_taps * n_in * stage.n_channels * 4 <= most_bytes
         and n_in >= COLUMNS
         and stage.n_channels >= WIDTH
     )
