@@ -315,7 +315,7 @@ def setting(path, value):
         (setting(["phoneme_id_map"], ...), "phoneme_id_map is missing"),
         (setting(["phoneme_id_map"], {}), "phoneme_id_map must be an object that is not empty"),
         (setting(["phoneme_id_map", "a"], []), r"phoneme_id_map\['a'\]=\[\]"),
-        (setting(["phoneme_map"], {"x": ["?"]}), r"phoneme_map\['x'\]=\['\?'\] must be a list of symbols"),
+        (setting(["phoneme_map"], {"x": ["?"]}), r"phoneme_map\['x'\]=\['\?'\] must be a list"),
         (
             setting(["phoneme_map"], {"x": [["a"]]}),
             r"phoneme_map\['x'\]=\[\['a'\]\] must be a list of symbols",

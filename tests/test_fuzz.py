@@ -102,4 +102,5 @@ def test_a_target_that_dies_is_counted_and_goes_on(tmp_path: Path, monkeypatch: 
         "KeyError",
         "MemoryError",
     ]
-    assert 10 < result["peak_memory_mb"] < 1000
+    # A process begins with the peak of the one that started it, which here has run other tests.
+    assert result["peak_memory_mb"] > 10

@@ -26,10 +26,10 @@ from balacoon_tk.runtime.session import Session
 from balacoon_tk.runtime.stateful_graph import StreamingSpec
 from balacoon_tk.voice import load_vocoder, read_manifest
 from balacoon_tk.voice.files import VoiceFiles
-from balacoon_tk.voice.graph_check import ExternalFile, check_graph
-from balacoon_tk.voice.graph_reader import read_model
-from balacoon_tk.voice.operators import STANDARD
-from balacoon_tk.voice.recurrence_guard import guard_recurrences
+from balacoon_tk.voice.guard.graphs import ExternalFile, check_graph
+from balacoon_tk.voice.guard.onnx_reader import read_model
+from balacoon_tk.voice.guard.operators import STANDARD
+from balacoon_tk.voice.guard.recurrences import guard_recurrences
 from tiny_graphs import TinyGraph
 from tiny_voice import build_tiny_voice, decoder_model, encoder_model, pack_addon, write_voice
 from voice_damage import flip_bits, rehash, run_case
@@ -427,8 +427,8 @@ def test_sparse_constants_are_refused():
 
 
 def test_a_graph_of_too_many_nodes_or_fields_is_refused(monkeypatch):
-    monkeypatch.setattr("balacoon_tk.voice.graph_check._MOST_NODES", 100)
-    monkeypatch.setattr("balacoon_tk.voice.wire._MOST_FIELDS", 1000)
+    monkeypatch.setattr("balacoon_tk.voice.guard.graphs._MOST_NODES", 100)
+    monkeypatch.setattr("balacoon_tk.voice.guard.wire._MOST_FIELDS", 1000)
     graph = onnx.ModelProto()
     graph.graph.node.extend([helper.make_node("Neg", ["x"], ["y"])] * 101)
     refused_graph(graph.SerializeToString(), "it has 101 nodes or more: must be <= 100")

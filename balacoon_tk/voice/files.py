@@ -18,10 +18,10 @@ import numpy as np
 
 from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError, VoiceError
 from balacoon_tk.runtime.session import GraphSource, PackedGraph
-from balacoon_tk.voice.graph_check import ExternalFile, check_graph
+from balacoon_tk.voice.guard.graphs import ExternalFile, check_graph
+from balacoon_tk.voice.guard.recurrences import GUARDED, guard_recurrences
 from balacoon_tk.voice.manifest import FileInfo, Manifest
 from balacoon_tk.voice.places import open_place
-from balacoon_tk.voice.recurrence_guard import GUARDED, guard_recurrences
 
 if TYPE_CHECKING:
     import onnx

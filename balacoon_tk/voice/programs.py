@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.native.program import Program
-from balacoon_tk.voice.program_check import check_program_records
+from balacoon_tk.voice.guard.programs import check_program_records
 from balacoon_tk.voice.rearranged import View
 from balacoon_tk.voice.weights import WeightsWriter
 

@@ -1,8 +1,8 @@
 """What stands in an ONNX file, read without running or allocating anything: nodes, sizes and names.
 
 ONNX's own reader is a package that a voice is loaded without, and makes objects of gigabytes before anything
-can be asked. This one looks at what `balacoon_tk.voice.graph_check` judges, skips the rest by its length, and
-reads a bounded number of fields. The numbers of fields are those of onnx.proto, version 1.
+can be asked. This one looks at what `balacoon_tk.voice.guard.graphs` judges, skips the rest by its length,
+and reads a bounded number of fields. The numbers of fields are those of onnx.proto, version 1.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.voice.wire import IS_FIXED32, IS_VARINT, Wire, signed
+from balacoon_tk.voice.guard.wire import IS_FIXED32, IS_VARINT, Wire, signed
 
 MOST_DEPTH = 4
 """Of graphs in nodes in graphs."""

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.session import is_ort_format
 from balacoon_tk.runtime.stateful_graph import StreamingSpec
-from balacoon_tk.voice.graph_reader import Graph, Node, Tensor, read_model
-from balacoon_tk.voice.graph_sizes import known_values, made_by
-from balacoon_tk.voice.operators import ALLOWED
-from balacoon_tk.voice.ort_reader import read_ort_model
-from balacoon_tk.voice.recurrence_guard import GUARDED
-from balacoon_tk.voice.streaming_check import check_streaming_spec
+from balacoon_tk.voice.guard.onnx_reader import Graph, Node, Tensor, read_model
+from balacoon_tk.voice.guard.operators import ALLOWED
+from balacoon_tk.voice.guard.ort_reader import read_ort_model
+from balacoon_tk.voice.guard.recurrences import GUARDED
+from balacoon_tk.voice.guard.sizes import known_values, made_by
+from balacoon_tk.voice.guard.streams import check_streaming_spec
 
 _MOST_NODES = 50_000
 _MOST_ELEMENTS = 1 << 40  # of a constant: products of axes stay far within what C counts with

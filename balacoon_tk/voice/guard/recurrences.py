@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.voice.wire import IS_FIXED32, IS_VARINT, Wire
+from balacoon_tk.voice.guard.wire import IS_FIXED32, IS_VARINT, Wire
 
 GUARDED = frozenset({"GRU", "LSTM"})
 

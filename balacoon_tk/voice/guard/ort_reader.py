@@ -1,4 +1,4 @@
-"""What stands in a graph in ONNX Runtime's own format, read as `balacoon_tk.voice.graph_reader` reads ONNX.
+"""What stands in a graph in ONNX Runtime's own format, as `guard.onnx_reader` says it of ONNX.
 
 The format is a FlatBuffer: tables, whose fields are found by offsets. Every offset is held against the end of
 the file, and a bounded number of tables is read. The numbers of fields are those of ort.fbs, version 6.
@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterator
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.voice.graph_reader import MOST_DEPTH, MOST_READ, READABLE, Graph, Model, Node, Tensor
-from balacoon_tk.voice.wire import decode
+from balacoon_tk.voice.guard.onnx_reader import MOST_DEPTH, MOST_READ, READABLE, Graph, Model, Node, Tensor
+from balacoon_tk.voice.guard.wire import decode
 
 _MOST_TABLES = 1_000_000
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.stateful_graph import StateSpec, StreamingSpec
-from balacoon_tk.voice.graph_reader import Graph
+from balacoon_tk.voice.guard.onnx_reader import Graph
 from balacoon_tk.voice.json_text import parse_json, shown
 
 _DTYPES = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.voice.graph_reader import Node, Tensor
+from balacoon_tk.voice.guard.onnx_reader import Node, Tensor
 
 _MOST_ELEMENTS = 1 << 24
 """Of a tensor that is made of a size: 64 MB in float32."""

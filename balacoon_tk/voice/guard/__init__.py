@@ -1,0 +1,1 @@
+"""What is looked at before anything of a voice is run: its graphs, and its native program."""
