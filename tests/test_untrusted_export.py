@@ -560,3 +560,9 @@ def test_ctrl_c_in_a_terminal_ends_command_and_sandbox(trained, tmp_path):
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, b"")
     assert names_in(tmp_path) == []
+
+
+def test_a_child_that_nobody_asks_for_anything_ends():
+    for sent in (b"", b'{"folder": '):
+        run = [sys.executable, "-P", confine.__file__]
+        assert subprocess.run(run, input=sent, timeout=60, check=False).returncode == 0

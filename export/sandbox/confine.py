@@ -189,7 +189,10 @@ def main() -> None:
     """Read a request from stdin, give up what there is to be given up, and hand over."""
     line = b""
     while not line.endswith(b"\n"):  # by hand, since a buffer would take what the thread waits for
-        line += os.read(0, 1 << 16)
+        part = os.read(0, 1 << 16)
+        if not part:  # whoever was about to ask has died
+            return
+        line += part
     request: dict[str, Any] = json.loads(line)
     # Messages go where nothing else writes: whatever libraries print goes to stderr.
     messages = os.dup(1)
