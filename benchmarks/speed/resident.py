@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -31,6 +33,11 @@ class PeakMemory:
     """What a piece of work takes at most beyond what was there before; on Linux whatever came before it."""
 
     def __init__(self) -> None:
+        # What is free and not given back would be taken again, and not be seen.
+        gc.collect()
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):  # glibc's
+            libc.malloc_trim(0)
         if _CLEAR.exists():
             _CLEAR.write_text(_PEAK)
         self._before = resident_bytes()
