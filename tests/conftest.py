@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,11 @@ def pytest_configure():
     os.environ.setdefault(CACHE_VARIABLE, str(REPOSITORY / "build" / f"test-cache-{code.hexdigest()[:16]}"))
     # The same engine in every run, and the one that has had fewer years to show its faults.
     os.environ.setdefault(BACKEND_VARIABLE, "native")
+    # A job in the background ignores these, and what it starts would as well: commands that tests interrupt.
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="session")
