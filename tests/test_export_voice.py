@@ -419,7 +419,7 @@ def test_a_file_that_is_no_onnx_is_named(plain, tmp_path):
     ("name", "message"),
     [
         ("nowhere.onnx", "nowhere.onnx: no such file"),
-        ("folder.onnx", "folder.onnx: no such file"),
+        ("folder.onnx", "folder.onnx: no such file: it is a folder"),
         ("voice.bin", "voice.bin: not a kind of trained model that can be exported; .* --list"),
     ],
 )
@@ -428,6 +428,13 @@ def test_a_path_that_is_no_voice_is_named(tmp_path, name, message):
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(ModelError, match=message):
         export_voice(tmp_path / name, tmp_path / "out")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(ModelError, match=r"pipe\.onnx: no such file: it is a pipe"):
+        export_voice(tmp_path / "pipe.onnx", tmp_path / "out")
 
 
 def test_an_onnx_file_of_another_kind_says_which_part_is_missing(plain, tmp_path):

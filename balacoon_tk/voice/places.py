@@ -193,9 +193,15 @@ def open_regular(path: Path, name: str) -> Iterator[io.BufferedReader]:
         yield file
 
 
+def kind_of(found: os.stat_result) -> str | None:
+    """Return what lies there if it is no regular file, "a pipe" for one; None for a regular file."""
+    if stat.S_ISREG(found.st_mode):
+        return None
+    return _KINDS.get(stat.S_IFMT(found.st_mode), "no file")
+
+
 def _check_regular(found: os.stat_result, name: str) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no file")
+    if (kind := kind_of(found)) is not None:
         raise VoiceError(f"{name} can't be read: it is {kind}, and must be a regular file")
 
 

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from balacoon_tk.errors import ModelError, VoiceError
 from balacoon_tk.graph.edit import Names
 from balacoon_tk.graph.opset import check_opset
+from balacoon_tk.voice.places import kind_of
 
 _LICENSE = re.compile(r"^\W*licen[cs]e\W+(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 
@@ -48,8 +49,10 @@ def read_inputs(path: Path) -> list[onnx.ValueInfoProto]:
 
 def load_onnx(path: Path) -> onnx.ModelProto:
     """Read an ONNX file, with the weights that may lie beside it; errors don't name the path."""
-    if not path.is_file():
+    if not path.exists():
         raise ModelError("no such file")
+    if (kind := kind_of(path.stat())) is not None:
+        raise ModelError(f"no such file: it is {kind}")
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf's errors have a module of their own in every version
