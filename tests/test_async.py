@@ -10,11 +10,10 @@ import pytest
 
 from balacoon_tk import TTS
 from balacoon_tk.errors import BusyError, ParameterError, StreamStateError
-from balacoon_tk.frontend import Sentence
+from gate import TIMEOUT_S, Gate
 
 TEXT = "So it is. Is it so? It is, and so it stays. Oh."
 SETTINGS = {"strategy": "overlap", "seed": 5, "chunk_frames": 5}
-TIMEOUT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +50,6 @@ def nothing_stays_behind(tts):
     gc.collect()
     wait_for(lambda: not workers())
     assert tts.count_streams() == (0, 0)
-
-
-class Gate:
-    """A frontend whose second sentence comes when it is let through."""
-
-    def __init__(self):
-        self.reached, self.open = threading.Event(), threading.Event()
-
-    def phonemize(self, text):
-        yield Sentence("so", tuple("so"))
-        self.reached.set()
-        assert self.open.wait(TIMEOUT_S)
-        for _ in range(1000):
-            yield Sentence("so", tuple("so"))
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from balacoon_tk.errors import BusyError, ParameterError, StreamStateError
 from balacoon_tk.frontend import Sentence
 from balacoon_tk.runtime.scheduler import scheduler_of
 from balacoon_tk.runtime.speech_stream import SpeechStream
+from gate import TIMEOUT_S, Gate
 
 TEXT = "So it is. Is it so? It is, and so it stays. Oh."
 SETTINGS = {"strategy": "overlap", "seed": 5, "chunk_frames": 5}
-TIMEOUT_S = 30.0
 
 
 def wait_for(condition):
@@ -45,20 +45,6 @@ def nothing_stays_behind():
     assert not scheduler.admission._listened_to()
     assert not scheduler.admission._inside
     assert not scheduler.admission._waiting
-
-
-class Gate:
-    """A frontend whose second sentence comes when it is let through."""
-
-    def __init__(self):
-        self.reached, self.open = threading.Event(), threading.Event()
-
-    def phonemize(self, text):
-        yield Sentence("so", tuple("so"))
-        self.reached.set()
-        assert self.open.wait(TIMEOUT_S)
-        for _ in range(1000):
-            yield Sentence("so", tuple("so"))
 
 
 def in_thread(work):

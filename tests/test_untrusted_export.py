@@ -398,7 +398,7 @@ def not_streamable():
         ModelError("ü \N{SNOWMAN} " + "x" * 5000),
         MissingExtraError("a VitsModel", extra="export"),
         not_streamable(),
-        OSError(errno.ENOSPC, "No space left on device", "/tmp/x"),
+        OSError(errno.ENOSPC, "No space left on device", "decoder.onnx"),
         FileNotFoundError(errno.ENOENT, "No such file or directory", "a'b"),
         PermissionError(errno.EACCES, "Permission denied"),
         MemoryError("none left"),
