@@ -13,6 +13,7 @@ file                      measures                                            ne
 ``sentences.py``          what to measure with                                nothing
 ``comparison.py``         one text by each strategy, in turn                  a voice
 ``sweeps.py``             one setting moved over a range                      a voice
+``live.py``               text that comes in pieces, and when it is heard     a voice
 ``evaluation.py``         all of it over sentences, voices and strategies     what is measured
 ``report.py``             what it found, as a table, JSON, Markdown, picture  NumPy
 ========================  ==================================================  ==================
@@ -42,6 +43,7 @@ from balacoon_tk.metrics.latency import (
     work_ratio,
     xrt,
 )
+from balacoon_tk.metrics.live import LiveTrace, Piece, record_live, simulate_writer
 from balacoon_tk.metrics.perception import (
     DNSMOS,
     ErrorCount,
@@ -77,8 +79,10 @@ __all__ = [
     "REFERENCE",
     "ErrorCount",
     "Estimate",
+    "LiveTrace",
     "Metric",
     "PairedBootstrap",
+    "Piece",
     "PitchErrors",
     "Report",
     "StreamTrace",
@@ -109,10 +113,12 @@ __all__ = [
     "plcmos",
     "read_sentences",
     "readiness_s",
+    "record_live",
     "record_stream",
     "rtf",
     "segmental_snr_db",
     "sentence_frames",
+    "simulate_writer",
     "snr_db",
     "stoi",
     "sweep_chunks",

@@ -14,6 +14,7 @@ from balacoon_tk.plots.audio import (
     draw_waveform,
 )
 from balacoon_tk.plots.figure import check_figure_path, new_figure, save_figure
+from balacoon_tk.plots.live import draw_live
 from balacoon_tk.plots.pages import comparison_figure
 from balacoon_tk.plots.quantization import PartLoss, draw_sensitivity
 from balacoon_tk.plots.streaming import draw_overlap_error, draw_plan, draw_pushes, draw_receptive_field
@@ -27,6 +28,7 @@ __all__ = [
     "draw_cost",
     "draw_difference",
     "draw_frames",
+    "draw_live",
     "draw_mel",
     "draw_overlap_error",
     "draw_plan",
