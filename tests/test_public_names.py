@@ -26,7 +26,9 @@ HEAVY = (
 
 
 def test_the_public_names_are_these():
-    assert balacoon_tk.__all__ == ["TTS", "AudioChunk", "BalacoonError", "SpeechUtterance", "load_voice"]
+    assert balacoon_tk.__all__ == [
+        *("FLUSH", "TTS", "AudioChunk", "BalacoonError", "SpeechUtterance", "load_voice")
+    ]
     assert all(hasattr(balacoon_tk, name) for name in balacoon_tk.__all__)
 
 
@@ -48,9 +50,9 @@ PUBLIC_NAMES = {
         "make_precision make_streaming noise_inputs quantize_voice"
     ),
     "frontend": (
-        "BACKENDS CharacterFrontend EncodedSentence EspeakFrontend Frontend GruutFrontend "
-        "MAX_SENTENCE_PHONEMES MAX_TEXT PhonemeMap Sentence UnknownPhonemeWarning UnknownWordWarning "
-        "create_frontend"
+        "BACKENDS CharacterFrontend Control EncodedSentence EspeakFrontend FLUSH Frontend GruutFrontend "
+        "MAX_SENTENCE_PHONEMES MAX_TEXT PhonemeMap Pieces Sentence SourceText UnknownPhonemeWarning "
+        "UnknownWordWarning create_frontend"
     ),
     "graph": "Obstacle analyse_model decoder_layers find_obstacles",
     "metrics": (

@@ -15,6 +15,7 @@ from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
+from balacoon_tk.frontend.reading import Pieces
 from balacoon_tk.frontend.splitting import shorten
 from balacoon_tk.runtime.process import hold_across_forks
 
@@ -141,7 +142,7 @@ class EspeakFrontend:
             getter = _voice_getter()
             self._own = None if getter is None else getter()
 
-    def phonemize(self, text: str) -> Iterator[Sentence]:
+    def phonemize(self, text: str | Pieces) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         return assemble_sentences(text, self._to_phonemes)
 
