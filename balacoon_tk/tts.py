@@ -3,18 +3,16 @@
 ::
 
     text ─▶ sentences ─▶ ids           frontend, phoneme_map
-    ids ─▶ encodings ─▶ frames         prepare_sentence, in a thread of `Prefetch` but for the first sentence
-    frames ─▶ chunks of samples        Voice.render, one push after another as the caller asks for them
+    ids ─▶ chunks of samples           `balacoon_tk.stages.speaking`, one push after another
 
-All that changes lies in the generator `TTS._speak`; what leaves a stream in the middle only closes that. How
-many are spoken at once, `balacoon_tk.runtime.admission` decides.
+How many are spoken at once, `balacoon_tk.runtime.admission` decides.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -27,15 +25,14 @@ from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
 from balacoon_tk.pacing.calibration import Calibration, load_calibration
 from balacoon_tk.pacing.pacer import Pacer, PacingPlan, plan_pacing
-from balacoon_tk.pacing.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety_factor
+from balacoon_tk.pacing.schedule import SAFETY_FACTOR, check_safety_factor
 from balacoon_tk.runtime.admission import Crowd, Load, StreamCounts
-from balacoon_tk.runtime.background import Background, Prefetch
+from balacoon_tk.runtime.background import Background
 from balacoon_tk.runtime.options import Backend, RuntimeOptions
 from balacoon_tk.runtime.process import generation
-from balacoon_tk.runtime.scheduler import ScheduledStream, scheduler_of
+from balacoon_tk.runtime.scheduler import scheduler_of
 from balacoon_tk.runtime.session import survives_forks
 from balacoon_tk.runtime.speech_stream import AsyncSpeechStream, SpeechStream
-from balacoon_tk.stages.sentence import PreparedSentence, Timeline, prepare_sentence
 from balacoon_tk.stages.settings import (
     DEFAULT_CHUNK_FRAMES,
     Prosody,
@@ -43,6 +40,7 @@ from balacoon_tk.stages.settings import (
     choose_chunk_frames,
     choose_seed,
 )
+from balacoon_tk.stages.speaking import Speaking
 from balacoon_tk.stages.upsampler import MAX_FRAMES
 from balacoon_tk.voice.manifest import FrontendInfo
 from balacoon_tk.voice.voice import Voice, load_voice, read_manifest
@@ -50,10 +48,6 @@ from balacoon_tk.voice.voice import Voice, load_voice, read_manifest
 __all__ = ["TTS", "SpeechUtterance"]
 
 _NO_SAMPLES: PCM16Array = np.zeros(0, np.int16)
-# So much audio is made of a sentence before the next one is begun.
-_AHEAD_S = MAX_CHUNK_S
-# A thread that begins with the first chunk waits until that has been taken.
-_HANDED_OVER_S = 0.005
 
 # For the one who loads a voice anew in a child, while the others wait. Each process has one of its own: that
 # of its parent may be held by a thread that it hasn't.
@@ -369,62 +363,9 @@ class TTS:
         self._come_to_this_process()
         pacer, options = self._pacer(settings.strategy, chunk_frames), self.voice.options
         stream = scheduler_of(options.device).join(options.n_threads)
-        return SpeechStream(self._speak(self.frontend.phonemize(text), settings, pacer, stream), stream)
-
-    def _speak(
-        self, sentences: Iterable[Sentence], settings: Settings, pacer: Pacer, stream: ScheduledStream
-    ) -> Generator[AudioChunk, None, None]:
-        manifest, volume, start, begun = self.voice.manifest, settings.prosody.volume, 0, False
-        coming = Prefetch(self._prepare(sentences, settings, stream), stream.closed)
-        try:
-            stream.enter(self._crowd, self._load(settings.strategy))
-            while (sentence := coming.take()) is not None:
-                upsampler = sentence.upsampler
-                timeline = Timeline(
-                    sentence.encoded,
-                    upsampler.phoneme_starts,
-                    hop_length=manifest.hop_length,
-                    sample_rate=manifest.sample_rate,
-                    start_sample=start,
-                )
-                first, end = start, start + upsampler.n_frames * manifest.hop_length
-                sizes = pacer.chunk_frames(sentence)
-                chunks = self.voice.render(upsampler, sentence.speaker_embedding, settings.strategy, sizes)
-                while start < end:
-                    # A slot for one push, and none while the caller has the chunk.
-                    with stream.slot():
-                        samples = next(chunks)
-                    stop = start + len(samples)
-                    is_ahead = stop == end or stop - first >= _AHEAD_S * manifest.sample_rate
-                    if is_ahead and not sentence.encoded.last:
-                        # Nothing may come between the first sound and whoever waits for it.
-                        coming.begin(delay_s=0.0 if begun else _HANDED_OVER_S)
-                    begun = True
-                    # Before it is handed over: while the caller has it, this generator stands still.
-                    stream.hand_over(len(samples) / manifest.sample_rate)
-                    yield AudioChunk(
-                        samples=samples if volume == 1.0 else samples * np.float32(volume),
-                        sample_rate=manifest.sample_rate,
-                        start_sample=start,
-                        alignment=timeline.spans(start, stop),
-                    )
-                    start = stop
-        finally:
-            # In a child that was forked meanwhile both are another process's, and so are their locks.
-            if stream.of_this_process:
-                coming.close()
-                stream.leave()
-
-    def _prepare(
-        self, sentences: Iterable[Sentence], settings: Settings, stream: ScheduledStream
-    ) -> Iterator[PreparedSentence]:
-        for index, encoded in enumerate(self.encode_sentences(sentences)):
-            if stream.closed.is_set():
-                return
-            with stream.slot():
-                prepared = prepare_sentence(self.voice, encoded, settings, index=index)
-            # Outside of the slot: while a generator waits it would hold what others wait for.
-            yield prepared
+        sentences = self.encode_sentences(self.frontend.phonemize(text))
+        speaking = Speaking(self.voice, settings, pacer, stream)
+        return SpeechStream(speaking.chunks(sentences, self._crowd, self._load(settings.strategy)), stream)
 
     def _pacer(self, strategy: Strategy, chunk_frames: tuple[int, ...] | None) -> Pacer:
         if strategy == "full":
