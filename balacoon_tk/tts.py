@@ -10,9 +10,11 @@ How many are spoken at once, `balacoon_tk.runtime.admission` decides.
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -23,6 +25,7 @@ from balacoon_tk.audio import AudioChunk
 from balacoon_tk.decoder import Strategy
 from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
+from balacoon_tk.frontend.marked_text import Markup, choose_markup
 from balacoon_tk.pacing.calibration import Calibration, load_calibration
 from balacoon_tk.pacing.pacer import Pacer, PacingPlan, plan_pacing
 from balacoon_tk.pacing.schedule import SAFETY_FACTOR, check_safety_factor
@@ -35,6 +38,7 @@ from balacoon_tk.runtime.session import survives_forks
 from balacoon_tk.runtime.speech_stream import AsyncSpeechStream, SpeechStream
 from balacoon_tk.stages.settings import (
     DEFAULT_CHUNK_FRAMES,
+    Pauses,
     Prosody,
     Settings,
     choose_chunk_frames,
@@ -201,6 +205,9 @@ class TTS:
         volume: float = 1.0,
         noise_scale: float | None = None,
         noise_w: float | None = None,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
     ) -> PCM16Array:
         """Speak a text and return all of it; the parameters and errors are those of `stream`.
 
@@ -218,6 +225,9 @@ class TTS:
             volume=volume,
             noise_scale=noise_scale,
             noise_w=noise_w,
+            sentence_pause=sentence_pause,
+            paragraph_pause=paragraph_pause,
+            markup=markup,
         )
         return np.concatenate([_NO_SAMPLES, *(chunk.pcm16 for chunk in chunks)])
 
@@ -248,6 +258,9 @@ class TTS:
         volume: float = 1.0,
         noise_scale: float | None = None,
         noise_w: float | None = None,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
     ) -> SpeechStream:
         """Speak a text and hand over the audio as it is made, beginning with the first sentence.
 
@@ -274,6 +287,13 @@ class TTS:
         noise_scale, noise_w : float, optional
             How much the sound (in [0, 10]) and the rhythm (in [0, 2]) vary from seed to seed; the voice's
             own values if None.
+        sentence_pause, paragraph_pause : float, optional
+            In [0, 10]: seconds of silence between sentences and between paragraphs, which an empty line
+            parts, from the last sound to the next one. What the voice leaves there by itself counts; only
+            what is missing is put in, as samples of 0, and nothing is cut. If None, what the voice does, or
+            for paragraphs as for sentences.
+        markup : {"plain", "markdown", "ssml"}, optional
+            What stands in the text beside what is said. If None, SSML where it begins with ``<speak``.
 
         Returns
         -------
@@ -291,10 +311,10 @@ class TTS:
             With the first chunk, if as many streams wait as may.
         """
         _check_text(text)
-        settings = self._settings(
-            self.voice.choose_strategy(strategy), seed, speaker, speed, volume, noise_scale, noise_w
-        )
-        return self._begin(text, settings, choose_chunk_frames(chunk_frames))
+        pauses = Pauses.choose(sentence_pause, paragraph_pause)
+        chosen = self.voice.choose_strategy(strategy)
+        settings = self._settings(chosen, seed, speaker, speed, volume, noise_scale, noise_w, pauses)
+        return self._begin(text, settings, choose_chunk_frames(chunk_frames), choose_markup(markup))
 
     def astream(
         self,
@@ -308,6 +328,9 @@ class TTS:
         volume: float = 1.0,
         noise_scale: float | None = None,
         noise_w: float | None = None,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
     ) -> AsyncSpeechStream:
         """Speak a text as `stream` does, for ``async for``: the same arguments, and the same samples.
 
@@ -334,11 +357,12 @@ class TTS:
         ...         await send(chunk.pcm16.tobytes())
         """
         _check_text(text)
-        settings = self._settings(
-            self.voice.choose_strategy(strategy), seed, speaker, speed, volume, noise_scale, noise_w
-        )
+        pauses = Pauses.choose(sentence_pause, paragraph_pause)
+        chosen = self.voice.choose_strategy(strategy)
+        settings = self._settings(chosen, seed, speaker, speed, volume, noise_scale, noise_w, pauses)
         # A long text takes a while to be looked at, and another strategy's chunks to be worked out.
-        return AsyncSpeechStream(partial(self._begin, text, settings, choose_chunk_frames(chunk_frames)))
+        begin = partial(self._begin, text, settings, choose_chunk_frames(chunk_frames), choose_markup(markup))
+        return AsyncSpeechStream(begin)
 
     def _settings(
         self,
@@ -349,6 +373,7 @@ class TTS:
         volume: float,
         noise_scale: float | None,
         noise_w: float | None,
+        pauses: Pauses,
     ) -> Settings:
         own = self.voice.manifest.prosody
         prosody = Prosody.choose(own, speed=speed, volume=volume, noise_scale=noise_scale, noise_w=noise_w)
@@ -357,15 +382,26 @@ class TTS:
             seed=choose_seed(seed),
             speaker_id=self.voice.speaker_id(speaker),
             prosody=prosody,
+            pauses=pauses,
         )
 
-    def _begin(self, text: str, settings: Settings, chunk_frames: tuple[int, ...] | None) -> SpeechStream:
+    def _begin(
+        self, text: str, settings: Settings, chunk_frames: tuple[int, ...] | None, markup: Markup | None
+    ) -> SpeechStream:
         self._come_to_this_process()
         pacer, options = self._pacer(settings.strategy, chunk_frames), self.voice.options
         stream = scheduler_of(options.device).join(options.n_threads)
-        sentences = self.encode_sentences(self.frontend.phonemize(text))
+        sentences = self._encode(self._phonemize(text, markup))
         speaking = Speaking(self.voice, settings, pacer, stream)
         return SpeechStream(speaking.chunks(sentences, self._crowd, self._load(settings.strategy)), stream)
+
+    def _phonemize(self, text: str, markup: Markup | None) -> Iterator[Sentence]:
+        if markup is None:
+            return self.frontend.phonemize(text)
+        # One of the caller's own may take a text alone.
+        if "markup" not in inspect.signature(self.frontend.phonemize).parameters:
+            raise ParameterError(f"markup={markup!r} must be None: this frontend's phonemize() takes none")
+        return self.frontend.phonemize(text, markup=markup)
 
     def _pacer(self, strategy: Strategy, chunk_frames: tuple[int, ...] | None) -> Pacer:
         if strategy == "full":
@@ -425,10 +461,12 @@ class TTS:
 
     def encode_sentences(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         """Give the ids of each sentence of which the voice has something to say."""
+        return (encoded for encoded in self._encode(sentences) if encoded.first_spoken is not None)
+
+    def _encode(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         for sentence in sentences:
             encoded = self.phoneme_map.encode(sentence.phonemes, last=sentence.last)
-            if encoded.first_spoken is not None:
-                yield encoded
+            yield replace(encoded, sentence=sentence)
 
 
 _Tts = TypeVar("_Tts", bound=TTS)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences
+from balacoon_tk.frontend.marked_text import Markup
 from balacoon_tk.frontend.phoneme_map import BOS, EOS, IN_TEXT, PAD
 from balacoon_tk.frontend.reading import Pieces
 from balacoon_tk.frontend.source_text import SourceText
@@ -28,10 +29,10 @@ class CharacterFrontend:
     [('o', 'u', 'i', '.'), ('c', '̧', 'a', ' ', 'v', 'a', '?')]
     """
 
-    def phonemize(self, text: str | Pieces) -> Iterator[Sentence]:
+    def phonemize(self, text: str | Pieces, *, markup: Markup | None = None) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         # Punctuation stays as it is written: in training it was part of the text, wide marks and all.
-        return assemble_sentences(text, str.lower, prepare=SourceText.strip)
+        return assemble_sentences(text, str.lower, prepare=SourceText.strip, markup=markup)
 
 
 class KnownCharacterFrontend:
@@ -54,9 +55,11 @@ class KnownCharacterFrontend:
         self._lower_case = lower_case
         self._romanize = _romanizer() if romanize else None
 
-    def phonemize(self, text: str | Pieces) -> Iterator[Sentence]:
+    def phonemize(self, text: str | Pieces, *, markup: Markup | None = None) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
-        return assemble_sentences(text, self._to_phonemes, prepare=SourceText.strip, form="NFC")
+        return assemble_sentences(
+            text, self._to_phonemes, prepare=SourceText.strip, form="NFC", markup=markup
+        )
 
     def _to_phonemes(self, text: str) -> str:
         # The tokenizer's own order: letters are lowered, then romanized, then kept or dropped.
