@@ -82,6 +82,7 @@ def rate_of(rate):
             '<prosody rate="150%"><prosody rate="+100%">b</prosody></prosody>',
             [rate_of(1.5), rate_of(3.0), "b", rate_of(1.5), rate_of(1.0)],
         ),
+        ('a <prosody rate="slow">b</prosody>?! c', ["a ", rate_of(0.75), "b?!", rate_of(1.0), " c"]),
         ('<prosody rate="medium">b</prosody>', ["b"]),
         ('<prosody rate="-50%">b</prosody>', [rate_of(0.5), "b", rate_of(1.0)]),
         ('<prosody rate="1.25">b</prosody>', [rate_of(1.25), "b", rate_of(1.0)]),
