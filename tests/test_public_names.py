@@ -37,7 +37,7 @@ def test_the_version_is_the_installed_one():
 
 
 PUBLIC_NAMES = {
-    "audio": "AudioChunk PhonemeSpan WavWriter pcm_bytes read_wav to_pcm16 write_wav",
+    "audio": "AudioChunk PhonemeSpan WavWriter WordSpan pcm_bytes read_wav to_pcm16 write_wav",
     "decoder": (
         "Decoder Engine FullDecoder OverlapDecoder STRATEGIES StatefulDecoder Strategy StreamState "
         "open_decoder"
