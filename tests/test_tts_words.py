@@ -88,8 +88,8 @@ class Counting(CharacterFrontend):
     def __init__(self):
         self.asked = []
 
-    def phonemize(self, text, **how):
-        for sentence in super().phonemize(text, **how):
+    def phonemize(self, *text):
+        for sentence in super().phonemize(*text):
             sentence.words._say = partial(self.say, sentence.words._say)
             yield sentence
 

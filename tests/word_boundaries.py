@@ -1,8 +1,9 @@
 """How often a word's phonemes are exactly those that espeak-ng itself says are its.
 
 espeak-ng tells of words and phonemes only while it speaks, by events, which no frontend can wait for. Here
-they are the truth, for words that it doesn't join (it has one event for ``of the``). Where it says something else when it speaks
-than when it is asked for phonemes, as of ``him`` and ``AAAH``, a word is printed whose boundaries are right.
+they are the truth, for words that it doesn't join (it has one event for ``of the``). Where it says something
+else when it speaks than when it is asked for phonemes, as of ``him`` and ``AAAH``, a word is printed whose
+boundaries are right.
 
   PYTHONPATH=tests python tests/word_boundaries.py
 """
