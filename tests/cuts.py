@@ -1,8 +1,8 @@
 """Cut texts into pieces at random, and look whether anything that is read or said depends on the cuts.
 
 Of every cut the sentences, the place of each character in the text, and espeak-ng's phonemes are compared
-with those of the whole text; of some also gruut's phonemes, and the samples of a tiny voice. Half of the texts
-are what people write, in several scripts and with markup, half are what nobody writes.
+with those of the whole text; of some also gruut's phonemes, and the samples of a tiny voice. Half of the
+texts are what people write, in several scripts and with markup, half are what nobody writes.
 
   PYTHONPATH=tests python tests/cuts.py -n 10000 --out benchmarks/results/cuts.json
 """
