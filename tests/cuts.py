@@ -37,7 +37,6 @@ _MARKED = [
     "Say [[wˈɜːld]] again, un[[ə]]able. [[ˈa]]\n[[b]] Then an open one: [[wˈɜː",
     "你好。世界！再见？好，我很好。「こんにちは。」元気ですか？はい。كيف حالك؟ جيد. नमस्ते। कैसे हो?",
     "hello there. how are you? i'm fine, thanks: it rained in oslo, bergen and " + "very " * 200 + "far.",
-    +"very " * 200 + "far away.",
     "A wrapped line of a text that an editor broke where it was long enough for it\nand its end.\n\nOh.",
     "Cafe\u0301 nai\u0308ve \U0001f600 , really\u200b? \u1112\u1161\u11ab\u1100\u1173\u11af. \ufb01ne Ａ！",
 ]
