@@ -33,6 +33,7 @@ def test_there_are_notebooks():
         "4_streaming_against_whole",
         "5_export_and_quantize",
         "6_playground",
+        "7_live_text",
     }
 
 

@@ -85,7 +85,13 @@ def simulate_writer(text: str, *, pieces_per_s: float = 20.0, seed: int = 0) -> 
 
 
 def record_live(
-    tts: TTS, pieces: Iterable[Piece], *, clause: bool = False, whole: bool = False, seed: int = 0
+    tts: TTS,
+    pieces: Iterable[Piece],
+    *,
+    clause: bool = False,
+    whole: bool = False,
+    strategy: str | None = None,
+    seed: int = 0,
 ) -> LiveTrace:
     """Speak pieces that arrive at their times, and note when what of them was heard.
 
@@ -97,6 +103,7 @@ def record_live(
         Whether speech may begin with a clause, as `TTS.stream` has it.
     whole : bool
         Whether to wait until the text is complete, for comparison.
+    strategy : {"stateful", "overlap", "full"}, optional
     seed : int
         Of the voice.
     """
@@ -111,7 +118,8 @@ def record_live(
 
     recorder = TraceRecorder(sample_rate=tts.get_sampling_rate())
     words: list[WordSpan] = []
-    for chunk in tts.stream("".join(write()) if whole else write(), clause=clause, seed=seed):
+    text = "".join(write()) if whole else write()
+    for chunk in tts.stream(text, clause=clause, strategy=strategy, seed=seed):
         recorder.add(chunk.samples)
         words += chunk.words
     return LiveTrace(tuple(came), recorder.finish(), tuple(words))

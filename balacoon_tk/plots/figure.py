@@ -129,7 +129,7 @@ def draw_limit(axes: Axes, value: float, text: str, *, ha: str = "right") -> Non
 
 def draw_legend(
     axes: Axes,
-    loc: Literal["best", "lower left", "upper left", "upper right"] = "upper left",
+    loc: Literal["best", "lower left", "lower right", "upper left", "upper right"] = "upper left",
     *,
     handles: Sequence[Artist] | None = None,
     ncols: int = 1,

@@ -34,8 +34,10 @@ def draw_live(axes: Axes, traces: Mapping[str, LiveTrace]) -> None:
         label = f"{name}: first word after {heard_s[0]:.2f} s"
         axes.plot(heard_s, n_heard, color=colour, linestyle=line, linewidth=1.3, label=label)
         axes.plot(heard_s[:1], n_heard[:1], color=colour, marker=marker, markersize=6)
-    axes.set(xlabel="time since the call (s)", ylabel="characters of the text", xlim=(0, None), ylim=(0, None))
-    draw_legend(axes)
+    axes.set(
+        xlabel="time since the call (s)", ylabel="characters of the text", xlim=(0, None), ylim=(0, None)
+    )
+    draw_legend(axes, "lower right")
     plain(axes)
 
 
@@ -43,5 +45,5 @@ def _mark_sentences(axes: Axes, text: str) -> None:
     """Draw a line where each sentence ends, with its last word."""
     for end in np.flatnonzero([character in ".!?" for character in text]) + 1:
         axes.axhline(float(end), color=INK, linewidth=0.5, linestyle=(0, (1, 3)))
-        words = text[:end].split()
-        note(axes, words[-1], (1.0, float(end)), (-2, 2), ha="right", coords=("axes fraction", "data"))
+        last_word = text[:end].split()[-1]
+        note(axes, last_word, (0.0, float(end)), (4, 2), coords=("axes fraction", "data"))
