@@ -50,6 +50,8 @@ PREBUFFER_S = 0.1
 MAX_ABS_DIFF = 1e-3
 """Between a stream and the whole run: rounding, which differs where matrices have other shapes."""
 BEAT_S = 0.005
+MALLOC_ARENAS = "2"
+"""As docs/serving.md advises, unless the environment says another number."""
 RESULTS = Path(__file__).parent / "results" / "soak.json"
 
 
@@ -332,6 +334,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
+    # Read by the C library when a process begins, which the ones that listen do below.
+    arenas = os.environ.setdefault("MALLOC_ARENA_MAX", MALLOC_ARENAS)
     tts = TTS(args.voice, frontend=args.frontend, n_threads=args.threads)
     shares = [len(range(k, args.streams, args.processes)) for k in range(args.processes)]
     # Not forked: each is to begin with what a program of its own would have.
@@ -342,8 +346,12 @@ def main() -> int:
     report = {
         "facts": facts(),
         "arguments": {
-            key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()
+            # Where the report lies says nothing of what was measured.
+            key: value
+            for key, value in vars(args).items()
+            if key != "out"
         },
+        "malloc_arenas": arenas,
         "heard": summary(heard),
         "rss_growth": max(each["last"]["rss_mb"] / each["settled"]["rss_mb"] - 1.0 for each in processes),
         "processes": processes,

@@ -70,3 +70,25 @@ class TestExposedGraph:
         with pytest.raises(ModelError):
             ExposedGraph(model, max_size=64).run({"frames": np.ones((1, WIDTH, 2), np.float32)})
         assert model.graph.initializers["matrix"].const_value.numpy().shape == (2 * WIDTH, 200 * CHANNELS)
+
+    def test_measures_what_nothing_says_before_a_run(self):
+        """Behind a reshape by computed sizes no shape is known, and all would be kept whole."""
+        frames = ir.Value(
+            name="frames", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, WIDTH, "n"])
+        )
+        flat = ir.Value(name="flat", const_value=ir.tensor(np.array([-1], np.int64)))
+        sizes = ir.node("Shape", [frames], outputs=[ir.Value(name="sizes")])
+        line = ir.node("Reshape", [frames, flat], outputs=[ir.Value(name="line")])
+        back = ir.node("Reshape", [line.outputs[0], sizes.outputs[0]], outputs=[ir.Value(name="back")])
+        total = ir.node("ReduceSum", [back.outputs[0]], {"keepdims": 0}, outputs=[ir.Value(name="total")])
+        total.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+        nodes = [sizes, line, back, total]
+        graph = ir.Graph(
+            [frames], total.outputs, nodes=nodes, initializers=[flat], opset_imports={"": 18}, name="g"
+        )
+        exposed = ExposedGraph(ir.Model(graph, ir_version=9), max_size=64)
+        for n_frames in (20, 30):
+            seen = exposed.run({"frames": np.ones((1, WIDTH, n_frames), np.float32)})
+            assert seen["back"].shape == (1, WIDTH, n_frames) and seen["back"].array is None
+            assert seen["line"].shape == (WIDTH * n_frames,) and seen["line"].array is None
+            assert seen["total"].array == WIDTH * n_frames

@@ -16,8 +16,9 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.graph.exposed import weights_apart
 from balacoon_tk.graph.probe import Probe, at_first_that_runs, graph_inputs, make_feeds, probe
-from balacoon_tk.runtime.session import Session
+from balacoon_tk.runtime.session import PackedGraph, Session
 
 _LENGTHS = (12, 48, 240, 1200)  # steps to try; graphs that fold time take only multiples
 
@@ -111,7 +112,8 @@ def _find_rates(model: ir.Model, axes: Mapping[str, int]) -> dict[str, int]:
     # The inputs whose rates are known relative to each other. All members share one set, so that whoever
     # joins one of them joins all.
     group = {name: {name} for name in axes}
-    proto = ir.to_proto(model)
+    with weights_apart(model.graph) as weights:
+        proto = ir.to_proto(model)
     sources = {name: frozenset([name]) for name in axes}
     for k, node in enumerate(proto.graph.node):
         read = {name: sources[name] for name in node.input if name in sources}
@@ -121,7 +123,7 @@ def _find_rates(model: ir.Model, axes: Mapping[str, int]) -> dict[str, int]:
         sources |= dict.fromkeys(node.output, frozenset() if is_length else every)
         if not every or _is_one_group(every, group):
             continue
-        slopes = _slopes(model, proto, k, list(read), axes, rates)
+        slopes = _slopes(model, proto, weights, k, list(read), axes, rates)
         # A tensor that already mixes groups says nothing of either.
         known = [
             (slope, group[next(iter(read[name]))])
@@ -155,33 +157,33 @@ def _whole(rates: Mapping[str, Fraction]) -> tuple[dict[str, int], int]:
 def _slopes(
     model: ir.Model,
     proto: onnx.ModelProto,
+    weights: Mapping[str, bytes],
     n_nodes: int,
     names: Sequence[str],
     axes: Mapping[str, int],
     rates: Mapping[str, Fraction],
 ) -> dict[str, Fraction]:
     """Run the first nodes at two lengths; return how fast those tensors grow that have one axis that does."""
-    # With the weights of these nodes alone: a graph may be a gigabyte.
+    # With the weights of these nodes alone, and the shapes of what they make: a graph may be a gigabyte.
     nodes = proto.graph.node[:n_nodes]
     read = {name for node in nodes for name in node.input}
     graph = onnx.GraphProto(name=proto.graph.name, node=nodes, input=proto.graph.input)
     graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name in read)
+    graph.node.extend(onnx.helper.make_node("Shape", [name], [f"shape of {name}"]) for name in names)
+    graph.output.extend(onnx.ValueInfoProto(name=f"shape of {name}") for name in names)
     part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, graph=graph)
+    own = {name: data for name, data in weights.items() if name in read}
+    session = Session(PackedGraph(part.SerializeToString(), own), optimize=False)
     inputs = graph_inputs(model)
-    made = [name for name in names if name not in inputs]
-    # A graph needs an output, also where nothing comes before the node.
-    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made or names[:1])
-    session = Session(part, optimize=False)
     steps, scale = _whole(rates)
 
     def grow(n: int) -> dict[str, Fraction]:
-        feeds = [make_feeds(inputs, axes, steps, n_frames) for n_frames in (n, 2 * n)]
-        short, long = (each | session.run(each) for each in feeds)
+        feeds = (make_feeds(inputs, axes, steps, n_frames) for n_frames in (n, 2 * n))
+        short, long = ([shape.tolist() for shape in session.run(each).values()] for each in feeds)
         slopes = {}
-        for name in names:
-            pairs = zip(short[name].shape, long[name].shape, strict=False)
-            growth = [after - before for before, after in pairs if after != before]
-            if len(growth) == 1 and short[name].ndim == long[name].ndim:
+        for name, before, after in zip(names, short, long, strict=True):
+            growth = [b - a for a, b in zip(before, after, strict=False) if a != b]
+            if len(growth) == 1 and len(before) == len(after):
                 slopes[name] = Fraction(growth[0], n * scale)
         return slopes
 
