@@ -15,6 +15,7 @@ from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
+from balacoon_tk.frontend.preparation import Preparation
 from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.frontend.splitting import shorten
 from balacoon_tk.runtime.process import hold_across_forks
@@ -143,10 +144,11 @@ class EspeakFrontend:
             # What espeak-ng calls the voice, which is not what it was asked by: `en` is `en-gb` to it.
             getter = _voice_getter()
             self._own = None if getter is None else getter()
+        self._prepare = Preparation(voice)
 
     def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
-        return assemble_sentences(text, self._to_phonemes, reading)
+        return assemble_sentences(text, self._to_phonemes, reading, prepare=self._prepare)
 
     def _to_phonemes(self, text: str) -> str:
         with _LOCK:

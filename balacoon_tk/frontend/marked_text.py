@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.frontend.markdown import Markdown
+from balacoon_tk.frontend.markup import InlineMarkup
 from balacoon_tk.frontend.naming import without_warnings
 from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.frontend.ssml import Ssml, begins_ssml
 from balacoon_tk.frontend.transducers import Item, Transducer
 
 Markup: TypeAlias = Literal["plain", "markdown", "ssml"]
-"""What stands in a text beside what is said: nothing, Markdown's marks, or SSML's elements."""
+"""What stands in a text beside what is said: nothing, Markdown's marks, or SSML's elements. None in its place
+stands for Markdown's inline marks, or SSML where a text begins with ``<speak``."""
 
 
 def choose_markup(markup: object) -> Markup | None:
@@ -55,7 +59,7 @@ class MarkedText:
                 self._held = text[len(text) - len(text.text.lstrip()) :]
                 return
             self._held = SourceText("")
-            self._step = Ssml() if is_ssml else _AsItIs()
+            self._step = Ssml() if is_ssml else _STEPS.get(self._markup, _AsItIs)()
         yield from self._step.feed(text)
 
     def flush(self) -> Iterator[Item]:
@@ -66,7 +70,7 @@ class MarkedText:
 
     def finish(self) -> Iterator[Item]:
         """Give the rest; what is fed next may have another markup."""
-        step, held = _AsItIs() if self._step is None else self._step, self._held
+        step, held = self._step or _STEPS.get(self._markup, _AsItIs)(), self._held
         self._step, self._held = None, SourceText("")
         if held.text:
             yield from step.feed(held)
@@ -81,3 +85,8 @@ class _AsItIs:
 
     def finish(self) -> Iterable[Item]:
         return ()
+
+
+_STEPS: Mapping[Markup | None, Callable[[], Transducer]] = MappingProxyType(
+    {None: InlineMarkup, "markdown": Markdown}
+)
