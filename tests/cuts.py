@@ -103,7 +103,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tts = TTS(build_tiny_voice(Path(folder) / "tiny"), n_threads=1)
         for number, text in enumerate(itertools.islice(texts(args.seed), N_TEXTS)):
-            reading = Reading(clause=number % 3 == 0)
+            reading = Reading(
+                clause=number % 3 == 0, markup=(None, "markdown", None, "plain")[number // 4 % 4]
+            )
             whole = read(espeak, [text], reading)
             by_gruut, said = read(gruut, [text], reading), say(tts, [text], reading)
             for turn in range(args.n // N_TEXTS):
