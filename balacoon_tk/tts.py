@@ -331,8 +331,7 @@ class TTS:
         """
         reading = Reading(clause, choose_markup(markup))
         self._check_text(text, reading)
-        pauses = Pauses.choose(sentence_pause, paragraph_pause)
-        chosen = self.voice.choose_strategy(strategy)
+        pauses, chosen = Pauses.choose(sentence_pause, paragraph_pause), self.voice.choose_strategy(strategy)
         settings = self._settings(chosen, seed, speaker, speed, volume, noise_scale, noise_w, pauses)
         return self._begin(text, reading, settings, choose_chunk_frames(chunk_frames))
 
@@ -380,15 +379,15 @@ class TTS:
         ...     async for chunk in tts.astream(text):
         ...         await send(chunk.pcm16.tobytes())
         """
-        write, reading = None, Reading(clause, choose_markup(markup))
+        write = None
         if isinstance(text, AsyncIterable):
             given: str | Pieces = (feed := TextFeed())
             write = partial(feed_all, text, feed)
         else:
             given = text
+        reading = Reading(clause, choose_markup(markup))
         self._check_text(given, reading)
-        pauses = Pauses.choose(sentence_pause, paragraph_pause)
-        chosen = self.voice.choose_strategy(strategy)
+        pauses, chosen = Pauses.choose(sentence_pause, paragraph_pause), self.voice.choose_strategy(strategy)
         settings = self._settings(chosen, seed, speaker, speed, volume, noise_scale, noise_w, pauses)
         # A long text takes a while to be looked at, and another strategy's chunks to be worked out.
         begin = partial(self._begin, given, reading, settings, choose_chunk_frames(chunk_frames))
@@ -434,9 +433,11 @@ class TTS:
         elif reading == DEFAULT_READING:
             return
         if not getattr(self.frontend, "takes_pieces", False):
+            asked = f"clause={reading.clause}" if reading.markup is None else f"markup={reading.markup!r}"
+            what = asked if isinstance(text, str) else "text in pieces"
             raise ParameterError(
-                f"{type(self.frontend).__name__} must be a frontend with takes_pieces=True for text in "
-                f"pieces, clause={reading.clause} or markup={reading.markup!r}"
+                f"{what}: {type(self.frontend).__name__} must be a frontend with takes_pieces=True, or text "
+                "a str without clause and markup"
             )
 
     def _phonemize(self, text: str | Pieces, reading: Reading) -> Iterator[Sentence]:

@@ -1,8 +1,8 @@
 """The words of a sentence: what the caller wrote, and the phonemes in which it is said.
 
 A word stands between white space, without the marks, quotes and brackets around it; ``U.S.`` keeps its dot.
-It is one however many words are said of it, as of ``$500`` and ``50%``: the words of the sentence as the backend
-got it are joined where the caller's text has nothing between them. In scripts that write no spaces each
+It is one however many words are said of it, as of ``$500`` and ``50%``: the words of the sentence as the
+backend got it are joined where the caller's text has nothing between them. In scripts that write no spaces each
 ideograph is a word, and what stands between ideographs, marks and spaces is another.
 """
 
