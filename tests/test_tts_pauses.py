@@ -200,7 +200,24 @@ def test_plain_text_stays_plain_and_what_is_asked_for_counts(tts):
         tts.stream("So it is.", markup="xml")
 
 
+@pytest.mark.parametrize("blank", ["\n \n", "\ufeff", " \ufeff\n"])
+def test_white_space_may_stand_before_a_document(tts, blank):
+    text = f"{blank}<?xml version='1.0'?>\n<speak>So it is.</speak>\n"
+    expected = tts.synthesize("So it is.", seed=3)
+    for markup in (None, "ssml"):
+        for pieces in (text, list(text), [text]):
+            np.testing.assert_array_equal(tts.synthesize(pieces, seed=3, markup=markup), expected)
+
+
+@pytest.mark.parametrize("markup", [None, "ssml", "markdown", "plain"])
+def test_nothing_is_said_of_nothing(tts, markup):
+    for text in ("", "  \n", [], ["", " "], [FLUSH]):
+        assert len(tts.synthesize(text, markup=markup)) == 0
+
+
 def test_a_document_that_is_not_well_formed_is_refused_at_the_call(tts):
+    with pytest.raises(ParameterError, match="SSML, line 3, column 1"):
+        tts.stream("\n\n<s/>", markup="ssml")
     with pytest.raises(ParameterError, match="line 2, column 6: not well formed: mismatched tag"):
         tts.stream("<speak>So it is.\n<s></speak>")
 

@@ -84,7 +84,7 @@ class _Element:
 
 
 class Ssml:
-    """Reads one document into text and controls.
+    """Reads one document into text and controls; `line` is that of the caller's text on which it begins.
 
     Raises
     ------
@@ -93,8 +93,8 @@ class Ssml:
         column.
     """
 
-    def __init__(self) -> None:
-        self._source = XmlSource()
+    def __init__(self, line: int = 1) -> None:
+        self._source = XmlSource(line)
         self._open: list[_Element] = []
         self._last = " "  # of the characters that were given
         self._held: list[Item] = []  # changes of rate
