@@ -242,6 +242,7 @@ def test_threads_with_several_voices_get_their_own_phonemes() -> None:
     assert not failures
 
 
+@pytest.mark.filterwarnings("ignore::balacoon_tk.frontend.UnknownWordWarning")
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_characters="["), max_size=60))
 def test_any_text_gives_phonemes_of_one_codepoint_each(text: str) -> None:

@@ -8,11 +8,13 @@ in a text is decided here, so that nothing is said of characters that a voice ne
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Callable, Collection, Iterator
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences
-from balacoon_tk.frontend.phoneme_map import BOS, EOS, IN_TEXT, PAD
+from balacoon_tk.frontend.naming import LeftOutNames
+from balacoon_tk.frontend.phoneme_map import BOS, EOS, IN_TEXT, PAD, UnknownPhonemeWarning
 from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.frontend.source_text import SourceText
 
@@ -40,12 +42,13 @@ class KnownCharacterFrontend:
     """Gives those characters of a text that a voice has symbols for, composed (NFC).
 
     `lower_case` is for characters without a symbol of their own; `romanize` has uroman put what is not ASCII
-    into Latin letters.
+    into Latin letters. What has no symbol is left out, and letters, digits and signs are named in an
+    `UnknownPhonemeWarning` the first time that this frontend meets them.
 
     Examples
     --------
-    >>> [sentence.phonemes for sentence in KnownCharacterFrontend("aàç o").phonemize("Ça (oh) là!")]
-    [('ç', 'a', ' ', 'o', ' ', 'à')]
+    >>> [sentence.phonemes for sentence in KnownCharacterFrontend("aàçl o").phonemize("Ça (o) là!")]
+    [('ç', 'a', ' ', 'o', ' ', 'l', 'à')]
     """
 
     takes_pieces = True
@@ -57,6 +60,9 @@ class KnownCharacterFrontend:
         self._in_text = str.maketrans({c: wide for c, wide in IN_TEXT.items() if wide in self._symbols})
         self._lower_case = lower_case
         self._romanize = _romanizer() if romanize else None
+        self._left_out = LeftOutNames(
+            "the voice has no symbols for these characters, so they are left out", UnknownPhonemeWarning
+        )
 
     def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
@@ -70,7 +76,10 @@ class KnownCharacterFrontend:
             text = text.replace(_COMMA_BELOW, _CEDILLA)
         if self._romanize is not None and not text.isascii():
             text = self._romanize(text)
-        return "".join(c for c in text.translate(self._in_text) if c in self._symbols)
+        text = text.translate(self._in_text)
+        unknown = (c for c in text if c not in self._symbols and unicodedata.category(c)[0] in "LNS")
+        self._left_out.warn(unknown, stacklevel=2)
+        return "".join(c for c in text if c in self._symbols)
 
 
 @functools.cache

@@ -15,9 +15,12 @@ from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
+from balacoon_tk.frontend.gruut import UnknownWordWarning
+from balacoon_tk.frontend.naming import LeftOutNames
 from balacoon_tk.frontend.preparation import Preparation
 from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.frontend.splitting import shorten
+from balacoon_tk.frontend.unspoken import UnspokenWords
 from balacoon_tk.runtime.process import hold_across_forks
 
 # espeak-ng keeps its voice and its buffers in globals: one caller at a time in the whole process.
@@ -145,12 +148,27 @@ class EspeakFrontend:
             getter = _voice_getter()
             self._own = None if getter is None else getter()
         self._prepare = Preparation(voice)
+        self._unspoken = UnspokenWords(self._says)
+        self._silent = LeftOutNames(
+            "espeak-ng can't pronounce these words, so they are left out", UnknownWordWarning
+        )
+
+    def __reduce__(self) -> tuple[type[EspeakFrontend], tuple[str]]:
+        # espeak-ng is another process's there, which says itself what it can't pronounce.
+        return EspeakFrontend, (self.voice,)
 
     def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         return assemble_sentences(text, self._to_phonemes, reading, prepare=self._prepare)
 
+    def _says(self, letter: str) -> bool:
+        return self._speak(letter) != ""
+
     def _to_phonemes(self, text: str) -> str:
+        self._silent.warn(self._unspoken.find(text), stacklevel=2)
+        return self._speak(text)
+
+    def _speak(self, text: str) -> str:
         with _LOCK:
             bridge, getter = _bridge(), _voice_getter()
             # Another frontend may have set its own since. To set one takes as long as to use it.
