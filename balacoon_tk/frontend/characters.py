@@ -8,6 +8,7 @@ in a text is decided here, so that nothing is said of characters that a voice ne
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Callable, Collection, Iterator
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
@@ -18,7 +19,9 @@ _COMMA_BELOW, _CEDILLA = "ț", "ţ"  # U+021B and U+0163: Romanian is often writ
 
 
 class CharacterFrontend:
-    """Gives the characters of a text, in lower case and decomposed (NFD), as its phonemes.
+    """Gives the characters of a text, decomposed (NFD), as its phonemes.
+
+    A letter is in lower case unless the voice has a symbol for the other one.
 
     Examples
     --------
@@ -26,10 +29,20 @@ class CharacterFrontend:
     [('o', 'u', 'i', '.'), ('c', '̧', 'a', ' ', 'v', 'a', '?')]
     """
 
+    def __init__(self, symbols: Collection[str] = ()) -> None:
+        # In training it may have been known by case, as phonemes that are written by hand are.
+        self._capitals = frozenset(c for c in symbols if c != c.lower())
+
     def phonemize(self, text: str) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         # Punctuation stays as it is written: in training it was part of the text, wide marks and all.
-        return assemble_sentences(text, str.lower, prepare=str.strip)
+        return assemble_sentences(text, self._to_phonemes, prepare=str.strip)
+
+    def _to_phonemes(self, text: str) -> str:
+        if not self._capitals:
+            return text.lower()
+        decomposed = unicodedata.normalize("NFD", text)
+        return "".join(c if c in self._capitals else c.lower() for c in decomposed)
 
 
 class KnownCharacterFrontend:

@@ -9,18 +9,30 @@ import ctypes
 import functools
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice, pairwise
+from types import MappingProxyType
 from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
+from balacoon_tk.frontend.gruut import UnknownWordWarning
+from balacoon_tk.frontend.naming import LeftOutNames
+from balacoon_tk.frontend.piper_text import add_arabic_vowels
 from balacoon_tk.frontend.splitting import shorten
 from balacoon_tk.runtime.process import hold_across_forks
 
 # espeak-ng keeps its voice and its buffers in globals: one caller at a time in the whole process.
 _LOCK = threading.Lock()
 hold_across_forks(_LOCK)
+
+# What piper-tts does to a text first, by the name of the voice and of no other voice of the language.
+_PREPARE: Mapping[str, Callable[[str], str]] = MappingProxyType({"ar": add_arabic_vowels})
+
+# For these it has no readings in Japanese, and says that they are Chinese letters.
+_KANJI = re.compile("[\u3400-\u9fff\uf900-\ufaff]")
+
+_PROBE = "a 1"  # every voice has something to say of it
 
 # espeak-ng marks words that it reads by another language's rules: `(en)wˈɜːd(de)`.
 _LANGUAGE_SWITCH = re.compile(r"\([^()]*\)")
@@ -126,7 +138,7 @@ class EspeakFrontend:
     MissingExtraError
         If piper-tts is not installed.
     ParameterError
-        If espeak-ng has no such voice.
+        If espeak-ng has no such voice, or no dictionary for it.
     """
 
     def __init__(self, voice: str = "en-us") -> None:
@@ -137,15 +149,31 @@ class EspeakFrontend:
                 bridge.set_voice(voice)
             except (RuntimeError, TypeError, ValueError) as error:
                 raise ParameterError(f"voice={voice!r} must be a voice that espeak-ng has") from error
+            # Of a few languages piper-tts brings the rules and no dictionary: they would be silent.
+            if not any(said.strip() for said, *_ in bridge.get_phonemes(_PROBE)):
+                raise ParameterError(
+                    f"voice={voice!r} must be a voice of which piper-tts has the dictionary: this one says "
+                    "nothing"
+                )
             # What espeak-ng calls the voice, which is not what it was asked by: `en` is `en-gb` to it.
             getter = _voice_getter()
             self._own = None if getter is None else getter()
+        self._unread = LeftOutNames(
+            "espeak-ng can't read these characters, and says what they are", UnknownWordWarning
+        )
+        self._prepare = _PREPARE.get(voice)
+        if self._prepare is not None:
+            self._prepare("")  # loads what it needs
 
     def phonemize(self, text: str) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         return assemble_sentences(text, self._to_phonemes)
 
     def _to_phonemes(self, text: str) -> str:
+        if self._prepare is not None:
+            text = self._prepare(text)
+        if self.voice == "ja":
+            self._unread.warn(_KANJI.findall(text), stacklevel=2)
         with _LOCK:
             bridge, getter = _bridge(), _voice_getter()
             # Another frontend may have set its own since. To set one takes as long as to use it.

@@ -1,0 +1,164 @@
+"""Voices whose weights were made smaller before: halves, and the forms of ONNX Runtime's quantizer."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from balacoon_tk import TTS
+from balacoon_tk.errors import ModelError
+from balacoon_tk.export import export_voice
+from balacoon_tk.export.sources import SourceWarning
+from balacoon_tk.export.sources.piper_onnx import PiperOnnx
+from balacoon_tk.export.verify import verify_split
+from tiny_vits import write_tiny_vits
+
+
+class Utterances(CalibrationDataReader):
+    """A few utterances to find ranges by."""
+
+    def __init__(self):
+        self.sizes = iter((8, 13))
+
+    def get_next(self):
+        size = next(self.sizes, None)
+        if size is None:
+            return None
+        scales = np.array([0.5, 1.0, 0.5], np.float32)
+        ids = np.arange(size, dtype=np.int64)[None] % 12
+        return {"input": ids, "input_lengths": np.array([size]), "scales": scales}
+
+
+def half(source, target, *, keep_io_types):
+    onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=keep_io_types), target)
+
+
+def stored_in_half(source, target):
+    """Weights in float16, each behind a Cast."""
+    model = onnx.load(source)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            array, name = numpy_helper.to_array(tensor), tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), f"{name}.half"))
+            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, target)
+
+
+def static(source, target, **options):
+    quantize_static(source, target, Utterances(), quant_format=QuantFormat.QDQ, **options)
+
+
+FORMS = {
+    "half": (half, {"keep_io_types": False}, 0.01),
+    "half inside": (half, {"keep_io_types": True}, 0.01),
+    "stored in half": (stored_in_half, {}, 0.01),
+    "dynamic": (quantize_dynamic, {}, 0.2),
+    "static": (static, {}, 0.2),
+    "static, by channel": (static, {"per_channel": True, "activation_type": QuantType.QInt8}, 0.2),
+}
+
+
+def silent(stage, share):
+    """Report to nobody."""
+
+
+def read(path):
+    return PiperOnnx().read(path, config=None, progress=silent)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_tiny_vits(tmp_path_factory.mktemp("float"))
+
+
+@pytest.fixture(scope="module")
+def smaller(source, tmp_path_factory):
+    """Give the path of a form of the tiny voice, made once."""
+    folder = tmp_path_factory.mktemp("smaller")
+
+    def make(form):
+        convert, options, _ = FORMS[form]
+        path = folder / f"{form}.onnx"
+        if not path.exists():
+            convert(source, path, **options)
+            shutil.copy(source.with_name("tiny.onnx.json"), folder / f"{form}.onnx.json")
+        return path
+
+    return make
+
+
+def encode(voice):
+    session = onnxruntime.InferenceSession(voice.encoder.SerializeToString())
+    feeds = {
+        "phoneme_ids": np.arange(1, 12, dtype=np.int64)[None],
+        "length_scale": np.ones(1, np.float32),
+        "duration_noise": np.zeros((1, 2, 11), np.float32),
+    }
+    return session.run(["encodings", "log_scales"], feeds)
+
+
+@pytest.mark.filterwarnings("ignore::balacoon_tk.export.sources.SourceWarning")
+@pytest.mark.parametrize("form", FORMS)
+def test_it_is_the_voice_in_float32_but_for_what_was_rounded(source, smaller, form):
+    whole, voice = read(source), read(smaller(form))
+    for model in (voice.encoder, voice.decoder):
+        assert {t.data_type for t in model.graph.initializer} <= {
+            TensorProto.FLOAT,
+            TensorProto.INT64,
+            TensorProto.BOOL,
+        }
+        assert not [
+            node.op_type for node in model.graph.node if "Linear" in node.op_type or "Integer" in node.op_type
+        ]
+    # The decoder has the same nodes, none of them to scale or round by.
+    assert sorted(n.op_type for n in voice.decoder.graph.node) == sorted(
+        n.op_type for n in whole.decoder.graph.node
+    )
+    for ours, theirs in zip(encode(voice), encode(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=FORMS[form][2])
+    assert voice.facts.provenance["weights"].endswith("in float32 here")
+    assert "weights" not in whole.facts.provenance
+    assert verify_split(voice)["samples_with_noise"] < 1e-4
+
+
+def test_it_is_exported_and_streams_exactly(smaller, tmp_path):
+    with pytest.warns(
+        SourceWarning, match="dynamic.onnx: is quantized; the voice has its weights in float32"
+    ):
+        folder = export_voice(smaller("dynamic"), tmp_path / "out", sandbox=False)
+    tts = TTS(folder, n_threads=1)
+    assert tts.strategies[-1] == "stateful"
+    whole = tts.synthesize("[[abcd dcba]]", seed=1)
+    chunks = [chunk.pcm16 for chunk in tts.stream("[[abcd dcba]]", seed=1, chunk_frames=3)]
+    assert len(chunks) > 1
+    np.testing.assert_allclose(np.concatenate(chunks), whole, atol=1)
+
+
+def test_a_form_that_is_not_read_is_named_with_what_to_do(source, tmp_path):
+    model = onnx.load(source)
+    convolution = next(node for node in model.graph.node if node.op_type == "Conv")
+    convolution.op_type = "QLinearConv"
+    path = tmp_path / "other.onnx"
+    path.write_bytes(model.SerializeToString())
+    shutil.copy(source.with_name("tiny.onnx.json"), tmp_path / "other.onnx.json")
+    with pytest.raises(
+        ModelError, match=r"QLinearConv node .* in a form that isn't read .*: export the model that was"
+    ):
+        read(path)
