@@ -3,18 +3,18 @@
 ::
 
     text ─▶ sentences ─▶ ids           frontend, phoneme_map
-    ids ─▶ encodings ─▶ frames         prepare_sentence, in a thread of `Prefetch` but for the first sentence
-    frames ─▶ chunks of samples        Voice.render, one push after another as the caller asks for them
+    ids ─▶ chunks of samples           `balacoon_tk.stages.speaking`, one push after another
 
-All that changes lies in the generator `TTS._speak`; what leaves a stream in the middle only closes that. How
-many are spoken at once, `balacoon_tk.runtime.admission` decides.
+How many are spoken at once, `balacoon_tk.runtime.admission` decides.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -25,24 +25,26 @@ from balacoon_tk.audio import AudioChunk
 from balacoon_tk.decoder import Strategy
 from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
+from balacoon_tk.frontend.marked_text import Markup, choose_markup
 from balacoon_tk.pacing.calibration import Calibration, load_calibration
 from balacoon_tk.pacing.pacer import Pacer, PacingPlan, plan_pacing
-from balacoon_tk.pacing.schedule import MAX_CHUNK_S, SAFETY_FACTOR, check_safety_factor
+from balacoon_tk.pacing.schedule import SAFETY_FACTOR, check_safety_factor
 from balacoon_tk.runtime.admission import Crowd, Load, StreamCounts
-from balacoon_tk.runtime.background import Background, Prefetch
+from balacoon_tk.runtime.background import Background
 from balacoon_tk.runtime.options import Backend, RuntimeOptions
 from balacoon_tk.runtime.process import generation
-from balacoon_tk.runtime.scheduler import ScheduledStream, scheduler_of
+from balacoon_tk.runtime.scheduler import scheduler_of
 from balacoon_tk.runtime.session import survives_forks
 from balacoon_tk.runtime.speech_stream import AsyncSpeechStream, SpeechStream
-from balacoon_tk.stages.sentence import PreparedSentence, Timeline, prepare_sentence
 from balacoon_tk.stages.settings import (
     DEFAULT_CHUNK_FRAMES,
+    Pauses,
     Prosody,
     Settings,
     choose_chunk_frames,
     choose_seed,
 )
+from balacoon_tk.stages.speaking import Speaking
 from balacoon_tk.stages.upsampler import MAX_FRAMES
 from balacoon_tk.voice.manifest import FrontendInfo
 from balacoon_tk.voice.voice import Voice, load_voice, read_manifest
@@ -50,10 +52,6 @@ from balacoon_tk.voice.voice import Voice, load_voice, read_manifest
 __all__ = ["TTS", "SpeechUtterance"]
 
 _NO_SAMPLES: PCM16Array = np.zeros(0, np.int16)
-# So much audio is made of a sentence before the next one is begun.
-_AHEAD_S = MAX_CHUNK_S
-# A thread that begins with the first chunk waits until that has been taken.
-_HANDED_OVER_S = 0.005
 
 # For the one who loads a voice anew in a child, while the others wait. Each process has one of its own: that
 # of its parent may be held by a thread that it hasn't.
@@ -207,6 +205,9 @@ class TTS:
         volume: float = 1.0,
         noise_scale: float | None = None,
         noise_w: float | None = None,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
     ) -> PCM16Array:
         """Speak a text and return all of it; the parameters and errors are those of `stream`.
 
@@ -224,6 +225,9 @@ class TTS:
             volume=volume,
             noise_scale=noise_scale,
             noise_w=noise_w,
+            sentence_pause=sentence_pause,
+            paragraph_pause=paragraph_pause,
+            markup=markup,
         )
         return np.concatenate([_NO_SAMPLES, *(chunk.pcm16 for chunk in chunks)])
 
@@ -254,6 +258,9 @@ class TTS:
         volume: float = 1.0,
         noise_scale: float | None = None,
         noise_w: float | None = None,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
     ) -> SpeechStream:
         """Speak a text and hand over the audio as it is made, beginning with the first sentence.
 
@@ -280,6 +287,13 @@ class TTS:
         noise_scale, noise_w : float, optional
             How much the sound (in [0, 10]) and the rhythm (in [0, 2]) vary from seed to seed; the voice's
             own values if None.
+        sentence_pause, paragraph_pause : float, optional
+            In [0, 10]: seconds of silence between sentences and between paragraphs, which an empty line
+            parts, from the last sound to the next one. What the voice leaves there by itself counts; only
+            what is missing is put in, as samples of 0, and nothing is cut. If None, what the voice does, or
+            for paragraphs as for sentences.
+        markup : {"plain", "markdown", "ssml"}, optional
+            What stands in the text beside what is said. If None, SSML where it begins with ``<speak``.
 
         Returns
         -------
@@ -297,10 +311,10 @@ class TTS:
             With the first chunk, if as many streams wait as may.
         """
         _check_text(text)
-        settings = self._settings(
-            self.voice.choose_strategy(strategy), seed, speaker, speed, volume, noise_scale, noise_w
-        )
-        return self._begin(text, settings, choose_chunk_frames(chunk_frames))
+        pauses = Pauses.choose(sentence_pause, paragraph_pause)
+        chosen = self.voice.choose_strategy(strategy)
+        settings = self._settings(chosen, seed, speaker, speed, volume, noise_scale, noise_w, pauses)
+        return self._begin(text, settings, choose_chunk_frames(chunk_frames), choose_markup(markup))
 
     def astream(
         self,
@@ -314,6 +328,9 @@ class TTS:
         volume: float = 1.0,
         noise_scale: float | None = None,
         noise_w: float | None = None,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
     ) -> AsyncSpeechStream:
         """Speak a text as `stream` does, for ``async for``: the same arguments, and the same samples.
 
@@ -340,11 +357,12 @@ class TTS:
         ...         await send(chunk.pcm16.tobytes())
         """
         _check_text(text)
-        settings = self._settings(
-            self.voice.choose_strategy(strategy), seed, speaker, speed, volume, noise_scale, noise_w
-        )
+        pauses = Pauses.choose(sentence_pause, paragraph_pause)
+        chosen = self.voice.choose_strategy(strategy)
+        settings = self._settings(chosen, seed, speaker, speed, volume, noise_scale, noise_w, pauses)
         # A long text takes a while to be looked at, and another strategy's chunks to be worked out.
-        return AsyncSpeechStream(partial(self._begin, text, settings, choose_chunk_frames(chunk_frames)))
+        begin = partial(self._begin, text, settings, choose_chunk_frames(chunk_frames), choose_markup(markup))
+        return AsyncSpeechStream(begin)
 
     def _settings(
         self,
@@ -355,6 +373,7 @@ class TTS:
         volume: float,
         noise_scale: float | None,
         noise_w: float | None,
+        pauses: Pauses,
     ) -> Settings:
         own = self.voice.manifest.prosody
         prosody = Prosody.choose(own, speed=speed, volume=volume, noise_scale=noise_scale, noise_w=noise_w)
@@ -363,68 +382,26 @@ class TTS:
             seed=choose_seed(seed),
             speaker_id=self.voice.speaker_id(speaker),
             prosody=prosody,
+            pauses=pauses,
         )
 
-    def _begin(self, text: str, settings: Settings, chunk_frames: tuple[int, ...] | None) -> SpeechStream:
+    def _begin(
+        self, text: str, settings: Settings, chunk_frames: tuple[int, ...] | None, markup: Markup | None
+    ) -> SpeechStream:
         self._come_to_this_process()
         pacer, options = self._pacer(settings.strategy, chunk_frames), self.voice.options
         stream = scheduler_of(options.device).join(options.n_threads)
-        return SpeechStream(self._speak(self.frontend.phonemize(text), settings, pacer, stream), stream)
+        sentences = self._encode(self._phonemize(text, markup))
+        speaking = Speaking(self.voice, settings, pacer, stream)
+        return SpeechStream(speaking.chunks(sentences, self._crowd, self._load(settings.strategy)), stream)
 
-    def _speak(
-        self, sentences: Iterable[Sentence], settings: Settings, pacer: Pacer, stream: ScheduledStream
-    ) -> Generator[AudioChunk, None, None]:
-        manifest, volume, start, begun = self.voice.manifest, settings.prosody.volume, 0, False
-        coming = Prefetch(self._prepare(sentences, settings, stream), stream.closed)
-        try:
-            stream.enter(self._crowd, self._load(settings.strategy))
-            while (sentence := coming.take()) is not None:
-                upsampler = sentence.upsampler
-                timeline = Timeline(
-                    sentence.encoded,
-                    upsampler.phoneme_starts,
-                    hop_length=manifest.hop_length,
-                    sample_rate=manifest.sample_rate,
-                    start_sample=start,
-                )
-                first, end = start, start + upsampler.n_frames * manifest.hop_length
-                sizes = pacer.chunk_frames(sentence)
-                chunks = self.voice.render(upsampler, sentence.speaker_embedding, settings.strategy, sizes)
-                while start < end:
-                    # A slot for one push, and none while the caller has the chunk.
-                    with stream.slot():
-                        samples = next(chunks)
-                    stop = start + len(samples)
-                    is_ahead = stop == end or stop - first >= _AHEAD_S * manifest.sample_rate
-                    if is_ahead and not sentence.encoded.last:
-                        # Nothing may come between the first sound and whoever waits for it.
-                        coming.begin(delay_s=0.0 if begun else _HANDED_OVER_S)
-                    begun = True
-                    # Before it is handed over: while the caller has it, this generator stands still.
-                    stream.hand_over(len(samples) / manifest.sample_rate)
-                    yield AudioChunk(
-                        samples=samples if volume == 1.0 else samples * np.float32(volume),
-                        sample_rate=manifest.sample_rate,
-                        start_sample=start,
-                        alignment=timeline.spans(start, stop),
-                    )
-                    start = stop
-        finally:
-            # In a child that was forked meanwhile both are another process's, and so are their locks.
-            if stream.of_this_process:
-                coming.close()
-                stream.leave()
-
-    def _prepare(
-        self, sentences: Iterable[Sentence], settings: Settings, stream: ScheduledStream
-    ) -> Iterator[PreparedSentence]:
-        for index, encoded in enumerate(self.encode_sentences(sentences)):
-            if stream.closed.is_set():
-                return
-            with stream.slot():
-                prepared = prepare_sentence(self.voice, encoded, settings, index=index)
-            # Outside of the slot: while a generator waits it would hold what others wait for.
-            yield prepared
+    def _phonemize(self, text: str, markup: Markup | None) -> Iterator[Sentence]:
+        if markup is None:
+            return self.frontend.phonemize(text)
+        # One of the caller's own may take a text alone.
+        if "markup" not in inspect.signature(self.frontend.phonemize).parameters:
+            raise ParameterError(f"markup={markup!r} must be None: this frontend's phonemize() takes none")
+        return self.frontend.phonemize(text, markup=markup)
 
     def _pacer(self, strategy: Strategy, chunk_frames: tuple[int, ...] | None) -> Pacer:
         if strategy == "full":
@@ -484,10 +461,12 @@ class TTS:
 
     def encode_sentences(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         """Give the ids of each sentence of which the voice has something to say."""
+        return (encoded for encoded in self._encode(sentences) if encoded.first_spoken is not None)
+
+    def _encode(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         for sentence in sentences:
             encoded = self.phoneme_map.encode(sentence.phonemes, last=sentence.last)
-            if encoded.first_spoken is not None:
-                yield encoded
+            yield replace(encoded, sentence=sentence)
 
 
 _Tts = TypeVar("_Tts", bound=TTS)

@@ -1,7 +1,7 @@
 """Compare the ids of sentences with those that piper-tts gives: `make piper-ids`.
 
-Each sentence is given to both. Where the ids differ, piper-tts gets it again as it was read here, with its
-punctuation made plain: if that gives the same ids, the difference was meant. What is left is a fault.
+Each sentence is given to both. Where the ids differ, piper-tts gets it again as the backend got it here, with
+its punctuation made plain: if that gives the same ids, the difference was meant. What is left is a fault.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from piper.phoneme_ids import DEFAULT_PHONEME_ID_MAP
 from piper.voice import PiperVoice
 
 from balacoon_tk.frontend import PhonemeMap, create_frontend
-from balacoon_tk.frontend.cleaning import plain_punctuation
 from piper_sentences import HEBREW, JAPANESE, LOCALES, sentences
 
 SAME, DIFFERENT = "the same", "different"
@@ -63,7 +62,7 @@ class Comparison:
             encoded = self.phoneme_map.encode(sentence.phonemes)
             if encoded.first_spoken is not None:
                 ours.append(encoded.phoneme_ids.tolist())
-                prepared.append(plain_punctuation(sentence.text))
+                prepared.append(sentence.source.text)
         if ours == piper_ids(self.piper, text):
             return SAME
         # One of ours at a time, since sentences may end elsewhere.

@@ -137,7 +137,7 @@ def test_a_failed_stream_leaves_the_old_file(cli, tiny_voice_folder, tmp_path, m
         yield from ()
         raise OSError("disk full")
 
-    monkeypatch.setattr("balacoon_tk.tts.TTS._speak", fail)
+    monkeypatch.setattr("balacoon_tk.stages.speaking.Speaking.chunks", fail)
     assert_one_line_error(cli("synthesize", "hello", "-v", tiny_voice_folder, "-o", path), "disk full")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.wav", b"old")]
 
@@ -233,5 +233,5 @@ def test_an_error_while_speaking_reaches_the_player(cli, tiny_voice_folder, monk
         raise OSError("no more")
 
     monkeypatch.setitem(sys.modules, "sounddevice", FakeDevice())
-    monkeypatch.setattr("balacoon_tk.tts.TTS._speak", fail)
+    monkeypatch.setattr("balacoon_tk.stages.speaking.Speaking.chunks", fail)
     assert_one_line_error(cli("synthesize", "hello", "-v", tiny_voice_folder), "no more")

@@ -13,6 +13,7 @@ from balacoon_tk.frontend.cleaning import plain_punctuation
 from balacoon_tk.frontend.english_joins import is_said_weakly, join_english
 from balacoon_tk.frontend.english_text import spell_out
 from balacoon_tk.frontend.gruut_plain import PlainReader, Tagger
+from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.metrics.sentences import hard_sentences, plain_sentences
 from frontend_sentences import HELD_OUT, SENTENCES, random_sentences
 from speed.texts import STREAM_TEXT, TEXTS, WARM_UP
@@ -233,4 +234,7 @@ _TEXTS = st.lists(_PIECES, max_size=8).map("".join) | st.lists(_PIECES, max_size
 @example("NASAs")
 def test_no_rule_changes_what_is_taken_for_plain(text: str) -> None:
     assert spell_out(text, {"word"}) == english_text._apply_rules(text, {"word"})
-    assert plain_punctuation(text) == cleaning._apply_punctuation_rules(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleaning, "is_plain", lambda sentence: False)
+        slowly = plain_punctuation(SourceText(text)).text
+    assert plain_punctuation(SourceText(text)).text == slowly

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balacoon_tk.frontend.cleaning import clean_text, has_speech
-from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES, WRAPPED_LINE, shorten, split_sentences
+from balacoon_tk.frontend.lines import WRAPPED_LINE
+from balacoon_tk.frontend.reading import read
+from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES, shorten
+
+
+def split(text: str) -> list[str]:
+    return [sentence.text.text for sentence in read(text)]
+
 
 TABLE = {
     "plain": "One two. | Three? | Four! | Five",
@@ -44,6 +52,14 @@ TABLE = {
     "cyrillic": "Привет, мир. | Как дела? | хорошо.",
     "mixed with digits": "Version 2.0. | It works.",
     "nothing to say between": "One. ... Two. ) ? | Three.",
+    "capitals that come later": "hello there. | how are you? | I'm fine.",
+    "no space after a question": "Is it?|A fish. | Wow!|that's it. | What?!|Really?",
+    "no space after a full stop": "It is over.|Then he left.|I stayed.|It's so.|A fish.|Done. | End.",
+    "a word after it that ends the line": "It is over.|Done",
+    "addresses": "See www.Google.com, x.y/?a=b, a.b/what?Then or foo?bar=1, a.com!Yes and me@x.y?Z now.",
+    "names with dots": "Use Node.js, ASP.NET, file.Name(x), Console.WriteLine, file.name and a_b.Then now.",
+    "abbreviations without space": "Mr.Smith, e.g.This, i.e.That, U.S.Army, Ph.D.Students and Inc.The met.",
+    "numbers without space": "It is 3.5, v2.Then, 5?Then or 1.000.Then now.",
 }
 NOT_A_SEPARATOR = {"nothing to say between": ["One.", "Two.", "Three."]}
 
@@ -52,7 +68,7 @@ NOT_A_SEPARATOR = {"nothing to say between": ["One.", "Two.", "Three."]}
 def test_rule(name: str) -> None:
     row = TABLE[name]
     expected = NOT_A_SEPARATOR.get(name) or [part.strip() for part in row.split("|")]
-    assert list(split_sentences(clean_text(row.replace("|", "")))) == expected
+    assert split(row.replace("|", "")) == expected
 
 
 @pytest.mark.parametrize(
@@ -75,12 +91,12 @@ def test_rule(name: str) -> None:
 )
 def test_line_breaks(text: str, expected: list[str]) -> None:
     assert WRAPPED_LINE == 60
-    assert list(split_sentences(clean_text(text))) == expected
+    assert split(text) == expected
 
 
 def test_sentences_come_one_by_one() -> None:
-    sentences = split_sentences("One two. " * 100_000)
-    assert [next(sentences) for _ in range(3)] == ["One two."] * 3
+    sentences = read("One two. " * 100_000)
+    assert [next(sentences).text.text for _ in range(3)] == ["One two."] * 3
 
 
 @pytest.mark.parametrize(
@@ -106,7 +122,7 @@ def test_long_sentences_are_cut_at_the_best_place(sentence: str, limit: int, par
 @pytest.mark.parametrize("unit", ["a", "word ", "some words, ", "你"])
 def test_no_sentence_is_longer_than_the_limit(unit: str, n: int) -> None:
     text = (unit * n)[:n].strip()
-    parts = list(split_sentences(text))
+    parts = split(text)
     assert max(map(len, parts)) <= MAX_SENTENCE_PHONEMES
     assert "".join(parts).replace(" ", "") == text.replace(" ", "")
     if len(text) > MAX_SENTENCE_PHONEMES:
@@ -119,8 +135,8 @@ TEXTS = st.lists(st.sampled_from(ATOMS), max_size=60).map("".join)
 
 @given(st.one_of(st.text(max_size=60), TEXTS), st.integers(2, 20))
 def test_nothing_to_say_is_lost_or_changes_places(text: str, limit: int) -> None:
-    cleaned = clean_text(text)
-    sentences = list(split_sentences(cleaned))
+    cleaned = clean_text(SourceText(text)).text
+    sentences = split(text)
     parts = [part for sentence in sentences for part in shorten(sentence, limit)]
     for pieces in (sentences, parts):
         assert [c for piece in pieces for c in piece if c.isalnum()] == [c for c in cleaned if c.isalnum()]
@@ -139,4 +155,4 @@ def test_splitting_takes_time_in_proportion_to_the_text() -> None:
         "\n" * 100_000,
         "a\n" * 50_000,
     ):
-        sum(len(sentence) for sentence in split_sentences(text))
+        sum(map(len, split(text)))

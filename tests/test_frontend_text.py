@@ -9,9 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend import CharacterFrontend, cleaning
-from balacoon_tk.frontend.assembly import MAX_TEXT, RAW_MARK, mark_raw_phonemes, restore_raw_phonemes
-from balacoon_tk.frontend.cleaning import clean_text, has_speech, is_plain, plain_punctuation
+from balacoon_tk.frontend import MAX_TEXT, CharacterFrontend, cleaning
+from balacoon_tk.frontend.cleaning import Cleaner, has_speech, is_plain
+from balacoon_tk.frontend.raw_phonemes import MAX_RAW_PHONEMES, RAW_MARK, RawPhonemes, restore_raw_phonemes
+from balacoon_tk.frontend.reading import read
+from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.transducers import run
+
+
+def clean_text(text: str) -> str:
+    return cleaning.clean_text(SourceText(text)).text
+
+
+def plain_punctuation(sentence: str) -> str:
+    return cleaning.plain_punctuation(SourceText(sentence)).text
+
+
+def mark_raw_phonemes(text: str) -> tuple[str, list[str]]:
+    phonemes = RawPhonemes()
+    items = list(run((phonemes, Cleaner()), [SourceText(text)], finish=True))
+    return "".join(item.text for item in items if isinstance(item, SourceText)), list(phonemes.raws)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +87,7 @@ def test_a_text_that_cleaning_may_change_is_not_plain(text: str) -> None:
 def test_a_plain_text_is_what_the_rules_would_leave(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cleaning, "is_plain", lambda text: False)
-        cleaned = cleaning.clean_text(text)
+        cleaned = clean_text(text)
     assert clean_text(text) == cleaned
     assert is_plain(text) <= (cleaned == text)
 
@@ -152,11 +169,22 @@ def test_raw_phonemes_are_restored(raws: list[str], between: str) -> None:
         ("Hello [[wˈɜːld again", r"text\[6:\]='\[\[wˈɜːld again' \(line 1\) .* must close them"),
         ("one\n[[ok]]\nthree [[", r"text\[17:\]='\[\[' \(line 3\)"),
         ("[[a [[b]]", r"text\[0:\]='\[\[a \[\[b\]\]'"),
+        (
+            "[[" + "a" * (MAX_RAW_PHONEMES + 1) + "]]",
+            r"text\[0:\].* within MAX_RAW_PHONEMES=10000 characters",
+        ),
     ],
 )
 def test_raw_phonemes_that_are_never_closed_are_refused(text: str, match: str) -> None:
     with pytest.raises(ParameterError, match=match):
-        mark_raw_phonemes(text)
+        read(text)
+    with pytest.raises(ParameterError, match=match):
+        list(read(iter(text)))
+
+
+def test_raw_phonemes_may_be_as_long_as_is_said() -> None:
+    raw = "a" * MAX_RAW_PHONEMES
+    assert [sentence.raws for sentence in read(f"[[{raw}]]")] == [[raw]]
 
 
 def test_a_text_of_weeks_is_refused() -> None:
@@ -179,4 +207,4 @@ def test_a_long_text_needs_memory_for_a_few_copies_of_it(text: str) -> None:
 
 def test_text_must_be_a_str() -> None:
     with pytest.raises(ParameterError, match="text=b'bytes' must be a str"):
-        mark_raw_phonemes(b"bytes")  # type: ignore[arg-type]
+        read(b"bytes")  # type: ignore[arg-type]

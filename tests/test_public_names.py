@@ -26,7 +26,9 @@ HEAVY = (
 
 
 def test_the_public_names_are_these():
-    assert balacoon_tk.__all__ == ["TTS", "AudioChunk", "BalacoonError", "SpeechUtterance", "load_voice"]
+    assert balacoon_tk.__all__ == [
+        *("FLUSH", "TTS", "AudioChunk", "BalacoonError", "SpeechUtterance", "load_voice")
+    ]
     assert all(hasattr(balacoon_tk, name) for name in balacoon_tk.__all__)
 
 
@@ -35,7 +37,7 @@ def test_the_version_is_the_installed_one():
 
 
 PUBLIC_NAMES = {
-    "audio": "AudioChunk PhonemeSpan WavWriter pcm_bytes read_wav to_pcm16 write_wav",
+    "audio": "AudioChunk PhonemeSpan WavWriter WordSpan pcm_bytes read_wav to_pcm16 write_wav",
     "decoder": (
         "Decoder Engine FullDecoder OverlapDecoder STRATEGIES StatefulDecoder Strategy StreamState "
         "open_decoder"
@@ -48,9 +50,9 @@ PUBLIC_NAMES = {
         "make_precision make_streaming noise_inputs quantize_voice"
     ),
     "frontend": (
-        "BACKENDS CharacterFrontend EncodedSentence EspeakFrontend Frontend GruutFrontend "
-        "MAX_SENTENCE_PHONEMES MAX_TEXT PhonemeMap Sentence UnknownPhonemeWarning UnknownWordWarning "
-        "create_frontend"
+        "BACKENDS CharacterFrontend Control EncodedSentence EspeakFrontend FLUSH Frontend GruutFrontend "
+        "MAX_SENTENCE_PHONEMES MAX_TEXT PhonemeMap Pieces Sentence SourceText UnknownPhonemeWarning "
+        "UnknownWordWarning create_frontend"
     ),
     "graph": "Obstacle analyse_model decoder_layers find_obstacles",
     "metrics": (

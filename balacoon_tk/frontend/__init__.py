@@ -10,25 +10,32 @@ from typing import TYPE_CHECKING
 from balacoon_tk._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from balacoon_tk.frontend.assembly import MAX_TEXT, Frontend, Sentence
+    from balacoon_tk.frontend.assembly import Frontend, Sentence
     from balacoon_tk.frontend.characters import CharacterFrontend
     from balacoon_tk.frontend.espeak import EspeakFrontend
     from balacoon_tk.frontend.gruut import GruutFrontend, UnknownWordWarning
     from balacoon_tk.frontend.phoneme_map import EncodedSentence, PhonemeMap, UnknownPhonemeWarning
+    from balacoon_tk.frontend.reading import MAX_TEXT, Pieces
     from balacoon_tk.frontend.registry import BACKENDS, create_frontend
+    from balacoon_tk.frontend.source_text import SourceText
     from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES
+    from balacoon_tk.frontend.transducers import FLUSH, Control
 
 __all__ = [
     "BACKENDS",
+    "FLUSH",
     "MAX_SENTENCE_PHONEMES",
     "MAX_TEXT",
     "CharacterFrontend",
+    "Control",
     "EncodedSentence",
     "EspeakFrontend",
     "Frontend",
     "GruutFrontend",
     "PhonemeMap",
+    "Pieces",
     "Sentence",
+    "SourceText",
     "UnknownPhonemeWarning",
     "UnknownWordWarning",
     "create_frontend",
@@ -37,12 +44,15 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "assembly": ("MAX_TEXT", "Frontend", "Sentence"),
+        "assembly": ("Frontend", "Sentence"),
         "characters": ("CharacterFrontend",),
         "espeak": ("EspeakFrontend",),
         "gruut": ("GruutFrontend", "UnknownWordWarning"),
         "phoneme_map": ("EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"),
+        "reading": ("MAX_TEXT", "Pieces"),
         "registry": ("BACKENDS", "create_frontend"),
+        "source_text": ("SourceText",),
         "splitting": ("MAX_SENTENCE_PHONEMES",),
+        "transducers": ("FLUSH", "Control"),
     },
 )

@@ -17,8 +17,10 @@ from typing import Any
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
 from balacoon_tk.frontend.gruut import UnknownWordWarning
+from balacoon_tk.frontend.marked_text import Markup
 from balacoon_tk.frontend.naming import LeftOutNames
 from balacoon_tk.frontend.piper_text import add_arabic_vowels
+from balacoon_tk.frontend.reading import Pieces
 from balacoon_tk.frontend.splitting import shorten
 from balacoon_tk.runtime.process import hold_across_forks
 
@@ -165,9 +167,9 @@ class EspeakFrontend:
         if self._prepare is not None:
             self._prepare("")  # loads what it needs
 
-    def phonemize(self, text: str) -> Iterator[Sentence]:
+    def phonemize(self, text: str | Pieces, *, markup: Markup | None = None) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
-        return assemble_sentences(text, self._to_phonemes)
+        return assemble_sentences(text, self._to_phonemes, markup=markup)
 
     def _to_phonemes(self, text: str) -> str:
         if self._prepare is not None:

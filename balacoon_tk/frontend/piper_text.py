@@ -27,7 +27,10 @@ from typing import Any
 from balacoon_tk.errors import MissingExtraError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences
 from balacoon_tk.frontend.gruut import UnknownWordWarning
+from balacoon_tk.frontend.marked_text import Markup
 from balacoon_tk.frontend.naming import LeftOutNames
+from balacoon_tk.frontend.reading import Pieces
+from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.process import hold_across_forks, runs
 from balacoon_tk.runtime.session import Session
@@ -143,10 +146,10 @@ class PiperFrontend:
         message = f"the rules for phoneme_type={phoneme_type!r} can't read these words, so they are left out"
         self._unread = LeftOutNames(message, UnknownWordWarning)
 
-    def phonemize(self, text: str) -> Iterator[Sentence]:
+    def phonemize(self, text: str | Pieces, *, markup: Markup | None = None) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         # Punctuation stays as it is written, wide marks and all: the rules know it so.
-        return assemble_sentences(text, self._to_phonemes, prepare=str.strip)
+        return assemble_sentences(text, self._to_phonemes, prepare=SourceText.strip, markup=markup)
 
     def _to_phonemes(self, text: str) -> str:
         self._unread.warn(_UNREAD[self.phoneme_type].findall(text), stacklevel=2)
