@@ -1,6 +1,7 @@
 """What Piper has for single languages: vowels of Arabic and Hebrew, Japanese accents, Thai tones."""
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
 
+import re
 import subprocess
 import sys
 import types
@@ -12,6 +13,7 @@ from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend import EspeakFrontend, Frontend, UnknownWordWarning, create_frontend
 from balacoon_tk.frontend import piper_text as piper_text_module
 from balacoon_tk.frontend.piper_text import PiperFrontend, add_arabic_vowels
+from balacoon_tk.frontend.source_text import SourceText
 from frontend_sentences import in_threads
 
 pytest.importorskip("piper.espeakbridge")
@@ -40,12 +42,18 @@ def test_a_text_is_said_sentence_by_sentence(phoneme_type: str) -> None:
 
 def test_arabic_gets_its_vowels_before_espeak_reads_it() -> None:
     text = "ذهب الولد إلى المدرسة"
-    assert add_arabic_vowels(text) == "ذَهَبَ الْوَلَدُ إِلَى الْمَدْرَسَة"
+    vowelled = add_arabic_vowels(SourceText(f" {text}", 5))
+    assert vowelled.text == " ذَهَبَ الْوَلَدُ إِلَى الْمَدْرَسَة"
+    place = vowelled.text.index("لَى")
+    assert vowelled.span(place, place + 3) == (6 + text.index("لى"), 6 + text.index("لى") + 2)
     (with_vowels,) = EspeakFrontend("ar").phonemize(text)
     (bare,) = EspeakFrontend("fa").phonemize(text)
     assert "ðˈahabˌa alwˈaladˌu" in "".join(with_vowels.phonemes)
     assert with_vowels.phonemes != bare.phonemes
-    assert add_arabic_vowels("") == ""
+    for other in ("", "abc", "\u064b", " \u064bا\u064b_42 "):
+        assert re.sub("[\u064b-\u0652]", "", add_arabic_vowels(SourceText(other)).text) == re.sub(
+            "[\u064b-\u0652]", "", other
+        )
 
 
 @pytest.mark.parametrize(

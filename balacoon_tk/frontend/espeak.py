@@ -16,11 +16,13 @@ from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
+from balacoon_tk.frontend.cleaning import plain_punctuation
 from balacoon_tk.frontend.gruut import UnknownWordWarning
 from balacoon_tk.frontend.marked_text import Markup
 from balacoon_tk.frontend.naming import LeftOutNames
 from balacoon_tk.frontend.piper_text import add_arabic_vowels
 from balacoon_tk.frontend.reading import Pieces
+from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.frontend.splitting import shorten
 from balacoon_tk.runtime.process import hold_across_forks
 
@@ -28,8 +30,14 @@ from balacoon_tk.runtime.process import hold_across_forks
 _LOCK = threading.Lock()
 hold_across_forks(_LOCK)
 
-# What piper-tts does to a text first, by the name of the voice and of no other voice of the language.
-_PREPARE: Mapping[str, Callable[[str], str]] = MappingProxyType({"ar": add_arabic_vowels})
+
+def _prepare_arabic(sentence: SourceText) -> SourceText:
+    # In this order: by its marks the network guesses as well, and knows those of Arabic.
+    return plain_punctuation(add_arabic_vowels(sentence))
+
+
+# What is done to a sentence first, by the name of the voice as piper-tts has it.
+_PREPARE: Mapping[str, Callable[[SourceText], SourceText]] = MappingProxyType({"ar": _prepare_arabic})
 
 # For these it has no readings in Japanese, and says that they are Chinese letters.
 _KANJI = re.compile("[\u3400-\u9fff\uf900-\ufaff]")
@@ -163,17 +171,14 @@ class EspeakFrontend:
         self._unread = LeftOutNames(
             "espeak-ng can't read these characters, and says what they are", UnknownWordWarning
         )
-        self._prepare = _PREPARE.get(voice)
-        if self._prepare is not None:
-            self._prepare("")  # loads what it needs
+        self._prepare = _PREPARE.get(voice, plain_punctuation)
+        self._prepare(SourceText(""))  # loads what it needs
 
     def phonemize(self, text: str | Pieces, *, markup: Markup | None = None) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
-        return assemble_sentences(text, self._to_phonemes, markup=markup)
+        return assemble_sentences(text, self._to_phonemes, prepare=self._prepare, markup=markup)
 
     def _to_phonemes(self, text: str) -> str:
-        if self._prepare is not None:
-            text = self._prepare(text)
         if self.voice == "ja":
             self._unread.warn(_KANJI.findall(text), stacklevel=2)
         with _LOCK:

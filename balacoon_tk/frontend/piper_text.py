@@ -44,6 +44,9 @@ _LOCK = threading.Lock()
 hold_across_forks(_LOCK)
 
 
+_LETTER = re.compile("[^\u064b-\u0652][\u064b-\u0652]*")  # and the marks of its vowels
+
+
 class _OneThread:
     """A network in place of piper-tts's own session, which has a thread for each processor."""
 
@@ -64,8 +67,8 @@ def _tashkeel() -> Callable[[str], str]:
     return functools.partial(diacritizer, taskeen_threshold=_TASHKEEL_THRESHOLD)
 
 
-def add_arabic_vowels(text: str) -> str:
-    """Write the vowels that Arabic leaves out, as libtashkeel guesses them.
+def add_arabic_vowels(text: SourceText) -> SourceText:
+    """Write the vowels that Arabic leaves out, as libtashkeel guesses them; each belongs to its letter.
 
     Raises
     ------
@@ -76,7 +79,10 @@ def add_arabic_vowels(text: str) -> str:
         diacritize = _tashkeel()
     except ImportError as error:
         raise MissingExtraError("Arabic by espeak-ng", extra="espeak") from error
-    return diacritize(text)
+    vowelled = _LETTER.findall(diacritize(text.text))
+    letters = _LETTER.finditer(text.text.rstrip(), len(text) - len(text.text.lstrip()))
+    edits = ((*match.span(), new) for match, new in zip(letters, vowelled, strict=True))
+    return text.replace(edit for edit in edits if text.text[edit[0] : edit[1]] != edit[2])
 
 
 @functools.cache
