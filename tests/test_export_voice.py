@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import json
 import os
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from onnx import numpy_helper
 
 from balacoon_tk import TTS
-from balacoon_tk.errors import ModelError, ParameterError, VoiceError
+from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError, VoiceError
 from balacoon_tk.export import export_voice
 from balacoon_tk.export import pipeline as pipeline_module
 from balacoon_tk.export.sources import SourceWarning
@@ -455,6 +456,14 @@ def test_a_lone_speaker_is_asked_for_by_name(exported):
     assert [voice.speaker_id(name) for name in ("joe", "tiny", 0, "0", None)] == [None] * 5
     with pytest.raises(ParameterError, match="speaker='ann' must be one of joe, or an id below 1"):
         voice.speaker_id("ann")
+
+
+def test_a_voice_whose_phonemes_cannot_be_had_is_refused(tmp_path, monkeypatch):
+    source = write_tiny_vits(tmp_path)
+    spoil(source, setting(["phoneme_type"], "thai"))
+    monkeypatch.setitem(sys.modules, "piper.phonemize_thai", None)
+    with pytest.raises(MissingExtraError, match=r"phoneme_type='thai' needs .*balacoon_tk\[th\]"):
+        PiperOnnx().read(source, config=None, progress=silent)
 
 
 def test_symbols_past_the_table_are_left_out_and_named(tmp_path):

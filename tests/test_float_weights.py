@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
-    QuantType,
     quantize_dynamic,
     quantize_static,
 )
@@ -69,9 +68,8 @@ FORMS = {
     "half": (half, {"keep_io_types": False}, 0.01),
     "half inside": (half, {"keep_io_types": True}, 0.01),
     "stored in half": (stored_in_half, {}, 0.01),
-    "dynamic": (quantize_dynamic, {}, 0.2),
-    "static": (static, {}, 0.2),
-    "static, by channel": (static, {"per_channel": True, "activation_type": QuantType.QInt8}, 0.2),
+    "dynamic": (quantize_dynamic, {}, 0.1),
+    "static": (static, {"per_channel": True}, 0.1),
 }
 
 
@@ -135,7 +133,11 @@ def test_it_is_the_voice_in_float32_but_for_what_was_rounded(source, smaller, fo
         np.testing.assert_allclose(ours, theirs, atol=FORMS[form][2])
     assert voice.facts.provenance["weights"].endswith("in float32 here")
     assert "weights" not in whole.facts.provenance
-    assert verify_split(voice)["samples_with_noise"] < 1e-4
+
+
+def test_it_is_compared_with_itself_in_float32(smaller):
+    """Its own runtime would round where the voice doesn't, and ask for the scales in half precision."""
+    assert 0 < verify_split(read(smaller("half")))["samples_with_noise"] < 1e-4
 
 
 def test_it_is_exported_and_streams_exactly(smaller, tmp_path):

@@ -103,16 +103,12 @@ def _phoneme_type(root: JsonFields) -> PhonemeType:
     if name == "pinyin":
         raise root.error(
             "phoneme_type",
-            "needs g2pW, a network that no package brings (piper-tts downloads it when it first speaks): "
-            f"it can't be had here; Chinese voices that learnt espeak-ng's phonemes can ({_types()})",
+            "needs g2pW, a network that no package brings, so it can't be had here: speak with piper-tts, "
+            "which downloads it, or take a Chinese voice that learnt espeak-ng's phonemes",
         )
     if name not in _PHONEME_TYPES:
-        raise root.error("phoneme_type", f"must be one of {_types()}")
+        raise root.error("phoneme_type", f"must be one of {', '.join(_PHONEME_TYPES)}")
     return cast(PhonemeType, name)
-
-
-def _types() -> str:
-    return ", ".join(_PHONEME_TYPES)
 
 
 def _prosody(root: JsonFields) -> ProsodyDefaults:
