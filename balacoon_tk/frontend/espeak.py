@@ -18,10 +18,9 @@ from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
 from balacoon_tk.frontend.cleaning import plain_punctuation
 from balacoon_tk.frontend.gruut import UnknownWordWarning
-from balacoon_tk.frontend.marked_text import Markup
 from balacoon_tk.frontend.naming import LeftOutNames
 from balacoon_tk.frontend.piper_text import add_arabic_vowels
-from balacoon_tk.frontend.reading import Pieces
+from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.frontend.splitting import shorten
 from balacoon_tk.runtime.process import hold_across_forks
@@ -151,6 +150,8 @@ class EspeakFrontend:
         If espeak-ng has no such voice, or no dictionary for it.
     """
 
+    takes_pieces = True
+
     def __init__(self, voice: str = "en-us") -> None:
         self.voice = voice
         with _LOCK:
@@ -174,9 +175,9 @@ class EspeakFrontend:
         self._prepare = _PREPARE.get(voice, plain_punctuation)
         self._prepare(SourceText(""))  # loads what it needs
 
-    def phonemize(self, text: str | Pieces, *, markup: Markup | None = None) -> Iterator[Sentence]:
+    def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
-        return assemble_sentences(text, self._to_phonemes, prepare=self._prepare, markup=markup)
+        return assemble_sentences(text, self._to_phonemes, reading, prepare=self._prepare)
 
     def _to_phonemes(self, text: str) -> str:
         if self.voice == "ja":

@@ -27,9 +27,8 @@ from typing import Any
 from balacoon_tk.errors import MissingExtraError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences
 from balacoon_tk.frontend.gruut import UnknownWordWarning
-from balacoon_tk.frontend.marked_text import Markup
 from balacoon_tk.frontend.naming import LeftOutNames
-from balacoon_tk.frontend.reading import Pieces
+from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.process import hold_across_forks, runs
@@ -142,6 +141,8 @@ class PiperFrontend:
         If piper-tts or what it needs for the language is not installed; the message names the extra.
     """
 
+    takes_pieces = True
+
     def __init__(self, phoneme_type: str) -> None:
         self.phoneme_type = phoneme_type
         extra, load = _LOADERS[phoneme_type]
@@ -152,10 +153,10 @@ class PiperFrontend:
         message = f"the rules for phoneme_type={phoneme_type!r} can't read these words, so they are left out"
         self._unread = LeftOutNames(message, UnknownWordWarning)
 
-    def phonemize(self, text: str | Pieces, *, markup: Markup | None = None) -> Iterator[Sentence]:
+    def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         # Punctuation stays as it is written, wide marks and all: the rules know it so.
-        return assemble_sentences(text, self._to_phonemes, prepare=SourceText.strip, markup=markup)
+        return assemble_sentences(text, self._to_phonemes, reading, prepare=SourceText.strip)
 
     def _to_phonemes(self, text: str) -> str:
         self._unread.warn(_UNREAD[self.phoneme_type].findall(text), stacklevel=2)

@@ -52,13 +52,30 @@ class SourceSentence:
     """Whether it is known that no sentence follows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a text is read."""
+
+    clause: bool = False
+    """Whether the first clause of a text, and of what follows a `FLUSH`, is a sentence of its own."""
+    markup: Markup | None = None
+    """What stands in the text beside what is said; None leaves it to the text."""
+
+
+DEFAULT_READING = Reading()
+"""As a text is read where nobody says how."""
+
+
 class Reader:
     """Gives the sentences of a text that is fed to it in pieces; for one text at a time."""
 
-    def __init__(self, markup: Markup | None = None) -> None:
-        self._marked_text, self._raw_phonemes = MarkedText(markup), RawPhonemes()
+    def __init__(self, reading: Reading = DEFAULT_READING) -> None:
+        self._reading = reading
+        self._marked_text, self._raw_phonemes = MarkedText(reading.markup), RawPhonemes()
+        self._sentences_step = Sentences(clause=reading.clause)
         self._steps: tuple[Transducer, ...] = (
-            *(self._marked_text, self._raw_phonemes, Cleaner(), Lines(), Sentences()),
+            *(self._marked_text, self._raw_phonemes),
+            *(Cleaner(), Lines(), self._sentences_step),
         )
         self._written: deque[SourceText] = deque()
         self._n_characters = 0
@@ -77,6 +94,7 @@ class Reader:
     def flush(self) -> Iterator[SourceSentence]:
         """Give what has come so far; what is fed next begins a new sentence."""
         yield from self._sentences(run(self._steps[1:], self._marked_text.flush(), finish=True))
+        self._sentences_step.ends_clause = self._reading.clause
 
     def finish(self) -> Iterator[SourceSentence]:
         """Give the rest: the text ends here."""
@@ -117,7 +135,7 @@ class Reader:
         return SourceText.join(parts) if parts and parts[0].span(0, 0)[0] == start else None
 
 
-def read(text: str | Pieces, markup: Markup | None = None) -> Iterator[SourceSentence]:
+def read(text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[SourceSentence]:
     """Give the sentences of a text one at a time.
 
     Of pieces, the next one is asked for when all sentences before it have been taken. What is wrong with a
@@ -133,17 +151,22 @@ def read(text: str | Pieces, markup: Markup | None = None) -> Iterator[SourceSen
     if isinstance(text, str):
         if len(text) > MAX_TEXT:
             raise ParameterError(f"text of {len(text)} characters must have at most MAX_TEXT={MAX_TEXT}")
-        check_marked(text, markup)
+        check_marked(text, reading.markup)
         check_closed(text)
-        return _mark_last(_read((text,), markup))
+        return _mark_last(_read((text,), reading))
+    check_pieces(text)
+    return _read(text, reading)
+
+
+def check_pieces(text: object) -> None:
+    """Refuse what can't be pieces of a text."""
     # Bytes are iterable as well, and their pieces would be numbers.
     if isinstance(text, (bytes, bytearray, memoryview)) or not isinstance(text, Iterable):
         raise ParameterError(f"text={text!r} must be a str, or an iterable of str and FLUSH")
-    return _read(text, markup)
 
 
-def _read(pieces: Pieces, markup: Markup | None) -> Iterator[SourceSentence]:
-    reader = Reader(markup)
+def _read(pieces: Iterable[object], reading: Reading) -> Iterator[SourceSentence]:
+    reader = Reader(reading)
     try:
         for index, piece in enumerate(pieces):
             if isinstance(piece, str):

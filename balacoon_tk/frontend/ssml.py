@@ -56,6 +56,7 @@ _SPACE = re.compile(r"\s")
 _NUMBER = r"(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})"
 _TIME = re.compile(rf"\+?{_NUMBER}(ms|s)")
 _RATE = re.compile(rf"([+-]?){_NUMBER}(%?)")
+_MARKS = ".,!?;:…)]\"'»\u201d\u2019"
 _BETWEEN = re.compile(r"(?<=\S)\s*(?=\S)")
 
 
@@ -96,6 +97,7 @@ class Ssml:
         self._source = XmlSource()
         self._open: list[_Element] = []
         self._last = " "  # of the characters that were given
+        self._held: list[Item] = []  # changes of rate
         self._left_out = LeftOutNames("SSML that is passed over", SsmlWarning)
 
     @property
@@ -106,12 +108,32 @@ class Ssml:
     def feed(self, text: SourceText) -> Iterator[Item]:
         """Take more of the document, and give what no later text can change."""
         for event in self._source.feed(text):
-            yield from self._read(event)
+            for item in self._read(event):
+                yield from self._in_order(item)
 
     def finish(self) -> Iterator[Item]:
         """End the document."""
         self._source.finish()
-        yield from ()
+        yield from self._held
+        self._held = []
+
+    def _in_order(self, item: Item) -> Iterator[Item]:
+        """Put marks before a change of rate that they follow: they end what is spoken there."""
+        if isinstance(item, Control):
+            if item.rate is None:
+                yield from self._held
+                self._held = []
+                yield item
+            else:
+                self._held.append(item)
+            return
+        n_marks = len(item) - len(item.text.lstrip(_MARKS)) if self._held else 0
+        if n_marks:
+            yield item[:n_marks]
+        if n_marks < len(item):
+            yield from self._held
+            self._held = []
+            yield item[n_marks:]
 
     def _read(self, event: Event) -> Iterator[Item]:
         if isinstance(event, Start):

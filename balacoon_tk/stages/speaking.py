@@ -14,6 +14,7 @@ import re
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
 from typing import TypeAlias
 
 import numpy as np
@@ -54,10 +55,12 @@ class Speaking:
         """Give the audio of sentences as it is made; the first chunk waits until the crowd lets it in."""
         stream, settings, start, begun = self._stream, self._settings, 0, False
         manifest, volume, tail_frames = self._voice.manifest, settings.prosody.volume, 0
-        coming = Prefetch(self._prepare(sentences), stream.closed)
         try:
+            # Whoever has nothing to say yet takes no place among those who wait for their turn.
+            given = sentences if stream.text is None else _begun(sentences)
+            coming = Prefetch(self._prepare(given), stream.closed)
             stream.enter(crowd, load)
-            while (item := coming.take()) is not None:
+            while (item := self._take(coming)) is not None:
                 pause_s, sentence = item
                 silence = self._silence(pause_s, tail_frames, sentence)
                 for n_samples in silence:
@@ -100,8 +103,15 @@ class Speaking:
         finally:
             # In a child that was forked meanwhile both are another process's, and so are their locks.
             if stream.of_this_process:
-                coming.close()
+                stream.drop()
                 stream.leave()
+
+    def _take(self, coming: Prefetch[_Prepared]) -> _Prepared | None:
+        self._stream.needs_text = True
+        try:
+            return coming.take()
+        finally:
+            self._stream.needs_text = False
 
     def _prepare(self, sentences: Iterable[EncodedSentence]) -> Iterator[_Prepared]:
         """Make each sentence ready, with the pause before it; at the end, a pause that nothing follows."""
@@ -160,3 +170,10 @@ class _Before:
             return self.break_s
         own = pauses.paragraph_s if self._begins_paragraph else None
         return (pauses.sentence_s if own is None else own) or 0.0
+
+
+def _begun(sentences: Iterable[EncodedSentence]) -> Iterator[EncodedSentence]:
+    """Wait for the first sentence, and give them all."""
+    coming = iter(sentences)
+    first = tuple(islice(coming, 1))
+    return chain(first, coming)
