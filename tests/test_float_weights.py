@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -21,6 +22,7 @@ from balacoon_tk import TTS
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export import export_voice
 from balacoon_tk.export.sources import SourceWarning
+from balacoon_tk.export.sources.float_weights import to_float_weights
 from balacoon_tk.export.sources.piper_onnx import PiperOnnx
 from balacoon_tk.export.verify import verify_split
 from tiny_vits import write_tiny_vits
@@ -164,3 +166,27 @@ def test_a_form_that_is_not_read_is_named_with_what_to_do(source, tmp_path):
         ModelError, match=r"QLinearConv node .* in a form that isn't read .*: export the model that was"
     ):
         read(path)
+
+
+def test_weights_may_be_scaled_block_by_block():
+    """As opset 21 has it, which no exporter of voices writes yet."""
+    integers, scales = np.arange(12, dtype=np.int8).reshape(2, 6), np.array([[1, 2], [3, 4]], np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("DequantizeLinear", ["w", "s", "z"], ["y"], axis=1, block_size=4)],
+        "blocks",
+        [],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 6])],
+        [
+            numpy_helper.from_array(integers, "w"),
+            numpy_helper.from_array(scales, "s"),
+            numpy_helper.from_array(np.full((2, 2), 5, np.int8), "z"),
+        ],
+    )
+    graph.node.append(helper.make_node("Neg", ["y"], ["n"]))
+    graph.output[0].name = "n"
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    (expected,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {})
+    model = ir.from_proto(proto)
+    assert to_float_weights(model) == "integers"
+    assert [node.op_type for node in model.graph] == ["Neg"]
+    np.testing.assert_array_equal(-model.graph[0].inputs[0].const_value.numpy(), expected)

@@ -70,6 +70,19 @@ def test_raw_phonemes_stand_beside_what_a_language_has_of_its_own() -> None:
     assert spoken("hebrew", "שלום [[abc]].") == ["ʃˈelom abc."]
 
 
+@pytest.mark.parametrize("name", ["ar", *SPOKEN])
+def test_a_text_in_pieces_is_said_as_the_whole(name: str) -> None:
+    if name == "japanese":
+        pytest.importorskip("pyopenjtalk")
+    frontend = EspeakFrontend("ar") if name == "ar" else PiperFrontend(name)
+    text = {"ar": "كيف حالك؟ ذهب الولد إلى المدرسة."}.get(name) or SPOKEN[name][0]
+    whole = list(frontend.phonemize(text))
+    assert whole
+    for size in (1, 2, 5):
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        assert list(frontend.phonemize(pieces)) == whole
+
+
 @pytest.mark.parametrize(
     ("phoneme_type", "package", "extra"),
     [("hebrew", "piper.hebrew", "espeak"), ("japanese", "pyopenjtalk", "ja"), ("thai", "tltk.nlp", "th")],

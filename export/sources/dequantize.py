@@ -74,8 +74,8 @@ def dequantize(model: ir.Model) -> bool:
 def _undo_linear(graph: ir.Graph, node: ir.Node, names: Names) -> None:
     """Take out a DequantizeLinear: behind it lie weights, or what a QuantizeLinear has rounded."""
     source = _input(node, 0)
-    for constant in _constants_behind(source):
-        weights = _scaled(constant, _constant(node, 1), _zero(node, 2), node.attributes.get_int("axis", 1))
+    for constant, integers in _constants_behind(source):
+        weights = _scaled(integers, node)
         new = add_constant(graph, weights, names.take(f"{constant.name}.float"))
         if constant is source:
             source = new
@@ -92,7 +92,9 @@ def _undo_rounding(graph: ir.Graph, node: ir.Node, names: Names) -> None:
     source = _input(node, 0)
     producer = source.producer()
     zero = constant_of(node, 2)
-    is_lowest = zero is None or (zero.size == 1 and int(zero.item()) == np.iinfo(zero.dtype).min)
+    is_lowest = zero is None or (
+        zero.size == 1 and zero.dtype.kind in "iu" and int(zero.item()) == np.iinfo(zero.dtype).min
+    )
     if is_lowest and producer is not None and producer.op_type in _RECTIFIED:
         relu = ir.node("Relu", [source])
         relu.name = names.take(f"{node.name}.relu")
@@ -103,15 +105,17 @@ def _undo_rounding(graph: ir.Graph, node: ir.Node, names: Names) -> None:
     _put(graph, node.outputs[0], source)
 
 
-def _constants_behind(value: ir.Value) -> list[ir.Value]:
+def _constants_behind(value: ir.Value) -> list[tuple[ir.Value, AnyArray]]:
     """Return the integers that were written down, past what only moves them."""
     if value.const_value is not None:
-        return [value]
+        # A table that several look into is scaled by the first.
+        is_scaled = value.const_value.dtype == ir.DataType.FLOAT
+        return [] if is_scaled else [(value, value.const_value.numpy())]
     producer = value.producer()
     if producer is None or producer.op_type not in _LAYOUT:
         return []
     moved = producer.inputs if producer.op_type == "Concat" else producer.inputs[:1]
-    return [constant for each in moved if each is not None for constant in _constants_behind(each)]
+    return [found for each in moved if each is not None for found in _constants_behind(each)]
 
 
 def _undo_integer_product(graph: ir.Graph, node: ir.Node, names: Names) -> None:
@@ -167,11 +171,17 @@ def _bias(product: ir.Node, n_channels: int) -> tuple[ir.Node, AnyArray] | None:
     return None
 
 
-def _scaled(constant: ir.Value, scale: AnyArray, zero: AnyArray, axis: int) -> AnyArray:
-    integers = constant.const_value
-    assert integers is not None
-    array = integers.numpy().astype(np.float32)
-    if scale.size > 1:
+def _scaled(integers: AnyArray, node: ir.Node) -> AnyArray:
+    """Return what integers stand for, by the scale and the zero point of a DequantizeLinear."""
+    scale, zero = _constant(node, 1), _zero(node, 2)
+    axis, block = node.attributes.get_int("axis", 1), node.attributes.get_int("block_size", 0)
+    array = integers.astype(np.float32)
+    if block:
+        scale, zero = (
+            np.repeat(each, block, axis).take(range(array.shape[axis]), axis) if each.size > 1 else each
+            for each in (scale, zero)
+        )
+    elif scale.size > 1:
         shape = [1] * array.ndim
         shape[axis] = -1
         scale, zero = scale.reshape(shape), zero.reshape(shape) if zero.size > 1 else zero

@@ -17,6 +17,8 @@ from balacoon_tk.export.sources.dequantize import dequantize
 from balacoon_tk.graph.edit import bypass, remove_unused
 from balacoon_tk.graph.walk import branches
 
+_HALVES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+
 
 def to_float_weights(model: ir.Model) -> str | None:
     """Bring a graph to float32, in place, its constants lifted; say what it was in, or None if in float32.
@@ -26,7 +28,7 @@ def to_float_weights(model: ir.Model) -> str | None:
     is_half = _widen(model)
     if dequantize(model):
         return "integers"
-    return "float16" if is_half else None
+    return "half precision" if is_half else None
 
 
 def _graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
@@ -37,13 +39,13 @@ def _graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
 
 
 def _widen(model: ir.Model) -> bool:
-    """Make everything that is in float16 float32; say whether anything was."""
+    """Make everything that is in half precision float32; say whether anything was."""
     found = False
     for graph in _graphs(model.graph):
         for value in (*graph.inputs, *graph.initializers.values(), *_outputs(graph)):
-            if value.dtype == ir.DataType.FLOAT16:
+            if value.dtype in _HALVES:
                 value.type, found = ir.TensorType(ir.DataType.FLOAT), True
-            if value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT16:
+            if value.const_value is not None and value.const_value.dtype in _HALVES:
                 value.const_value = _wide(value.const_value)
         for node in graph:
             for name, attribute in list(node.attributes.items()):
@@ -64,7 +66,7 @@ def _outputs(graph: ir.Graph) -> Iterator[ir.Value]:
 
 
 def _is_half(dtype: object) -> bool:
-    return dtype == int(ir.DataType.FLOAT16)
+    return dtype in _HALVES
 
 
 def _wide(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
