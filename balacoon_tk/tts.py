@@ -167,7 +167,7 @@ class TTS:
                 making.wait()
             self.frontend = making.result()
         self.strategies = self.voice.strategies
-        self.phoneme_map = PhonemeMap(self.voice.manifest.frontend.phoneme_ids)
+        self.phoneme_map = PhonemeMap.of(self.voice.manifest.frontend)
         self.calibration = load_calibration(self.voice) if calibration is None else calibration
         self.safety_factor = safety_factor
         self._process = generation()
@@ -283,7 +283,7 @@ class TTS:
             In [0, 2**64). Equal seeds give equal audio, whatever the strategy and the chunks; None
             draws a new one.
         speaker : str or int, optional
-            Name or id; the first one if None.
+            Name or id; the voice's default if None.
         chunk_frames : int or sequence of int, optional
             Frames of audio in a chunk; the last number of a sequence repeats, and each sentence begins
             with the first. None gives those with which sound comes earliest and playback never waits: from
@@ -331,8 +331,7 @@ class TTS:
         """
         reading = Reading(clause, choose_markup(markup))
         self._check_text(text, reading)
-        pauses = Pauses.choose(sentence_pause, paragraph_pause)
-        chosen = self.voice.choose_strategy(strategy)
+        pauses, chosen = Pauses.choose(sentence_pause, paragraph_pause), self.voice.choose_strategy(strategy)
         settings = self._settings(chosen, seed, speaker, speed, volume, noise_scale, noise_w, pauses)
         return self._begin(text, reading, settings, choose_chunk_frames(chunk_frames))
 
@@ -380,15 +379,15 @@ class TTS:
         ...     async for chunk in tts.astream(text):
         ...         await send(chunk.pcm16.tobytes())
         """
-        write, reading = None, Reading(clause, choose_markup(markup))
+        write = None
         if isinstance(text, AsyncIterable):
             given: str | Pieces = (feed := TextFeed())
             write = partial(feed_all, text, feed)
         else:
             given = text
+        reading = Reading(clause, choose_markup(markup))
         self._check_text(given, reading)
-        pauses = Pauses.choose(sentence_pause, paragraph_pause)
-        chosen = self.voice.choose_strategy(strategy)
+        pauses, chosen = Pauses.choose(sentence_pause, paragraph_pause), self.voice.choose_strategy(strategy)
         settings = self._settings(chosen, seed, speaker, speed, volume, noise_scale, noise_w, pauses)
         # A long text takes a while to be looked at, and another strategy's chunks to be worked out.
         begin = partial(self._begin, given, reading, settings, choose_chunk_frames(chunk_frames))
@@ -434,9 +433,11 @@ class TTS:
         elif reading == DEFAULT_READING:
             return
         if not getattr(self.frontend, "takes_pieces", False):
+            asked = f"clause={reading.clause}" if reading.markup is None else f"markup={reading.markup!r}"
+            what = asked if isinstance(text, str) else "text in pieces"
             raise ParameterError(
-                f"{type(self.frontend).__name__} must be a frontend with takes_pieces=True for text in "
-                f"pieces, clause={reading.clause} or markup={reading.markup!r}"
+                f"{what}: {type(self.frontend).__name__} must be a frontend with takes_pieces=True, or text "
+                "a str without clause and markup"
             )
 
     def _phonemize(self, text: str | Pieces, reading: Reading) -> Iterator[Sentence]:
@@ -474,7 +475,7 @@ class TTS:
             old = self.voice
             if self._process != generation() and not survives_forks(old.options):
                 self.voice = load_voice(old.path, options=old.options, sha256=old.sha256)
-                self.phoneme_map = PhonemeMap(old.manifest.frontend.phoneme_ids)
+                self.phoneme_map = PhonemeMap.of(old.manifest.frontend)
             self._process = generation()
 
     def _recipe(self) -> dict[str, object]:

@@ -18,6 +18,7 @@ from frontend_sentences import in_threads
 from test_speech_laws import chunks, seeds, texts
 from tiny_voice import SAMPLE_RATE, build_tiny_voice
 
+pytestmark = pytest.mark.filterwarnings("ignore:the voice has no ids")
 few = settings(deadline=None, max_examples=15)
 
 
@@ -67,8 +68,7 @@ def test_raw_phonemes_are_a_word_as_they_are_written(tts):
 
 def test_cleaning_keeps_the_places_of_words(tts):
     text = "“So”\u00a0\u00adit \U0001f600 i\u0301s\r\n—  naïve!"
-    with pytest.warns(UserWarning, match="no ids"):
-        words = words_of(tts.stream(text))
+    words = words_of(tts.stream(text))
     assert [word.word for word in words] == ["So", "it", "i\u0301s", "naïve"]
     assert [text[slice(*word.text_span)] for word in words] == [word.word for word in words]
 
@@ -76,8 +76,7 @@ def test_cleaning_keeps_the_places_of_words(tts):
 def test_words_of_a_document_stand_in_its_text(tts):
     text = '<speak>So &amp; <sub alias="it is">it\'s</sub> '
     text += '<say-as interpret-as="characters">ab</say-as>.</speak>'
-    with pytest.warns(UserWarning, match="no ids"):
-        words = words_of(tts.stream(text))
+    words = words_of(tts.stream(text))
     assert [word.word for word in words] == ["So", "it's", "a", "b"]
     assert [text[slice(*word.text_span)] for word in words] == [word.word for word in words]
 
@@ -88,8 +87,8 @@ class Counting(CharacterFrontend):
     def __init__(self):
         self.asked = []
 
-    def phonemize(self, text, **how):
-        for sentence in super().phonemize(text, **how):
+    def phonemize(self, *text):
+        for sentence in super().phonemize(*text):
             sentence.words._say = partial(self.say, sentence.words._say)
             yield sentence
 
@@ -149,3 +148,19 @@ def test_words_that_a_backend_joins_and_links_sound_one_after_the_other(default_
     assert [word.word for word in words] == [word.strip(",()?") for word in text.split()]
     assert all(word.start_s < word.end_s for word in words)
     assert all(one.end_s <= other.start_s for one, other in pairwise(words))
+
+
+@few
+@given(texts, st.data(), seeds)
+def test_words_of_pieces_are_those_of_the_whole(tts, text, data, seed):
+    text = data.draw(st.sampled_from(["{}", "<speak>{}</speak>", "“{}” \u00e9 [[a]]"])).format(text)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    pieces = [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]
+    assert words_of(tts.stream(pieces, seed=seed)) == words_of(tts.stream(text, seed=seed))
+
+
+def test_words_of_a_text_without_end_are_found_to_its_end(tts):
+    pieces = ["\U0001f600 "] * 50_000 + ["So it is. "] * 3
+    words = words_of(tts.stream(iter(pieces)))
+    assert [word.word for word in words] == ["So", "it", "is"] * 3
+    assert words[0].text_span == (100_000, 100_002)

@@ -22,7 +22,9 @@ _COMMA_BELOW, _CEDILLA = "ț", "ţ"  # U+021B and U+0163: Romanian is often writ
 
 
 class CharacterFrontend:
-    """Gives the characters of a text, in lower case and decomposed (NFD), as its phonemes.
+    """Gives the characters of a text, decomposed (NFD), as its phonemes.
+
+    A letter is in lower case unless the voice has a symbol for the other one.
 
     Examples
     --------
@@ -32,10 +34,20 @@ class CharacterFrontend:
 
     takes_pieces = True
 
+    def __init__(self, symbols: Collection[str] = ()) -> None:
+        # In training it may have been known by case, as phonemes that are written by hand are.
+        self._capitals = frozenset(c for c in symbols if c != c.lower())
+
     def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         # Punctuation stays as it is written: in training it was part of the text, wide marks and all.
-        return assemble_sentences(text, str.lower, reading, prepare=SourceText.strip)
+        return assemble_sentences(text, self._to_phonemes, reading, prepare=SourceText.strip)
+
+    def _to_phonemes(self, text: str) -> str:
+        if not self._capitals:
+            return text.lower()
+        decomposed = unicodedata.normalize("NFD", text)
+        return "".join(c if c in self._capitals else c.lower() for c in decomposed)
 
 
 class KnownCharacterFrontend:

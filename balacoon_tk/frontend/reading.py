@@ -72,9 +72,10 @@ class Reader:
     def __init__(self, reading: Reading = DEFAULT_READING) -> None:
         self._reading = reading
         self._marked_text, self._raw_phonemes = MarkedText(reading.markup), RawPhonemes()
-        self._split = Sentences(clause=reading.clause)
+        self._sentences_step = Sentences(clause=reading.clause)
         self._steps: tuple[Transducer, ...] = (
-            *(self._marked_text, self._raw_phonemes, Cleaner(), Lines(), self._split),
+            *(self._marked_text, self._raw_phonemes),
+            *(Cleaner(), Lines(), self._sentences_step),
         )
         self._written: deque[SourceText] = deque()
         self._n_characters = 0
@@ -93,7 +94,7 @@ class Reader:
     def flush(self) -> Iterator[SourceSentence]:
         """Give what has come so far; what is fed next begins a new sentence."""
         yield from self._sentences(run(self._steps[1:], self._marked_text.flush(), finish=True))
-        self._split.ends_clause = self._reading.clause
+        self._sentences_step.ends_clause = self._reading.clause
 
     def finish(self) -> Iterator[SourceSentence]:
         """Give the rest: the text ends here."""

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 
 _WORD = re.compile(r"\w+")
-_FIRST_SCRIPT = "\u0590"  # every language reads the letters before, or spells them
+# Every language reads the letters before Hebrew's, or spells them. Marks sound with a letter only.
+_OF_A_SCRIPT = re.compile(r"[^\W\d_\u0000-\u058f]\w*")
 _BLOCK_BITS = 7  # scripts begin at multiples of 128, or share such a block with one that is as old
 
 
@@ -16,8 +17,8 @@ class UnspokenWords:
     Parameters
     ----------
     is_said : callable
-        Says of one letter whether the backend has anything to say of it. It is asked once for each block of
-        letters, since it takes as long as a word does.
+        Says of a word whether the backend has anything to say of it. It is asked once for each block of
+        letters, of the first word there, since letters alone may be silent in a language that has them.
     """
 
     def __init__(self, is_said: Callable[[str], bool]) -> None:
@@ -26,15 +27,15 @@ class UnspokenWords:
 
     def find(self, text: str) -> list[str]:
         """Give the words, in their order."""
-        if text.isascii() or not any(self._is_silent(letter) for letter in set(text)):
+        if text.isascii():
             return []
-        return [word for word in _WORD.findall(text) if any(map(self._is_silent, word))]
+        return [word for word in _WORD.findall(text) if not word.isascii() and self._is_silent(word)]
 
-    def _is_silent(self, character: str) -> bool:
-        # Marks sound with a letter only.
-        if character < _FIRST_SCRIPT or not character.isalpha():
-            return False
-        block = ord(character) >> _BLOCK_BITS
-        if block not in self._known:
-            self._known[block] = self._is_said(character)
-        return not self._known[block]
+    def _is_silent(self, word: str) -> bool:
+        for part in _OF_A_SCRIPT.findall(word):
+            block = ord(part[0]) >> _BLOCK_BITS
+            if block not in self._known:
+                self._known[block] = self._is_said(part)
+            if not self._known[block]:
+                return True
+        return False
