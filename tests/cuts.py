@@ -37,7 +37,6 @@ _MARKED = [
     "Say [[wˈɜːld]] again, un[[ə]]able. [[ˈa]]\n[[b]] Then an open one: [[wˈɜː",
     "你好。世界！再见？好，我很好。「こんにちは。」元気ですか？はい。كيف حالك؟ جيد. नमस्ते। कैसे हो?",
     "hello there. how are you? i'm fine, thanks: it rained in oslo, bergen and " + "very " * 200 + "far.",
-    +"very " * 200 + "far away.",
     "A wrapped line of a text that an editor broke where it was long enough for it\nand its end.\n\nOh.",
     "Cafe\u0301 nai\u0308ve \U0001f600 , really\u200b? \u1112\u1161\u11ab\u1100\u1173\u11af. \ufb01ne Ａ！",
 ]
@@ -104,7 +103,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tts = TTS(build_tiny_voice(Path(folder) / "tiny"), n_threads=1)
         for number, text in enumerate(itertools.islice(texts(args.seed), N_TEXTS)):
-            reading = Reading(clause=number % 3 == 0)
+            reading = Reading(
+                clause=number % 3 == 0, markup=(None, "markdown", None, "plain")[number // 4 % 4]
+            )
             whole = read(espeak, [text], reading)
             by_gruut, said = read(gruut, [text], reading), say(tts, [text], reading)
             for turn in range(args.n // N_TEXTS):

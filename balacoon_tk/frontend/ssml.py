@@ -150,7 +150,8 @@ class Ssml:
                 element.inside.append(text)
                 return
         if text.text:
-            self._last = text.text[-1] if not text.text.isspace() else self._last
+            # Of one that came in pieces white space may be all of the last one.
+            self._last = text.text.rstrip()[-1:] or self._last
             yield text
 
     def _begin(self, start: Start) -> Iterator[Item]:
