@@ -167,7 +167,7 @@ class TTS:
                 making.wait()
             self.frontend = making.result()
         self.strategies = self.voice.strategies
-        self.phoneme_map = PhonemeMap(self.voice.manifest.frontend.phoneme_ids)
+        self.phoneme_map = PhonemeMap.of(self.voice.manifest.frontend)
         self.calibration = load_calibration(self.voice) if calibration is None else calibration
         self.safety_factor = safety_factor
         self._process = generation()
@@ -283,7 +283,7 @@ class TTS:
             In [0, 2**64). Equal seeds give equal audio, whatever the strategy and the chunks; None
             draws a new one.
         speaker : str or int, optional
-            Name or id; the first one if None.
+            Name or id; the voice's default if None.
         chunk_frames : int or sequence of int, optional
             Frames of audio in a chunk; the last number of a sequence repeats, and each sentence begins
             with the first. None gives those with which sound comes earliest and playback never waits: from
@@ -475,7 +475,7 @@ class TTS:
             old = self.voice
             if self._process != generation() and not survives_forks(old.options):
                 self.voice = load_voice(old.path, options=old.options, sha256=old.sha256)
-                self.phoneme_map = PhonemeMap(old.manifest.frontend.phoneme_ids)
+                self.phoneme_map = PhonemeMap.of(old.manifest.frontend)
             self._process = generation()
 
     def _recipe(self) -> dict[str, object]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from balacoon_tk.frontend.characters import CharacterFrontend
     from balacoon_tk.frontend.espeak import EspeakFrontend
     from balacoon_tk.frontend.gruut import GruutFrontend, UnknownWordWarning
+    from balacoon_tk.frontend.naming import NothingToSayWarning
     from balacoon_tk.frontend.phoneme_map import EncodedSentence, PhonemeMap, UnknownPhonemeWarning
     from balacoon_tk.frontend.reading import MAX_TEXT, Pieces, Reading
     from balacoon_tk.frontend.registry import BACKENDS, create_frontend
@@ -33,6 +34,7 @@ __all__ = [
     "EspeakFrontend",
     "Frontend",
     "GruutFrontend",
+    "NothingToSayWarning",
     "PhonemeMap",
     "Pieces",
     "Reading",
@@ -51,6 +53,7 @@ __getattr__, __dir__ = lazy_names(
         "characters": ("CharacterFrontend",),
         "espeak": ("EspeakFrontend",),
         "gruut": ("GruutFrontend", "UnknownWordWarning"),
+        "naming": ("NothingToSayWarning",),
         "phoneme_map": ("EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"),
         "reading": ("MAX_TEXT", "Pieces", "Reading"),
         "registry": ("BACKENDS", "create_frontend"),
