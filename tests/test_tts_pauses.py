@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from balacoon_tk import TTS, SpeechUtterance
 from balacoon_tk.decoder import STRATEGIES
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend import FLUSH, Sentence
+from balacoon_tk.frontend import FLUSH, NothingToSayWarning, Sentence
 from balacoon_tk.pacing.pacer import Pacer
 from balacoon_tk.pacing.schedule import MAX_CHUNK_S
 from balacoon_tk.voice import load_voice
@@ -212,7 +212,8 @@ def test_white_space_may_stand_before_a_document(tts, blank):
 @pytest.mark.parametrize("markup", [None, "ssml", "markdown", "plain"])
 def test_nothing_is_said_of_nothing(tts, markup):
     for text in ("", "  \n", [], ["", " "], [FLUSH]):
-        assert len(tts.synthesize(text, markup=markup)) == 0
+        with pytest.warns(NothingToSayWarning):
+            assert len(tts.synthesize(text, markup=markup)) == 0
 
 
 def test_a_document_that_is_not_well_formed_is_refused_at_the_call(tts):
