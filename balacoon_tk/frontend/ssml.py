@@ -52,7 +52,7 @@ _ATTRIBUTES: Mapping[str, frozenset[str]] = {
 }
 _BEGINS = re.compile(r"[\s\ufeff]*(?:<\?xml[^>]{0,200}>\s*)?<speak[\s/>]")
 _MAY_BEGIN = re.compile(r"[\s\ufeff]*(?:<\?xml[^>]{0,200}(?:>\s*)?)?(<?\??\w{0,5})")
-_SPACE = re.compile(r"\s")
+_SPACE = re.compile(r"[^\S ]")  # other than the one it becomes
 _NUMBER = r"(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})"
 _TIME = re.compile(rf"\+?{_NUMBER}(ms|s)")
 _RATE = re.compile(rf"([+-]?){_NUMBER}(%?)")

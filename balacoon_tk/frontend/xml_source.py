@@ -16,7 +16,7 @@ from balacoon_tk.frontend.source_text import SourceText
 
 MAX_TAG = 16_384
 """Most characters of a tag or a comment: what isn't complete is kept, and read again with each piece."""
-_BLOCK = 65_536  # characters that are read before what was found in them is given
+_BLOCK = 2048  # characters that are read before what was found in them is given
 _TAG = re.compile(r"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CDATA, _CDATA_END = len("<![CDATA["), len("]]>")
