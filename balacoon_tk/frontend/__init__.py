@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from balacoon_tk.frontend.registry import BACKENDS, create_frontend
     from balacoon_tk.frontend.source_text import SourceText
     from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES
+    from balacoon_tk.frontend.ssml import SsmlWarning
     from balacoon_tk.frontend.transducers import FLUSH, Control
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Reading",
     "Sentence",
     "SourceText",
+    "SsmlWarning",
     "UnknownPhonemeWarning",
     "UnknownWordWarning",
     "create_frontend",
@@ -57,6 +59,7 @@ __getattr__, __dir__ = lazy_names(
         "registry": ("BACKENDS", "create_frontend"),
         "source_text": ("SourceText",),
         "splitting": ("MAX_SENTENCE_PHONEMES",),
+        "ssml": ("SsmlWarning",),
         "transducers": ("FLUSH", "Control"),
     },
 )
