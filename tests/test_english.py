@@ -183,8 +183,8 @@ def test_no_rule_changes_what_is_taken_for_plain(text: str) -> None:
 
 
 _ODD_PIECES = """\
-Louis War The XIV VX I L 1 12 1,000 5.5 $ € £ 1e 1/2 ½ ² ^1 ' " - – ( ) http:// a@ St. Jr. # < ~ 00th 0s May Jan. km °C
-mg/ x 12:30 99 911 call +1 é A AA . , : ; !
+Louis War The XIV VX I L 1 12 1,000 5.5 $ € £ 1e 1/2 ½ ² ^1 ' " - – ( ) http:// a@ St. Jr. # < ~ 00th 0s May
+Jan. mg/ x 12:30 99 911 call +1 é A AA . , : ; !
 """
 
 
