@@ -530,12 +530,23 @@ def _make_frontend(frontend: str | Frontend, info: FrontendInfo) -> Frontend:
 class SpeechUtterance:
     """A text, or its pieces, and how far `TTS.synthesize_chunk` has come with it; for one thread at a time.
 
-    `seed` is as for `TTS.stream`.
+    The arguments are those of `TTS.stream`.
     """
 
-    def __init__(self, text: str | Pieces, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        text: str | Pieces,
+        *,
+        seed: int | None = None,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
+    ) -> None:
         self.text = text
         self.seed = seed
+        self.sentence_pause = sentence_pause
+        self.paragraph_pause = paragraph_pause
+        self.markup = markup
         self._tts: TTS | None = None
         self._speaker_id: int | None = None
         self._chunks: Iterator[AudioChunk] = iter(())
@@ -544,7 +555,14 @@ class SpeechUtterance:
         """Return the chunks that are still to come; the first call begins the stream."""
         speaker_id = tts.voice.speaker_id(speaker)
         if self._tts is None:
-            self._chunks = tts.stream(self.text, seed=self.seed, speaker=speaker)
+            self._chunks = tts.stream(
+                self.text,
+                seed=self.seed,
+                speaker=speaker,
+                sentence_pause=self.sentence_pause,
+                paragraph_pause=self.paragraph_pause,
+                markup=self.markup,
+            )
             self._tts, self._speaker_id = tts, speaker_id
         # Another voice would go on in the middle with other ids.
         if tts is not self._tts:

@@ -149,7 +149,7 @@ def test_flush_says_what_has_come_and_begins_anew() -> None:
 def test_an_open_bracket_is_refused_at_a_flush_and_what_came_before_is_given() -> None:
     sentences = read(["Well then [[a", FLUSH, "]]"])
     assert next(sentences).text.text == "Well then"
-    with pytest.raises(ParameterError, match=r"text\[10:\]='\[\[a' \(line 1\)"):
+    with pytest.raises(ParameterError, match=r"text\[10:\]='\[\[a' opens"):
         next(sentences)
 
 

@@ -85,6 +85,7 @@ class Counting(CharacterFrontend):
     """Counts what the backend is asked."""
 
     def __init__(self):
+        super().__init__()
         self.asked = []
 
     def phonemize(self, *text):

@@ -120,7 +120,10 @@ class Sentences:
         if self._n_scanned == 0:
             self._text = _strip_left(self._text)
         while (end := self._next_end(finish=finish)) is not None:
-            sentence, self._text = self._text[:end].strip(), _strip_left(self._text[end:])
+            text = self._text.text
+            stop, following = len(text[:end].rstrip()), _SPACES.match(text, end)
+            sentence = self._text[:stop]
+            self._text = self._text[following.end() if following else end :]
             self._n_scanned = 0
             self._has_capitals = self._has_capitals or sentence.text != sentence.text.lower()
             if has_speech(sentence.text):

@@ -2,8 +2,8 @@
 
 A word stands between white space, without the marks, quotes and brackets around it; ``U.S.`` keeps its dot.
 It is one however many words are said of it, as of ``$500`` and ``50%``: the words of the sentence as the
-backend got it are joined where the caller's text has nothing between them. In scripts that write no spaces each
-ideograph is a word, and what stands between ideographs, marks and spaces is another.
+backend got it are joined where the caller's text has nothing between them. In scripts that write no spaces
+each ideograph is a word, and what stands between ideographs, marks and spaces is another.
 """
 
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
