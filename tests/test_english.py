@@ -111,6 +111,7 @@ def test_what_espeak_reads_right_is_left_as_it_is(text: str) -> None:
             "II. Methods, Part I, II (III), WWII and WWI",
             "2. Methods, Part 1, 2 (3), World War 2 and World War 1",
         ),
+        ("Part Ivory, World War Ivan, Book IIX", "Part Ivory, World War Ivan, Book IIX"),
         ("Louis XLouis, Henry VX, Part IIII, War IL", "Louis XLouis, Henry VX, Part IIII, War IL"),
         ("a 5'10\" man, a 27\" screen, 5' wide", "a 5 foot 10 man, a 27 inch screen, 5 feet wide"),
         ("call 911 or +44 20 7946 0958", "call 9 1 1 or plus 4 4, 2 0, 7 9 4 6, 0 9 5 8"),
