@@ -39,12 +39,14 @@ def _reign(match: re.Match[str]) -> str:
 
 
 ROMAN_RULES: list[Rule] = [
+    (re.compile(r"\bWW(II?)\b"), lambda match: f"World War {len(match[1])}"),
     (re.compile(rf"\b({'|'.join(_REIGNS)}) ({_ROMAN})"), _reign),
     (re.compile(rf"\b({'|'.join(_NUMBERED)}) ({_ROMAN})"), lambda match: f"{match[1]} {_number(match[2])}"),
     (re.compile(rf"\b({_ROMAN})(?= centur(?:y|ies)\b)"), lambda match: ordinal(_number(match[1]))),
-    # Any other needs a second letter, and a capital before it, as names have; XX and XXX are seldom numbers.
+    # Any other needs a second letter. XX and XXX are seldom numbers, and IV is a drip but after a name.
+    (re.compile(r"\b((?!An? )[A-Z][\w'-]*) IV(?!['\w])"), r"\1 4"),
     (
-        re.compile(rf"\b(?!An? )([A-Z][\w'-]*) (?!X+\b)(?=[IVX]{{2}})({_ROMAN})"),
-        lambda match: f"{match[1]} {_number(match[2])}",
+        re.compile(rf"(?<![\w'.])(?<!\b[Aa] )(?<!\b[Aa]n )(?!X+\b|IV\b)(?=[IVX]{{2}})({_ROMAN})(?!['\w])"),
+        lambda match: str(_number(match[1])),
     ),
 ]
