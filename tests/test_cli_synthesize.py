@@ -85,10 +85,13 @@ def test_speakers_are_chosen_by_name(cli, tiny_speakers_folder):
     assert len(outputs) == len(SPEAKERS)
 
 
+@pytest.mark.filterwarnings("default::balacoon_tk.frontend.NothingToSayWarning")
 @pytest.mark.parametrize("text", ["", "  \n\t "])
-def test_whitespace_gives_an_empty_wav_file(cli, tiny_voice_folder, tmp_path, text):
+def test_whitespace_gives_an_empty_wav_file_and_a_warning(cli, tiny_voice_folder, tmp_path, text):
     path = tmp_path / "a.wav"
-    assert cli("synthesize", "-", "-v", tiny_voice_folder, "-o", path, stdin=text.encode()).status == 0
+    result = cli("synthesize", "-", "-v", tiny_voice_folder, "-o", path, stdin=text.encode())
+    assert result.status == 0
+    assert "warning: there is nothing to say" in result.err
     assert read_wav(path)[0].size == 0
 
 

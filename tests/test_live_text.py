@@ -4,6 +4,8 @@ import asyncio
 import gc
 import itertools
 import queue
+import subprocess
+import sys
 import threading
 import time
 
@@ -223,9 +225,22 @@ def test_a_frontend_that_takes_a_str_alone_is_named(tiny_voice):
             begin("so", clause=True)
 
 
-def test_nothing_to_say_gives_nothing(tts):
+def test_nothing_to_say_gives_nothing_and_a_warning(tts):
     for pieces in ([], [""], [FLUSH, FLUSH], iter(["  ", "\n"]), iter(())):
-        assert list(tts.stream(pieces, **SETTINGS)) == []
+        with pytest.warns(UserWarning, match="nothing to say in the text"):
+            assert list(tts.stream(pieces, **SETTINGS)) == []
+
+
+def test_a_stream_that_is_closed_before_any_text_came_says_nothing_of_it(tts):
+    pieces = Pieces()
+    stream, ended = tts.stream(pieces, **SETTINGS), []
+    listener = threading.Thread(target=lambda: ended.append(list(stream)))
+    listener.start()
+    wait_for(lambda: stream._scheduled.text.is_awaited)
+    stream.close()
+    listener.join(TIMEOUT_S)
+    assert ended == [[]]
+    pieces.end()
 
 
 # --- among others
@@ -249,6 +264,29 @@ def test_who_waits_for_text_takes_no_place_from_others(tiny_voice):
     pieces.end()
     listener.join(TIMEOUT_S)
     assert np.array_equal(samples_of(taken), samples_of(tts.stream("So it is. Is it", **SETTINGS)))
+
+
+ENDS = """
+import sys, threading
+from balacoon_tk import TTS
+
+def write():
+    yield "So it is. Is it"
+    threading.Event().wait()
+
+stream = TTS(sys.argv[1]).stream(write(), strategy="overlap", seed=5)
+print(len(next(stream).samples) > 0)
+"""
+
+
+def test_a_program_ends_though_its_writer_never_does(tiny_voice_folder):
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", ENDS, tiny_voice_folder],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "True\n", "")
 
 
 # --- asyncio
@@ -355,5 +393,6 @@ def test_a_stream_of_pieces_is_for_one_listener_at_a_time(tts):
     wait_for(lambda: stream._scheduled.text.is_awaited)
     with pytest.raises(StreamStateError, match="another thread is waiting"):
         next(stream)
+    pieces.put("so")
     pieces.end()
     listener.join(TIMEOUT_S)
