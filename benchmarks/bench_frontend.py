@@ -9,6 +9,8 @@ import time
 import pytest
 
 from balacoon_tk.frontend import CharacterFrontend, EspeakFrontend, GruutFrontend, PhonemeMap
+from balacoon_tk.frontend.preparation import Preparation
+from balacoon_tk.frontend.reading import read
 from frontend_sentences import HELD_OUT, SENTENCES
 from speed.texts import TEXTS
 
@@ -46,6 +48,20 @@ def test_paragraph(benchmark, frontend):
 def test_first_sentence_of_ten_minutes(benchmark, frontend):
     first = benchmark(lambda: next(frontend.phonemize(TEN_MINUTES)))
     assert first.text == SENTENCES[0]
+
+
+# What plain sentences, and others, take before any backend sees them.
+@pytest.mark.parametrize(
+    ("text", "n_sentences"),
+    [
+        pytest.param(SENTENCE, 1, id="plain"),
+        pytest.param("He paid $3.50 on May 6, 1999 for 5 kg of World War II, didn't he?", 1, id="numbers"),
+        pytest.param("The **quick** brown [fox](http://x.y/z) jumps—over “the” lazy dog…", 1, id="marks"),
+    ],
+)
+def test_reading_and_rules(benchmark, text, n_sentences):
+    prepare = Preparation("en-us")
+    assert len(benchmark(lambda: [prepare(sentence.text) for sentence in read(text)])) == n_sentences
 
 
 @pytest.mark.parametrize("name", FRONTENDS)

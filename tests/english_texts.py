@@ -236,6 +236,20 @@ snake_case name|snake case name
 x_1 and y_2|x one and y two
 a < b|a is less than b
 10 p.m.|ten p m.
+Section II is long.|Section two is long.
+Take the IV drip.|Take the I V drip.
+WWII ended.|World War two ended.
+Boeing 747-400 flew.|Boeing 747-400 flew.
+We met in May 2024.|We met in May twenty twenty four.
+It is 3x4x5.|It is three by four by five.
+w/o sugar|without sugar
+The 12:00 noon train|The twelve noon train
+thousands and 1000s|thousands and thousands
+In the mid-1990s he sang.|In the mid nineteen nineties he sang.
+Ali vs Frazier|Ali versus Frazier
+John Lee Jr spoke.|John Lee junior spoke.
+Mt. Hood and Ft. Knox|Mount Hood and Fort Knox
+HTML AND CSS|HTML and CSS
 NO WAY!|no way!
 THE END|the end
 WE ARE IN.|we are in.

@@ -1,11 +1,12 @@
 """Sentences in many languages, to compare phonemes on: written for this, or made of the names in CLDR.
 
-Babel has the names of countries and languages in each language, under Unicode's licence; joined as the
-language joins lists they are sentences of ordinary words in the language's own script.
+Babel has the names of countries and languages in each language, and how it writes dates and numbers, under
+Unicode's licence; joined as the language joins lists they are sentences in its own script.
 """
 # ruff: noqa: RUF001 - the look-alikes of ASCII are letters of these scripts
 
 import random
+from datetime import date
 
 # The espeak-ng voice, and the locale of its names.
 LOCALES = {
@@ -101,7 +102,9 @@ HEBREW = ["שלום, מה שלומך?", "הילד הלך לבית הספר.", "�
 def sentences(voice: str, count: int) -> list[str]:
     """Return sentences for an espeak-ng voice: those that were written, then made ones."""
     from babel import Locale
+    from babel.dates import format_date
     from babel.lists import format_list
+    from babel.numbers import format_decimal
 
     locale = Locale.parse(LOCALES[voice])
     # A comma of its own belongs to some names, and brackets to others.
@@ -110,6 +113,14 @@ def sentences(voice: str, count: int) -> list[str]:
     made = list(WRITTEN[voice])
     while len(made) < count:
         some = rng.sample(names, rng.randint(2, 5))
-        text = format_list(some, locale=locale) if rng.random() < 0.5 else ", ".join(some)
-        made.append(text + rng.choice(["", ".", "!", "?", "."]))
+        kind = rng.randrange(4)
+        if kind == 0 and locale.language != "en":  # in which numbers are written out before they are read
+            day = date(rng.randint(1950, 2030), rng.randint(1, 12), rng.randint(1, 28))
+            some[1] = rng.choice(
+                [format_date(day, "full", locale), format_decimal(day.toordinal(), locale=locale)]
+            )
+        text = format_list(some, locale=locale) if kind == 1 else ", ".join(some)
+        # Without a capital before it, a dot would end a sentence whatever follows; and after two dots at a
+        # text's end espeak-ng says "dot" before the next text.
+        made.append(text[0].upper() + text[1:].rstrip(".") + rng.choice(["", ".", "!", "?", "."]))
     return made[:count]

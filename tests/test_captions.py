@@ -39,6 +39,15 @@ def test_a_caption_ends_before_a_pause():
     assert [caption.text for caption in captions] == ["So it is", "and so it stays"]
 
 
+def test_a_caption_that_is_full_ends_with_a_clause():
+    text = "Then came the next day, which brought nothing but rain, wind and a very long letter from home."
+    assert [caption.text for caption in make_captions(spoken(text), text)] == [
+        "Then came the next day,",
+        "which brought nothing but rain,",
+        "wind and a very long letter from home.",
+    ]
+
+
 def test_no_caption_is_longer_than_is_read_at_a_glance():
     text = "so it goes on and on " * 20
     captions = list(make_captions(spoken(text, word_s=0.7), text))

@@ -58,8 +58,19 @@ def test_numbers_that_occur_twice_do_not_hide_an_order():
 def test_numbers_that_all_occur_often_are_no_order_rather_than_an_error():
     """As weights that were halved and widened again do."""
     halves = np.random.default_rng(0).standard_normal((128, 64)).astype(np.float16).astype(np.float32)
-    view = find_view(bits(halves), bits(halves[::-1]))
-    assert view is None or np.array_equal(view.of(bits(halves)), bits(halves[::-1]))
+    shuffled = bits(halves.reshape(4, 32, 8, 8).transpose(2, 0, 3, 1))
+    view = find_view(bits(halves), shuffled)
+    assert view is None or np.array_equal(view.of(bits(halves)), shuffled)
+    assert find_view(bits(halves), bits(halves[::-1])) is not None
+
+
+@given(st.permutations(range(3)), st.sets(st.integers(0, 2)))
+def test_the_order_of_three_axes_is_found_in_numbers_that_occur_often(order, flipped):
+    integers = np.random.default_rng(0).integers(0, 40, (12, 20, 30)).astype(np.uint32)
+    wanted = np.flip(integers, tuple(flipped)).transpose(order).reshape(-1)
+    view = find_view(integers.reshape(-1), wanted)
+    assert view is not None
+    np.testing.assert_array_equal(view.of(integers.reshape(-1)), wanted)
 
 
 def test_what_is_in_no_order_of_axes_is_not_taken_for_one():

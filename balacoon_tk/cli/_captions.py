@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from balacoon_tk._files import write_whole
 from balacoon_tk.cli._common import STANDARD_STREAM, UsageError
@@ -27,7 +27,11 @@ _TAG = re.compile(r"<[^>]*>")
 _NOT_MARKS = re.compile(r"[^\s.,!?;:…'\"“”‘’«»()—–。，、；：？！-]+")
 _SPACES = re.compile(r"\s+")
 _SENTENCE_END = re.compile(r"[.!?…。？！][\"'”’»)]*$")
+_CLAUSE_END = re.compile(r"[,;:—–)。，、；：]$")
 _SENTENCE_GAP_S = 0.1  # `Mr. Smith` has none
+
+
+_Written: TypeAlias = "tuple[WordSpan, str]"
 
 
 class Caption(NamedTuple):
@@ -99,20 +103,33 @@ def make_captions(words: Sequence[WordSpan], text: str) -> Iterator[Caption]:
     """Give the captions of a text: as many words together as are read at a glance, with their marks.
 
     A caption ends with a sentence, before a pause, and where it would have more than `MAX_CAPTION` characters
-    or last longer than `MAX_CAPTION_S` seconds.
+    or last longer than `MAX_CAPTION_S` seconds; then with a clause, if one ends beyond its first third.
     """
-    shown, start_s, end_s = "", 0.0, 0.0
-    for word, written in zip(words, _with_marks(words, text), strict=True):
-        is_full = len(shown + written) > MAX_CAPTION or word.end_s - start_s > MAX_CAPTION_S
-        gap_s = word.start_s - end_s
-        if shown and (is_full or gap_s > (_SENTENCE_GAP_S if _SENTENCE_END.search(shown) else _PAUSE_S)):
-            yield Caption(start_s, end_s, shown)
-            shown = ""
-        if not shown:
-            start_s, written = word.start_s, written.lstrip()
-        shown, end_s = shown + written, word.end_s
+    shown: list[_Written] = []
+    for each in zip(words, _with_marks(words, text), strict=True):
+        while shown and (n_words := _n_shown(shown, each)):
+            yield _caption(shown[:n_words])
+            del shown[:n_words]
+        shown.append(each)
     if shown:
-        yield Caption(start_s, end_s, shown)
+        yield _caption(shown)
+
+
+def _n_shown(shown: Sequence[_Written], following: _Written) -> int:
+    """Return how many words are a caption, now that the following one is known; 0 if it goes with all."""
+    caption, gap_s = _caption(shown), following[0].start_s - shown[-1][0].end_s
+    if gap_s > (_SENTENCE_GAP_S if _SENTENCE_END.search(caption.text) else _PAUSE_S):
+        return len(shown)
+    longer = _caption([*shown, following])
+    if len(longer.text) <= MAX_CAPTION and longer.end_s - longer.start_s <= MAX_CAPTION_S:
+        return 0
+    clauses = (n for n in range(1, len(shown)) if _CLAUSE_END.search(shown[n - 1][1]))
+    return max((n for n in clauses if len(_caption(shown[:n]).text) > MAX_CAPTION // 3), default=len(shown))
+
+
+def _caption(shown: Sequence[_Written]) -> Caption:
+    text = "".join(written for _, written in shown).strip()
+    return Caption(shown[0][0].start_s, shown[-1][0].end_s, text)
 
 
 def _with_marks(words: Sequence[WordSpan], text: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ _MOST_AXES = 6
 _ENOUGH = 0.6
 """Share of steps that must break at a period. At half the true one, or a third, at most half of them do; at
 the true one all, but where an outer axis happens to go on by the same stride, or weights occur twice."""
+
+_N_PROBES = 64
+_FLIPS = tuple(axes for n in range(4) for axes in combinations(range(3), n))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +45,57 @@ def find_view(source: NDArray[np.uint32], wanted: NDArray[np.uint32]) -> View | 
     """Return how one flat array reads as another, or None where no order of axes explains it.
 
     Numbers that occur twice are told apart by no sort, so the strides are those that nearly all numbers
-    follow, and the view counts only if it then gives every bit.
+    follow, and the view counts only if it then gives every bit. Of weights that were rounded most numbers
+    occur often; then the orders of two and three axes are tried, which are all but a few.
     """
     if len(source) != len(wanted) or not np.array_equal(np.sort(source), np.sort(wanted)):
         return None
+    return _by_strides(source, wanted) or _by_trying(source, wanted)
+
+
+def _by_strides(source: NDArray[np.uint32], wanted: NDArray[np.uint32]) -> View | None:
+    """Sort both, and read the order off the places to which the numbers go."""
     positions = np.empty(len(wanted), np.int64)
     positions[np.argsort(wanted, kind="stable")] = np.argsort(source, kind="stable")
     axes = list(_find_axes(positions))  # from the innermost out
     by_stride = sorted(range(len(axes)), key=lambda axis: -abs(axes[axis][1]))
     shape = tuple(axes[axis][0] for axis in by_stride)
     strides = [abs(axes[axis][1]) for axis in by_stride]
-    # Of weights that were rounded most numbers occur often, and the axes that are found may be none.
     if math.prod(shape) != len(source) or strides != [math.prod(shape[k + 1 :]) for k in range(len(shape))]:
         return None
     flipped = tuple(k for k, axis in enumerate(by_stride) if axes[axis][1] < 0)
     view = View(shape, flipped, tuple(by_stride.index(axis) for axis in reversed(range(len(axes)))))
     return view if np.array_equal(view.of(source), wanted) else None
+
+
+def _by_trying(source: NDArray[np.uint32], wanted: NDArray[np.uint32]) -> View | None:
+    """Try each way to cut the numbers into three axes, on a few of them first."""
+    n = len(source)
+    sizes = np.array([1, *_divisors(n), n], np.int64)
+    first, second = (axis.reshape(-1) for axis in np.meshgrid(sizes, sizes, indexing="ij"))
+    fits = (first > 1) & (n % (first * second) == 0)
+    first, second = first[fits], second[fits]
+    shapes = np.stack([first, second, n // (first * second)])
+    probes = np.linspace(0, n - 1, _N_PROBES, dtype=np.int64)
+    strides = np.stack([shapes[1] * shapes[2], shapes[2], np.ones_like(first)])
+    for order in permutations(range(3)):
+        # Where in the source the numbers lie that stand at the probes, for all shapes at once.
+        inner, middle = shapes[order[2]], shapes[order[1]]
+        steps = {
+            order[2]: probes[:, None] % inner,
+            order[1]: probes[:, None] // inner % middle,
+            order[0]: probes[:, None] // (inner * middle),
+        }
+        for flipped in _FLIPS:
+            places = sum(
+                (shapes[axis] - 1 - step if axis in flipped else step) * strides[axis]
+                for axis, step in steps.items()
+            )
+            for fit in np.flatnonzero((source[places] == wanted[probes, None]).all(axis=0)):
+                view = View(tuple(int(size) for size in shapes[:, fit]), flipped, order)
+                if np.array_equal(view.of(source), wanted):
+                    return view
+    return None
 
 
 def _find_axes(positions: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

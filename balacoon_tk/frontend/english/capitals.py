@@ -9,6 +9,7 @@ from balacoon_tk.frontend.source_text import SourceText
 
 _CAPITALS = re.compile(r"(?<![\w'&.])[A-Z]+(?:'[A-Z]+)?(?![\w&]|\.\w)")
 _LOWER_CASE = re.compile(r"[a-z]")
+_VOWEL = re.compile("[AEIOUY]")
 _LONG = 4  # letters: a word of so many is an initialism only if no lexicon has it
 
 # Read letter by letter in capitals, though they are words as well.
@@ -45,7 +46,7 @@ def lower_capitals(text: SourceText, lexicon: Container[str] | None) -> SourceTe
         elif lexicon is None:
             is_word = is_headline and word in _SPELLED_BY_ESPEAK
         elif len(word) >= _LONG:
-            is_word = is_headline or word.lower() in lexicon
+            is_word = word.lower() in lexicon or (is_headline and _VOWEL.search(word) is not None)
         else:
             is_word = all_capitals and word.lower() in lexicon and word not in _INITIALISMS | _BOTH
         # One letter is an article, a pronoun or an initial, and each is read right as it is.

@@ -68,10 +68,16 @@ def _day_of_month(match: re.Match[str]) -> str:
 
 
 def _decade(match: re.Match[str]) -> str:
-    century, tens = match[1] or ("" if match[2] != "0" else "20"), int(match[2])
-    if tens:
-        return f"{century} {_TENS[tens - 1]}".strip()
-    return f"{century} hundreds" if century[-1:] != "0" else f"{century[:1]} thousands"
+    century, tens = match[1], int(match[2])
+    if match[0] == "1000s":
+        return "thousands"
+    if not tens and century in (None, "20"):
+        return "two thousands"
+    if century is None:
+        return _TENS[tens - 1]
+    number = int(century)
+    spoken = _CENTURIES[number - 10] if 10 <= number <= 20 else century
+    return f"{spoken} {_TENS[tens - 1] if tens else 'hundreds'}"
 
 
 def _time(match: re.Match[str]) -> str:
@@ -97,14 +103,29 @@ DATE_RULES: list[Rule] = [
         re.compile(r"(?<![\d-])(\d{4})-(\d\d)-(\d\d)(?![\d-])"),
         lambda match: _date(match[2], match[3], match[1]) or match[0],
     ),
+    # A month of a year; with 10 to 12 it may as well be a range of years.
+    (
+        re.compile(r"(?<![\d-])(\d{4})-0([1-9])(?![\d-])"),
+        lambda match: f"{_MONTHS[int(match[2]) - 1]} {match[1]}",
+    ),
     (re.compile(rf"\b({any_of(_MONTHS)}) {_DAY}"), _day_of_month),
     (re.compile(rf"\b({any_of(_SHORT_MONTHS)})(?:\. ?| ){_DAY}"), _day_of_month),
+    (
+        re.compile(rf"\b({any_of(_SHORT_MONTHS)})(?:\. ?| )(?=\d{{1,2}}[-–/]\d)"),
+        lambda match: f"{_SHORT_MONTHS[match[1]]} ",
+    ),
     (
         re.compile(r"(?<=\b[Oo]n )(\d{1,2})/(\d{1,2})(?![\d/])"),
         lambda match: _date(match[1], match[2]) or match[0],
     ),
-    (re.compile(r"(?<![\w'])'?(\d\d)?(\d)0s\b"), _decade),
-    (re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(?![\d:])(?= ?(?P<half>[apAP]\.?[mM]\b)?)"), _time),
+    (re.compile(r"(?<![\w'])'?(\d\d)?(\d)0'?s\b"), _decade),
+    (
+        re.compile(
+            r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(?![\d:])"
+            r"(?= ?(?P<half>(?:[apAP]\.?[mM]|noon|midnight)\b)?)"
+        ),
+        _time,
+    ),
     (re.compile(r"(?<=[ap]m)[-–](?=\d)|(?<=:\d\d)[-–](?=\d{1,2}:\d\d)"), " to "),
 ]
 
@@ -120,5 +141,8 @@ YEAR_RULES: list[Rule] = [
         lambda match: year(match[0]),
     ),
     (re.compile(rf"(?<=\b[Ii]n )10\d\d{_ALONE}"), lambda match: year(match[0])),
-    (re.compile(rf"(?<![\w.,:/$€£#+-]){_YEAR}{_ALONE}(?!{_COUNTED})"), lambda match: year(match[0])),
+    (
+        re.compile(rf"(?:(?<![\w.,:/$€£#+-])|(?<=[a-z]-)){_YEAR}{_ALONE}(?!{_COUNTED})"),
+        lambda match: year(match[0]),
+    ),
 ]

@@ -62,7 +62,7 @@ _SIGN = any_of(_CURRENCIES)
 MONEY_RULES: list[Rule] = [
     (
         re.compile(
-            rf"(?:(?<!\w)(?P<minus>[-−]) ?)?(?<![\w$])(?P<sign>{_SIGN}) ?(?P<number>{NUMBER})"
+            rf"(?:(?<!\w)(?P<minus>[-−]) ?)?(?<![\w$])(?P<sign>{_SIGN}) ?(?P<number>{NUMBER})(?![.,]?\d)"
             rf"(?:[-–](?:{_SIGN})?(?P<upper>{NUMBER}))?"
             r"(?:[ -](?P<word>thousand|million|billion|trillion)\b|(?P<letter>[kKmMbBT]|[bmt]n)\b)?"
             r"(?P<per>/(?=[a-z]))?"

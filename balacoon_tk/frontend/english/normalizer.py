@@ -20,6 +20,7 @@ from balacoon_tk.frontend.english.words import (
     ESPEAK_RULES,
     GRUUT_LETTERS,
     GRUUT_RULES,
+    UNDOTTED,
     WORD_RULES,
 )
 from balacoon_tk.frontend.source_text import SourceText
@@ -27,7 +28,8 @@ from balacoon_tk.frontend.source_text import SourceText
 # What no rule changes: ASCII letters, spaces and marks; a full stop at the end only, and no capitals that may
 # be a number or an initialism. Looking at it once is faster than looking for each rule's work.
 _PLAIN = re.compile(r"(?:[a-z ,;:!?\"'()-]++|[A-UWYZ](?![A-Z])|[VX](?=[a-z]))*+\.?+")
-_MAY_BE_FIRST = re.compile(r"[A-Z][a-z]+ I\b")  # as in `World War I`
+# Of letters alone, but a number as in `World War I`, or an abbreviation.
+_MAY_BE_CHANGED = re.compile(rf"[A-Z][a-z]+ I\b|{UNDOTTED.pattern}")
 _ENDS_ABBREVIATED = re.compile(rf"(?<![\w.])(?:{any_of(ABBREVIATED)})$", re.IGNORECASE)
 _LONGEST_ABBREVIATION = max(map(len, ABBREVIATED))
 _DIGIT = re.compile(r"\d|[⅐-⅞½¼¾²³¹⁰-⁹]")  # or what quantities are written with
@@ -72,5 +74,5 @@ class EnglishNormalizer:
 
 def _is_plain(text: str) -> bool:
     tail = max(0, len(text) - _LONGEST_ABBREVIATION)
-    is_changed = _ENDS_ABBREVIATED.search(text, tail) or (" I" in text and _MAY_BE_FIRST.search(text))
+    is_changed = _ENDS_ABBREVIATED.search(text, tail) or _MAY_BE_CHANGED.search(text)
     return _PLAIN.fullmatch(text) is not None and not is_changed

@@ -64,13 +64,23 @@ def _quantity(match: re.Match[str]) -> str:
     if match["power"]:
         unit = f"{_POWERS[match['power']]} {unit}"
     plural = unit if match["joint"] == "-" or is_attribute(match) else _plural(unit)
-    per = f" per {_PER[match['per']]}" if match["per"] else ""
-    return counted(match["number"], unit, plural) + per + (" squared" if match["per_power"] else "")
+    return counted(match["number"], unit, plural) + _per(match["per"], match["per_power"])
+
+
+def _per(unit: str | None, power: str | None) -> str:
+    if unit is None:
+        return ""
+    if unit == "s" and power:
+        return " per second squared"
+    return f" per {_POWERS[power]} {_PER[unit]}" if power else f" per {_PER[unit]}"
+
+
+_QUOTE = re.compile(r'(?<!\d)"')
 
 
 def _inches(match: re.Match[str]) -> str:
     # A quote that is open before it ends here.
-    if match.string.count('"', 0, match.start()) % 2:
+    if len(_QUOTE.findall(match.string, 0, match.start())) % 2:
         return match[0]
     return counted(match[1], "inch", "inch" if re.match(" [a-z]", match.string[match.end() :]) else "inches")
 
@@ -93,7 +103,7 @@ def _written_fraction(match: re.Match[str]) -> str:
 
 
 def _power(match: re.Match[str]) -> str:
-    power = (match[1] or match[2]).translate(_SUPERSCRIPTS)
+    power = (match[1] or match[2] or match[3]).translate(_SUPERSCRIPTS)
     return {"2": " squared", "3": " cubed"}.get(power, f" to the {power.replace('-', 'minus ')}")
 
 
@@ -105,6 +115,10 @@ def _range(match: re.Match[str]) -> str:
     first, last = match[1], match[2]
     if match["equals"] is not None:
         return f"{first} minus {last}"
+    is_year = len(first) == 4 and len(last) == 2
+    # Downwards go scores, and the names of models.
+    if len(first) > 2 and not is_year and float(first.replace(",", "")) >= float(last.replace(",", "")):
+        return match[0]
     if len(first) == 4 and "1100" <= first < "2100" and len(last) in (2, 4):
         first, last = year(first), year(last) if len(last) == 4 else last
     return f"{first} to {last}"
@@ -130,6 +144,7 @@ QUANTITY_RULES: list[Rule] = [
     ),
     (re.compile(r"\b401\(?k\)?(?!\w)"), "4 oh 1 K"),
     (re.compile(r"""(?<![\w.])(\d{1,2})['′](\d{1,2})(?!\d)["″]?"""), r"\1 foot \2"),
+    (re.compile(r"(?<![\w.])(\d{1,2}) ?ft\.? (\d{1,2}) ?in\b(?:\.(?= [a-z]))?"), r"\1 foot \2"),
     (re.compile(rf"(?<![\w.])(\d+)['′]{_LENGTH}"), lambda match: counted(match[1], "foot", "feet")),
     (re.compile(r'(?<![\w.])(\d+(?:\.\d+)?)["″](?!\w)'), _inches),
     (
@@ -139,7 +154,7 @@ QUANTITY_RULES: list[Rule] = [
     (
         re.compile(
             rf"(?<![A-Za-z_.])(?P<number>{NUMBER})(?P<joint>[ -]?)(?P<unit>{_UNIT})"
-            rf"(?P<power>[²³]|(?<=m)[23])?(?:/(?P<per>{any_of(_PER)})(?P<per_power>[²2])?)?"
+            rf"(?P<power>[²³]|(?<=m)[23])?(?:/(?P<per>{any_of(_PER)})(?P<per_power>[²³23])?)?"
             r"(?:\.(?= [a-z]|[,;])|(?![\w/'²³]))"
         ),
         _quantity,
@@ -150,15 +165,21 @@ QUANTITY_RULES: list[Rule] = [
         lambda match: f"{match[1]} {_SCALES[match[2]]}",
     ),
     (re.compile(rf"(?<![\w.])({NUMBER})[eE]([-+]?\d+)(?!\w)"), _scientific),
-    (re.compile(r"(?<=[\w)])\^(-?\d+|[a-z]\b)|(?<=[\w)])([⁰¹⁴-⁹⁻][⁰¹²³⁴-⁹]*|[²³](?![⁰-⁹]))"), _power),
+    (
+        re.compile(
+            r"(?<=[\w)])\^(-?\d+|[a-z]\b)|(?:(?<=\d)|(?<=\b[a-z]))([⁰¹⁴-⁹⁻][⁰¹²³⁴-⁹]*)|(?<=[\w)])([²³])(?![⁰-⁹])"
+        ),
+        _power,
+    ),
     (re.compile(r"(?<![\w./])(24(?=/7\b)|50(?=/50\b)|9(?=/11\b))/(?!\d+/)"), r"\1 "),
     (re.compile(r"(?<![\w./-])(\d+ )?(\d{1,2})/(\d{1,3})(?![\w/])"), _written_fraction),
     (re.compile(rf"(?<![\w.])(\d+)([{''.join(_SIGNS)}])"), lambda match: _mixed(match[1], *_SIGNS[match[2]])),
-    (re.compile(r"(?<![\w.])(?!0x)(\d+)(?:x| x (?=\d+\b))(?=\d)"), r"\1 by "),
+    (re.compile(r"(?<![\w.])(?!0x)\d+(?:x\d+)+\b"), lambda match: match[0].replace("x", " by ")),
+    (re.compile(r"(?<=\d) x (?=\d)"), " by "),
     (re.compile(rf"(?<![\w.])({NUMBER})x(?!\w)"), r"\1 times"),
     (
         re.compile(
-            rf"(?<![\w./:-])({NUMBER})[-–]({NUMBER})(?=[ap]m\b|(?![\w/–-]|[.:]\d))(?=(?P<equals> ?=)?)"
+            rf"(?<![\w./:-])({NUMBER})[-–](?!0\d)({NUMBER})(?=[ap]m\b|(?![\w/–-]|[.:]\d))(?=(?P<equals> ?=)?)"
         ),
         _range,
     ),
@@ -166,6 +187,7 @@ QUANTITY_RULES: list[Rule] = [
     (re.compile(r"(?<=\d) ?\* ?(?=\d)"), " times "),
     (re.compile(r"(?<=\d) / (?=\d)"), " divided by "),
     # espeak-ng leaves the ending of these apart.
-    (re.compile(r"(?<![\d,.])(\d\d?)00th\b"), r"\1 hundredth"),
+    (re.compile(r"(?<![\d,.])([1-9]|1[1-9])00th\b"), r"\1 hundredth"),
+    (re.compile(r"(?<![\d,.])(\d{1,3})000th\b"), r"\1 thousandth"),
     (re.compile(r"(?<![\w.])\.(?=\d)"), "0."),
 ]

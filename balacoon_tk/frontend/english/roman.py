@@ -22,7 +22,7 @@ _NUMBERED = (
 
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50}
 # Up to 89: beyond, most are words or initials (CD, MIX).
-_ROMAN = r"(?=[IVXL])(?:XL|L?X{0,3})(?:IX|IV|V?I{0,3})\b"
+_ROMAN = r"(?=[IVXL])(?:XL|L?X{0,3})(?:IX|IV|V?I{0,3})(?<=[IVXL])\b"
 _ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 
 
@@ -33,18 +33,30 @@ def _number(letters: str) -> int:
     )
 
 
+# A name may also be whom a pronoun speaks to: `John I think so`.
+_TITLED = re.compile(r"\b(?:King|Queen|Pope|Emperor|Empress|Tsar|Kaiser) $")
+_REIGNED = re.compile(
+    r"$|[.,;:!?)']| (?:of|and|died|reigned|ruled|became|was (?:king|queen|pope|emperor|crowned|born|the))\b"
+)
+
+
 def _reign(match: re.Match[str]) -> str:
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    if match[2] == "I" and not (_TITLED.search(before) or _REIGNED.match(after)):
+        return match[0]
     number = _number(match[2])
     return f"{match[1]} the {_ORDINALS[number - 1] if number <= len(_ORDINALS) else ordinal(number)}"
 
 
 ROMAN_RULES: list[Rule] = [
+    (re.compile(r"\bWW(II?)\b"), lambda match: f"World War {len(match[1])}"),
     (re.compile(rf"\b({'|'.join(_REIGNS)}) ({_ROMAN})"), _reign),
     (re.compile(rf"\b({'|'.join(_NUMBERED)}) ({_ROMAN})"), lambda match: f"{match[1]} {_number(match[2])}"),
     (re.compile(rf"\b({_ROMAN})(?= centur(?:y|ies)\b)"), lambda match: ordinal(_number(match[1]))),
-    # Any other needs a second letter, and a capital before it, as names have; XX and XXX are seldom numbers.
+    # Any other needs a second letter. XX and XXX are seldom numbers, and IV is a drip but after a name.
+    (re.compile(r"\b((?!An? )[A-Z][\w'-]*) IV(?!['\w])"), r"\1 4"),
     (
-        re.compile(rf"\b(?!An? )([A-Z][\w'-]*) (?!X+\b)(?=[IVX]{{2}})({_ROMAN})"),
-        lambda match: f"{match[1]} {_number(match[2])}",
+        re.compile(rf"(?<![\w'.])(?<!\b[Aa] )(?<!\b[Aa]n )(?!X+\b|IV\b)(?=[IVX]{{2}})({_ROMAN})(?!['\w])"),
+        lambda match: str(_number(match[1])),
     ),
 ]

@@ -16,9 +16,15 @@ _ABBREVIATIONS = {
     "rep.": "representative", "jr.": "junior", "sr.": "senior", "ave.": "avenue", "blvd.": "boulevard",
     "rd.": "road", "hwy.": "highway", "dept.": "department", "approx.": "approximately",
     "inc.": "incorporated", "corp.": "corporation", "co.": "company", "ltd.": "limited", "cf.": "compare",
-    "vs.": "versus", "ph.d.": "P H D",
+    "vs.": "versus", "ph.d.": "P H D", "mt.": "mount", "maj.": "major", "cmdr.": "commander",
+    "messrs.": "misters", "mme.": "madame", "bros.": "brothers", "esq.": "esquire", "misc.": "miscellaneous",
+    "incl.": "including", "excl.": "excluding", "univ.": "university", "assn.": "association",
 }  # fmt: skip
-_OF_GRUUT = {"e.g.": "for example", "i.e.": "that is", "etc.": "etcetera"}
+_OF_GRUUT = {"e.g.": "for example", "i.e.": "that is", "etc.": "etcetera", "a.k.a.": "A K A"}
+# These are written without a dot as well, the ranks before a name and `Jr` behind one.
+_WITHOUT_DOT = {"Prof": "professor", "Sgt": "sergeant", "Capt": "captain", "Cmdr": "commander"}
+UNDOTTED = re.compile(rf"\b(?:{'|'.join(_WITHOUT_DOT)}|Jr|Sr|Ms|vs)\b")
+"""What may be an abbreviation without a dot."""
 _BEFORE_NUMBER = {
     "no.": "number", "nos.": "numbers", "fig.": "figure", "figs.": "figures", "vol.": "volume",
     "ch.": "chapter", "sec.": "section", "eq.": "equation", "p.": "page", "pp.": "pages", "#": "number",
@@ -47,7 +53,12 @@ WORD_RULES: list[Rule] = [
     _written_out(_ABBREVIATIONS),
     # A street follows its name, a saint precedes one.
     (re.compile(r"(?<=[a-z] )St\.(?! [A-Z])"), lambda match: f"Street{_stop(match)}"),
-    (re.compile(r"(?<![\w/])w/ ?(?=[a-z])"), "with "),
+    (re.compile(r"\bFt\. (?=[A-Z])"), "Fort "),
+    (re.compile(rf"\b({'|'.join(_WITHOUT_DOT)})(?= [A-Z])"), lambda match: _WITHOUT_DOT[match[1]]),
+    (re.compile(r"(?<=[a-z] )Jr\b(?!\.)"), "junior"),
+    (re.compile(r"(?<=[a-z] )Sr\b(?!\.)"), "senior"),
+    (re.compile(r"\bvs\b(?!\.)"), "versus"),
+    (re.compile(r"(?<![\w/])w/(o?)(?: |(?=[a-z]))", re.ASCII), lambda match: f"with{match[1] and 'out'} "),
     (re.compile(r"\b([CF])#(?!\w)"), r"\1 sharp"),
     (re.compile(r"~(?=\d)"), "about "),
     # Between numbers, or between letters that stand alone; elsewhere these are arrows and menus.
@@ -56,7 +67,11 @@ WORD_RULES: list[Rule] = [
     # Nobody says how an address begins, nor the slash that ends it.
     (re.compile(r"\bhttps?://(?:www\.)?(?=\w)(\S*?)/?(?=[.,;:!?)\"']*(?:\s|$))"), r"\1"),
 ]
-ESPEAK_RULES: list[Rule] = [(re.compile(r"\bMs\. (?=[A-Z])"), "Miz ")]
+ESPEAK_RULES: list[Rule] = [
+    (re.compile(r"\bMs\.? (?=[A-Z])"), "Miz "),
+    # The drip, which it reads as a number.
+    (re.compile(r"(?<=[a-z] )IV\b"), "I V"),
+]
 
 _SYMBOLS = {
     "½": "one half", "¼": "one quarter", "¾": "three quarters", "°": "degrees", "+": "plus", "=": "equals",
