@@ -111,6 +111,14 @@ def test_what_espeak_reads_right_is_left_as_it_is(text: str) -> None:
             "II. Methods, Part I, II (III), WWII and WWI",
             "2. Methods, Part 1, 2 (3), World War 2 and World War 1",
         ),
+        (
+            "King John I saw it; John I saw it, Mary I.",
+            "King John the first saw it; John I saw it, Mary the first.",
+        ),
+        (
+            "Elizabeth I was queen of James I's land",
+            "Elizabeth the first was queen of James the first's land",
+        ),
         ("Part Ivory, World War Ivan, Book IIX", "Part Ivory, World War Ivan, Book IIX"),
         ("Louis XLouis, Henry VX, Part IIII, War IL", "Louis XLouis, Henry VX, Part IIII, War IL"),
         ("a 5'10\" man, a 27\" screen, 5' wide", "a 5 foot 10 man, a 27 inch screen, 5 feet wide"),

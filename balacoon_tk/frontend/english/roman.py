@@ -33,7 +33,17 @@ def _number(letters: str) -> int:
     )
 
 
+# A name may also be whom a pronoun speaks to: `John I think so`.
+_TITLED = re.compile(r"\b(?:King|Queen|Pope|Emperor|Empress|Tsar|Kaiser) $")
+_REIGNED = re.compile(
+    r"$|[.,;:!?)']| (?:of|and|died|reigned|ruled|became|was (?:king|queen|pope|emperor|crowned|born|the))\b"
+)
+
+
 def _reign(match: re.Match[str]) -> str:
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    if match[2] == "I" and not (_TITLED.search(before) or _REIGNED.match(after)):
+        return match[0]
     number = _number(match[2])
     return f"{match[1]} the {_ORDINALS[number - 1] if number <= len(_ORDINALS) else ordinal(number)}"
 
