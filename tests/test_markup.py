@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend import CharacterFrontend
 from balacoon_tk.frontend.markdown import Markdown
 from balacoon_tk.frontend.marked_text import Markup
@@ -151,7 +152,7 @@ def test_a_text_without_end_is_not_held_back_without_end(kind: type[InlineMarkup
         assert len(markup._held) <= MAX_ADDRESS + MAX_HELD
 
 
-def said(text: str, markup: Markup | None = None) -> list[str]:
+def said(text: str | list[str], markup: Markup | None = None) -> list[str]:
     sentences = CharacterFrontend().phonemize(text, Reading(markup=markup))
     return ["".join(sentence.phonemes) for sentence in sentences]
 
@@ -161,6 +162,13 @@ def test_inline_marks_are_no_speech_unless_a_caller_says_that_the_text_is_plain(
     assert said(text) == ["one two three."]
     assert said(text, markup="plain") == ["one **two** [three](x.y)."]
     assert said("| a | b |\n|---|---|\n| c | d |", markup="markdown") == ["a, b", "c, d"]
+
+
+@pytest.mark.parametrize("text", ["a \\[[^1]", "```[[\nx\n```\n\n[[a]]"])
+def test_a_bracket_that_is_dropped_need_not_be_closed(text: str) -> None:
+    assert said(text, "markdown") == said([text], "markdown") != []
+    with pytest.raises(ParameterError, match="must close them"):
+        said(text, "plain")
 
 
 def test_markdown_is_not_looked_for_in_ssml() -> None:

@@ -16,6 +16,7 @@ from balacoon_tk.errors import BalacoonError, ParameterError
 from balacoon_tk.frontend.cleaning import Cleaner
 from balacoon_tk.frontend.lines import Lines
 from balacoon_tk.frontend.marked_text import MarkedText, Markup, check_marked
+from balacoon_tk.frontend.naming import without_warnings
 from balacoon_tk.frontend.raw_phonemes import RawPhonemes, check_closed
 from balacoon_tk.frontend.source_text import SourceText, Span
 from balacoon_tk.frontend.splitting import Sentences
@@ -156,10 +157,26 @@ def read(text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sou
         if len(text) > MAX_TEXT:
             raise ParameterError(f"text of {len(text)} characters must have at most MAX_TEXT={MAX_TEXT}")
         check_marked(text, reading.markup)
-        check_closed(text)
+        try:
+            check_closed(text)
+        except ParameterError:
+            if not _drops_open_brackets(text, reading):
+                raise
         return _mark_last(_read((text,), reading))
     check_pieces(text)
     return _read(text, reading)
+
+
+def _drops_open_brackets(text: str, reading: Reading) -> bool:
+    r"""Say whether a bracket that isn't closed is markup, as in ``\[[^1]``, and never seen as a bracket."""
+    steps = (MarkedText(reading.markup), RawPhonemes())
+    try:
+        with without_warnings():
+            for _ in run(steps, (SourceText(text),), finish=True):
+                pass
+    except ParameterError:
+        return False
+    return True
 
 
 def check_pieces(text: object) -> None:
