@@ -21,7 +21,10 @@ HEAVY = (
     "onnxruntime",
     "piper",
     "platformdirs",
+    "starlette",
     "torch",
+    "uvicorn",
+    "wyoming",
 )
 
 
@@ -37,6 +40,7 @@ def test_the_version_is_the_installed_one():
 
 
 PUBLIC_NAMES = {
+    "audio_formats": "AudioFormat FORMATS StreamedFile",
     "audio": "AudioChunk PhonemeSpan WavWriter pcm_bytes read_wav to_pcm16 write_wav",
     "decoder": (
         "Decoder Engine FullDecoder OverlapDecoder STRATEGIES StatefulDecoder Strategy StreamState "
@@ -73,6 +77,7 @@ PUBLIC_NAMES = {
         "new_figure save_figure"
     ),
     "runtime": "RuntimeOptions",
+    "serve": "Service create_app",
     "stages": "DEFAULT_CHUNK_FRAMES Encoder Encoding MelInfo Upsampler mel_spectrogram noise_stream",
     "targets.ort_cpu": "OrtCpuCosts optimize_decoder",
     "tts": "SpeechUtterance TTS",

@@ -1,0 +1,52 @@
+"""A server in a thread of the tests' own process, over real sockets."""
+
+import contextlib
+import socket
+import threading
+from dataclasses import dataclass
+
+import uvicorn
+
+from balacoon_tk.cli._server import make_server
+from balacoon_tk.serve import Service
+from gate import TIMEOUT_S
+
+__all__ = ["Served", "served"]
+
+
+@dataclass
+class Served:
+    service: Service
+    server: uvicorn.Server
+    thread: threading.Thread
+    port: int
+    wyoming_port: int
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def figures(self):
+        """Return what was counted, by name and labels."""
+        lines = [line for line in self.service.metrics().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+@contextlib.contextmanager
+def served(*voices, grace_s=2, send_buffer=None):
+    """Serve voices until the block ends; the system keeps `send_buffer` bytes for who reads slowly."""
+    service, ready = Service(voices), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as http, socket.create_server(("127.0.0.1", 0)) as wyoming:
+        if send_buffer is not None:
+            http.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        ports = [each.getsockname()[1] for each in (http, wyoming)]
+        server = make_server(service, [wyoming], grace_s=grace_s, on_ready=ready.set)
+        thread = threading.Thread(target=server.run, args=([http],), daemon=True)
+        thread.start()
+        try:
+            assert ready.wait(TIMEOUT_S)
+            yield Served(service, server, thread, *ports)
+        finally:
+            server.should_exit = True
+            thread.join(TIMEOUT_S)
+            assert not thread.is_alive()
