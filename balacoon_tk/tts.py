@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
@@ -22,7 +22,10 @@ from balacoon_tk._typing import PCM16Array
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.decoder import Strategy
 from balacoon_tk.errors import ParameterError, StreamStateError
-from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Sentence, create_frontend
+from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Pieces, Sentence, create_frontend
+from balacoon_tk.frontend.assembly import PiecesFrontend
+from balacoon_tk.frontend.reading import DEFAULT_READING, Reading, check_pieces
+from balacoon_tk.frontend.transducers import Flush
 from balacoon_tk.pacing.calibration import Calibration, load_calibration
 from balacoon_tk.pacing.pacer import Pacer, PacingPlan, plan_pacing
 from balacoon_tk.pacing.schedule import SAFETY_FACTOR, check_safety_factor
@@ -33,6 +36,7 @@ from balacoon_tk.runtime.process import generation
 from balacoon_tk.runtime.scheduler import scheduler_of
 from balacoon_tk.runtime.session import survives_forks
 from balacoon_tk.runtime.speech_stream import AsyncSpeechStream, SpeechStream
+from balacoon_tk.runtime.text_feed import TextFeed, feed_all, feed_from
 from balacoon_tk.stages.settings import (
     DEFAULT_CHUNK_FRAMES,
     Prosody,
@@ -193,7 +197,7 @@ class TTS:
 
     def synthesize(
         self,
-        text: str,
+        text: str | Pieces,
         speaker: str | int | None = None,
         seed: int | None = None,
         *,
@@ -201,6 +205,7 @@ class TTS:
         volume: float = 1.0,
         noise_scale: float | None = None,
         noise_w: float | None = None,
+        clause: bool = False,
     ) -> PCM16Array:
         """Speak a text and return all of it; the parameters and errors are those of `stream`.
 
@@ -218,6 +223,7 @@ class TTS:
             volume=volume,
             noise_scale=noise_scale,
             noise_w=noise_w,
+            clause=clause,
         )
         return np.concatenate([_NO_SAMPLES, *(chunk.pcm16 for chunk in chunks)])
 
@@ -238,7 +244,7 @@ class TTS:
 
     def stream(
         self,
-        text: str,
+        text: str | Pieces,
         *,
         strategy: str | None = None,
         seed: int | None = None,
@@ -248,13 +254,17 @@ class TTS:
         volume: float = 1.0,
         noise_scale: float | None = None,
         noise_w: float | None = None,
+        clause: bool = False,
     ) -> SpeechStream:
         """Speak a text and hand over the audio as it is made, beginning with the first sentence.
 
         Parameters
         ----------
-        text : str
-            Any length; sentences are read when their turn comes.
+        text : str or iterable of str
+            Any length; sentences are read when their turn comes. Pieces may be cut anywhere, and the samples
+            are those of the whole text: a sentence is spoken when nothing that follows can change it, as
+            soon as the next word begins. `FLUSH` among them says what has come so far. They are taken in a
+            thread of the stream's own, a few hundred ahead at most, unless they come in a list or a tuple.
         strategy : {"stateful", "overlap", "full"}, optional
             How the decoder is run; the exact one that costs least if None.
         seed : int, optional
@@ -274,6 +284,9 @@ class TTS:
         noise_scale, noise_w : float, optional
             How much the sound (in [0, 10]) and the rhythm (in [0, 2]) vary from seed to seed; the voice's
             own values if None.
+        clause : bool
+            Whether the first clause of a text, and of what follows a `FLUSH`, is spoken before the rest of
+            its sentence is there. Sound comes earlier, and its melody knows less.
 
         Returns
         -------
@@ -286,19 +299,26 @@ class TTS:
         Raises
         ------
         ParameterError
-            At the call, if an argument is wrong.
+            At the call, if an argument is wrong. If a piece is neither a str nor `FLUSH`, when all that came
+            before it is spoken.
         BusyError
             With the first chunk, if as many streams wait as may.
+
+        Notes
+        -----
+        An error of the iterable passes on as it is, once what came before it is spoken. `close` ends a wait
+        for a piece at once; the iterable's own wait, in its thread, ends when it does, and then a generator
+        is closed. Whoever waits for text takes no slot and no place from others.
         """
-        _check_text(text)
+        self._check_text(text, clause)
         settings = self._settings(
             self.voice.choose_strategy(strategy), seed, speaker, speed, volume, noise_scale, noise_w
         )
-        return self._begin(text, settings, choose_chunk_frames(chunk_frames))
+        return self._begin(text, Reading(clause), settings, choose_chunk_frames(chunk_frames))
 
     def astream(
         self,
-        text: str,
+        text: str | Pieces | AsyncIterable[str | Flush],
         *,
         strategy: str | None = None,
         seed: int | None = None,
@@ -308,8 +328,12 @@ class TTS:
         volume: float = 1.0,
         noise_scale: float | None = None,
         noise_w: float | None = None,
+        clause: bool = False,
     ) -> AsyncSpeechStream:
         """Speak a text as `stream` does, for ``async for``: the same arguments, and the same samples.
+
+        The text may be an asynchronous iterable of pieces as well, which is advanced in the loop in which the
+        first chunk is asked for.
 
         All work is done in a thread of the stream's own, and the loop is free meanwhile. A chunk is made when
         it is asked for, so that whoever takes them slowly has no more of them in memory than `stream` has.
@@ -333,12 +357,19 @@ class TTS:
         ...     async for chunk in tts.astream(text):
         ...         await send(chunk.pcm16.tobytes())
         """
-        _check_text(text)
+        write = None
+        if isinstance(text, AsyncIterable):
+            given: str | Pieces = (feed := TextFeed())
+            write = partial(feed_all, text, feed)
+        else:
+            given = text
+        self._check_text(given, clause)
         settings = self._settings(
             self.voice.choose_strategy(strategy), seed, speaker, speed, volume, noise_scale, noise_w
         )
         # A long text takes a while to be looked at, and another strategy's chunks to be worked out.
-        return AsyncSpeechStream(partial(self._begin, text, settings, choose_chunk_frames(chunk_frames)))
+        begin = partial(self._begin, given, Reading(clause), settings, choose_chunk_frames(chunk_frames))
+        return AsyncSpeechStream(begin, write)
 
     def _settings(
         self,
@@ -359,13 +390,36 @@ class TTS:
             prosody=prosody,
         )
 
-    def _begin(self, text: str, settings: Settings, chunk_frames: tuple[int, ...] | None) -> SpeechStream:
+    def _begin(
+        self, text: str | Pieces, reading: Reading, settings: Settings, chunk_frames: tuple[int, ...] | None
+    ) -> SpeechStream:
         self._come_to_this_process()
         pacer, options = self._pacer(settings.strategy, chunk_frames), self.voice.options
         stream = scheduler_of(options.device).join(options.n_threads)
-        sentences = self.encode_sentences(self.frontend.phonemize(text))
+        # What may keep us waiting is taken in a thread of its own, which `close` doesn't wait for.
+        if not isinstance(text, (str, list, tuple)):
+            stream.text = text = text if isinstance(text, TextFeed) else feed_from(text)
+        sentences = self.encode_sentences(self._phonemize(text, reading))
         speaking = Speaking(self.voice, settings, pacer, stream)
         return SpeechStream(speaking.chunks(sentences, self._crowd, self._load(settings.strategy)), stream)
+
+    def _check_text(self, text: object, clause: bool) -> None:
+        if not isinstance(text, str):
+            check_pieces(text)
+        if isinstance(text, str) and not clause:
+            return
+        if not getattr(self.frontend, "takes_pieces", False):
+            what = f"clause={clause}" if isinstance(text, str) else "text in pieces"
+            raise ParameterError(
+                f"{what}: {type(self.frontend).__name__} must be a frontend with takes_pieces=True, or text "
+                "a str without clause"
+            )
+
+    def _phonemize(self, text: str | Pieces, reading: Reading) -> Iterator[Sentence]:
+        # A frontend of somebody's own may know no more than a text.
+        if isinstance(text, str) and reading == DEFAULT_READING:
+            return self.frontend.phonemize(text)
+        return cast(PiecesFrontend, self.frontend).phonemize(text, reading)
 
     def _pacer(self, strategy: Strategy, chunk_frames: tuple[int, ...] | None) -> Pacer:
         if strategy == "full":
@@ -438,11 +492,6 @@ def _make_tts(kind: type[_Tts], voice: str | Voice, recipe: Mapping[str, Any]) -
     return kind(voice, **recipe)
 
 
-def _check_text(text: object) -> None:
-    if not isinstance(text, str):
-        raise ParameterError(f"text={text!r} must be a str")
-
-
 def _make_frontend(frontend: str | Frontend, info: FrontendInfo) -> Frontend:
     if not isinstance(frontend, str):
         return frontend
@@ -452,12 +501,12 @@ def _make_frontend(frontend: str | Frontend, info: FrontendInfo) -> Frontend:
 
 
 class SpeechUtterance:
-    """A text, and how far `TTS.synthesize_chunk` has come with it; for one thread at a time.
+    """A text, or its pieces, and how far `TTS.synthesize_chunk` has come with it; for one thread at a time.
 
     `seed` is as for `TTS.stream`.
     """
 
-    def __init__(self, text: str, *, seed: int | None = None) -> None:
+    def __init__(self, text: str | Pieces, *, seed: int | None = None) -> None:
         self.text = text
         self.seed = seed
         self._tts: TTS | None = None

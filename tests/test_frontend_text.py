@@ -178,7 +178,7 @@ def test_raw_phonemes_are_restored(raws: list[str], between: str) -> None:
 def test_raw_phonemes_that_are_never_closed_are_refused(text: str, match: str) -> None:
     with pytest.raises(ParameterError, match=match):
         read(text)
-    with pytest.raises(ParameterError, match=match):
+    with pytest.raises(ParameterError, match=match.partition("=")[0]):
         list(read(iter(text)))
 
 

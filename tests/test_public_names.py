@@ -55,8 +55,8 @@ PUBLIC_NAMES = {
     ),
     "frontend": (
         "BACKENDS CharacterFrontend Control EncodedSentence EspeakFrontend FLUSH Frontend GruutFrontend "
-        "MAX_SENTENCE_PHONEMES MAX_TEXT PhonemeMap Pieces Sentence SourceText UnknownPhonemeWarning "
-        "UnknownWordWarning create_frontend"
+        "MAX_SENTENCE_PHONEMES MAX_TEXT PhonemeMap Pieces Reading Sentence SourceText "
+        "UnknownPhonemeWarning UnknownWordWarning create_frontend"
     ),
     "graph": "Obstacle analyse_model decoder_layers find_obstacles",
     "metrics": (

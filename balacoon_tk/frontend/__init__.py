@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from balacoon_tk.frontend.espeak import EspeakFrontend
     from balacoon_tk.frontend.gruut import GruutFrontend, UnknownWordWarning
     from balacoon_tk.frontend.phoneme_map import EncodedSentence, PhonemeMap, UnknownPhonemeWarning
-    from balacoon_tk.frontend.reading import MAX_TEXT, Pieces
+    from balacoon_tk.frontend.reading import MAX_TEXT, Pieces, Reading
     from balacoon_tk.frontend.registry import BACKENDS, create_frontend
     from balacoon_tk.frontend.source_text import SourceText
     from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES
@@ -34,6 +34,7 @@ __all__ = [
     "GruutFrontend",
     "PhonemeMap",
     "Pieces",
+    "Reading",
     "Sentence",
     "SourceText",
     "UnknownPhonemeWarning",
@@ -49,7 +50,7 @@ __getattr__, __dir__ = lazy_names(
         "espeak": ("EspeakFrontend",),
         "gruut": ("GruutFrontend", "UnknownWordWarning"),
         "phoneme_map": ("EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"),
-        "reading": ("MAX_TEXT", "Pieces"),
+        "reading": ("MAX_TEXT", "Pieces", "Reading"),
         "registry": ("BACKENDS", "create_frontend"),
         "source_text": ("SourceText",),
         "splitting": ("MAX_SENTENCE_PHONEMES",),

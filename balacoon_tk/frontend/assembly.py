@@ -12,11 +12,11 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from balacoon_tk.frontend.cleaning import CLAUSE_MARKS, has_speech, plain_punctuation
 from balacoon_tk.frontend.raw_phonemes import RAW_MARK, restore_raw_phonemes
-from balacoon_tk.frontend.reading import Pieces, SourceSentence, read
+from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading, SourceSentence, read
 from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES, even_parts
 from balacoon_tk.frontend.transducers import Control
@@ -49,14 +49,18 @@ class Sentence:
 
 
 class Frontend(Protocol):
-    """Turns text into sentences of phonemes; safe to call from many threads at once."""
+    """Turns text into sentences of phonemes; safe to call from many threads at once.
 
-    def phonemize(self, text: str | Pieces) -> Iterator[Sentence]:
+    One that also takes pieces and a `Reading` says so by an attribute ``takes_pieces = True``; for another, a
+    text must be a str that is read as the frontend likes.
+    """
+
+    def phonemize(self, text: str) -> Iterator[Sentence]:
         """Split a text and give its sentences one at a time, each phonemized when it is asked for.
 
         A text of ten minutes so starts as soon as one of five seconds. Text with nothing to say
         (empty, or only spaces, punctuation and emoji) gives no sentence. Pieces may be cut anywhere: the
-        sentences are those of the whole. A frontend of one's own may take a str alone.
+        sentences are those of the whole.
 
         Raises
         ------
@@ -67,9 +71,19 @@ class Frontend(Protocol):
         """
 
 
+class PiecesFrontend(Frontend, Protocol):
+    """A frontend that takes text in pieces as well."""
+
+    takes_pieces: ClassVar[bool]
+
+    def phonemize(self, text: str | Pieces, reading: Reading = ...) -> Iterator[Sentence]:
+        """Give the sentences of a text, or of its pieces as they come; see `Frontend.phonemize`."""
+
+
 def assemble_sentences(
     text: str | Pieces,
     to_phonemes: Callable[[str], str],
+    reading: Reading = DEFAULT_READING,
     *,
     prepare: Callable[[SourceText], SourceText] = plain_punctuation,
     form: Literal["NFC", "NFD"] = "NFD",
@@ -84,7 +98,7 @@ def assemble_sentences(
         return unicodedata.normalize(form, _join(prepared, raws, to_phonemes))
 
     # At the call and not in the iteration, so that a bracket never closed is refused before the first sound.
-    return _assemble(read(text), prepare, speak)
+    return _assemble(read(text, reading), prepare, speak)
 
 
 def _assemble(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences
 from balacoon_tk.frontend.phoneme_map import BOS, EOS, IN_TEXT, PAD
-from balacoon_tk.frontend.reading import Pieces
+from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.frontend.source_text import SourceText
 
 _COMMA_BELOW, _CEDILLA = "ț", "ţ"  # U+021B and U+0163: Romanian is often written with the latter
@@ -28,10 +28,12 @@ class CharacterFrontend:
     [('o', 'u', 'i', '.'), ('c', '̧', 'a', ' ', 'v', 'a', '?')]
     """
 
-    def phonemize(self, text: str | Pieces) -> Iterator[Sentence]:
+    takes_pieces = True
+
+    def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         # Punctuation stays as it is written: in training it was part of the text, wide marks and all.
-        return assemble_sentences(text, str.lower, prepare=SourceText.strip)
+        return assemble_sentences(text, str.lower, reading, prepare=SourceText.strip)
 
 
 class KnownCharacterFrontend:
@@ -46,6 +48,8 @@ class KnownCharacterFrontend:
     [('ç', 'a', ' ', 'o', ' ', 'à')]
     """
 
+    takes_pieces = True
+
     def __init__(self, symbols: Collection[str], *, lower_case: bool = True, romanize: bool = False) -> None:
         self._symbols = frozenset(symbols) - {BOS, EOS, PAD}
         if not self._symbols:
@@ -54,9 +58,9 @@ class KnownCharacterFrontend:
         self._lower_case = lower_case
         self._romanize = _romanizer() if romanize else None
 
-    def phonemize(self, text: str | Pieces) -> Iterator[Sentence]:
+    def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
-        return assemble_sentences(text, self._to_phonemes, prepare=SourceText.strip, form="NFC")
+        return assemble_sentences(text, self._to_phonemes, reading, prepare=SourceText.strip, form="NFC")
 
     def _to_phonemes(self, text: str) -> str:
         # The tokenizer's own order: letters are lowered, then romanized, then kept or dropped.

@@ -15,7 +15,7 @@ from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
-from balacoon_tk.frontend.reading import Pieces
+from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.frontend.splitting import shorten
 from balacoon_tk.runtime.process import hold_across_forks
 
@@ -130,6 +130,8 @@ class EspeakFrontend:
         If espeak-ng has no such voice.
     """
 
+    takes_pieces = True
+
     def __init__(self, voice: str = "en-us") -> None:
         self.voice = voice
         with _LOCK:
@@ -142,9 +144,9 @@ class EspeakFrontend:
             getter = _voice_getter()
             self._own = None if getter is None else getter()
 
-    def phonemize(self, text: str | Pieces) -> Iterator[Sentence]:
+    def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
-        return assemble_sentences(text, self._to_phonemes)
+        return assemble_sentences(text, self._to_phonemes, reading)
 
     def _to_phonemes(self, text: str) -> str:
         with _LOCK:

@@ -23,7 +23,7 @@ from balacoon_tk.frontend.english_joins import join_english
 from balacoon_tk.frontend.english_text import spell_out
 from balacoon_tk.frontend.gruut_plain import Lexicon, PlainReader, SpokenWord
 from balacoon_tk.frontend.naming import LeftOutNames
-from balacoon_tk.frontend.reading import Pieces
+from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.runtime.process import hold_across_forks
 
 # gruut promises nothing about threads: its taggers hold the sentence that they work on, and its models
@@ -169,6 +169,8 @@ class GruutFrontend:
         If gruut has no such language, or its lexicon is not installed.
     """
 
+    takes_pieces = True
+
     def __init__(self, language: str = "en-us") -> None:
         with _LOCK:
             self._processor = _processor(_resolve(language))
@@ -178,9 +180,9 @@ class GruutFrontend:
             "gruut can't pronounce these words, so they are left out", UnknownWordWarning
         )
 
-    def phonemize(self, text: str | Pieces) -> Iterator[Sentence]:
+    def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
-        return assemble_sentences(text, self._to_phonemes)
+        return assemble_sentences(text, self._to_phonemes, reading)
 
     def _to_phonemes(self, text: str) -> str:
         # Rules for texts are English ones; in other languages gruut's own reading stands.

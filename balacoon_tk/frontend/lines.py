@@ -30,7 +30,18 @@ class Lines:
 
     def feed(self, text: SourceText) -> Iterator[Item]:
         """Take more of the text."""
-        rest = text
+        # Lines that are joined come as one: what follows would take each of them to the ones before.
+        parts: list[SourceText] = []
+        for item in self._items(text):
+            if isinstance(item, SourceText):
+                parts.append(item)
+                continue
+            yield SourceText.join(parts)
+            yield item
+            parts = []
+        yield SourceText.join(parts)
+
+    def _items(self, rest: SourceText) -> Iterator[Item]:
         while rest.text:
             if not self._at_start:
                 rest = yield from self._to_break(rest)

@@ -46,12 +46,26 @@ class SourceSentence:
     """Whether it is known that no sentence follows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a text is read."""
+
+    clause: bool = False
+    """Whether the first clause of a text, and of what follows a `FLUSH`, is a sentence of its own."""
+
+
+DEFAULT_READING = Reading()
+"""As a text is read where nobody says how."""
+
+
 class Reader:
     """Gives the sentences of a text that is fed to it in pieces; for one text at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, reading: Reading = DEFAULT_READING) -> None:
+        self._reading = reading
         self._raw_phonemes = RawPhonemes()
-        self._steps: tuple[Transducer, ...] = (self._raw_phonemes, Cleaner(), Lines(), Sentences())
+        self._sentences_step = Sentences(clause=reading.clause)
+        self._steps: tuple[Transducer, ...] = (self._raw_phonemes, Cleaner(), Lines(), self._sentences_step)
         self._n_characters = 0
         self._controls: list[Control] = []
 
@@ -65,6 +79,7 @@ class Reader:
     def finish(self) -> Iterator[SourceSentence]:
         """Give the rest; what is fed next begins a new sentence."""
         yield from self._sentences(run(self._steps, (), finish=True))
+        self._sentences_step.ends_clause = self._reading.clause
 
     def give_up(self) -> Iterator[SourceSentence]:
         """Give what can still be said after an error: the rest, but for what a step refuses."""
@@ -84,7 +99,7 @@ class Reader:
             yield SourceSentence(item, self._raw_phonemes.take(item.text), controls)
 
 
-def read(text: str | Pieces) -> Iterator[SourceSentence]:
+def read(text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[SourceSentence]:
     """Give the sentences of a text one at a time.
 
     Of pieces, the next one is asked for when all sentences before it have been taken. What is wrong with a
@@ -101,15 +116,20 @@ def read(text: str | Pieces) -> Iterator[SourceSentence]:
         if len(text) > MAX_TEXT:
             raise ParameterError(f"text of {len(text)} characters must have at most MAX_TEXT={MAX_TEXT}")
         check_closed(text)
-        return _mark_last(_read((text,)))
+        return _mark_last(_read((text,), reading))
+    check_pieces(text)
+    return _read(text, reading)
+
+
+def check_pieces(text: object) -> None:
+    """Refuse what can't be pieces of a text."""
     # Bytes are iterable as well, and their pieces would be numbers.
     if isinstance(text, (bytes, bytearray, memoryview)) or not isinstance(text, Iterable):
         raise ParameterError(f"text={text!r} must be a str, or an iterable of str and FLUSH")
-    return _read(text)
 
 
-def _read(pieces: Pieces) -> Iterator[SourceSentence]:
-    reader = Reader()
+def _read(pieces: Iterable[object], reading: Reading) -> Iterator[SourceSentence]:
+    reader = Reader(reading)
     try:
         for index, piece in enumerate(pieces):
             if isinstance(piece, str):

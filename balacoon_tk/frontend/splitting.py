@@ -76,14 +76,24 @@ _LETTERS = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _GLUING = frozenset("=/&@_#%+*~<>\\|^$([{")  # and digits: what follows a word in an address or a formula
 
 _CLAUSE_END = re.compile(rf"[,;:](?=\s)|[，、،፣；؛：—―{WIDE_FINAL_MARKS}]|\s[–-](?=\s)|[.!?…](?=\s)")
+CLAUSE_CHARACTERS = 20
+"""A clause that is spoken alone is at least so long, about a second: a shorter one would sound cut off, and
+be over before the rest is there."""
+_FIRST_CLAUSE = re.compile(
+    rf"(?s:.{{{CLAUSE_CHARACTERS - 1},}}?)(?:[,;:](?=\s)|[，、،፣；;：—―]|\s[–-]{{1,2}}(?=\s))(?=\s?\S)"
+)
 _SPACE = re.compile(r"\s")
 _SPACES = re.compile(r"\s*")
 
 
 class Sentences:
-    """Gives the sentences of what stands between two breaks; those without speech are left out."""
+    """Gives the sentences of what stands between two breaks; those without speech are left out.
 
-    def __init__(self) -> None:
+    With `clause` the first one may end with a clause already, of at least `CLAUSE_CHARACTERS`.
+    """
+
+    def __init__(self, *, clause: bool = False) -> None:
+        self.ends_clause = clause  # whether the next sentence may
         self._begin()
 
     def feed(self, text: SourceText) -> Iterator[SourceText]:
@@ -97,6 +107,7 @@ class Sentences:
         rest = self._text.strip()
         self._begin()
         if has_speech(rest.text):
+            self.ends_clause = False
             yield rest
 
     def _begin(self) -> None:
@@ -112,13 +123,16 @@ class Sentences:
             self._n_scanned = 0
             self._has_capitals = self._has_capitals or sentence.text != sentence.text.lower()
             if has_speech(sentence.text):
+                self.ends_clause = False
                 yield sentence
 
     def _next_end(self, *, finish: bool) -> int | None:
         """Return where the next sentence ends, or None while that isn't known."""
         text = self._text.text
+        clause_end = self._first_clause(text) if self.ends_clause else None
         for match in _MARKS.finditer(text, self._n_scanned):
-            if match.end() > MAX_SENTENCE_PHONEMES:
+            # Before a clause is over the sentence may be, or it isn't known yet.
+            if match.end() > MAX_SENTENCE_PHONEMES or (clause_end and clause_end <= match.start()):
                 break
             ends = False if match.end() == len(text) and finish else self._ends(match, finish=finish)
             if ends:
@@ -129,9 +143,15 @@ class Sentences:
             self._n_scanned = match.end()
         else:
             self._n_scanned = len(text)
+        if clause_end:
+            return clause_end
         if len(text) > MAX_SENTENCE_PHONEMES and len(text.rstrip()) > MAX_SENTENCE_PHONEMES:
             return _last_place(text)
         return None
+
+    def _first_clause(self, text: str) -> int | None:
+        found = _FIRST_CLAUSE.match(text, 0, MAX_SENTENCE_PHONEMES + 2)
+        return found.end() if found and found.end() <= MAX_SENTENCE_PHONEMES else None
 
     def _ends(self, match: re.Match[str], *, finish: bool) -> bool | None:
         """Apply rules 1 to 3 and 5 to the marks at `match`; None if the answer lies in what is to come."""

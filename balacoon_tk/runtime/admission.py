@@ -12,7 +12,8 @@ once are let in whatever they need: a processor that is free helps nobody.
 
 Whoever has a stream and neither asks for its next chunk nor still plays the last one needs nothing meanwhile,
 and isn't counted: a stream that was left lying about keeps nobody out, and a thread that takes several in
-turn waits for itself no longer than the audio lasts that it has.
+turn waits for itself no longer than the audio lasts that it has. Nor is a stream that has to wait for its
+text, once its audio is over: it was let in, and goes on when text comes.
 """
 
 from __future__ import annotations
@@ -224,7 +225,7 @@ class Admission:
             return True
         # Whoever hears nothing and waits for a chunk shows that it is too much now, whatever was measured.
         now_s = self._clock()
-        if any(each.asked and each.ends_s is not None and each.ends_s < now_s for each in others):
+        if any(each.waits_for_us and each.ends_s is not None and each.ends_s < now_s for each in others):
             return False
         needed = sum(each.load.per_audio_s(each.n_threads) for each in (*others, stream))
         return needed <= SHARE * self._n_processors
@@ -233,4 +234,4 @@ class Admission:
         while self._left:
             self._inside.pop(self._left.popleft(), None)
         now_s = self._clock()
-        return [each for each in self._inside if each.asked or (each.ends_s or 0.0) > now_s]
+        return [each for each in self._inside if each.waits_for_us or (each.ends_s or 0.0) > now_s]

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.admission import Admission, Crowd, Load, StreamClosedError
 from balacoon_tk.runtime.process import generation
+from balacoon_tk.runtime.text_feed import TextFeed
 
 # A stream that plays goes before a first sound if it has less audio left than this: enough for the work of
 # others that has begun, an encoder's or a steady chunk's, and then its own.
@@ -141,6 +142,8 @@ class ScheduledStream:
         self.ends_s: float | None = None  # when what was handed over has been played; None before the first
         self.busy_s = 0.0  # of processors, for audio that isn't handed over yet
         self.asked = False  # whether somebody waits for a chunk now
+        self.text: TextFeed | None = None  # where its text comes from, if it comes in pieces
+        self.needs_text = False  # whether nothing can be made for it before more text comes
         self.load = Load()
         self.crowd = Crowd()
         self.closed = threading.Event()
@@ -151,6 +154,11 @@ class ScheduledStream:
     def of_this_process(self) -> bool:
         """Whether it began here, and not in a process that this one is a fork of."""
         return self._process == generation()
+
+    @property
+    def waits_for_us(self) -> bool:
+        """Whether somebody waits for a chunk, and it isn't the text that keeps them waiting."""
+        return self.asked and not (self.needs_text and self.text is not None and self.text.is_awaited)
 
     def enter(self, crowd: Crowd, load: Load) -> None:
         """Wait until there is room; `BusyError` if no more may wait, `StreamClosedError` if it is closed."""
@@ -168,9 +176,15 @@ class ScheduledStream:
     def close(self) -> None:
         """End every wait of this stream, in whatever thread it is; a run that has begun is not ended."""
         if self.of_this_process:
-            self.closed.set()
+            self.drop()
             self._scheduler.admission.withdraw(self)
             self._scheduler._withdraw(self)
+
+    def drop(self) -> None:
+        """Let it end at its next step, and its wait for text now; takes no lock of the scheduler."""
+        self.closed.set()
+        if self.text is not None:
+            self.text.close()
 
     def slot(self) -> Slot:
         """Return a slot to be waited for by ``with``; a stream may wait for two, in two threads."""

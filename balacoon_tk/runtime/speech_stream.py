@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Self, TypeAlias
 
 from balacoon_tk.audio import AudioChunk
@@ -82,7 +82,7 @@ class SpeechStream:
     def drop(self) -> None:
         """End the stream and take no lock, as garbage must: what waits for its turn goes on waiting."""
         if self._scheduled.of_this_process:
-            self._scheduled.closed.set()
+            self._scheduled.drop()
             self._end()
 
     def _end(self) -> None:
@@ -172,11 +172,18 @@ class AsyncSpeechStream:
 
     A thread of its own makes a chunk when one is asked for, and waits until the next is. It ends with the
     stream: at the last chunk, by `aclose`, by the cancellation of the task that waits for a chunk, or when
-    nobody holds the stream any more.
+    nobody holds the stream any more. So does the task that `write` is, if there is one, which begins with the
+    first chunk: it brings the text.
     """
 
-    def __init__(self, begin: Callable[[], SpeechStream]) -> None:
+    def __init__(
+        self,
+        begin: Callable[[], SpeechStream],
+        write: Callable[[], Coroutine[object, object, None]] | None = None,
+    ) -> None:
         self._puller = _Puller(begin)
+        self._write = write
+        self._writer: asyncio.Task[None] | None = None
         self._process = generation()
         self._over = self._waiting = False
 
@@ -195,6 +202,8 @@ class AsyncSpeechStream:
         future: asyncio.Future[AudioChunk | None] = loop.create_future()
         self._waiting = True
         chunk = None
+        if self._write is not None:
+            self._writer, self._write = loop.create_task(self._write()), None
         try:
             self._puller.ask((loop, future))
             chunk = await future
@@ -215,10 +224,18 @@ class AsyncSpeechStream:
         self._over = True
         if self._process == generation():
             self._puller.close()
+            self._end_writer()
+
+    def _end_writer(self) -> None:
+        # Whoever closes the stream may be in another loop, or in none; and the writer's may have ended.
+        if self._writer is not None and not self._writer.done():
+            with contextlib.suppress(RuntimeError):
+                self._writer.get_loop().call_soon_threadsafe(self._writer.cancel)
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self._puller.drop()
+            self._end_writer()
 
     def __reduce__(self) -> str:
         raise TypeError("a stream can't be pickled or copied: begin another one with the same text and seed")

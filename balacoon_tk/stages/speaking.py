@@ -11,6 +11,7 @@ All that changes lies in the generator `Speaking.chunks`; what leaves a stream i
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
+from itertools import chain, islice
 
 import numpy as np
 
@@ -46,10 +47,12 @@ class Speaking:
         """Give the audio of sentences as it is made; the first chunk waits until the crowd lets it in."""
         stream, settings, start, begun = self._stream, self._settings, 0, False
         manifest, volume = self._voice.manifest, settings.prosody.volume
-        coming = Prefetch(self._prepare(sentences), stream.closed)
         try:
+            # Whoever has nothing to say yet takes no place among those who wait for their turn.
+            given = sentences if stream.text is None else _begun(sentences)
+            coming = Prefetch(self._prepare(given), stream.closed)
             stream.enter(crowd, load)
-            while (sentence := coming.take()) is not None:
+            while (sentence := self._take(coming)) is not None:
                 upsampler = sentence.upsampler
                 timeline = Timeline(
                     sentence.encoded,
@@ -83,8 +86,15 @@ class Speaking:
         finally:
             # In a child that was forked meanwhile both are another process's, and so are their locks.
             if stream.of_this_process:
-                coming.close()
+                stream.drop()
                 stream.leave()
+
+    def _take(self, coming: Prefetch[PreparedSentence]) -> PreparedSentence | None:
+        self._stream.needs_text = True
+        try:
+            return coming.take()
+        finally:
+            self._stream.needs_text = False
 
     def _prepare(self, sentences: Iterable[EncodedSentence]) -> Iterator[PreparedSentence]:
         for index, encoded in enumerate(sentences):
@@ -94,3 +104,10 @@ class Speaking:
                 prepared = prepare_sentence(self._voice, encoded, self._settings, index=index)
             # Outside of the slot: while a generator waits it would hold what others wait for.
             yield prepared
+
+
+def _begun(sentences: Iterable[EncodedSentence]) -> Iterator[EncodedSentence]:
+    """Wait for the first sentence, and give them all."""
+    coming = iter(sentences)
+    first = tuple(islice(coming, 1))
+    return chain(first, coming)
