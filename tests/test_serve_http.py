@@ -191,7 +191,7 @@ def test_requests_that_say_nothing_are_refused_in_the_same_form(server, content,
 
 
 def test_other_paths_are_refused_in_the_same_form(server):
-    assert httpx.get(f"{server.url}/v2").json()["error"]["message"] == "GET /v2: Not Found"
+    assert httpx.get(f"{server.url}/v2").json()["error"]["message"] == "/v2: Not Found"
     answer = httpx.get(f"{server.url}/v1/audio/speech")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 

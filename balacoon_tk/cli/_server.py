@@ -16,7 +16,7 @@ from balacoon_tk.serve.service import IDLE_S, MAX_REQUEST, Service
 from balacoon_tk.serve.wyoming import WyomingServer
 
 _HEADERS_S = 10.0  # that a client may take for the first lines of a request
-_MAX_CONNECTIONS = 2048
+_MAX_CONNECTIONS = 1024
 
 
 def make_server(

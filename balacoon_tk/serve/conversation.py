@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import anyio
 
 from balacoon_tk.audio import AudioChunk
+from balacoon_tk.frontend.transducers import Flush
 from balacoon_tk.serve.service import IDLE_S, RequestError, Service
 from balacoon_tk.tts import TTS
 
 _Said = TypeVar("_Said")
 _MAX_PIECES = 8  # that wait to be read; behind them the connection does
+_PART = 4096  # characters of a piece
 
 
 class Conversation(ABC):
@@ -25,10 +27,8 @@ class Conversation(ABC):
     by the four methods below. These raise `ConnectionError` where the client has left.
     """
 
-    protocol: ClassVar[str]
-
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, service: Service, protocol: str) -> None:
+        self.service, self._protocol = service, protocol
         self.is_open = self._has_sounded = False
         self.speaking: asyncio.Task[None] | None = None
 
@@ -50,12 +50,19 @@ class Conversation(ABC):
         tts = self.service.voice(given.pop("model", None))
         self._pieces, unread = anyio.create_memory_object_stream[Any](_MAX_PIECES)
         self.speaking, self.is_open = asyncio.create_task(self._speak(tts, unread, given)), True
+        # Not in the task, which may be cancelled before it begins.
+        self.speaking.add_done_callback(lambda _: unread.close())
 
-    async def put(self, piece: object) -> None:
+    async def put(self, piece: str | Flush) -> None:
         """Say a text, or with `FLUSH` what has come so far; nothing where nobody speaks."""
+        # Wherever a text is cut it sounds the same, and a stream reads ahead by the number of pieces.
+        parts: Sequence[str | Flush] = [piece]
+        if isinstance(piece, str):
+            parts = [piece[k : k + _PART] for k in range(0, len(piece), _PART)]
         if self.is_open:
             with contextlib.suppress(anyio.BrokenResourceError):
-                await self._pieces.send(piece)
+                for part in parts:
+                    await self._pieces.send(part)
 
     def end(self) -> None:
         """Let the utterance end when all has been said."""
@@ -72,7 +79,7 @@ class Conversation(ABC):
 
     async def _speak(self, tts: TTS, pieces: Any, given: dict[str, Any]) -> None:
         try:
-            with self.service.counting(self.protocol), pieces:
+            with self.service.counting(self._protocol):
                 async with contextlib.aclosing(self.service.speak(tts, pieces, given)) as chunks:
                     await self._started(tts)
                     async for chunk in chunks:

@@ -13,11 +13,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from balacoon_tk.audio_formats import StreamedFile
 from balacoon_tk.serve.service import MAX_REQUEST, RequestError, Service, field, read_object
+from balacoon_tk.serve.websocket import Socket
 
 _BODY_S = 30.0  # that a client may take to say what it wants
 _LINGER_S = 2.0  # of reading what nobody wants
@@ -35,14 +36,12 @@ def create_app(service: Service) -> Starlette:
     >>> from balacoon_tk import TTS
     >>> app = create_app(Service([TTS(n_threads=1)]))  # doctest: +SKIP
     """
-    voices = [
-        {"id": speaker, "name": speaker, "model": name}
-        for name, tts in service.voices.items()
-        for speaker in tts.get_speakers()
-    ]
+    speakers = [(name, each) for name, tts in service.voices.items() for each in tts.get_speakers()]
+    voices = [{"id": each, "name": each, "model": name} for name, each in speakers]
 
-    def named(name: str) -> str:
-        return service.voice(name).voice.manifest.name
+    def model(name: str) -> dict[str, object]:
+        service.voice(name)
+        return {"id": name, "object": "model", "created": 0, "owned_by": "balacoon_tk"}
 
     async def metrics(_: Request) -> Response:
         return PlainTextResponse(service.metrics(), media_type="text/plain; version=0.0.4")
@@ -50,25 +49,21 @@ def create_app(service: Service) -> Starlette:
     async def on_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             return _error_response(RequestError.of(error))
-        what = f"{request.method} {request.url.path}: {error.detail}"
-        response = _error_response(RequestError(what, error.status_code))
+        response = _error_response(RequestError(f"{request.url.path}: {error.detail}", error.status_code))
         response.headers.update(error.headers or {})
         return response
 
     routes = [
         Route("/v1/audio/speech", _Speech(service), methods=["POST"]),
-        _json_route("/v1/models", lambda _: {"object": "list", "data": list(map(_model, service.voices))}),
-        _json_route("/v1/models/{name:path}", lambda path: _model(named(path["name"]))),
+        _json_route("/v1/models", lambda _: {"object": "list", "data": list(map(model, service.voices))}),
+        _json_route("/v1/models/{name:path}", lambda path: model(path["name"])),
         _json_route("/v1/audio/voices", lambda _: {"voices": voices}),
         _json_route("/health", lambda _: {"status": "ok"}),
         Route("/metrics", metrics),
+        WebSocketRoute("/v1/speech", lambda socket: Socket(service, socket).run()),
     ]
     handlers = dict.fromkeys((HTTPException, RequestError, Exception), on_error)
     return Starlette(routes=routes, exception_handlers=handlers)
-
-
-def _model(name: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "balacoon_tk"}
 
 
 def _json_route(path: str, answer: Callable[[Mapping[str, Any]], object]) -> Route:
@@ -83,11 +78,10 @@ class _Speech:
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = False
+        has_begun = asyncio.Event()
 
         async def answer(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
+            has_begun.set()
             await send(message)
 
         try:
@@ -98,7 +92,7 @@ class _Speech:
             pass
         except RequestError as error:
             # An answer that doesn't end lets the server break the connection, which tells that it wasn't all.
-            if not has_begun:
+            if not has_begun.is_set():
                 await _refuse(error, receive, send)
 
     async def _speak(self, given: dict[str, Any], send: Send) -> None:

@@ -8,14 +8,12 @@ import logging
 import re
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.errors import BusyError, ParameterError
 from balacoon_tk.runtime.figures import Figures
-
-if TYPE_CHECKING:
-    from balacoon_tk.tts import TTS
+from balacoon_tk.tts import TTS
 
 _Kind = TypeVar("_Kind")
 
@@ -24,7 +22,7 @@ IDLE_S = 120.0  # whoever says or takes nothing for so long has gone without a f
 _MAX_MESSAGE = 500  # characters, of which a wrong argument may have a million
 
 # What a request may say beside text, voice and speaker, as `TTS.stream` has it.
-_SETTINGS = ("speed", "volume", "seed", "noise_scale", "noise_w")
+_SETTINGS = ("speed", "volume", "seed", "noise_scale", "noise_w", "clause")
 _ARGUMENT = re.compile(r"(\w+)=")
 _ITS_NAME = {"speaker": "voice", "text": "input"}  # where requests call it something else
 
@@ -32,9 +30,7 @@ _ITS_NAME = {"speaker": "voice", "text": "input"}  # where requests call it some
 class RequestError(ParameterError):
     """A request that isn't answered: the `status` of HTTP, the field `param` that is wrong, a word `code`."""
 
-    def __init__(
-        self, message: str, status: int = 400, *, param: str | None = None, code: str | None = None
-    ) -> None:
+    def __init__(self, message: str, status: int = 400, *, param: str = "", code: str = "") -> None:
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
 
@@ -47,7 +43,7 @@ class RequestError(ParameterError):
             return cls(str(error), 503, code="busy")
         if isinstance(error, ParameterError):
             named = _ARGUMENT.match(str(error))
-            return cls(str(error), param=named and _ITS_NAME.get(named[1], named[1]))
+            return cls(str(error), param=_ITS_NAME.get(named[1], named[1]) if named else "")
         # What is in it is the operator's business alone.
         logging.getLogger(__name__).error("a request failed", exc_info=error)
         return cls("the server failed; its log says why", 500, code="internal_error")
@@ -55,8 +51,8 @@ class RequestError(ParameterError):
     def body(self) -> dict[str, object]:
         """Return it in the form in which OpenAI's clients read errors."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
-        message = str(self)[:_MAX_MESSAGE]
-        return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
+        found = {"message": str(self)[:_MAX_MESSAGE], "type": kind}
+        return {"error": {**found, "param": self.param or None, "code": self.code or None}}
 
 
 def read_object(data: str | bytes) -> dict[str, Any]:

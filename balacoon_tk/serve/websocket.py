@@ -22,10 +22,8 @@ _BROKEN_RULE = 1008
 class Socket(Conversation):
     """One connection."""
 
-    protocol = "websocket"
-
     def __init__(self, service: Service, websocket: WebSocket) -> None:
-        super().__init__(service)
+        super().__init__(service, "websocket")
         self._websocket = websocket
 
     async def run(self) -> None:
@@ -46,8 +44,6 @@ class Socket(Conversation):
             await self.cancel()
 
     async def _take(self, kind: object, said: dict[str, Any]) -> None:
-        if kind == "start" and self.is_open:
-            raise RequestError("type='start' must come after an 'end' or 'cancel'", param="type")
         if kind == "start":
             await self.begin(said)
         elif kind == "text":

@@ -19,6 +19,8 @@ from balacoon_tk.serve.conversation import Conversation
 from balacoon_tk.serve.service import IDLE_S, MAX_REQUEST, RequestError, Service, field, read_object
 from balacoon_tk.tts import TTS
 
+_MAX_CONNECTIONS = 1024
+
 
 class WyomingServer:
     """Listens for clients, and lets them finish at the end."""
@@ -42,6 +44,8 @@ class WyomingServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= _MAX_CONNECTIONS:
+            return writer.close()
         connection = _Connection(self._service, reader, writer)
         task = asyncio.create_task(connection.run())
         self._connections[task] = connection
@@ -49,13 +53,9 @@ class WyomingServer:
 
 
 class _Connection(Conversation):
-    protocol = "wyoming"
-
     def __init__(self, service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        super().__init__(service)
+        super().__init__(service, "wyoming")
         self._reader, self._writer = reader, writer
-        self._rate = 0
-        self._streamed = False  # whether the text comes in pieces
 
     async def run(self) -> None:
         try:
@@ -102,12 +102,10 @@ class _Connection(Conversation):
             self.end()
 
     def _choice(self, voice: dict[str, Any]) -> dict[str, Any]:
-        given = {"model": voice.get("name"), "voice": voice.get("speaker")}
-        if given["model"] is None and (language := voice.get("language")) is not None:
-            known = {tts.voice.manifest.language: name for name, tts in self.service.voices.items()}
-            if (found := known.get(str(language))) is None:
-                raise RequestError(f"language={language!r} must be one of {', '.join(known)}", 404)
-            given["model"] = found
+        languages = {tts.voice.manifest.language: name for name, tts in self.service.voices.items()}
+        language = voice.get("language")
+        name = voice.get("name") or languages.get(str(language), language)
+        given = {"model": name, "voice": voice.get("speaker")}
         return {name: value for name, value in given.items() if value is not None}
 
     def _info(self) -> info.Info:
@@ -135,7 +133,7 @@ class _Connection(Conversation):
     async def _refuse(self, error: RequestError) -> None:
         # Clients that wait for audio look for no error, but see that the connection ends.
         with contextlib.suppress(ConnectionError):
-            await self._send(Error(str(error), error.code))
+            await self._send(Error(str(error), error.code or None))
         self._writer.close()
 
     async def _send(self, event: Eventable) -> None:
