@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import struct
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -20,7 +21,16 @@ from balacoon_tk._leftovers import beside, remove_leftovers
 from balacoon_tk._typing import AnyArray, FloatArray, PCM16Array
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
 
-__all__ = ["AudioChunk", "PhonemeSpan", "WavWriter", "pcm_bytes", "read_wav", "to_pcm16", "write_wav"]
+__all__ = [
+    "AudioChunk",
+    "PhonemeSpan",
+    "WavWriter",
+    "WordSpan",
+    "pcm_bytes",
+    "read_wav",
+    "to_pcm16",
+    "write_wav",
+]
 
 PCM16_MAX = 32767  # and not 32768: 1.0 and -1.0 are as far from 0, and both can be written
 _SAMPLE_BYTES = 2
@@ -36,6 +46,17 @@ class PhonemeSpan(NamedTuple):
     end_s: float
 
 
+class WordSpan(NamedTuple):
+    """One word, its time in the utterance, and its place in the caller's text."""
+
+    word: str
+    """As the caller wrote it: what stands at `text_span`."""
+    start_s: float
+    end_s: float
+    text_span: tuple[int, int]
+    """Where it begins and ends in the caller's text (of pieces: in all of them joined), in characters."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioChunk:
     """A run of samples that a stream hands over, and what is said in it."""
@@ -48,6 +69,8 @@ class AudioChunk:
     """Where the chunk begins in the utterance, across its sentences."""
     alignment: tuple[PhonemeSpan, ...] = ()
     """The phonemes that begin in this chunk; those of all chunks together are the utterance's, once each."""
+    find_words: Callable[[], tuple[WordSpan, ...]] = field(default=tuple, repr=False)
+    """What `words` calls."""
 
     @property
     def start_s(self) -> float:
@@ -58,6 +81,20 @@ class AudioChunk:
     def duration_s(self) -> float:
         """Length of the chunk in seconds."""
         return len(self.samples) / self.sample_rate
+
+    @property
+    def words(self) -> tuple[WordSpan, ...]:
+        """The words that begin in this chunk; those of all chunks together are the text's, once each.
+
+        They are found when they are asked for, once for a sentence, which takes a millisecond or two; whoever
+        doesn't ask doesn't wait. A frontend of one's own gives none, unless its sentences have `words`.
+        """
+        return self.find_words()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # What finds the words is bound to a frontend, which stays where it is.
+        words = partial(tuple, self.words)
+        return type(self), (self.samples, self.sample_rate, self.start_sample, self.alignment, words)
 
     @property
     def pcm16(self) -> PCM16Array:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self, TypeVar, cast
 
@@ -24,6 +25,7 @@ from balacoon_tk.decoder import Strategy
 from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Pieces, Sentence, create_frontend
 from balacoon_tk.frontend.assembly import PiecesFrontend
+from balacoon_tk.frontend.marked_text import Markup, choose_markup
 from balacoon_tk.frontend.reading import DEFAULT_READING, Reading, check_pieces
 from balacoon_tk.frontend.transducers import Flush
 from balacoon_tk.pacing.calibration import Calibration, load_calibration
@@ -39,6 +41,7 @@ from balacoon_tk.runtime.speech_stream import AsyncSpeechStream, SpeechStream
 from balacoon_tk.runtime.text_feed import TextFeed, feed_all, feed_from
 from balacoon_tk.stages.settings import (
     DEFAULT_CHUNK_FRAMES,
+    Pauses,
     Prosody,
     Settings,
     choose_chunk_frames,
@@ -206,6 +209,9 @@ class TTS:
         noise_scale: float | None = None,
         noise_w: float | None = None,
         clause: bool = False,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
     ) -> PCM16Array:
         """Speak a text and return all of it; the parameters and errors are those of `stream`.
 
@@ -224,6 +230,9 @@ class TTS:
             noise_scale=noise_scale,
             noise_w=noise_w,
             clause=clause,
+            sentence_pause=sentence_pause,
+            paragraph_pause=paragraph_pause,
+            markup=markup,
         )
         return np.concatenate([_NO_SAMPLES, *(chunk.pcm16 for chunk in chunks)])
 
@@ -255,6 +264,9 @@ class TTS:
         noise_scale: float | None = None,
         noise_w: float | None = None,
         clause: bool = False,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
     ) -> SpeechStream:
         """Speak a text and hand over the audio as it is made, beginning with the first sentence.
 
@@ -287,6 +299,13 @@ class TTS:
         clause : bool
             Whether the first clause of a text, and of what follows a `FLUSH`, is spoken before the rest of
             its sentence is there. Sound comes earlier, and its melody knows less.
+        sentence_pause, paragraph_pause : float, optional
+            In [0, 10]: seconds of silence between sentences and between paragraphs, which an empty line
+            parts, from the last sound to the next one. What the voice leaves there by itself counts; only
+            what is missing is put in, as samples of 0, and nothing is cut. If None, what the voice does, or
+            for paragraphs as for sentences.
+        markup : {"plain", "markdown", "ssml"}, optional
+            What stands in the text beside what is said. If None, SSML where it begins with ``<speak``.
 
         Returns
         -------
@@ -310,11 +329,11 @@ class TTS:
         for a piece at once; the iterable's own wait, in its thread, ends when it does, and then a generator
         is closed. Whoever waits for text takes no slot and no place from others.
         """
-        self._check_text(text, clause)
-        settings = self._settings(
-            self.voice.choose_strategy(strategy), seed, speaker, speed, volume, noise_scale, noise_w
-        )
-        return self._begin(text, Reading(clause), settings, choose_chunk_frames(chunk_frames))
+        reading = Reading(clause, choose_markup(markup))
+        self._check_text(text, reading)
+        pauses, chosen = Pauses.choose(sentence_pause, paragraph_pause), self.voice.choose_strategy(strategy)
+        settings = self._settings(chosen, seed, speaker, speed, volume, noise_scale, noise_w, pauses)
+        return self._begin(text, reading, settings, choose_chunk_frames(chunk_frames))
 
     def astream(
         self,
@@ -329,6 +348,9 @@ class TTS:
         noise_scale: float | None = None,
         noise_w: float | None = None,
         clause: bool = False,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
     ) -> AsyncSpeechStream:
         """Speak a text as `stream` does, for ``async for``: the same arguments, and the same samples.
 
@@ -363,12 +385,12 @@ class TTS:
             write = partial(feed_all, text, feed)
         else:
             given = text
-        self._check_text(given, clause)
-        settings = self._settings(
-            self.voice.choose_strategy(strategy), seed, speaker, speed, volume, noise_scale, noise_w
-        )
+        reading = Reading(clause, choose_markup(markup))
+        self._check_text(given, reading)
+        pauses, chosen = Pauses.choose(sentence_pause, paragraph_pause), self.voice.choose_strategy(strategy)
+        settings = self._settings(chosen, seed, speaker, speed, volume, noise_scale, noise_w, pauses)
         # A long text takes a while to be looked at, and another strategy's chunks to be worked out.
-        begin = partial(self._begin, given, Reading(clause), settings, choose_chunk_frames(chunk_frames))
+        begin = partial(self._begin, given, reading, settings, choose_chunk_frames(chunk_frames))
         return AsyncSpeechStream(begin, write)
 
     def _settings(
@@ -380,6 +402,7 @@ class TTS:
         volume: float,
         noise_scale: float | None,
         noise_w: float | None,
+        pauses: Pauses,
     ) -> Settings:
         own = self.voice.manifest.prosody
         prosody = Prosody.choose(own, speed=speed, volume=volume, noise_scale=noise_scale, noise_w=noise_w)
@@ -388,6 +411,7 @@ class TTS:
             seed=choose_seed(seed),
             speaker_id=self.voice.speaker_id(speaker),
             prosody=prosody,
+            pauses=pauses,
         )
 
     def _begin(
@@ -399,20 +423,21 @@ class TTS:
         # What may keep us waiting is taken in a thread of its own, which `close` doesn't wait for.
         if not isinstance(text, (str, list, tuple)):
             stream.text = text = text if isinstance(text, TextFeed) else feed_from(text)
-        sentences = self.encode_sentences(self._phonemize(text, reading))
+        sentences = self._encode(self._phonemize(text, reading))
         speaking = Speaking(self.voice, settings, pacer, stream)
         return SpeechStream(speaking.chunks(sentences, self._crowd, self._load(settings.strategy)), stream)
 
-    def _check_text(self, text: object, clause: bool) -> None:
+    def _check_text(self, text: object, reading: Reading) -> None:
         if not isinstance(text, str):
             check_pieces(text)
-        if isinstance(text, str) and not clause:
+        elif reading == DEFAULT_READING:
             return
         if not getattr(self.frontend, "takes_pieces", False):
-            what = f"clause={clause}" if isinstance(text, str) else "text in pieces"
+            asked = f"clause={reading.clause}" if reading.markup is None else f"markup={reading.markup!r}"
+            what = asked if isinstance(text, str) else "text in pieces"
             raise ParameterError(
                 f"{what}: {type(self.frontend).__name__} must be a frontend with takes_pieces=True, or text "
-                "a str without clause"
+                "a str without clause and markup"
             )
 
     def _phonemize(self, text: str | Pieces, reading: Reading) -> Iterator[Sentence]:
@@ -479,10 +504,12 @@ class TTS:
 
     def encode_sentences(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         """Give the ids of each sentence of which the voice has something to say."""
+        return (encoded for encoded in self._encode(sentences) if encoded.first_spoken is not None)
+
+    def _encode(self, sentences: Iterable[Sentence]) -> Iterator[EncodedSentence]:
         for sentence in sentences:
             encoded = self.phoneme_map.encode(sentence.phonemes, last=sentence.last)
-            if encoded.first_spoken is not None:
-                yield encoded
+            yield replace(encoded, sentence=sentence)
 
 
 _Tts = TypeVar("_Tts", bound=TTS)

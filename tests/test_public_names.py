@@ -40,8 +40,7 @@ def test_the_version_is_the_installed_one():
 
 
 PUBLIC_NAMES = {
-    "audio_formats": "AudioFormat FORMATS StreamedFile",
-    "audio": "AudioChunk PhonemeSpan WavWriter pcm_bytes read_wav to_pcm16 write_wav",
+    "audio": "AudioChunk PhonemeSpan WavWriter WordSpan pcm_bytes read_wav to_pcm16 write_wav",
     "decoder": (
         "Decoder Engine FullDecoder OverlapDecoder STRATEGIES StatefulDecoder Strategy StreamState "
         "open_decoder"
@@ -76,6 +75,7 @@ PUBLIC_NAMES = {
         "draw_sensitivity draw_spectral_difference draw_spectrogram draw_timeline draw_waveform "
         "new_figure save_figure"
     ),
+    "audio_formats": "AudioFormat FORMATS StreamedFile",
     "runtime": "RuntimeOptions",
     "serve": "Service create_app",
     "stages": "DEFAULT_CHUNK_FRAMES Encoder Encoding MelInfo Upsampler mel_spectrogram noise_stream",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import ClassVar, Literal, Protocol
 
@@ -19,7 +19,8 @@ from balacoon_tk.frontend.raw_phonemes import RAW_MARK, restore_raw_phonemes
 from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading, SourceSentence, read
 from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES, even_parts
-from balacoon_tk.frontend.transducers import Control
+from balacoon_tk.frontend.transducers import GOES_ON, Control
+from balacoon_tk.frontend.words import SentenceWords
 
 # What may stand between raw phonemes and the next word; no backend makes sense of text that begins so.
 _AFTER_RAW = re.compile(r"[\s\"')\]},;:.!?]*")
@@ -41,6 +42,8 @@ class Sentence:
     caller's text; empty where the frontend doesn't say."""
     controls: tuple[Control, ...] = field(default=(), compare=False)
     """What stands between the sentence before, or the beginning of the text, and this one."""
+    words: SentenceWords | None = field(default=None, compare=False, repr=False)
+    """Finds its words; None where the frontend can't."""
 
     @property
     def begins_paragraph(self) -> bool:
@@ -94,7 +97,7 @@ def assemble_sentences(
     sentence. It gives words with spaces between, and the marks of `CLAUSE_MARKS` where the text has them.
     """
 
-    def speak(prepared: str, raws: list[str]) -> str:
+    def speak(prepared: str, raws: Sequence[str]) -> str:
         return unicodedata.normalize(form, _join(prepared, raws, to_phonemes))
 
     # At the call and not in the iteration, so that a bracket never closed is refused before the first sound.
@@ -104,9 +107,11 @@ def assemble_sentences(
 def _assemble(
     sentences: Iterator[SourceSentence],
     prepare: Callable[[SourceText], SourceText],
-    speak: Callable[[str, list[str]], str],
+    speak: Callable[[str, Sequence[str]], str],
 ) -> Iterator[Sentence]:
+    held: tuple[Control, ...] = ()  # what stands before a sentence in which nothing is said
     for sentence in sentences:
+        sentence = replace(sentence, controls=(*held, *sentence.controls)) if held else sentence
         prepared = prepare(sentence.text)
         spoken = speak(prepared.text, sentence.raws)
         # Halved rather than cut in the phonemes, where no mark says what belongs together.
@@ -114,11 +119,18 @@ def _assemble(
             halves = list(_halves(sentence))
             if len(halves) > 1:  # one may be left alone, of signs that a backend has long names for
                 yield from _assemble(iter(halves), prepare, speak)
+                held = ()
                 continue
         # A backend may find nothing to say in what looked like speech: a word of another script, say.
         if any(phoneme not in CLAUSE_MARKS and phoneme != " " for phoneme in spoken):
             text = restore_raw_phonemes(sentence.text.text, sentence.raws)
-            yield Sentence(text, tuple(spoken), sentence.last, prepared, sentence.controls)
+            words = SentenceWords(prepared, sentence.raws, sentence.written, speak)
+            yield Sentence(text, tuple(spoken), sentence.last, prepared, sentence.controls, words)
+            held = ()
+        else:
+            held = sentence.controls
+    if any(control.break_s for control in held):
+        yield Sentence("", (), controls=held)
 
 
 def _halves(sentence: SourceSentence) -> Iterator[SourceSentence]:
@@ -129,7 +141,8 @@ def _halves(sentence: SourceSentence) -> Iterator[SourceSentence]:
         yield SourceSentence(
             part,
             list(islice(raws, part.text.count(RAW_MARK))),
-            sentence.controls if part is parts[0] else (),
+            sentence.controls if part is parts[0] else (GOES_ON,),
+            sentence.written,
             last=sentence.last and part is parts[-1],
         )
 
@@ -145,7 +158,7 @@ def join_clauses(clauses: Iterable[tuple[str, str]]) -> str:
     return spoken
 
 
-def _join(sentence: str, raws: list[str], to_phonemes: Callable[[str], str]) -> str:
+def _join(sentence: str, raws: Sequence[str], to_phonemes: Callable[[str], str]) -> str:
     """Phonemize what stands around the raw phonemes and join all with single spaces."""
     if not raws:
         return to_phonemes(sentence).strip()

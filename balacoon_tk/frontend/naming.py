@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 MAX_NAMED = 100
 """So many are named: texts in another script would else fill a log, and the memory that names are kept in."""
@@ -15,6 +17,19 @@ MAX_NAME = 40
 def shortened(name: str) -> str:
     """Quote a name, and end it with an ellipsis where it is too long to be read."""
     return repr(name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…")
+
+
+_SILENT = ContextVar("silent", default=False)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Name nothing meanwhile, in this thread: what is looked at again was named the first time."""
+    before = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(before)
 
 
 class LeftOutNames:
@@ -36,6 +51,8 @@ class LeftOutNames:
 
     def warn(self, left_out: Iterable[str], *, stacklevel: int) -> None:
         """Warn of those that were not named before, in the order in which they are given."""
+        if _SILENT.get():
+            return
         with self._lock:
             new = [each for each in dict.fromkeys(left_out) if each not in self._named]
             new = new[: MAX_NAMED - len(self._named)]

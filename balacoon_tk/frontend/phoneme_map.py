@@ -19,15 +19,17 @@ import numpy as np
 
 from balacoon_tk._typing import IntArray
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.frontend.assembly import Sentence
 from balacoon_tk.frontend.cleaning import CLAUSE_MARKS
 from balacoon_tk.frontend.naming import LeftOutNames
 
 # Begins a sentence, ends it, and follows every symbol but the last.
 BOS, EOS, PAD = "^", "$", "_"
+FRAME = frozenset([BOS, EOS, PAD])
 # What stands for these characters where a voice was trained to say them: their wide forms.
 IN_TEXT: Mapping[str, str] = MappingProxyType({BOS: "\uff3e", EOS: "\uff04", PAD: "\uff3f"})
 
-_NOT_SPOKEN = frozenset([BOS, PAD, EOS, " ", *CLAUSE_MARKS])
+_NOT_SPOKEN = FRAME | {" ", *CLAUSE_MARKS}
 
 
 class UnknownPhonemeWarning(UserWarning):
@@ -49,12 +51,20 @@ class EncodedSentence:
     """
     last: bool = False
     """Whether it is known that nothing follows in the text."""
+    sentence: Sentence | None = None
+    """What it is of, if that is known."""
 
     @property
     def first_spoken(self) -> int | None:
         """Index of the first phoneme that sounds: no mark, no space, no end; None if none does."""
         spoken = (index for index, phoneme in enumerate(self.phonemes) if phoneme not in _NOT_SPOKEN)
         return next(spoken, None)
+
+    @property
+    def last_spoken(self) -> int | None:
+        """Index of the last phoneme that sounds; None if none does."""
+        indexes = reversed(range(len(self.phonemes)))
+        return next((index for index in indexes if self.phonemes[index] not in _NOT_SPOKEN), None)
 
 
 class PhonemeMap:

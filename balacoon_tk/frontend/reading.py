@@ -7,6 +7,7 @@ cleaner.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -14,8 +15,9 @@ from typing import TypeAlias
 from balacoon_tk.errors import BalacoonError, ParameterError
 from balacoon_tk.frontend.cleaning import Cleaner
 from balacoon_tk.frontend.lines import Lines
+from balacoon_tk.frontend.marked_text import MarkedText, Markup, check_marked
 from balacoon_tk.frontend.raw_phonemes import RawPhonemes, check_closed
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.source_text import SourceText, Span
 from balacoon_tk.frontend.splitting import Sentences
 from balacoon_tk.frontend.transducers import Control, Flush, Item, Transducer, run
 
@@ -30,6 +32,8 @@ may go on for ever.
 """
 # Characters that are read at once, so that the first sentence of a long text comes as soon as a short one's.
 _BLOCK = 2048
+# Characters before this piece that are kept as they were written: more than a sentence has with its markup.
+_REMEMBERED = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class SourceSentence:
     """Those phonemes."""
     controls: tuple[Control, ...]
     """What stands between the sentence before, or the beginning, and this one."""
+    written: SourceText | None = None
+    """What the caller wrote where it stands, and maybe around it; None where that isn't known any more."""
     last: bool = False
     """Whether it is known that no sentence follows."""
 
@@ -52,6 +58,8 @@ class Reading:
 
     clause: bool = False
     """Whether the first clause of a text, and of what follows a `FLUSH`, is a sentence of its own."""
+    markup: Markup | None = None
+    """What stands in the text beside what is said; None leaves it to the text."""
 
 
 DEFAULT_READING = Reading()
@@ -63,23 +71,37 @@ class Reader:
 
     def __init__(self, reading: Reading = DEFAULT_READING) -> None:
         self._reading = reading
-        self._raw_phonemes = RawPhonemes()
+        self._marked_text, self._raw_phonemes = MarkedText(reading.markup), RawPhonemes()
         self._sentences_step = Sentences(clause=reading.clause)
-        self._steps: tuple[Transducer, ...] = (self._raw_phonemes, Cleaner(), Lines(), self._sentences_step)
+        self._steps: tuple[Transducer, ...] = (
+            *(self._marked_text, self._raw_phonemes),
+            *(Cleaner(), Lines(), self._sentences_step),
+        )
+        self._written: deque[SourceText] = deque()
         self._n_characters = 0
         self._controls: list[Control] = []
 
     def feed(self, piece: str) -> Iterator[SourceSentence]:
         """Take more of the text, and give the sentences that it completes."""
+        self._written.append(SourceText(piece, self._n_characters))
+        while len(self._written) > 1 and self._n_characters - self._written[1].span(0, 0)[0] > _REMEMBERED:
+            self._written.popleft()
         for start in range(0, len(piece), _BLOCK):
             block = SourceText(piece[start : start + _BLOCK], self._n_characters)
             self._n_characters += len(block)
             yield from self._sentences(run(self._steps, (block,), finish=False))
 
-    def finish(self) -> Iterator[SourceSentence]:
-        """Give the rest; what is fed next begins a new sentence."""
-        yield from self._sentences(run(self._steps, (), finish=True))
+    def flush(self) -> Iterator[SourceSentence]:
+        """Give what has come so far; what is fed next begins a new sentence."""
+        yield from self._sentences(run(self._steps[1:], self._marked_text.flush(), finish=True))
         self._sentences_step.ends_clause = self._reading.clause
+
+    def finish(self) -> Iterator[SourceSentence]:
+        """Give the rest: the text ends here."""
+        yield from self._sentences(run(self._steps, (), finish=True))
+        # A sentence of nothing, so that a break at the end is heard.
+        if any(control.break_s for control in self._controls):
+            yield SourceSentence(SourceText(""), [], tuple(self._controls))
 
     def give_up(self) -> Iterator[SourceSentence]:
         """Give what can still be said after an error: the rest, but for what a step refuses."""
@@ -96,7 +118,21 @@ class Reader:
                 self._controls.append(item)
                 continue
             controls, self._controls = tuple(self._controls), []
-            yield SourceSentence(item, self._raw_phonemes.take(item.text), controls)
+            written = self._written_at(item.span(0, len(item)))
+            yield SourceSentence(item, self._raw_phonemes.take(item.text), controls, written)
+
+    def _written_at(self, span: Span) -> SourceText | None:
+        """Return what the caller wrote there, and forget what was before."""
+        pieces, (start, stop) = self._written, span
+        while pieces and pieces[0].span(0, len(pieces[0]))[1] <= start:
+            pieces.popleft()
+        parts = []
+        for piece in pieces:
+            first, _ = piece.span(0, 0)
+            if first >= stop:
+                break
+            parts.append(piece[max(0, start - first) : min(len(piece), stop - first)])
+        return SourceText.join(parts) if parts and parts[0].span(0, 0)[0] == start else None
 
 
 def read(text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[SourceSentence]:
@@ -115,6 +151,7 @@ def read(text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sou
     if isinstance(text, str):
         if len(text) > MAX_TEXT:
             raise ParameterError(f"text of {len(text)} characters must have at most MAX_TEXT={MAX_TEXT}")
+        check_marked(text, reading.markup)
         check_closed(text)
         return _mark_last(_read((text,), reading))
     check_pieces(text)
@@ -135,7 +172,7 @@ def _read(pieces: Iterable[object], reading: Reading) -> Iterator[SourceSentence
             if isinstance(piece, str):
                 yield from reader.feed(piece)
             elif isinstance(piece, Flush):
-                yield from reader.finish()
+                yield from reader.flush()
             else:
                 kind = type(piece).__name__
                 raise ParameterError(f"text[{index}] is of type {kind} and must be a str, or FLUSH")

@@ -33,6 +33,7 @@ from typing import Literal
 
 from balacoon_tk.frontend.cleaning import WIDE_FINAL_MARKS, has_speech
 from balacoon_tk.frontend.source_text import SourceText, Span
+from balacoon_tk.frontend.transducers import GOES_ON, Item
 
 MAX_SENTENCE_PHONEMES = 600
 """No sentence is longer, in characters and in phonemes: about half a minute of speech.
@@ -96,12 +97,12 @@ class Sentences:
         self.ends_clause = clause  # whether the next sentence may
         self._begin()
 
-    def feed(self, text: SourceText) -> Iterator[SourceText]:
+    def feed(self, text: SourceText) -> Iterator[Item]:
         """Take more of the text."""
         self._text += text
         return self._take(finish=False)
 
-    def finish(self) -> Iterator[SourceText]:
+    def finish(self) -> Iterator[Item]:
         """Give the rest."""
         yield from self._take(finish=True)
         rest = self._text.strip()
@@ -111,11 +112,11 @@ class Sentences:
             yield rest
 
     def _begin(self) -> None:
-        self._text = SourceText("")
+        self._text, self._was_cut = SourceText(""), False
         self._n_scanned = 0  # up to here no sentence ends
         self._has_capitals = False  # in the sentences before, of the same paragraph
 
-    def _take(self, *, finish: bool) -> Iterator[SourceText]:
+    def _take(self, *, finish: bool) -> Iterator[Item]:
         if self._n_scanned == 0:
             self._text = _strip_left(self._text)
         while (end := self._next_end(finish=finish)) is not None:
@@ -125,10 +126,12 @@ class Sentences:
             if has_speech(sentence.text):
                 self.ends_clause = False
                 yield sentence
+            if self._was_cut:
+                yield GOES_ON
 
     def _next_end(self, *, finish: bool) -> int | None:
         """Return where the next sentence ends, or None while that isn't known."""
-        text = self._text.text
+        text, self._was_cut = self._text.text, False
         clause_end = self._first_clause(text) if self.ends_clause else None
         for match in _MARKS.finditer(text, self._n_scanned):
             # Before a clause is over the sentence may be, or it isn't known yet.
@@ -144,8 +147,10 @@ class Sentences:
         else:
             self._n_scanned = len(text)
         if clause_end:
+            self._was_cut = True
             return clause_end
         if len(text) > MAX_SENTENCE_PHONEMES and len(text.rstrip()) > MAX_SENTENCE_PHONEMES:
+            self._was_cut = True
             return _last_place(text)
         return None
 

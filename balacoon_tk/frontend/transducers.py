@@ -2,7 +2,7 @@
 
 ::
 
-    pieces ─▶ RawPhonemes ─▶ Cleaner ─▶ Lines ─▶ Sentences ─▶ sentences
+    pieces ─▶ MarkedText ─▶ RawPhonemes ─▶ Cleaner ─▶ Lines ─▶ Sentences ─▶ sentences
 
 Each step takes items, stretches of text and controls between them, and gives items. However a text is cut
 into pieces, what comes out of the last step is the same; a whole text goes the same way.
@@ -36,6 +36,15 @@ class Control:
     """Stands between two stretches of text, ends the sentence before it, and says what is between them."""
 
     ends_paragraph: bool = False
+    goes_on: bool = False
+    """Whether the sentence goes on: it was cut, and no pause belongs here."""
+    break_s: float = 0.0
+    """Silence that the text asks for here, in seconds; it counts instead of a pause."""
+    rate: float | None = None
+    """Factor on the speed from here on; None leaves it as it is."""
+
+
+GOES_ON: Final = Control(goes_on=True)
 
 
 Item: TypeAlias = SourceText | Control

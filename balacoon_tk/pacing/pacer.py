@@ -75,8 +75,8 @@ class Pacer:
         # Frames of a sentence, its chunks, and what was buffered before it; None in the first one.
         self._before: tuple[int, tuple[int, ...], float | None] | None = None
 
-    def chunk_frames(self, sentence: PreparedSentence) -> Sequence[int]:
-        """Return the chunks of the next sentence."""
+    def chunk_frames(self, sentence: PreparedSentence, *, silence_s: float = 0.0) -> Sequence[int]:
+        """Return the chunks of the next sentence, before which so much silence was handed over."""
         n_frames, begins, self._begins = sentence.upsampler.n_frames, self._begins, False
         if self._fixed is not None:
             return self._fixed
@@ -89,7 +89,7 @@ class Pacer:
         else:
             # What the one before has left is worked out only now: the first sound doesn't wait for it.
             n_before, chunks_before, buffer_before_s = self._before
-            buffer_s = plan.pace.play(n_before, chunks_before, buffer_s=buffer_before_s).buffer_s
+            buffer_s = plan.pace.play(n_before, chunks_before, buffer_s=buffer_before_s).buffer_s + silence_s
             buffer_s -= plan.pace.safety_factor * plan.costs.prepare_s(len(sentence.encoded.phoneme_ids))
             chunks = plan.go_on(n_frames, buffer_s)
         self._before = n_frames, chunks, buffer_s

@@ -21,8 +21,9 @@ MAX_REQUEST = 1 << 20  # bytes of a request or a message: most books have fewer
 IDLE_S = 120.0  # whoever says or takes nothing for so long has gone without a farewell
 _MAX_MESSAGE = 500  # characters, of which a wrong argument may have a million
 
-# What a request may say beside text, voice and speaker, as `TTS.stream` has it.
-_SETTINGS = ("speed", "volume", "seed", "noise_scale", "noise_w", "clause")
+# What a request may say beside text and voice, as `TTS.stream` has it; `voice` is its speaker.
+_PROSODY = ("speed", "volume", "noise_scale", "noise_w", "sentence_pause", "paragraph_pause")
+_FIELDS = {"voice", "seed", "clause", "markup", *_PROSODY}
 _ARGUMENT = re.compile(r"(\w+)=")
 _ITS_NAME = {"speaker": "voice", "text": "input"}  # where requests call it something else
 
@@ -99,7 +100,7 @@ class Service:
 
     async def speak(self, tts: TTS, text: Any, given: dict[str, Any]) -> AsyncGenerator[AudioChunk, None]:
         """Give the audio of a text, or of pieces, as it is made; `given` is what the request still says."""
-        for name in given.keys() - {"voice", *_SETTINGS}:
+        for name in given.keys() - _FIELDS:
             raise RequestError(f"{name}: there is no such field", param=name)
         speaker = field(given, "voice", str) if "voice" in given else None
         begun_s, is_first = time.perf_counter(), True

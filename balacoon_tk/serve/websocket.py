@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 from urllib.parse import urlsplit
@@ -66,13 +67,11 @@ class Socket(Conversation):
         await self._send({"type": "started", "model": name, "format": "s16le", "sample_rate": rate})
 
     async def _sound(self, chunk: AudioChunk) -> None:
-        said = {
-            "phonemes": chunk.alignment,
-            "words": [each._asdict() for each in getattr(chunk, "words", ())],
-        }
-        end_s = chunk.start_s + chunk.duration_s
-        await self._send({"type": "audio", "start_s": chunk.start_s, "end_s": end_s, **said})
         await self._send(pcm_bytes(chunk.samples))
+        # A frontend takes a while to find words.
+        words = await asyncio.to_thread(lambda: [each._asdict() for each in chunk.words])
+        times = {"start_s": chunk.start_s, "end_s": chunk.start_s + chunk.duration_s}
+        await self._send({"type": "said", **times, "phonemes": chunk.alignment, "words": words})
 
     async def _spoken(self) -> None:
         await self._send({"type": "done", "cancelled": False})

@@ -91,7 +91,8 @@ class _Connection(Conversation):
             await self._send(Pong(data.get("text")))
         elif kind == "synthesize-start" or (kind == "synthesize" and not self.is_open):
             text = field(data, "text", str) if kind == "synthesize" else None
-            await self.begin(self._choice(field(data, "voice", dict, {})))
+            markup = "ssml" if data.get("text_format") == "ssml" else None
+            await self.begin(self._choice(field(data, "voice", dict, {}), markup))
             self._streamed = text is None
             if text is not None:
                 await self.put(text)
@@ -101,11 +102,11 @@ class _Connection(Conversation):
         elif kind == "synthesize-stop":
             self.end()
 
-    def _choice(self, voice: dict[str, Any]) -> dict[str, Any]:
+    def _choice(self, voice: dict[str, Any], markup: str | None) -> dict[str, Any]:
         languages = {tts.voice.manifest.language: name for name, tts in self.service.voices.items()}
         language = voice.get("language")
         name = voice.get("name") or languages.get(str(language), language)
-        given = {"model": name, "voice": voice.get("speaker")}
+        given = {"model": name, "voice": voice.get("speaker"), "markup": markup}
         return {name: value for name, value in given.items() if value is not None}
 
     def _info(self) -> info.Info:

@@ -6,8 +6,8 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from balacoon_tk._typing import FloatArray, IntArray
-from balacoon_tk.audio import PhonemeSpan
-from balacoon_tk.frontend.phoneme_map import EncodedSentence
+from balacoon_tk.audio import PhonemeSpan, WordSpan
+from balacoon_tk.frontend.phoneme_map import FRAME, EncodedSentence
 from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.stages.random import noise_stream
 from balacoon_tk.stages.settings import Prosody, Settings
@@ -30,6 +30,14 @@ class PreparedSentence:
         """Frames before the first phoneme that sounds: the silence that a sentence begins with."""
         first = self.encoded.first_spoken
         return 0 if first is None else int(self.upsampler.phoneme_starts[self.encoded.id_starts[first]])
+
+    @property
+    def tail_frames(self) -> int:
+        """Frames after the last phoneme that sounds: the silence that a sentence ends with."""
+        id_starts, last = self.encoded.id_starts, self.encoded.last_spoken
+        if last is None or last + 1 == len(id_starts):
+            return 0
+        return self.upsampler.n_frames - int(self.upsampler.phoneme_starts[id_starts[last + 1]])
 
 
 def own_settings(voice: Voice, *, seed: int = 0, speaker: str | int | None = None) -> Settings:
@@ -77,10 +85,11 @@ def prepare_sentence(
 
 
 class Timeline:
-    """The phonemes of one sentence in time, which begins at `start_sample` of its utterance.
+    """The phonemes and words of one sentence in time, which begins at `start_sample` of its utterance.
 
-    They tile the sentence: each one ends where the next begins, and the silence around the sentence
-    belongs to the symbols that begin and end it. `phoneme_starts` is that of an `Upsampler`.
+    Phonemes tile the sentence: each one ends where the next begins, and the silence around the sentence
+    belongs to the symbols that begin and end it. `phoneme_starts` is that of an `Upsampler`. Words leave out
+    what lies between them.
     """
 
     def __init__(
@@ -96,6 +105,8 @@ class Timeline:
         frames: list[int] = phoneme_starts.tolist()
         bounds = [start_sample + frames[first] * hop_length for first in encoded.id_starts.tolist()]
         end = start_sample + frames[-1] * hop_length
+        self._sentence = encoded.sentence
+        self._found: tuple[list[int], tuple[WordSpan, ...]] | None = None
         self._phonemes = encoded.phonemes
         self._bounds_s = [bound / sample_rate for bound in (*bounds, end)]
         # A last phoneme of no length begins where the sentence ends, and no chunk holds that sample.
@@ -109,3 +120,25 @@ class Timeline:
         first, end = bisect_left(self._begins, start_sample), bisect_left(self._begins, stop_sample)
         bounds_s = self._bounds_s[first : end + 1]
         return tuple(map(PhonemeSpan, self._phonemes[first:end], bounds_s, bounds_s[1:]))
+
+    def words(self, start_sample: int, stop_sample: int) -> tuple[WordSpan, ...]:
+        """Return the words that begin in these samples, each once as well; from any thread.
+
+        They are found the first time.
+        """
+        # No lock: what two threads find at once is the same.
+        if (found := self._found) is None:
+            found = self._found = self._find_words()
+        begins, words = found
+        return words[bisect_left(begins, start_sample) : bisect_left(begins, stop_sample)]
+
+    def _find_words(self) -> tuple[list[int], tuple[WordSpan, ...]]:
+        """Find all words, and the sample at which each begins."""
+        if self._sentence is None or self._sentence.words is None:
+            return [], ()
+        # The sentence's frame is none of its phonemes, though it has a place among them.
+        phonemes = ["" if phoneme in FRAME else phoneme for phoneme in self._phonemes]
+        words = self._sentence.words.find(phonemes)
+        bounds_s = self._bounds_s
+        spans = (WordSpan(w.text, bounds_s[w.start], bounds_s[w.stop], w.text_span) for w in words)
+        return [self._begins[word.start] for word in words], tuple(spans)

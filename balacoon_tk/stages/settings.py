@@ -6,7 +6,7 @@ import math
 import operator
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from balacoon_tk.decoder import Strategy
@@ -30,6 +30,7 @@ _NOISES = (0.0, 10.0)  # in trained standard deviations; far below this limit sp
 # Durations are exponentials of this noise. At 2 a text takes twice as long or more, at 3 twenty times, and at
 # 5 a phoneme takes hours.
 _RHYTHM_NOISES = (0.0, 2.0)
+_PAUSES = (0.0, 10.0)  # seconds
 _LENGTH_SCALES = (0.01, 20.0)  # the voice's own over the speed
 
 
@@ -45,6 +46,16 @@ class Prosody:
     """Standard deviation of the duration predictor's noise."""
     volume: float
     """Factor on every sample."""
+
+    def at_rate(self, rate: float) -> Self:
+        """Return these settings for a part of the text that is spoken faster, or slower below 1.
+
+        Durations stay within what the encoder takes: what was accepted at the call doesn't fail later.
+        """
+        if rate == 1.0:
+            return self
+        low, high = _LENGTH_SCALES
+        return replace(self, length_scale=min(max(self.length_scale / rate, low), high))
 
     @classmethod
     def choose(
@@ -81,6 +92,24 @@ class Prosody:
 
 
 @dataclass(frozen=True, slots=True)
+class Pauses:
+    """Silence between sentences, checked: what is heard from one's last sound to the next one's first."""
+
+    sentence_s: float | None = None
+    """Between two sentences, in seconds; None leaves what the voice does."""
+    paragraph_s: float | None = None
+    """Between two paragraphs; as between sentences if None."""
+
+    @classmethod
+    def choose(cls, sentence_pause: float | None = None, paragraph_pause: float | None = None) -> Self:
+        """Take what the caller gave; `ParameterError` if a number is outside its range."""
+        return cls(
+            None if sentence_pause is None else _within("sentence_pause", sentence_pause, _PAUSES),
+            None if paragraph_pause is None else _within("paragraph_pause", paragraph_pause, _PAUSES),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What an utterance sounds like but for its text, checked."""
 
@@ -88,6 +117,7 @@ class Settings:
     seed: int
     speaker_id: int | None
     prosody: Prosody
+    pauses: Pauses = Pauses()
 
 
 def choose_seed(seed: int | None) -> int:
