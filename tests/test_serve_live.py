@@ -334,3 +334,22 @@ def test_wrong_events_are_answered_by_an_error_and_the_end(server, sent, error):
 
 def test_what_a_chunk_holds_is_sixteen_bits(server):
     assert np.frombuffer(audio_of(converse(server, Synthesize("So."))), "<i2").any()
+
+
+def test_whoever_writes_faster_than_speech_can_still_stop_it(tiny_voice):
+    gate = PiecesGate()
+    with served(TTS(tiny_voice, frontend=gate)) as server, talking(server) as connection:
+        send(connection, *texts(*["so "] * 2000), {"type": "cancel"})
+        messages, _ = receive(connection)
+        assert messages[-1] == {"type": "done", "cancelled": True}
+        gate.open.set()
+
+
+def test_whoever_writes_without_end_is_held_back(tiny_voice):
+    gate = PiecesGate()
+    with served(TTS(tiny_voice, frontend=gate)) as server, talking(server) as connection:
+        connection.socket.settimeout(0.5)
+        with pytest.raises((TimeoutError, ConnectionClosed)):
+            for _ in range(100):
+                send(connection, *texts("so it is. " * 50_000))
+        gate.open.set()

@@ -16,8 +16,10 @@ from balacoon_tk.serve.service import IDLE_S, RequestError, Service
 from balacoon_tk.tts import TTS
 
 _Said = TypeVar("_Said")
-_MAX_PIECES = 8  # that wait to be read; behind them the connection does
-_PART = 4096  # characters of a piece
+# Pieces that wait to be read; behind them the connection waits, and with it a word to stop. A model writes
+# faster than anybody speaks: these are half an hour of it.
+_MAX_PIECES = 4096
+_PART = 512  # characters of a piece
 
 
 class Conversation(ABC):
@@ -55,7 +57,7 @@ class Conversation(ABC):
 
     async def put(self, piece: str | Flush) -> None:
         """Say a text, or with `FLUSH` what has come so far; nothing where nobody speaks."""
-        # Wherever a text is cut it sounds the same, and a stream reads ahead by the number of pieces.
+        # Wherever a text is cut it sounds the same; so memory is bounded by the number of pieces.
         parts: Sequence[str | Flush] = [piece]
         if isinstance(piece, str):
             parts = [piece[k : k + _PART] for k in range(0, len(piece), _PART)]

@@ -103,7 +103,8 @@ class Service:
         for name in given.keys() - _FIELDS:
             raise RequestError(f"{name}: there is no such field", param=name)
         speaker = field(given, "voice", str) if "voice" in given else None
-        begun_s, is_first = time.perf_counter(), True
+        # Of pieces nobody knows when enough had come.
+        begun_s, is_first = time.perf_counter(), isinstance(text, str)
         async with contextlib.aclosing(tts.astream(text, speaker=speaker, **given)) as chunks:
             async for chunk in chunks:
                 if is_first:
