@@ -18,7 +18,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
-    sanitize sanitize-threads coverage mutants fuzz soak kills bench bench-passes bench-decoders bench-native peers clean
+    sanitize sanitize-threads coverage mutants fuzz soak kills bench bench-passes bench-decoders bench-native bench-serve peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -172,7 +172,7 @@ kills: $(STAMP) ## Kill installs, exports and other writers at random moments: n
 	PYTHONPATH=tests $(BIN)/python tests/kills.py -n $(KILLS) --out benchmarks/results/kills.json
 
 # These are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
-PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py)
+PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py serve.py)
 STAGES := $(filter-out $(PROGRAMS),$(wildcard benchmarks/bench_*.py))
 
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
@@ -193,6 +193,9 @@ bench-decoders: $(STAMP) ## Try decoders of today: which stream, and what that c
 
 bench-native: peers ## Measure the native engine beside ONNX Runtime and other engines
 	$(BIN)/python benchmarks/bench_native.py --docs docs/native.md
+
+bench-serve: $(STAMP) ## Measure the server: first bytes, 16 listeners, and 1000 clients that leave in the middle
+	$(BIN)/python benchmarks/bench_serve.py
 
 # SOAK='--minutes 2 --streams 4' sees that it works.
 soak: $(STAMP) ## Let 16 listeners come and go for half an hour, and see whether anything wears out

@@ -141,6 +141,6 @@ class _Connection(Conversation):
         try:
             async with asyncio.timeout(IDLE_S):
                 await async_write_event(event.event(), self._writer)
-        except TimeoutError as error:
+        except (TimeoutError, RuntimeError) as error:  # the latter where the connection is closed
             self._writer.transport.abort()
             raise ConnectionAbortedError from error
