@@ -134,6 +134,14 @@ def test_events_hold_the_same_audio(client, tts):
     assert events[-1]["usage"]["total_tokens"] == 0
 
 
+def test_half_a_character_is_no_failure(server):
+    content = b'{"input": "so \\ud800 it", "response_format": "wav"}'
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{server.url}/v1/audio/speech", content=content, headers=headers)
+    assert answer.status_code == 200
+    assert len(answer.content) > 44
+
+
 def test_voices_are_listed(server, client):
     assert [model.id for model in client.models.list()] == ["tiny", "choir"]
     assert client.models.retrieve("choir").id == "choir"
@@ -178,6 +186,8 @@ def test_what_is_wrong_is_told_as_clients_expect_it(client, changes, status, par
         (b"[1]", {}, 400),
         (b"[" * 100_000, {}, 400),
         (b"{}", {}, 400),
+        (b'{"input": "so", "\\ud800": 1}', {}, 400),
+        (b'{"input": "so", "model": "\\ud800"}', {}, 404),
         (b'{"input": "so"}', {"content-type": "text/plain"}, 415),
         (b" " * 10_000_000, {}, 413),
         (iter([b" " * 100_000] * 100), {}, 413),

@@ -32,8 +32,8 @@ class RequestError(ParameterError):
     """A request that isn't answered: the `status` of HTTP, the field `param` that is wrong, a word `code`."""
 
     def __init__(self, message: str, status: int = 400, *, param: str = "", code: str = "") -> None:
-        super().__init__(message)
-        self.status, self.param, self.code = status, param, code
+        super().__init__(_sayable(message))
+        self.status, self.param, self.code = status, _sayable(param) or None, code or None
 
     @classmethod
     def of(cls, error: Exception) -> RequestError:
@@ -52,8 +52,12 @@ class RequestError(ParameterError):
     def body(self) -> dict[str, object]:
         """Return it in the form in which OpenAI's clients read errors."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
-        found = {"message": str(self)[:_MAX_MESSAGE], "type": kind}
-        return {"error": {**found, "param": self.param or None, "code": self.code or None}}
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+
+def _sayable(text: str) -> str:
+    # JSON may hold halves of characters, which no answer can.
+    return text[:_MAX_MESSAGE].encode(errors="replace").decode()
 
 
 def read_object(data: str | bytes) -> dict[str, Any]:

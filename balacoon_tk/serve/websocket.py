@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -30,7 +29,7 @@ class Socket(Conversation):
     async def run(self) -> None:
         """Speak until the client leaves."""
         headers, receive = self._websocket.headers, self._websocket.receive
-        if (origin := headers.get("origin")) is not None and urlsplit(origin).netloc != headers.get("host"):
+        if (origin := headers.get("origin")) and origin.partition("://")[2] != headers.get("host"):
             return await self._websocket.close()  # a page of elsewhere, which browsers don't keep from coming
         await self._websocket.accept()
         try:

@@ -104,8 +104,7 @@ class _Connection(Conversation):
 
     def _choice(self, voice: dict[str, Any], markup: str | None) -> dict[str, Any]:
         languages = {tts.voice.manifest.language: name for name, tts in self.service.voices.items()}
-        language = voice.get("language")
-        name = voice.get("name") or languages.get(str(language), language)
+        name = voice.get("name") or languages.get(str(language := voice.get("language")), language)
         given = {"model": name, "voice": voice.get("speaker"), "markup": markup}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -134,7 +133,7 @@ class _Connection(Conversation):
     async def _refuse(self, error: RequestError) -> None:
         # Clients that wait for audio look for no error, but see that the connection ends.
         with contextlib.suppress(ConnectionError):
-            await self._send(Error(str(error), error.code or None))
+            await self._send(Error(str(error), error.code))
         self._writer.close()
 
     async def _send(self, event: Eventable) -> None:
