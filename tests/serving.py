@@ -38,7 +38,8 @@ def served(*voices, grace_s=2, send_buffer=None):
     service, ready = Service(voices), threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as http, socket.create_server(("127.0.0.1", 0)) as wyoming:
         if send_buffer is not None:
-            http.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+            for each in (http, wyoming):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         ports = [each.getsockname()[1] for each in (http, wyoming)]
         server = make_server(service, [wyoming], grace_s=grace_s, on_ready=ready.set)
         thread = threading.Thread(target=server.run, args=([http],), daemon=True)

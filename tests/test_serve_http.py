@@ -14,10 +14,14 @@ import httpx
 import numpy as np
 import pytest
 from openai import APIStatusError, AsyncOpenAI, OpenAI
+from prometheus_client.parser import text_string_to_metric_families
 
 from balacoon_tk import TTS
 from balacoon_tk.audio import pcm_bytes
-from balacoon_tk.serve import service as serving
+from balacoon_tk.errors import ParameterError
+from balacoon_tk.runtime.admission import StreamCounts
+from balacoon_tk.runtime.figures import Figures
+from balacoon_tk.serve import Service
 from gate import TIMEOUT_S, Gate
 from serving import served
 from tiny_voice import SAMPLE_RATE, SPEAKERS, build_tiny_voice
@@ -82,8 +86,8 @@ def test_a_client_streams_what_the_other_one_reads(server, client, tts):
 
     async def work():
         async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-            answer = await client.audio.speech.create(**ask())
-            return answer.read()
+            async with client.audio.speech.with_streaming_response.create(**ask()) as answer:
+                return b"".join([part async for part in answer.iter_bytes()])
 
     assert b"".join(parts) == asyncio.run(work())
     assert b"".join(parts)[44:] == pcm_bytes(whole(tts))
@@ -280,8 +284,6 @@ def test_what_is_counted_can_be_read(server, client):
     assert after["balacoon_tk_ttfa_seconds_count"] == before["balacoon_tk_ttfa_seconds_count"] + 1
     assert after["balacoon_tk_audio_seconds_total"] > before["balacoon_tk_audio_seconds_total"]
     assert "# TYPE balacoon_tk_ttfa_seconds histogram" in text
-    from prometheus_client.parser import text_string_to_metric_families
-
     families = {family.name for family in text_string_to_metric_families(text)}
     assert families == {
         "balacoon_tk_requests",
@@ -289,6 +291,15 @@ def test_what_is_counted_can_be_read(server, client):
         "balacoon_tk_audio_seconds",
         "balacoon_tk_ttfa_seconds",
     }
+
+
+def test_a_voice_may_be_called_anything():
+    text = Figures().to_text({'so "it" is\\\n': StreamCounts(1, 2)})
+    (streams,) = [each for each in text_string_to_metric_families(text) if each.name == "balacoon_tk_streams"]
+    assert [(each.labels["voice"], each.labels["state"], each.value) for each in streams.samples] == [
+        ('so "it" is\\\n', "playing", 1),
+        ('so "it" is\\\n', "waiting", 2),
+    ]
 
 
 def test_a_failure_is_told_without_what_is_in_it(tiny_voice, caplog):
@@ -323,5 +334,5 @@ def test_streams_end_with_the_server_and_not_much_later(tiny_voice):
 
 def test_voices_of_one_name_are_refused(tts):
     for voices in ([], [tts, tts]):
-        with pytest.raises(serving.ParameterError, match="must be at least one"):
-            serving.Service(voices)
+        with pytest.raises(ParameterError, match="must be at least one"):
+            Service(voices)

@@ -355,3 +355,38 @@ def test_whoever_writes_without_end_is_held_back(tiny_voice):
             for _ in range(100):
                 send(connection, *texts("so it is. " * 50_000))
         gate.open.set()
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "wyoming"])
+def test_whoever_takes_nothing_is_given_up(tiny_voice, monkeypatch, protocol):
+    for module in ("cli._server", "serve.wyoming"):
+        monkeypatch.setattr(f"balacoon_tk.{module}.IDLE_S", 0.2)
+    text = "so it is. " * 5000
+    with served(TTS(tiny_voice), send_buffer=4096) as server, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        port = server.port if protocol == "websocket" else server.wyoming_port
+        connection.connect(("127.0.0.1", port))
+        if protocol == "websocket":
+            head = "GET /v1/speech HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            key = "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            connection.sendall((head + key).encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 101 ")
+            message = json.dumps({"type": "text", "text": text}).encode()
+            # A frame of text that is whole, masked by zeros.
+            connection.sendall(b"\x81\xff" + len(message).to_bytes(8, "big") + bytes(4) + message)
+        else:
+            data = json.dumps({"type": "synthesize", "data": {"text": text}}).encode()
+            connection.sendall(data + b"\n")
+        wait_for(lambda: server.figures().get(OUTCOME.format(protocol, "cancelled")) == 1)
+        assert server.figures()["balacoon_tk_audio_seconds_total"] * SAMPLE_RATE * 2 < 200_000
+
+
+def test_a_line_without_end_ends_the_connection_and_no_other(server):
+    address = ("127.0.0.1", server.wyoming_port)
+    with (
+        socket.create_connection(address, timeout=TIMEOUT_S) as connection,
+        contextlib.suppress(ConnectionError),
+    ):
+        connection.sendall(b" " * 3_000_000)
+        connection.makefile("rb").read()
+    assert audio_of(converse(server, Synthesize("So.")))
