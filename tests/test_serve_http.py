@@ -22,8 +22,8 @@ from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.admission import StreamCounts
 from balacoon_tk.runtime.figures import Figures
 from balacoon_tk.serve import Service
-from gate import TIMEOUT_S, Gate
-from serving import served
+from gate import TIMEOUT_S
+from serving import PiecesGate, served
 from tiny_voice import SAMPLE_RATE, SPEAKERS, build_tiny_voice
 from waiting import wait_for
 
@@ -85,9 +85,11 @@ def test_a_client_streams_what_the_other_one_reads(server, client, tts):
         parts.extend(answer.iter_bytes(500))
 
     async def work():
-        async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-            async with client.audio.speech.with_streaming_response.create(**ask()) as answer:
-                return b"".join([part async for part in answer.iter_bytes()])
+        async with (
+            AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client,
+            client.audio.speech.with_streaming_response.create(**ask()) as answer,
+        ):
+            return b"".join([part async for part in answer.iter_bytes()])
 
     assert b"".join(parts) == asyncio.run(work())
     assert b"".join(parts)[44:] == pcm_bytes(whole(tts))
@@ -229,7 +231,7 @@ def test_a_connection_that_asks_for_nothing_is_closed(server, monkeypatch):
 
 
 def test_one_too_many_is_told_when_to_come_again(tiny_voice):
-    gate = Gate()
+    gate = PiecesGate()
     tts = TTS(tiny_voice, frontend=gate, max_streams=1, max_waiting=0)
     with served(tts) as server, OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
         with client.audio.speech.with_streaming_response.create(**ask()) as answer:
@@ -247,7 +249,7 @@ def test_one_too_many_is_told_when_to_come_again(tiny_voice):
 
 
 def test_a_stream_ends_when_its_client_leaves(tiny_voice):
-    gate = Gate()
+    gate = PiecesGate()
     tts = TTS(tiny_voice, frontend=gate)
     with served(tts) as server:
         for n_left in range(1, 4):
@@ -316,20 +318,26 @@ def test_a_failure_is_told_without_what_is_in_it(tiny_voice, caplog):
         assert server.figures()[HTTP.format("failed")] == 1
 
 
-def test_streams_end_with_the_server_and_not_much_later(tiny_voice):
-    gate = Gate()
-    with served(TTS(tiny_voice, frontend=gate), grace_s=1) as server:
-        stream = httpx.stream(
-            "POST", f"{server.url}/v1/audio/speech", json={"input": TEXT, "response_format": "wav"}
-        )
+@pytest.mark.parametrize("in_time", [True, False])
+def test_streams_under_way_end_with_the_server_and_not_much_later(tiny_voice, in_time):
+    gate = PiecesGate()
+    with served(tts := TTS(tiny_voice, frontend=gate), grace_s=20 if in_time else 1) as server:
+        stream = httpx.stream("POST", f"{server.url}/v1/audio/speech", json=WAV | {"seed": 5})
         with stream as answer:
             parts = answer.iter_raw()
-            next(parts)
-            begun_s = time.monotonic()
+            data = next(parts)
             server.server.should_exit = True
-            server.thread.join(TIMEOUT_S)
-            assert time.monotonic() - begun_s < 10
+            if in_time:
+                gate.open.set()
+                data += b"".join(parts)
+            else:
+                with pytest.raises(httpx.RemoteProtocolError):
+                    list(parts)
+            server.thread.join(TIMEOUT_S / 2)
+            assert not server.thread.is_alive()
         gate.open.set()
+    if in_time:
+        assert data[44:] == pcm_bytes(whole(tts))
 
 
 def test_voices_of_one_name_are_refused(tts):

@@ -27,8 +27,8 @@ from wyoming.tts import (
 
 from balacoon_tk import TTS
 from balacoon_tk.audio import pcm_bytes
-from gate import TIMEOUT_S, Gate
-from serving import served
+from gate import TIMEOUT_S
+from serving import PiecesGate, served
 from tiny_voice import SAMPLE_RATE, SPEAKERS
 from waiting import wait_for
 
@@ -37,13 +37,6 @@ PIECES = ("So i", "t", " is.", " Is it so? It is, and so it st", "ays. Oh.")
 OUTCOME = 'balacoon_tk_requests_total{{protocol="{}",outcome="{}"}}'
 
 pytestmark = pytest.mark.filterwarnings("ignore:tiny is streamed")
-
-
-class PiecesGate(Gate):
-    takes_pieces = True
-
-    def phonemize(self, text, reading=None):
-        return super().phonemize(text)
 
 
 @pytest.fixture(scope="module")
@@ -390,3 +383,28 @@ def test_a_line_without_end_ends_the_connection_and_no_other(server):
         connection.sendall(b" " * 3_000_000)
         connection.makefile("rb").read()
     assert audio_of(converse(server, Synthesize("So.")))
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_the_server_ends_with_what_is_being_said(tiny_voice, in_time):
+    gate = PiecesGate()
+    with (
+        served(tts := TTS(tiny_voice, frontend=gate), grace_s=20 if in_time else 1) as server,
+        talking(server) as socket_,
+        socket.create_connection(("127.0.0.1", server.wyoming_port), timeout=TIMEOUT_S) as connection,
+    ):
+        connection.sendall(json.dumps({"type": "synthesize", "data": {"text": TEXT}}).encode() + b"\n")
+        received = connection.makefile("rb")
+        line = received.readline()
+        assert json.loads(line)["type"] == "audio-start"
+        wait_for(lambda: gate.reached.is_set())
+        server.server.should_exit = True
+        assert code_of(socket_) == 1012
+        if in_time:
+            gate.open.set()
+        data = received.read()
+        assert (b'"audio-stop"' in data) is in_time
+        server.thread.join(TIMEOUT_S / 2)
+        assert not server.thread.is_alive()
+        gate.open.set()
+    wait_for(lambda: tts.count_streams() == (0, 0))
