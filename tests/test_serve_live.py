@@ -321,7 +321,8 @@ def test_home_assistant_gets_ssml_spoken_as_such(server, tts, monkeypatch):
 def test_wrong_events_are_answered_by_an_error_and_the_end(server, sent, error):
     with socket.create_connection(("127.0.0.1", server.wyoming_port), timeout=TIMEOUT_S) as connection:
         connection.sendall(sent)
-        received = connection.makefile("rb").read()
+        with connection.makefile("rb") as file:
+            received = file.read()
     header, _, data = received.partition(b"\n")
     assert json.loads(header)["type"] == "error"
     assert error in Error(**json.loads(data)).text
@@ -392,11 +393,10 @@ def test_the_server_ends_with_what_is_being_said(tiny_voice, in_time):
         served(tts := TTS(tiny_voice, frontend=gate), grace_s=20 if in_time else 1) as server,
         talking(server) as socket_,
         socket.create_connection(("127.0.0.1", server.wyoming_port), timeout=TIMEOUT_S) as connection,
+        connection.makefile("rb") as received,
     ):
         connection.sendall(json.dumps({"type": "synthesize", "data": {"text": TEXT}}).encode() + b"\n")
-        received = connection.makefile("rb")
-        line = received.readline()
-        assert json.loads(line)["type"] == "audio-start"
+        assert json.loads(received.readline())["type"] == "audio-start"
         wait_for(lambda: gate.reached.is_set())
         server.server.should_exit = True
         assert code_of(socket_) == 1012
