@@ -103,6 +103,7 @@ def test_what_espeak_reads_right_is_left_as_it_is(text: str) -> None:
             "World War I, Louis XIV, the XIX century, Rocky IV",
             "World War 1, Louis the 14th, the 19th century, Rocky 4",
         ),
+        ("Part Ivory, World War Ivan, Book IIX", "Part Ivory, World War Ivan, Book IIX"),
         ("XXX, CD, MIX, I, V, an IV, A VI", "XXX, CD, MIX, I, V, an IV, A VI"),
         ("a 5'10\" man, a 27\" screen, 5' wide", "a 5 foot 10 man, a 27 inch screen, 5 feet wide"),
         ("call 911 or +44 20 7946 0958", "call 9 1 1 or plus 4 4, 2 0, 7 9 4 6, 0 9 5 8"),

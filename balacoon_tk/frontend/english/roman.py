@@ -22,7 +22,7 @@ _NUMBERED = (
 
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50}
 # Up to 89: beyond, most are words or initials (CD, MIX).
-_ROMAN = r"(?=[IVXL])(?:XL|L?X{0,3})(?:IX|IV|V?I{0,3})\b"
+_ROMAN = r"(?:XL|L?X{0,3})(?:IX|IV|V?I{0,3})(?<=[IVXL])\b"  # and no empty one, as before `Ivory`
 _ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 
 
