@@ -18,7 +18,8 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
-    sanitize sanitize-threads coverage mutants fuzz soak kills bench bench-passes bench-decoders bench-native bench-serve peers clean
+    sanitize sanitize-threads coverage mutants fuzz soak kills piper-ids bench bench-passes bench-decoders bench-native \
+    bench-serve peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -170,6 +171,12 @@ KILLS ?= 2000
 
 kills: $(STAMP) ## Kill installs, exports and other writers at random moments: nothing corrupt, nothing left
 	PYTHONPATH=tests $(BIN)/python tests/kills.py -n $(KILLS) --out benchmarks/results/kills.json
+
+# SENTENCES=500 for more of each language; the tests have a few.
+SENTENCES ?= 60
+
+piper-ids: $(STAMP) ## Compare the ids of sentences in many languages with those of piper-tts
+	PYTHONPATH=tests $(BIN)/python tests/piper_ids.py -n $(SENTENCES)
 
 # These are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
 PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py serve.py)

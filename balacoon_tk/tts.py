@@ -167,7 +167,7 @@ class TTS:
                 making.wait()
             self.frontend = making.result()
         self.strategies = self.voice.strategies
-        self.phoneme_map = PhonemeMap(self.voice.manifest.frontend.phoneme_ids)
+        self.phoneme_map = PhonemeMap.of(self.voice.manifest.frontend)
         self.calibration = load_calibration(self.voice) if calibration is None else calibration
         self.safety_factor = safety_factor
         self._process = generation()
@@ -283,7 +283,7 @@ class TTS:
             In [0, 2**64). Equal seeds give equal audio, whatever the strategy and the chunks; None
             draws a new one.
         speaker : str or int, optional
-            Name or id; the first one if None.
+            Name or id; the voice's default if None.
         chunk_frames : int or sequence of int, optional
             Frames of audio in a chunk; the last number of a sequence repeats, and each sentence begins
             with the first. None gives those with which sound comes earliest and playback never waits: from
@@ -475,7 +475,7 @@ class TTS:
             old = self.voice
             if self._process != generation() and not survives_forks(old.options):
                 self.voice = load_voice(old.path, options=old.options, sha256=old.sha256)
-                self.phoneme_map = PhonemeMap(old.manifest.frontend.phoneme_ids)
+                self.phoneme_map = PhonemeMap.of(old.manifest.frontend)
             self._process = generation()
 
     def _recipe(self) -> dict[str, object]:
@@ -530,12 +530,23 @@ def _make_frontend(frontend: str | Frontend, info: FrontendInfo) -> Frontend:
 class SpeechUtterance:
     """A text, or its pieces, and how far `TTS.synthesize_chunk` has come with it; for one thread at a time.
 
-    `seed` is as for `TTS.stream`.
+    The arguments are those of `TTS.stream`.
     """
 
-    def __init__(self, text: str | Pieces, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        text: str | Pieces,
+        *,
+        seed: int | None = None,
+        sentence_pause: float | None = None,
+        paragraph_pause: float | None = None,
+        markup: Markup | None = None,
+    ) -> None:
         self.text = text
         self.seed = seed
+        self.sentence_pause = sentence_pause
+        self.paragraph_pause = paragraph_pause
+        self.markup = markup
         self._tts: TTS | None = None
         self._speaker_id: int | None = None
         self._chunks: Iterator[AudioChunk] = iter(())
@@ -544,7 +555,14 @@ class SpeechUtterance:
         """Return the chunks that are still to come; the first call begins the stream."""
         speaker_id = tts.voice.speaker_id(speaker)
         if self._tts is None:
-            self._chunks = tts.stream(self.text, seed=self.seed, speaker=speaker)
+            self._chunks = tts.stream(
+                self.text,
+                seed=self.seed,
+                speaker=speaker,
+                sentence_pause=self.sentence_pause,
+                paragraph_pause=self.paragraph_pause,
+                markup=self.markup,
+            )
             self._tts, self._speaker_id = tts, speaker_id
         # Another voice would go on in the middle with other ids.
         if tts is not self._tts:

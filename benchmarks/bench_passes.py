@@ -172,7 +172,7 @@ def first_sound_runs(voice: Voice) -> Runs:
 
     Unlike an encoder that runs by itself, this one finds the caches full of the decoder.
     """
-    phoneme_map = PhonemeMap(voice.manifest.frontend.phoneme_ids)
+    phoneme_map = PhonemeMap.of(voice.manifest.frontend)
     symbols, rng = sorted(phoneme_map.symbols), np.random.default_rng(0)
     settings = own_settings(voice)
 

@@ -281,5 +281,7 @@ def _text(trained: SourceVoice | SourceVocoder, speakers: Sequence[str] | None) 
         prosody=trained.facts.prosody,
         encoder=UNKNOWN_ENCODER,
         speakers=names,
+        default_speaker_id=trained.facts.default_speaker_id,
+        lone_speaker=trained.facts.lone_speaker,
         gaussian_delta=trained.gaussian_delta,
     )

@@ -8,6 +8,8 @@ import pytest
 from balacoon_tk.audio import AudioChunk, WordSpan
 from balacoon_tk.cli._captions import MAX_CAPTION, MAX_CAPTION_S, Timestamps, make_captions
 
+pytestmark = pytest.mark.filterwarnings("ignore:the voice has no ids", "ignore:tiny is streamed")
+
 
 def spoken(text, *, word_s=0.25, pauses=None):
     """Return the words of a text, each as long, with pauses after some of them."""
@@ -93,3 +95,53 @@ def test_a_stream_that_breaks_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         list(Timestamps(str(path)).following(chunks()))
     assert [each.read_text() for each in tmp_path.iterdir()] == ["old"]
+
+
+# --- the command
+
+
+def synthesize(cli, *arguments, stdin=b""):
+    result = cli("synthesize", *arguments, "--seed", 1, "--strategy", "full", stdin=stdin)
+    assert (result.status, result.err) == (0, "")
+
+
+def test_the_command_writes_the_words_of_a_text_and_of_a_pipe(cli, tiny_voice_folder, tmp_path):
+    common = ("-v", tiny_voice_folder, "-o", tmp_path / "a.wav", "--sentence-pause", "0.5", "--timestamps")
+    synthesize(cli, "So it is. Never!", *common, tmp_path / "a.srt")
+    synthesize(cli, "-", *common, tmp_path / "b.srt", stdin=b"So it is. Never!")
+    assert (tmp_path / "a.srt").read_bytes() == (tmp_path / "b.srt").read_bytes()
+    assert [line for line in (tmp_path / "a.srt").read_text().splitlines() if line[:1].isalpha()] == [
+        "So it is.",
+        "Never!",
+    ]
+    synthesize(cli, "<speak>So &amp; so</speak>", *common, tmp_path / "a.jsonl")
+    records = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [(record["word"], record["text_span"]) for record in records] == [("So", [7, 9]), ("so", [16, 18])]
+
+
+def test_pauses_and_markup_are_options(cli, tiny_voice_folder, tmp_path):
+    def length(*options):
+        synthesize(cli, "So.\n\nNever.", "-v", tiny_voice_folder, "-o", tmp_path / "a.wav", *options)
+        return (tmp_path / "a.wav").stat().st_size
+
+    assert length("--paragraph-pause", "2", "--markup", "plain") > length("--sentence-pause", "1") > length()
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (("--timestamps", "-"), 2, "--timestamps - would mix words with audio"),
+        (("--timestamps", "no/such/a.srt"), 1, "No such file or directory: 'no/such/a.srt'"),
+        (("--sentence-pause", "-1"), 1, r"sentence_pause=-1.0 must be a number in [0, 10]"),
+        (("--markup", "xml"), 1, "markup='xml' must be None or one of plain, markdown, ssml"),
+        (("--markup", "ssml"), 1, "SSML, line 1, column 1: not well formed"),
+    ],
+)
+def test_what_the_command_can_not_do_is_said_before_anything_is_spoken(
+    cli, tiny_voice_folder, tmp_path, monkeypatch, options, status, message
+):
+    monkeypatch.chdir(tmp_path)
+    result = cli("synthesize", "So it is.", "-v", tiny_voice_folder, "-o", "a.wav", *options)
+    assert result.status == status
+    assert message in result.err
+    assert list(tmp_path.iterdir()) == []

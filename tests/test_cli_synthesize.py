@@ -1,5 +1,8 @@
 """The command that speaks: into a file, a pipe, or loudspeakers."""
 
+import contextlib
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -82,10 +85,13 @@ def test_speakers_are_chosen_by_name(cli, tiny_speakers_folder):
     assert len(outputs) == len(SPEAKERS)
 
 
+@pytest.mark.filterwarnings("default::balacoon_tk.frontend.NothingToSayWarning")
 @pytest.mark.parametrize("text", ["", "  \n\t "])
-def test_whitespace_gives_an_empty_wav_file(cli, tiny_voice_folder, tmp_path, text):
+def test_whitespace_gives_an_empty_wav_file_and_a_warning(cli, tiny_voice_folder, tmp_path, text):
     path = tmp_path / "a.wav"
-    assert cli("synthesize", "-", "-v", tiny_voice_folder, "-o", path, stdin=text.encode()).status == 0
+    result = cli("synthesize", "-", "-v", tiny_voice_folder, "-o", path, stdin=text.encode())
+    assert result.status == 0
+    assert "warning: there is nothing to say" in result.err
     assert read_wav(path)[0].size == 0
 
 
@@ -235,3 +241,80 @@ def test_an_error_while_speaking_reaches_the_player(cli, tiny_voice_folder, monk
     monkeypatch.setitem(sys.modules, "sounddevice", FakeDevice())
     monkeypatch.setattr("balacoon_tk.stages.speaking.Speaking.chunks", fail)
     assert_one_line_error(cli("synthesize", "hello", "-v", tiny_voice_folder), "no more")
+
+
+# --- text that comes as it is written
+
+SPEAK = (sys.executable, "-P", "-m", "balacoon_tk", "synthesize", "-", "-o", "-", "--seed", "1")
+
+
+@contextlib.contextmanager
+def speaking(voice, *options):
+    """Run the command with pipes, and end it whatever happens."""
+    process = subprocess.Popen(
+        [*SPEAK, "-v", voice, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.filterwarnings("ignore:the voice has no ids")
+def test_a_sentence_is_spoken_while_the_writer_goes_on(cli, tiny_voice_folder):
+    text = "hello there. is it so? héllo".encode()
+    whole = cli("synthesize", "-", "-v", tiny_voice_folder, "-o", "-", "--seed", "1", stdin=text).out
+    with speaking(tiny_voice_folder) as process:
+        # In the middle of a letter, and nothing more until the sentence was heard.
+        process.stdin.write(text[:-5])
+        process.stdin.flush()
+        heard = process.stdout.read(200)
+        process.stdin.write(text[-5:-4])
+        process.stdin.flush()
+        process.stdin.write(text[-4:])
+        process.stdin.close()
+        assert heard + process.stdout.read() == whole
+        assert process.wait() == 0
+
+
+@pytest.mark.filterwarnings("ignore:the voice has no ids")
+def test_what_was_written_before_a_byte_that_is_not_utf_8_is_spoken(cli, tiny_voice_folder):
+    common = ("synthesize", "-", "-v", tiny_voice_folder, "-o", "-", "--seed", "1")
+    result = cli(*common, stdin=b"hello th\xc3\xa9re. \xe9")
+    assert result.status == 1
+    assert "error: stdin: must be UTF-8, but byte 14 is 0xe9" in result.err
+    assert result.out == cli(*common, stdin="hello thére.".encode()).out
+    result = cli(*common, stdin=b"\xef\xbb\xbfhello \xf0\x9f")
+    assert "error: stdin: must be UTF-8, but byte 9 is 0xf0" in result.err
+    assert result.out == cli(*common, stdin=b"hello").out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
+def test_an_interrupt_ends_a_wait_for_text(tiny_voice_folder):
+    with speaking(tiny_voice_folder) as process:
+        process.stdin.write(b"hello there. is it")
+        process.stdin.flush()
+        process.stdout.read(200)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_whoever_listens_no_more_ends_it(tiny_voice_folder):
+    with speaking(tiny_voice_folder) as process:
+        process.stdin.write(b"hello there. is it")
+        process.stdin.flush()
+        process.stdout.read(200)
+        process.stdout.close()
+        process.stdin.write(b" so. it is. and so it stays. is it?" * 100)
+        process.stdin.flush()
+        assert process.wait(timeout=20) == 1
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_clause_is_spoken_before_its_sentence_is_there(tiny_voice_folder):
+    with speaking(tiny_voice_folder, "--clause") as process:
+        process.stdin.write(b"hello there my old friend, is")
+        process.stdin.flush()
+        assert len(process.stdout.read(200)) == 200

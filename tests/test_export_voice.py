@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +17,15 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from balacoon_tk.errors import ModelError, ParameterError, VoiceError
+from balacoon_tk import TTS
+from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError, VoiceError
 from balacoon_tk.export import export_voice
 from balacoon_tk.export import pipeline as pipeline_module
-from balacoon_tk.export.sources.piper_onnx import PiperOnnx, read_piper_json
+from balacoon_tk.export.sources import SourceWarning
+from balacoon_tk.export.sources.piper_json import read_piper_json
+from balacoon_tk.export.sources.piper_onnx import PiperOnnx
 from balacoon_tk.export.verify import verify_split
+from balacoon_tk.frontend import UnknownPhonemeWarning
 from balacoon_tk.voice import load_voice
 from balacoon_tk.voice.manifest import Manifest, ProsodyDefaults
 from tiny_vits import SYMBOLS, TinyVits, build_tiny_vits, write_tiny_vits
@@ -311,7 +317,8 @@ def setting(path, value):
         (setting(["espeak"], 3), "espeak must be an object"),
         (setting(["inference", "noise_scale"], "loud"), "inference.noise_scale must be a number"),
         (setting(["inference", "length_scale"], 0), "inference.length_scale=0.* must be > 0"),
-        (setting(["phoneme_type"], "pinyin"), "phoneme_type='pinyin' must be one of espeak, text"),
+        (setting(["phoneme_type"], "runes"), "phoneme_type='runes' must be one of espeak, text, hebrew"),
+        (setting(["phoneme_type"], "pinyin"), "phoneme_type='pinyin' needs g2pW, .* can't be had here"),
         (setting(["phoneme_id_map"], ...), "phoneme_id_map is missing"),
         (setting(["phoneme_id_map"], {}), "phoneme_id_map must be an object that is not empty"),
         (setting(["phoneme_id_map", "a"], []), r"phoneme_id_map\['a'\]=\[\]"),
@@ -321,7 +328,15 @@ def setting(path, value):
             r"phoneme_map\['x'\]=\[\['a'\]\] must be a list of symbols",
         ),
         (setting(["phoneme_map"], [1]), "phoneme_map must be an object"),
-        (setting(["num_speakers"], 0), "num_speakers=0 must be >= 1"),
+        (setting(["num_speakers"], -1), "num_speakers=-1 must be >= 0"),
+        (setting(["default_speaker_id"], 2), "default_speaker_id=2 must be >= 0 and <= 1"),
+        (setting(["vowel_clusters"], "ab"), "vowel_clusters must be a list of lists of texts, not str"),
+        (setting(["vowel_clusters"], [["a", 3]]), r"vowel_clusters\[0\]=\['a', 3\] must be a list of texts"),
+        (
+            setting(["tone_map"], {"1": [5]}),
+            r"tone_map={'1': \[5\]} is no field of a Piper voice that is known here, and might change",
+        ),
+        (setting(["espeak", "variant"], "f3"), "espeak.variant='f3' is no field of a Piper voice"),
         (
             setting(["speaker_id_map"], {"ann": 2}),
             r"speaker_id_map\['ann'\]=2 must be an id below num_speakers=2",
@@ -342,7 +357,11 @@ def test_a_wrong_field_of_the_json_is_named(tmp_path, change, message):
     [
         (setting(["audio"], ...), "tiny.onnx.json: audio is missing"),
         (
-            setting(["phoneme_id_map", "a"], [12]),
+            setting(["phoneme_id_map", "$"], [12]),
+            r"phoneme_id_map\['\$'\]=\[12\] doesn't fit the graph, .* 12",
+        ),
+        (
+            setting(["phoneme_id_map"], {"^": [1], "a": [12], "b": [2, 13]}),
             r"phoneme_id_map\['a'\]=\[12\] doesn't fit the graph, .* 12 ids",
         ),
         (setting(["num_speakers"], 3), "num_speakers=3 doesn't fit the graph, which has 2 speakers"),
@@ -384,6 +403,81 @@ def test_a_symbol_that_stands_for_others_gets_their_ids_with_pads_between(tmp_pa
     spoil(source, setting(["phoneme_map"], {"x": ["a", "b"], "a": ["c"]}))
     ids = read_piper_json(tmp_path / "tiny.onnx.json", voice=tmp_path / "tiny.onnx").frontend.phoneme_ids
     assert (ids["x"], ids["a"], ids["b"]) == ((4, 0, 5), (6,), (5,))
+
+
+def test_remarks_and_empty_fields_of_the_json_ask_for_nothing(tmp_path):
+    source = write_tiny_vits(tmp_path)
+
+    def change(config):
+        config |= {"_by": "me", "tone_map": {}, "lexicon": None, "author": "me", "hop_length": 256}
+
+    spoil(source, change)
+    read_piper_json(tmp_path / "tiny.onnx.json", voice=tmp_path / "tiny.onnx")
+
+
+def test_a_silence_of_the_first_piper_is_named(tmp_path):
+    source = write_tiny_vits(tmp_path)
+    spoil(source, setting(["inference", "phoneme_silence"], {",": 0.5}))
+    with pytest.warns(SourceWarning, match=r"phoneme_silence={',': 0.5} no silence is put in"):
+        read_piper_json(tmp_path / "tiny.onnx.json", voice=tmp_path / "tiny.onnx")
+
+
+@pytest.mark.parametrize("given", ["TEXT", "PhonemeType.TEXT", "Text"])
+def test_the_phoneme_type_is_read_in_any_case(tmp_path, given):
+    source = write_tiny_vits(tmp_path)
+    spoil(source, setting(["phoneme_type"], given))
+    said = read_piper_json(tmp_path / "tiny.onnx.json", voice=tmp_path / "tiny.onnx")
+    assert said.frontend.phoneme_type == "text"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path):
+    source = write_tiny_vits(tmp_path)
+    path = tmp_path / "tiny.onnx.json"
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert read_piper_json(path, voice=source).name == "tiny"
+
+
+@pytest.mark.parametrize("n_speakers", [0, 1])
+def test_a_lone_speaker_may_have_a_name(tmp_path, n_speakers):
+    source = write_tiny_vits(tmp_path)
+    spoil(source, setting(["num_speakers"], n_speakers))
+    spoil(source, setting(["speaker_id_map"], {"joe": 3}))
+    spoil(source, setting(["default_speaker_id"], 3))  # which counts for several alone
+    said = read_piper_json(tmp_path / "tiny.onnx.json", voice=tmp_path / "tiny.onnx")
+    assert (said.speakers, said.lone_speaker, said.default_speaker_id) == ((), "joe", 0)
+
+
+def test_a_lone_speaker_is_asked_for_by_name(exported):
+    voice = load_voice(exported, n_threads=1)
+    assert voice.speakers == ("tiny",)
+    manifest = replace(voice.manifest, text=replace(voice.manifest.text, lone_speaker="joe"))
+    voice = replace(voice, manifest=Manifest.from_json(manifest.to_json()))
+    assert voice.speakers == ("joe",)
+    assert [voice.speaker_id(name) for name in ("joe", "tiny", 0, "0", None)] == [None] * 5
+    with pytest.raises(ParameterError, match="speaker='ann' must be one of joe, or an id below 1"):
+        voice.speaker_id("ann")
+
+
+def test_a_voice_whose_phonemes_cannot_be_had_is_refused(tmp_path, monkeypatch):
+    source = write_tiny_vits(tmp_path)
+    spoil(source, setting(["phoneme_type"], "thai"))
+    monkeypatch.setitem(sys.modules, "piper.phonemize_thai", None)
+    with pytest.raises(MissingExtraError, match=r"phoneme_type='thai' needs .*balacoon_tk\[th\]"):
+        PiperOnnx().read(source, config=None, progress=silent)
+
+
+def test_symbols_past_the_table_are_left_out_and_named(tmp_path):
+    source = write_tiny_vits(tmp_path, TinyVits(n_speakers=2))
+    spoil(source, setting(["phoneme_id_map", "ʘ"], [12]))
+    spoil(source, setting(["phoneme_id_map", "b"], [5, 99]))
+    spoil(source, setting(["default_speaker_id"], 1))
+    with pytest.warns(SourceWarning, match=r"an embedding of 12 ids, so these symbols .*: 'b', 'ʘ'"):
+        folder = export_voice(source, tmp_path / "out")
+    tts = TTS(folder, n_threads=1)
+    assert tts.voice.speaker_id(None) == 1
+    with pytest.warns(UnknownPhonemeWarning, match=r"'ʘ' \(U\+0298\)"):
+        few = tts.synthesize("[[aʘa]]", seed=1)
+    assert np.array_equal(few, tts.synthesize("[[aa]]", seed=1, speaker=1))
 
 
 @pytest.mark.parametrize(

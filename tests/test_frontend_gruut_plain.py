@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from balacoon_tk.frontend import GruutFrontend, UnknownWordWarning, cleaning, english_text
+from balacoon_tk.frontend import GruutFrontend, UnknownWordWarning, cleaning, preparation
 from balacoon_tk.frontend.cleaning import plain_punctuation
-from balacoon_tk.frontend.english_joins import is_said_weakly, join_english
-from balacoon_tk.frontend.english_text import spell_out
+from balacoon_tk.frontend.english import normalizer
+from balacoon_tk.frontend.english.joins import is_said_weakly, join_english
+from balacoon_tk.frontend.english.normalizer import EnglishNormalizer
 from balacoon_tk.frontend.gruut_plain import PlainReader, Tagger
 from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.metrics.sentences import hard_sentences, plain_sentences
@@ -72,8 +73,9 @@ def differing(frontend: GruutFrontend, texts: list[str], monkeypatch: pytest.Mon
     found = [spoken(frontend, text) for text in texts]
     with monkeypatch.context() as patch:
         patch.setattr(frontend._processor, "_plain", None)
-        patch.setattr(english_text, "_PLAIN", re.compile("(?!)"))
-        patch.setattr(cleaning, "is_plain", lambda sentence: False)
+        patch.setattr(normalizer, "_PLAIN", re.compile("(?!)"))
+        for module in (cleaning, preparation):
+            patch.setattr(module, "is_plain", lambda sentence: False)
         expected = [spoken(frontend, text) for text in texts]
     return [text for text, a, b in zip(texts, found, expected, strict=True) if a != b]
 
@@ -233,7 +235,8 @@ _TEXTS = st.lists(_PIECES, max_size=8).map("".join) | st.lists(_PIECES, max_size
 @example("etc.")
 @example("NASAs")
 def test_no_rule_changes_what_is_taken_for_plain(text: str) -> None:
-    assert spell_out(text, {"word"}) == english_text._apply_rules(text, {"word"})
+    normalize = EnglishNormalizer(lexicon={"word"})
+    assert normalize(SourceText(text)).text == normalize._apply_rules(SourceText(text)).text
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cleaning, "is_plain", lambda sentence: False)
         slowly = plain_punctuation(SourceText(text)).text

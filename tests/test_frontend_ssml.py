@@ -4,6 +4,7 @@
 import re
 import warnings
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -245,3 +246,16 @@ def test_a_long_document_takes_a_time_that_grows_with_its_length_alone():
             held = max(held, len(ssml._source._text))
         sizes.append(held)
     assert sizes[0] == sizes[1] < 20
+
+
+def test_the_documentation_s_document_is_read():
+    page = (Path(__file__).parents[1] / "docs" / "ssml.md").read_text(encoding="utf-8")
+    (document,) = re.findall(r"```xml\n(.*?)```", page, flags=re.DOTALL)
+    items, error = read(document)
+    assert error is None
+    text = " ".join("".join(item.text for item in items if isinstance(item, SourceText)).split())
+    assert text == "Dr. Oh Neill ate a [[təˈmɑːtoʊ]]. Wait, and listen. The code is A, X, 7."
+    for name, seconds in STRENGTHS_S.items():
+        assert name == "none" or f"{name}` {seconds}" in page
+    for name, rate in RATES.items():
+        assert name == "default" or f"`{name}` {rate:g}" in page

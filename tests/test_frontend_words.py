@@ -101,6 +101,7 @@ def words_of(text, *rules):
         ('He said: "Go (now)!"', ["He", "said", "Go", "now"]),
         ("don't stop, well-known and/or x.y", ["don't", "stop", "well-known", "and/or", "x.y"]),
         ("“Wait…” — she said", ["Wait", "she", "said"]),
+        ("In the U.S. at 5 p.m., e.g. Dr. X.", ["In", "the", "U.S.", "at", "5", "p.m.", "e.g.", "Dr", "X"]),
         ("-5 is 50% of $x", ["-5", "is", "50%", "of", "$x"]),
         ("你好，世界。", ["你", "好", "世", "界"]),
         ("2024年 食べる", ["2024", "年", "食", "べる"]),
@@ -120,6 +121,16 @@ def test_what_comes_from_one_part_of_the_text_is_one_word():
         ("$500", "500 dollars"),
         ("or", "or"),
         ("so", "so"),
+    ]
+
+
+def test_what_stands_without_a_space_is_one_word_however_it_is_said():
+    rules = (r"(?<=\d)%", " percent"), (r"(?<=H)2(?=O)", " 2 "), (r"(?<=a);(?=b)", "; ")
+    assert words_of("50% H2O a;b", *rules) == [
+        ("50%", "50 percent"),
+        ("H2O", "H 2 O"),
+        ("a", "a"),
+        ("b", "b"),
     ]
 
 

@@ -114,6 +114,9 @@ def test_a_missing_field_is_named(path):
 @pytest.mark.parametrize(
     "path",
     [
+        "frontend.vowel_clusters",
+        "default_speaker_id",
+        "lone_speaker",
         "targets.fast.streaming",
         "targets.fast.encoder",
         "targets",
@@ -176,6 +179,9 @@ def test_optional_fields_may_be_missing(path):
         ("encoder.sha256", "abc", "encoder.sha256='abc' must be 64 hexadecimal digits"),
         ("encoder.sha256", "g" * 64, "must be 64 hexadecimal digits"),
         ("frontend.phoneme_type", "ipa", "frontend.phoneme_type='ipa' must be one of espeak, text"),
+        ("frontend.vowel_clusters", [[""]], r"frontend.vowel_clusters\[0\]=\[''\] must be a list of texts"),
+        ("default_speaker_id", 7, "default_speaker_id=7 must be >= 0 and <= "),
+        ("lone_speaker", 3, "lone_speaker must be text, not int"),
         ("frontend.phoneme_ids", {}, "frontend.phoneme_ids must be an object that is not empty"),
         (
             "frontend.phoneme_ids",

@@ -167,3 +167,13 @@ def test_the_default_voice_knows_all_phonemes_of_plain_sentences(
     )
     for sentence in frontend().phonemize(" ".join(SENTENCES)):
         assert phoneme_map.encode(sentence.phonemes).phonemes == ("^", *sentence.phonemes, "$")
+
+
+def test_clusters_are_one_symbol_where_they_meet() -> None:
+    ids = {"a": [1], "ɪ": [2], "ə": [3], "aɪ": [4], "aɪə": [5]}
+    phoneme_map = PhonemeMap(ids, vowel_clusters=[("a", "ɪ"), ("a", "ɪ", "ə"), ("ɪ",)])
+    encoded = phoneme_map.encode(tuple("aɪəaɪaɪ"))
+    assert encoded.phonemes == ("aɪə", "aɪ", "aɪ")
+    assert phoneme_map.encode(tuple("aəɪa")).phonemes == ("a", "ə", "ɪ", "a")
+    with pytest.warns(UnknownPhonemeWarning, match="'aɪ'"):  # which has no ids, though its parts have
+        assert PhonemeMap({"a": [1], "ɪ": [2]}, vowel_clusters=[("a", "ɪ")]).encode("aɪa").phonemes == ("a",)

@@ -54,7 +54,8 @@ PUBLIC_NAMES = {
     ),
     "frontend": (
         "BACKENDS CharacterFrontend Control EncodedSentence EspeakFrontend FLUSH Frontend GruutFrontend "
-        "MAX_SENTENCE_PHONEMES MAX_TEXT PhonemeMap Pieces Reading Sentence SourceText "
+        "MAX_SENTENCE_PHONEMES MAX_TEXT NothingToSayWarning PhonemeMap Pieces Reading Sentence SourceText "
+        "SsmlWarning "
         "UnknownPhonemeWarning UnknownWordWarning create_frontend"
     ),
     "graph": "Obstacle analyse_model decoder_layers find_obstacles",

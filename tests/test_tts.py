@@ -12,7 +12,7 @@ from balacoon_tk import TTS, AudioChunk, SpeechUtterance
 from balacoon_tk.audio import to_pcm16
 from balacoon_tk.decoder import STRATEGIES
 from balacoon_tk.errors import ModelError, ParameterError, StreamStateError
-from balacoon_tk.frontend import PhonemeMap, Sentence, UnknownPhonemeWarning
+from balacoon_tk.frontend import NothingToSayWarning, PhonemeMap, Sentence, UnknownPhonemeWarning
 from balacoon_tk.stages.random import noise_stream
 from balacoon_tk.stages.settings import Prosody
 from balacoon_tk.stages.upsampler import Upsampler
@@ -326,9 +326,11 @@ def test_a_wrong_argument_is_refused_at_the_call(tts, arguments, message):
 @pytest.mark.parametrize(
     "text", ["", " ", "\n\t \u00a0", "...", "?!", "\U0001f600 \u2192", "\x00\x07\u200b", "[[]]", "[[.]]"]
 )
-def test_nothing_to_say_gives_no_samples(tts, text):
-    assert list(tts.stream(text, **SETTINGS)) == []
-    samples = tts.synthesize(text, seed=5)
+def test_nothing_to_say_gives_no_samples_and_a_warning(tts, text):
+    with pytest.warns(NothingToSayWarning):
+        assert list(tts.stream(text, **SETTINGS)) == []
+    with pytest.warns(NothingToSayWarning):
+        samples = tts.synthesize(text, seed=5)
     assert samples.shape == (0,)
     assert samples.dtype == np.int16
 
@@ -483,7 +485,8 @@ def test_chunks_of_an_utterance_are_its_stream_and_then_nothing(tts):
 
 @LEAVE_WARNING
 def test_an_utterance_with_nothing_to_say_is_over_at_once(tts):
-    assert tts.synthesize_chunk(SpeechUtterance("  ")).shape == (0,)
+    with pytest.warns(NothingToSayWarning):
+        assert tts.synthesize_chunk(SpeechUtterance("  ")).shape == (0,)
 
 
 @LEAVE_WARNING

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balacoon_tk import TTS
+from balacoon_tk import TTS, SpeechUtterance
 from balacoon_tk.decoder import STRATEGIES
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend.transducers import FLUSH
+from balacoon_tk.frontend import FLUSH, NothingToSayWarning, Sentence
 from balacoon_tk.pacing.pacer import Pacer
 from balacoon_tk.pacing.schedule import MAX_CHUNK_S
 from balacoon_tk.voice import load_voice
@@ -90,6 +90,25 @@ def test_alone_or_streamed_or_from_a_loop_the_samples_are_the_same(tts):
     assert len(whole) > len(tts.synthesize(TEXT, seed=3)) + SAMPLE_RATE
     for streamed in (list(tts.stream(TEXT, **asked)), asyncio.run(collect())):
         np.testing.assert_array_equal(np.concatenate([chunk.pcm16 for chunk in streamed]), whole)
+
+
+def test_an_utterance_has_its_pauses_and_its_markup(tts):
+    asked = {"seed": 3, "sentence_pause": 0.5, "paragraph_pause": 0.7, "markup": "ssml"}
+    text = "<speak><s>So it is</s><s>Never</s><p>Oh</p></speak>"
+    utterance = SpeechUtterance(text, **asked)
+    parts = iter(lambda: tts.synthesize_chunk(utterance).tobytes(), b"")
+    assert b"".join(parts) == tts.synthesize(text, **asked).tobytes()
+
+
+def test_sentences_of_a_frontend_of_ones_own_have_pauses_and_no_markup(tts):
+    class Own:
+        def phonemize(self, text):
+            yield from (Sentence(word, tuple(word)) for word in text.split())
+
+    own = TTS(tts.voice, frontend=Own())
+    assert silences_s(own.stream("so it", seed=3, sentence_pause=0.5))[1] == pytest.approx(0.5, abs=0.001)
+    with pytest.raises(ParameterError, match="Own must be a frontend with takes_pieces=True"):
+        own.stream("so it", markup="plain")
 
 
 def test_a_long_pause_comes_in_chunks_of_zeros(tts):
@@ -181,7 +200,25 @@ def test_plain_text_stays_plain_and_what_is_asked_for_counts(tts):
         tts.stream("So it is.", markup="xml")
 
 
+@pytest.mark.parametrize("blank", ["\n \n", "\ufeff", " \ufeff\n"])
+def test_white_space_may_stand_before_a_document(tts, blank):
+    text = f"{blank}<?xml version='1.0'?>\n<speak>So it is.</speak>\n"
+    expected = tts.synthesize("So it is.", seed=3)
+    for markup in (None, "ssml"):
+        for pieces in (text, list(text), [text]):
+            np.testing.assert_array_equal(tts.synthesize(pieces, seed=3, markup=markup), expected)
+
+
+@pytest.mark.parametrize("markup", [None, "ssml", "markdown", "plain"])
+def test_nothing_is_said_of_nothing(tts, markup):
+    for text in ("", "  \n", [], ["", " "], [FLUSH]):
+        with pytest.warns(NothingToSayWarning):
+            assert len(tts.synthesize(text, markup=markup)) == 0
+
+
 def test_a_document_that_is_not_well_formed_is_refused_at_the_call(tts):
+    with pytest.raises(ParameterError, match="SSML, line 3, column 1"):
+        tts.stream("\n\n<s/>", markup="ssml")
     with pytest.raises(ParameterError, match="line 2, column 6: not well formed: mismatched tag"):
         tts.stream("<speak>So it is.\n<s></speak>")
 

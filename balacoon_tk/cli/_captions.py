@@ -3,14 +3,17 @@
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
 from __future__ import annotations
 
+import errno
 import html
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from balacoon_tk._files import write_whole
+from balacoon_tk.cli._common import STANDARD_STREAM, UsageError
 
 if TYPE_CHECKING:
     from balacoon_tk.audio import AudioChunk, WordSpan
@@ -42,15 +45,32 @@ class Timestamps:
     ----------
     path : str
         Its end chooses the form: ``.srt`` or ``.vtt`` are captions, all else is a JSON object a line.
+
+    Raises
+    ------
+    UsageError
+        If it is stdout, which is for audio.
+    FileNotFoundError
+        If there is no such folder: better now than when all is spoken.
     """
 
     def __init__(self, path: str) -> None:
+        if path == STANDARD_STREAM:
+            raise UsageError("--timestamps - would mix words with audio: give a file")
+        if not Path(path).absolute().parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         self._path = path
         self._words: list[WordSpan] = []
         self._pieces: list[str] = []
 
-    def reading(self, pieces: Iterable[str]) -> Iterator[str]:
+    def reading(self, text: str | Iterable[str]) -> str | Iterator[str]:
         """Hand the text on, and remember it: captions have its marks."""
+        if isinstance(text, str):
+            self._pieces.append(text)
+            return text
+        return self._remembered(text)
+
+    def _remembered(self, pieces: Iterable[str]) -> Iterator[str]:
         for piece in pieces:
             self._pieces.append(piece)
             yield piece

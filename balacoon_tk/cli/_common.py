@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
@@ -134,10 +134,7 @@ def read_text(args: argparse.Namespace, default: str | None = None) -> str:
     """Return the text that the options text and file give."""
     if default is not None and not args.text and args.file is None:
         return default
-    if bool(args.text) == (args.file is not None):
-        raise UsageError("give a TEXT, or a file with -f FILE, or '-' to read stdin")
-    # Words that the shell has parted are one text: nobody has to quote.
-    source: str = args.file if args.file is not None else " ".join(args.text)
+    source = _source(args)
     if args.file is None and source != STANDARD_STREAM:
         return source
     from_stdin = source == STANDARD_STREAM
@@ -148,6 +145,21 @@ def read_text(args: argparse.Namespace, default: str | None = None) -> str:
     except UnicodeDecodeError as error:
         name, wrong = "stdin" if from_stdin else source, f"0x{data[error.start]:02x}"
         raise ParameterError(f"{name}: must be UTF-8, but byte {error.start} is {wrong}") from error
+
+
+def read_pieces(args: argparse.Namespace) -> str | Iterator[str]:
+    """Return the text that the options text and file give; from stdin, its pieces as they come."""
+    from balacoon_tk.cli._live_input import stdin_pieces
+
+    return stdin_pieces() if _source(args) == STANDARD_STREAM else read_text(args)
+
+
+def _source(args: argparse.Namespace) -> str:
+    """Return the text itself, or the name of the file that it is in."""
+    if bool(args.text) == (args.file is not None):
+        raise UsageError("give a TEXT, or a file with -f FILE, or '-' to read stdin")
+    # Words that the shell has parted are one text: nobody has to quote.
+    return args.file if args.file is not None else " ".join(args.text)
 
 
 def write_report(record: object, table: str, *, as_json: bool, output: str = STANDARD_STREAM) -> None:

@@ -63,8 +63,10 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
     yield f"  sample rate       {manifest.sample_rate} Hz"
     yield f"  frame             {manifest.hop_length} samples ({ms:.2f} ms), {manifest.n_channels} channels"
     if manifest.text is not None:
-        yield f"  speakers          {', '.join(manifest.speakers) or 'one'}"
-        text = manifest.frontend
+        text, speech = manifest.frontend, manifest.speech
+        speakers = ", ".join(manifest.speakers) or speech.lone_speaker or "one"
+        default = f"; {manifest.speakers[number]} by itself" if (number := speech.default_speaker_id) else ""
+        yield f"  speakers          {speakers}{default}"
         symbols = f"{len(text.phoneme_ids)} symbols"
         yield f"  frontend          {text.phoneme_type}, {text.language}, {symbols}"
     elif (mel := manifest.mel) is not None:

@@ -8,11 +8,13 @@ in a text is decided here, so that nothing is said of characters that a voice ne
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Callable, Collection, Iterator
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences
-from balacoon_tk.frontend.phoneme_map import BOS, EOS, IN_TEXT, PAD
+from balacoon_tk.frontend.naming import LeftOutNames
+from balacoon_tk.frontend.phoneme_map import BOS, EOS, IN_TEXT, PAD, UnknownPhonemeWarning
 from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.frontend.source_text import SourceText
 
@@ -20,7 +22,9 @@ _COMMA_BELOW, _CEDILLA = "ț", "ţ"  # U+021B and U+0163: Romanian is often writ
 
 
 class CharacterFrontend:
-    """Gives the characters of a text, in lower case and decomposed (NFD), as its phonemes.
+    """Gives the characters of a text, decomposed (NFD), as its phonemes.
+
+    A letter is in lower case unless the voice has a symbol for the other one.
 
     Examples
     --------
@@ -30,22 +34,33 @@ class CharacterFrontend:
 
     takes_pieces = True
 
+    def __init__(self, symbols: Collection[str] = ()) -> None:
+        # In training it may have been known by case, as phonemes that are written by hand are.
+        self._capitals = frozenset(c for c in symbols if c != c.lower())
+
     def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         # Punctuation stays as it is written: in training it was part of the text, wide marks and all.
-        return assemble_sentences(text, str.lower, reading, prepare=SourceText.strip)
+        return assemble_sentences(text, self._to_phonemes, reading, prepare=SourceText.strip)
+
+    def _to_phonemes(self, text: str) -> str:
+        if not self._capitals:
+            return text.lower()
+        decomposed = unicodedata.normalize("NFD", text)
+        return "".join(c if c in self._capitals else c.lower() for c in decomposed)
 
 
 class KnownCharacterFrontend:
     """Gives those characters of a text that a voice has symbols for, composed (NFC).
 
     `lower_case` is for characters without a symbol of their own; `romanize` has uroman put what is not ASCII
-    into Latin letters.
+    into Latin letters. What has no symbol is left out, and letters, digits and signs are named in an
+    `UnknownPhonemeWarning` the first time that this frontend meets them.
 
     Examples
     --------
-    >>> [sentence.phonemes for sentence in KnownCharacterFrontend("aàç o").phonemize("Ça (oh) là!")]
-    [('ç', 'a', ' ', 'o', ' ', 'à')]
+    >>> [sentence.phonemes for sentence in KnownCharacterFrontend("aàçl o").phonemize("Ça (o) là!")]
+    [('ç', 'a', ' ', 'o', ' ', 'l', 'à')]
     """
 
     takes_pieces = True
@@ -57,6 +72,9 @@ class KnownCharacterFrontend:
         self._in_text = str.maketrans({c: wide for c, wide in IN_TEXT.items() if wide in self._symbols})
         self._lower_case = lower_case
         self._romanize = _romanizer() if romanize else None
+        self._left_out = LeftOutNames(
+            "the voice has no symbols for these characters, so they are left out", UnknownPhonemeWarning
+        )
 
     def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
@@ -70,7 +88,10 @@ class KnownCharacterFrontend:
             text = text.replace(_COMMA_BELOW, _CEDILLA)
         if self._romanize is not None and not text.isascii():
             text = self._romanize(text)
-        return "".join(c for c in text.translate(self._in_text) if c in self._symbols)
+        text = text.translate(self._in_text)
+        unknown = (c for c in text if c not in self._symbols and unicodedata.category(c)[0] in "LNS")
+        self._left_out.warn(unknown, stacklevel=2)
+        return "".join(c for c in text if c in self._symbols)
 
 
 @functools.cache

@@ -9,19 +9,43 @@ import ctypes
 import functools
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice, pairwise
+from types import MappingProxyType
 from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
+from balacoon_tk.frontend.gruut import UnknownWordWarning
+from balacoon_tk.frontend.naming import LeftOutNames
+from balacoon_tk.frontend.piper_text import add_arabic_vowels
+from balacoon_tk.frontend.preparation import Preparation
 from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
+from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.frontend.splitting import shorten
+from balacoon_tk.frontend.unspoken import UnspokenWords
 from balacoon_tk.runtime.process import hold_across_forks
 
 # espeak-ng keeps its voice and its buffers in globals: one caller at a time in the whole process.
 _LOCK = threading.Lock()
 hold_across_forks(_LOCK)
+
+
+_prepare_any = Preparation("")
+
+
+def _prepare_arabic(sentence: SourceText) -> SourceText:
+    # In this order: by its marks the network guesses as well, and knows those of Arabic.
+    return _prepare_any(add_arabic_vowels(sentence))
+
+
+# What is done to a sentence first, by the name of the voice as piper-tts has it.
+_PREPARE: Mapping[str, Callable[[SourceText], SourceText]] = MappingProxyType({"ar": _prepare_arabic})
+
+# For these it has no readings in Japanese, and says that they are Chinese letters.
+_KANJI = re.compile("[\u3400-\u9fff\uf900-\ufaff]")
+
+_PROBE = "a 1"  # every voice has something to say of it
 
 # espeak-ng marks words that it reads by another language's rules: `(en)wˈɜːd(de)`.
 _LANGUAGE_SWITCH = re.compile(r"\([^()]*\)")
@@ -127,7 +151,7 @@ class EspeakFrontend:
     MissingExtraError
         If piper-tts is not installed.
     ParameterError
-        If espeak-ng has no such voice.
+        If espeak-ng has no such voice, or no dictionary for it.
     """
 
     takes_pieces = True
@@ -140,15 +164,43 @@ class EspeakFrontend:
                 bridge.set_voice(voice)
             except (RuntimeError, TypeError, ValueError) as error:
                 raise ParameterError(f"voice={voice!r} must be a voice that espeak-ng has") from error
+            # Of a few languages piper-tts brings the rules and no dictionary: they would be silent.
+            if not any(said.strip() for said, *_ in bridge.get_phonemes(_PROBE)):
+                raise ParameterError(
+                    f"voice={voice!r} must be a voice of which piper-tts has the dictionary: this one says "
+                    "nothing"
+                )
             # What espeak-ng calls the voice, which is not what it was asked by: `en` is `en-gb` to it.
             getter = _voice_getter()
             self._own = None if getter is None else getter()
+        self._unread = LeftOutNames(
+            "espeak-ng can't read these characters, and says what they are", UnknownWordWarning
+        )
+        self._silent = LeftOutNames(
+            "espeak-ng can't pronounce these words, so they are left out", UnknownWordWarning
+        )
+        self._unspoken = UnspokenWords(self._says)
+        self._prepare = _PREPARE.get(voice) or Preparation(voice)
+        self._prepare(SourceText(""))  # loads what it needs
+
+    def __reduce__(self) -> tuple[type[EspeakFrontend], tuple[str]]:
+        # espeak-ng is another process's there, which says itself what it can't pronounce.
+        return EspeakFrontend, (self.voice,)
 
     def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
-        return assemble_sentences(text, self._to_phonemes, reading)
+        return assemble_sentences(text, self._to_phonemes, reading, prepare=self._prepare)
+
+    def _says(self, word: str) -> bool:
+        return self._speak(word) != ""
 
     def _to_phonemes(self, text: str) -> str:
+        if self.voice == "ja":
+            self._unread.warn(_KANJI.findall(text), stacklevel=2)
+        self._silent.warn(self._unspoken.find(text), stacklevel=2)
+        return self._speak(text)
+
+    def _speak(self, text: str) -> str:
         with _LOCK:
             bridge, getter = _bridge(), _voice_getter()
             # Another frontend may have set its own since. To set one takes as long as to use it.

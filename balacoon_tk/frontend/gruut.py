@@ -19,10 +19,10 @@ from typing import Any
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
 from balacoon_tk.frontend.cleaning import CLAUSE_MARKS, has_speech
-from balacoon_tk.frontend.english_joins import join_english
-from balacoon_tk.frontend.english_text import spell_out
+from balacoon_tk.frontend.english.joins import join_english
 from balacoon_tk.frontend.gruut_plain import Lexicon, PlainReader, SpokenWord
 from balacoon_tk.frontend.naming import LeftOutNames
+from balacoon_tk.frontend.preparation import Preparation
 from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.runtime.process import hold_across_forks
 
@@ -176,18 +176,16 @@ class GruutFrontend:
             self._processor = _processor(_resolve(language))
         self.language = self._processor.language
         self._is_english = self.language.startswith("en-")
+        self._prepare = Preparation(self.language, self._processor.lexicon)
         self._unknown = LeftOutNames(
             "gruut can't pronounce these words, so they are left out", UnknownWordWarning
         )
 
     def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
-        return assemble_sentences(text, self._to_phonemes, reading)
+        return assemble_sentences(text, self._to_phonemes, reading, prepare=self._prepare)
 
     def _to_phonemes(self, text: str) -> str:
-        # Rules for texts are English ones; in other languages gruut's own reading stands.
-        if self._is_english:
-            text = spell_out(text, self._processor.lexicon)
         with _LOCK:
             words = self._processor.words(text)
         spoken = join_clauses(_clauses(words, is_english=self._is_english))

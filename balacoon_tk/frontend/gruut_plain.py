@@ -25,7 +25,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from balacoon_tk.frontend.english_joins import is_said_weakly
+from balacoon_tk.frontend.english.joins import is_said_weakly
 
 _Features = dict[bytes, float]
 

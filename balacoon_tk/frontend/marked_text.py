@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.frontend.markdown import Markdown
+from balacoon_tk.frontend.markup import InlineMarkup
 from balacoon_tk.frontend.naming import without_warnings
 from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.frontend.ssml import Ssml, begins_ssml
 from balacoon_tk.frontend.transducers import Item, Transducer
 
 Markup: TypeAlias = Literal["plain", "markdown", "ssml"]
-"""What stands in a text beside what is said: nothing, Markdown's marks, or SSML's elements."""
+"""What stands in a text beside what is said: nothing, Markdown's marks, or SSML's elements. None in its place
+stands for Markdown's inline marks, or SSML where a text begins with ``<speak``."""
 
 
 def choose_markup(markup: object) -> Markup | None:
@@ -28,10 +34,13 @@ def choose_markup(markup: object) -> Markup | None:
 def check_marked(text: str, markup: Markup | None) -> None:
     """Refuse a whole text whose markup can't be read, before anything of it is said."""
     if markup == "ssml" or (markup is None and begins_ssml(text)):
-        ssml = Ssml()
+        marked = MarkedText(markup)
         with without_warnings():
-            for _ in (*ssml.feed(SourceText(text)), *ssml.finish()):
+            for _ in chain(marked.feed(SourceText(text)), marked.finish()):
                 pass
+
+
+_BLANK = re.compile(r"^[\s\ufeff]*")
 
 
 class MarkedText:
@@ -44,18 +53,21 @@ class MarkedText:
         self._markup = markup
         self._step: Transducer | None = None
         self._held = SourceText("")  # while it isn't known what it is
+        self._n_lines = 0  # of white space before it
 
     def feed(self, text: SourceText) -> Iterator[Item]:
         """Take more of the text."""
         if self._step is None:
-            text = self._held + text
-            is_ssml = self._markup == "ssml" or (begins_ssml(text.text) if self._markup is None else False)
-            if is_ssml is None:
-                # White space says nothing, and may go on for ever.
-                self._held = text[len(text) - len(text.text.lstrip()) :]
+            text, self._held = self._held + text, SourceText("")
+            if self._markup in (None, "ssml"):
+                # White space says nothing, may go on for ever, and can't stand before an XML declaration.
+                n_blank = len(text) - len(_BLANK.sub("", text.text, count=1))
+                self._n_lines += text.text.count("\n", 0, n_blank)
+                text = text[n_blank:]
+            if (step := self._choose(text.text)) is None:
+                self._held = text
                 return
-            self._held = SourceText("")
-            self._step = Ssml() if is_ssml else _AsItIs()
+            self._step = step
         yield from self._step.feed(text)
 
     def flush(self) -> Iterator[Item]:
@@ -66,11 +78,21 @@ class MarkedText:
 
     def finish(self) -> Iterator[Item]:
         """Give the rest; what is fed next may have another markup."""
-        step, held = _AsItIs() if self._step is None else self._step, self._held
-        self._step, self._held = None, SourceText("")
-        if held.text:
+        step, held = self._step, self._held
+        self._step, self._held, self._n_lines = None, SourceText(""), 0
+        if step is None:
+            if not held.text:
+                return
+            step = _STEPS.get(self._markup, _AsItIs)()
             yield from step.feed(held)
         yield from step.finish()
+
+    def _choose(self, text: str) -> Transducer | None:
+        """Return what reads a text that begins so; None while more of it has to be seen."""
+        is_ssml = begins_ssml(text) if self._markup is None else self._markup == "ssml"
+        if is_ssml is None or (is_ssml and not text):
+            return None
+        return Ssml(self._n_lines + 1) if is_ssml else _STEPS.get(self._markup, _AsItIs)()
 
 
 class _AsItIs:
@@ -81,3 +103,8 @@ class _AsItIs:
 
     def finish(self) -> Iterable[Item]:
         return ()
+
+
+_STEPS: Mapping[Markup | None, Callable[[], Transducer]] = MappingProxyType(
+    {None: InlineMarkup, "markdown": Markdown}
+)

@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+
+class NothingToSayWarning(UserWarning):
+    """A text holds nothing that can be said, so there is no audio of it."""
+
+
 MAX_NAMED = 100
 """So many are named: texts in another script would else fill a log, and the memory that names are kept in."""
 MAX_NAME = 40

@@ -10,10 +10,11 @@ owns several ids, its own and the pad after it, and its duration is the sum of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend.assembly import Sentence
 from balacoon_tk.frontend.cleaning import CLAUSE_MARKS
 from balacoon_tk.frontend.naming import LeftOutNames
+
+if TYPE_CHECKING:
+    from balacoon_tk.voice.manifest import FrontendInfo
 
 # Begins a sentence, ends it, and follows every symbol but the last.
 BOS, EOS, PAD = "^", "$", "_"
@@ -74,14 +78,26 @@ class PhonemeMap:
     ----------
     phoneme_ids : mapping of str to sequence of int
         The ids of each symbol. Where it has no `BOS`, `PAD` or `EOS`, none is inserted.
+    vowel_clusters : iterable of sequences of str
+        Phonemes that are one symbol where they follow each other: the longest that fits, from the left.
 
     Raises
     ------
     ParameterError
         If a symbol is empty, or has no ids, or one that is not an integer >= 0.
+
+    Examples
+    --------
+    >>> PhonemeMap({"a": [1], "aɪ": [2]}, vowel_clusters=[("a", "ɪ")]).encode("aaɪ").phonemes
+    ('a', 'aɪ')
     """
 
-    def __init__(self, phoneme_ids: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self,
+        phoneme_ids: Mapping[str, Sequence[int]],
+        *,
+        vowel_clusters: Iterable[Sequence[str]] = (),
+    ) -> None:
         if not phoneme_ids:
             raise ParameterError("phoneme_ids={} must hold at least one symbol")
         ids = {symbol: _checked_ids(symbol, values) for symbol, values in phoneme_ids.items()}
@@ -91,11 +107,18 @@ class PhonemeMap:
         # Joined once, since a sentence asks for a hundred of them before its first sound. Only `EOS` has no
         # pad: without one the last phoneme is followed by the end, and padded like the others.
         self._padded = {symbol: (*own, *pad) for symbol, own in (ids | {BOS: bos}).items()} | {EOS: eos}
+        self._clusters = frozenset(map(tuple, vowel_clusters))
+        self._cluster_sizes = sorted({len(each) for each in self._clusters if len(each) > 1}, reverse=True)
         self._unknown = LeftOutNames(
             "the voice has no ids for these phonemes, so they are skipped",
             UnknownPhonemeWarning,
             lambda phoneme: f"{phoneme!r} (U+{ord(phoneme[0]):04X})",
         )
+
+    @classmethod
+    def of(cls, info: FrontendInfo) -> Self:
+        """Make the map of a voice."""
+        return cls(info.phoneme_ids, vowel_clusters=info.vowel_clusters)
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -109,6 +132,8 @@ class PhonemeMap:
         this map meets them. `BOS`, `PAD` and `EOS` stand for the sentence's frame alone: among the
         phonemes they are unknown.
         """
+        if self._cluster_sizes:
+            phonemes = self._merge(phonemes)
         symbols = [phoneme for phoneme in phonemes if phoneme in self._ids]
         if len(symbols) < len(phonemes):
             self._unknown.warn((p for p in phonemes if p and p not in self._ids), stacklevel=2)
@@ -121,6 +146,16 @@ class PhonemeMap:
             id_starts=np.array(starts, dtype=np.int64),
             last=last,
         )
+
+    def _merge(self, phonemes: Sequence[str]) -> list[str]:
+        """Join the phonemes of clusters."""
+        merged, start = list[str](), 0
+        while start < len(phonemes):
+            sizes = (n for n in self._cluster_sizes if tuple(phonemes[start : start + n]) in self._clusters)
+            size = next(sizes, 1)
+            merged.append("".join(phonemes[start : start + size]))
+            start += size
+        return merged
 
 
 def _checked_ids(symbol: object, ids: object) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
@@ -39,8 +40,14 @@ def _gruut(language: str, _: Collection[str]) -> Frontend:
     return GruutFrontend(language.split("+")[0].split("-x-")[0])
 
 
+def _piper(phoneme_type: str, _: str, __: Collection[str]) -> Frontend:
+    from balacoon_tk.frontend.piper_text import PiperFrontend
+
+    return PiperFrontend(phoneme_type)
+
+
 _OF_LETTERS: dict[str, Maker] = {
-    "text": lambda _, __: CharacterFrontend(),
+    "text": lambda _, symbols: CharacterFrontend(symbols),
     "characters": lambda _, symbols: KnownCharacterFrontend(symbols),
     "exact characters": lambda _, symbols: KnownCharacterFrontend(symbols, lower_case=False),
     "uroman": lambda _, symbols: KnownCharacterFrontend(symbols, romanize=True),
@@ -50,6 +57,10 @@ BACKENDS: Mapping[str, Mapping[str, Maker]] = MappingProxyType(
         "espeak": MappingProxyType({"auto": _auto, "espeak": _espeak, "gruut": _gruut}),
         # One backend each, under both names, so that a caller's "auto" or "text" fits any voice of letters.
         **{kind: MappingProxyType({"auto": make, "text": make}) for kind, make in _OF_LETTERS.items()},
+        **{
+            kind: MappingProxyType({"auto": partial(_piper, kind), kind: partial(_piper, kind)})
+            for kind in ("hebrew", "japanese", "thai")
+        },
     }
 )
 """For each phoneme type the backends that give it."""

@@ -52,7 +52,7 @@ _ATTRIBUTES: Mapping[str, frozenset[str]] = {
 }
 _BEGINS = re.compile(r"[\s\ufeff]*(?:<\?xml[^>]{0,200}>\s*)?<speak[\s/>]")
 _MAY_BEGIN = re.compile(r"[\s\ufeff]*(?:<\?xml[^>]{0,200}(?:>\s*)?)?(<?\??\w{0,5})")
-_SPACE = re.compile(r"\s")
+_SPACE = re.compile(r"[^\S ]")  # other than the one it becomes
 _NUMBER = r"(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})"
 _TIME = re.compile(rf"\+?{_NUMBER}(ms|s)")
 _RATE = re.compile(rf"([+-]?){_NUMBER}(%?)")
@@ -84,7 +84,7 @@ class _Element:
 
 
 class Ssml:
-    """Reads one document into text and controls.
+    """Reads one document into text and controls; `line` is that of the caller's text on which it begins.
 
     Raises
     ------
@@ -93,8 +93,8 @@ class Ssml:
         column.
     """
 
-    def __init__(self) -> None:
-        self._source = XmlSource()
+    def __init__(self, line: int = 1) -> None:
+        self._source = XmlSource(line)
         self._open: list[_Element] = []
         self._last = " "  # of the characters that were given
         self._held: list[Item] = []  # changes of rate
@@ -150,7 +150,8 @@ class Ssml:
                 element.inside.append(text)
                 return
         if text.text:
-            self._last = text.text[-1] if not text.text.isspace() else self._last
+            # Of one that came in pieces white space may be all of the last one.
+            self._last = text.text.rstrip()[-1:] or self._last
             yield text
 
     def _begin(self, start: Start) -> Iterator[Item]:

@@ -1,9 +1,9 @@
 """The words of a sentence: what the caller wrote, and the phonemes in which it is said.
 
-A word stands between white space in the sentence as the backend got it, without the marks, quotes and
-brackets around it. What comes from overlapping parts of the caller's text is one word, however many are said:
-``$500``, of which *five hundred dollars* was made. In scripts that write no spaces each ideograph is a word,
-and what stands between ideographs, marks and spaces is another.
+A word stands between white space, without the marks, quotes and brackets around it; ``U.S.`` keeps its dot.
+It is one however many words are said of it, as of ``$500`` and ``50%``: the words of the sentence as the
+backend got it are joined where the caller's text has nothing between them. In scripts that write no spaces
+each ideograph is a word, and what stands between ideographs, marks and spaces is another.
 """
 
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
@@ -25,6 +25,7 @@ _TOKEN = re.compile(r"\S+")
 _IDEOGRAPHS = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _UNIT = re.compile(rf"[{_IDEOGRAPHS}]|[^{_IDEOGRAPHS}]+")
 _AROUND = CLAUSE_MARKS + "\"'`…—―–¿¡·。，、；：？！।॥۔؟،؛"
+_DOTTED = re.compile(r"[^\W\d_]{1,2}(?:\.[^\W\d_]{1,2})+")
 _BRACKETS_AND_QUOTES = ("Ps", "Pe", "Pi", "Pf")
 
 
@@ -72,28 +73,26 @@ class SentenceWords:
 
     def find(self, phonemes: Sequence[str]) -> tuple[Word, ...]:
         """Return the words in order; `phonemes` are the sentence's, of which each word gets its own."""
-        tokens = list(_tokens(self._prepared))
+        units = list(_units(self._prepared))
         # What can't be said was named when the sentence was.
         with without_warnings():
-            alone = self._said_alone(tokens)
+            alone = self._said_alone(unit for unit, _ in units)
         words: list[Word] = []
-        for token, (start, stop) in zip(tokens, word_ranges(alone, phonemes), strict=True):
-            if not (has_speech(token.text) or start < stop):
+        for (unit, begins), (start, stop) in zip(units, word_ranges(alone, phonemes), strict=True):
+            if not (has_speech(unit.text) or start < stop):
                 continue
-            span = token.span(0, len(token))
-            if words and _overlap(words[-1].text_span, span):
-                before = words.pop()
+            span = unit.span(0, len(unit))
+            before = words[-1] if words else None
+            if before is not None and span[0] < before.text_span[1] + begins:
+                words.pop()
                 span = min(before.text_span[0], span[0]), max(before.text_span[1], span[1])
                 start = before.start
-            words.append(Word(self._at(span) or token.text, span, start, stop))
+            words.append(Word(self._at(span) or unit.text, span, start, stop))
         return tuple(words)
 
-    def _said_alone(self, tokens: Iterable[SourceText]) -> list[str]:
+    def _said_alone(self, units: Iterable[SourceText]) -> list[str]:
         raws = iter(self._raws)
-        return [
-            self._say(token.text, [*islice(raws, token.text.count(RAW_MARK))] if self._raws else [])
-            for token in tokens
-        ]
+        return [self._say(unit.text, [*islice(raws, unit.text.count(RAW_MARK))]) for unit in units]
 
     def _at(self, span: Span) -> str:
         """Return what the caller wrote, or nothing where that isn't known."""
@@ -103,15 +102,11 @@ class SentenceWords:
         return self._written.text[span[0] - begin : span[1] - begin]
 
 
-def _overlap(before: Span, span: Span) -> bool:
-    # A part of no length, where something was put in, belongs to what it touches.
-    return span[0] < before[1] or (span[0] == span[1] == before[1])
-
-
-def _tokens(prepared: SourceText) -> Iterator[SourceText]:
-    """Give what may be words, without the marks around them."""
+def _units(prepared: SourceText) -> Iterator[tuple[SourceText, bool]]:
+    """Give what may be words, without the marks around them, and whether white space stands before."""
     text = prepared.text
     for token in _TOKEN.finditer(text):
+        begins = True
         for unit in _UNIT.finditer(text, *token.span()):
             first, last = unit.span()
             while first < last and _is_around(text[first]):
@@ -119,7 +114,9 @@ def _tokens(prepared: SourceText) -> Iterator[SourceText]:
             while last > first and _is_around(text[last - 1]):
                 last -= 1
             if first < last:
-                yield prepared[first:last]
+                last += text.startswith(".", last) and _DOTTED.fullmatch(text, first, last) is not None
+                yield prepared[first:last], begins
+                begins = False
 
 
 def _is_around(character: str) -> bool:

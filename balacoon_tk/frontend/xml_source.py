@@ -16,7 +16,7 @@ from balacoon_tk.frontend.source_text import SourceText
 
 MAX_TAG = 16_384
 """Most characters of a tag or a comment: what isn't complete is kept, and read again with each piece."""
-_BLOCK = 65_536  # characters that are read before what was found in them is given
+_BLOCK = 2048  # characters that are read before what was found in them is given
 _TAG = re.compile(r"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CDATA, _CDATA_END = len("<![CDATA["), len("]]>")
@@ -44,7 +44,7 @@ Event: TypeAlias = Start | End | SourceText
 
 
 class XmlSource:
-    """Reads one document.
+    """Reads one document; `line` is the number of its first line.
 
     Raises
     ------
@@ -52,7 +52,7 @@ class XmlSource:
         Where it isn't well formed, by line and column.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, line: int = 1) -> None:
         self._parser = parser = expat.ParserCreate()
         # What is complete is spoken now, and not when more has come (expat 2.6 and later put it off).
         if hasattr(parser, "SetReparseDeferralEnabled"):
@@ -68,7 +68,7 @@ class XmlSource:
         self._text, self._data, self._n_data_before = SourceText(""), b"", 0
         self._here = self._here_byte = 0  # where the last event began in them
         self._done = 0
-        self._line = self._column = 1
+        self._line, self._column = line, 1
         self._is_literal = False
         self._depth = 0
         self._events: list[Event] = []

@@ -11,6 +11,7 @@ All that changes lies in the generator `Speaking.chunks`; what leaves a stream i
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ import numpy as np
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.frontend.assembly import Sentence
 from balacoon_tk.frontend.cleaning import WIDE_FINAL_MARKS
+from balacoon_tk.frontend.naming import NothingToSayWarning
 from balacoon_tk.frontend.phoneme_map import EncodedSentence
 from balacoon_tk.pacing.pacer import Pacer
 from balacoon_tk.pacing.schedule import MAX_CHUNK_S
@@ -115,7 +117,7 @@ class Speaking:
 
     def _prepare(self, sentences: Iterable[EncodedSentence]) -> Iterator[_Prepared]:
         """Make each sentence ready, with the pause before it; at the end, a pause that nothing follows."""
-        index, rate, before = 0, 1.0, _Before()
+        index, rate, before, encoded = 0, 1.0, _Before(), None
         for encoded in sentences:
             if self._stream.closed.is_set():
                 return
@@ -133,6 +135,9 @@ class Speaking:
             yield pause_s, prepared
         if before.break_s:
             yield before.break_s, None
+        elif encoded is None:
+            message = "there is nothing to say in the text, so there is no audio"
+            warnings.warn(message, NothingToSayWarning, stacklevel=2)
 
     def _silence(self, pause_s: float, tail_frames: int, sentence: PreparedSentence | None) -> list[int]:
         """Return the samples that are missing in a pause, chunk by chunk; what the voice leaves counts."""

@@ -33,6 +33,11 @@ class JsonFields:
         self._data: dict[str, Any] = data
         self._path = path
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all fields, in their order."""
+        return tuple(self._data)
+
     def error(self, name: str, rule: str) -> VoiceError:
         """Return the error that names a field, its value and a rule that it breaks."""
         return VoiceError(f"{self._path}{name}={shown(self.value(name))} {rule}")
@@ -116,6 +121,14 @@ class JsonFields:
             position = next(k for k, item in enumerate(value) if item in value[:k])
             raise self.entry_error(name, position, "must not be there twice")
         return tuple(value)
+
+    def optional_text_lists(self, name: str) -> tuple[tuple[str, ...], ...]:
+        """Read a list of lists of texts, or of texts for their characters; none where it is missing."""
+        value = [] if self.is_null(name) else self._typed(name, list, "a list of lists of texts")
+        for position, item in enumerate(value):
+            if not isinstance(item, (list, str)) or not all(map(_is_text, item)) or "" in list(item):
+                raise self.entry_error(name, position, "must be a list of texts, none of them empty")
+        return tuple(map(tuple, value))
 
     def integer(self, name: str, *, minimum: int, maximum: int = _INTEGER_END - 1) -> int:
         """Read an integer in [minimum, maximum]."""

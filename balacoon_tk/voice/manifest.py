@@ -25,7 +25,9 @@ from balacoon_tk.voice.json_text import parse_json
 FORMAT_VERSION = 2
 """Version of voice.json that this package writes; it reads no other."""
 
-PhonemeType = Literal["espeak", "text", "characters", "exact characters", "uroman"]
+PhonemeType = Literal[
+    "espeak", "text", "characters", "exact characters", "uroman", "hebrew", "japanese", "thai"
+]
 Precision = Literal["fp32", "int8", "fp16"]
 
 # Beyond these lies no voice that anybody could train or hear; what is reserved by them would be gigabytes.
@@ -44,11 +46,14 @@ class FrontendInfo:
     phoneme_type: PhonemeType
     """``espeak``: espeak-ng's phonemes; ``text``: the letters themselves, decomposed; ``characters``:
     those that the map knows, in lower case and composed; ``exact characters``: the same in their own case;
-    ``uroman``: as ``characters``, of text that uroman has put into Latin letters."""
+    ``uroman``: as ``characters``, of text that uroman has put into Latin letters; ``hebrew``, ``japanese``
+    and ``thai``: what Piper has for these languages."""
     language: str
     """Name of the espeak-ng voice, such as ``en-us``."""
     phoneme_ids: Mapping[str, tuple[int, ...]]
     """The ids of every symbol; one symbol may have several."""
+    vowel_clusters: tuple[tuple[str, ...], ...] = ()
+    """Phonemes that the voice learnt as one symbol where they meet, such as diphthongs."""
 
     @property
     def n_symbols(self) -> int:
@@ -145,6 +150,8 @@ class TextInfo:
     prosody: ProsodyDefaults
     encoder: FileInfo  # the plain graph from phoneme ids to encodings and durations
     speakers: tuple[str, ...] = ()  # in the order of their ids; empty for a voice with one speaker
+    default_speaker_id: int = 0  # who speaks where nobody is asked for
+    lone_speaker: str | None = None  # name of the one that speaks alone, if it has another than the voice
     # Sharpness of Gaussian upsampling, per frame squared; None if each encoding is repeated.
     gaussian_delta: float | None = None
 
@@ -341,19 +348,28 @@ def _read(kind: type[_Record], record: JsonFields) -> _Record:
 def _text(root: JsonFields) -> TextInfo:
     # First, so that a vocoder that has lost its null is told of that.
     encoder = _read(FileInfo, root.record("encoder"))
-    front = root.record("frontend")
+    front, speakers = root.record("frontend"), root.distinct_texts("speakers")
     return TextInfo(
         language=root.language("language"),
         frontend=FrontendInfo(
             phoneme_type=cast(PhonemeType, front.choice("phoneme_type", get_args(PhonemeType))),
             language=front.language("language"),
             phoneme_ids=front.id_lists("phoneme_ids"),
+            vowel_clusters=front.optional_text_lists("vowel_clusters"),
         ),
         prosody=_read(ProsodyDefaults, root.record("prosody")),
         encoder=encoder,
-        speakers=root.distinct_texts("speakers"),
+        speakers=speakers,
+        default_speaker_id=_default_speaker_id(root, len(speakers)),
+        lone_speaker=root.optional_text("lone_speaker"),
         gaussian_delta=None if root.is_null("gaussian_delta") else root.positive("gaussian_delta"),
     )
+
+
+def _default_speaker_id(root: JsonFields, n_speakers: int) -> int:
+    if root.is_null("default_speaker_id"):
+        return 0
+    return root.integer("default_speaker_id", minimum=0, maximum=max(n_speakers, 1) - 1)
 
 
 def _target(record: JsonFields) -> TargetInfo:

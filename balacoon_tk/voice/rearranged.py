@@ -51,7 +51,8 @@ def find_view(source: NDArray[np.uint32], wanted: NDArray[np.uint32]) -> View | 
     by_stride = sorted(range(len(axes)), key=lambda axis: -abs(axes[axis][1]))
     shape = tuple(axes[axis][0] for axis in by_stride)
     strides = [abs(axes[axis][1]) for axis in by_stride]
-    if strides != [int(np.prod(shape[k + 1 :])) for k in range(len(shape))]:
+    # Of weights that were rounded most numbers occur often, and the axes that are found may be none.
+    if math.prod(shape) != len(source) or strides != [math.prod(shape[k + 1 :]) for k in range(len(shape))]:
         return None
     flipped = tuple(k for k, axis in enumerate(by_stride) if axes[axis][1] < 0)
     view = View(shape, flipped, tuple(by_stride.index(axis) for axis in reversed(range(len(axes)))))

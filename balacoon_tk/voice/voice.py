@@ -69,16 +69,20 @@ class Voice:
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Names of the speakers, in the order of their ids; a lone speaker has the voice's name."""
-        return self.manifest.speakers or (self.manifest.name,)
+        """Names of the speakers, in the order of their ids; a lone one may have the voice's name."""
+        text = self.manifest.text
+        lone = None if text is None else text.lone_speaker
+        return self.manifest.speakers or (lone or self.manifest.name,)
 
     def speaker_id(self, speaker: str | int | None) -> int | None:
         """Return the id of a speaker for the encoder: None if the voice has only one.
 
-        A speaker is a name or an id, which may be written as text; None is the first one. `ParameterError`
-        says that there is no such speaker, and names some that there are.
+        A speaker is a name or an id, which may be written as text; None is the voice's default.
+        `ParameterError` says that there is no such speaker, and names some that there are.
         """
-        number = 0 if speaker is None else self._find_speaker(speaker)
+        text = self.manifest.text
+        default = 0 if text is None else text.default_speaker_id
+        number = default if speaker is None else self._find_speaker(speaker)
         if number is None:
             names = ", ".join(self.speakers[:_N_NAMED_SPEAKERS])
             more = len(self.speakers) - _N_NAMED_SPEAKERS
@@ -245,6 +249,8 @@ class Voice:
     def _find_speaker(self, speaker: str | int) -> int | None:
         if isinstance(speaker, str) and speaker in self.speakers:
             return self.speakers.index(speaker)
+        if speaker == self.manifest.name and not self.manifest.speakers:
+            return 0
         # To Python true and false are integers, and nobody's ids.
         if isinstance(speaker, bool):
             return None

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from balacoon_tk._leftovers import beside, remove, remove_leftovers
 from balacoon_tk.errors import ModelError
 from balacoon_tk.export.sandbox.bounds import Bounds, Limits
 from balacoon_tk.export.sandbox.collect import collect
-from balacoon_tk.export.sandbox.messages import Confined, Done, Failed, Progressed, decode, to_error
+from balacoon_tk.export.sandbox.messages import Confined, Done, Failed, Progressed, Warned, decode, to_error
 from balacoon_tk.export.sandbox.process import Child, environment
-from balacoon_tk.export.sources.source import Progress
+from balacoon_tk.export.sources.source import Progress, SourceWarning
 
 _LOGGER = logging.getLogger("balacoon_tk.export.sandbox")
 
@@ -91,6 +92,8 @@ def _run(
                 progress(message.stage, message.share)
             elif isinstance(message, Confined):
                 _log(message, bounds)
+            elif isinstance(message, Warned):
+                warnings.warn(message.text, SourceWarning, stacklevel=4)
             elif isinstance(message, Failed):
                 raise to_error(message, source=request.source)
             elif isinstance(message, Done):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from balacoon_tk.export.pipeline import export_voice
-from balacoon_tk.export.sandbox.messages import Confined, Done, Message, Progressed, encode, to_failed
+from balacoon_tk.export.sandbox.messages import Confined, Done, Message, Progressed, Warned, encode, to_failed
+from balacoon_tk.export.sources.source import SourceWarning
 
 
 def export(request: dict[str, Any], messages: int, held: list[str], missing: list[str]) -> None:
@@ -18,6 +20,20 @@ def export(request: dict[str, Any], messages: int, held: list[str], missing: lis
         while data:
             data = data[os.write(messages, data) :]
 
+    def warn(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        # All others are about this process alone.
+        if issubclass(category, SourceWarning):
+            say(Warned(str(message)))
+
+    warnings.simplefilter("always", SourceWarning)
+    warnings.showwarning = warn
     say(Confined(held, missing))
     try:
         source, out = Path(request.pop("source")), Path(request.pop("out"))

@@ -44,6 +44,13 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """What is not in the voice, or in another form, as a `SourceWarning` says it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The error that ended it."""
 
@@ -61,7 +68,7 @@ class Done:
     """The voice lies in its folder."""
 
 
-Message: TypeAlias = "Confined | Progressed | Failed | Done"
+Message: TypeAlias = "Confined | Progressed | Warned | Failed | Done"
 
 
 def encode(message: Message) -> bytes:
@@ -168,6 +175,7 @@ def _failed(data: Mapping[str, object]) -> Failed:
 _MESSAGES: Mapping[str, Callable[[Mapping[str, object]], Message]] = {
     "Confined": _confined,
     "Progressed": _progressed,
+    "Warned": lambda data: Warned(_text(data, "text")),
     "Failed": _failed,
     "Done": lambda data: Done(),
 }

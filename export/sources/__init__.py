@@ -18,6 +18,7 @@ from balacoon_tk.export.sources.source import (
     Source,
     SourceVocoder,
     SourceVoice,
+    SourceWarning,
     VocoderFacts,
     VoiceFacts,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Source",
     "SourceVocoder",
     "SourceVoice",
+    "SourceWarning",
     "TorchScript",
     "VocoderFacts",
     "VoiceFacts",

@@ -92,7 +92,8 @@ def finished(model: ir.Model, name: str) -> onnx.ModelProto:
 def read_json(path: Path, *, hint: str = "") -> dict[str, Any]:
     """Read a JSON object; of a file that is missing the `hint` says what it would hold."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        # Some editors begin a file with a byte order mark.
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise VoiceError(f"{path}: no such file{hint}") from error
     # RecursionError: JSON nested thousands deep, which no parser follows.

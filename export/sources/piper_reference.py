@@ -20,9 +20,12 @@ _PICKS = frozenset({"Cast", "Gather", "Identity", "Reshape", "Slice", "Split", "
 
 
 class PiperReference:
-    """The graph of a file, as it came and with its noise as inputs; `whole` has its constants lifted."""
+    """The graph of a file, as it came and with its noise as inputs; `whole` has its constants lifted.
 
-    def __init__(self, path: Path, whole: bytes) -> None:
+    Without a `path` the graph as it came is `whole`: that of the file computes otherwise than in float32.
+    """
+
+    def __init__(self, path: Path | None, whole: bytes) -> None:
         model = private_copy(whole)
         seams = find_seams(model.graph)
         self._inputs = {value.name or "": value for value in model.graph.inputs}
@@ -44,7 +47,7 @@ class PiperReference:
     def run(self, phoneme_ids: IntArray, *, speaker_id: int, length_scale: float) -> FloatArray:
         """Synthesize without noise, by the file as it came."""
         if self._plain is None:
-            self._plain = Session(self._path)
+            self._plain = Session(self._whole if self._path is None else self._path)
         feeds = self._feeds(phoneme_ids, speaker_id, {"length_scale": length_scale})
         return _flat(self._plain.run(feeds, [self._samples])[self._samples])
 

@@ -17,6 +17,10 @@ Progress = Callable[[str, float], None]
 """Called with what is being done and the share of the whole that is done, from 0 to 1."""
 
 
+class SourceWarning(UserWarning):
+    """Something of a trained model is not in the voice that is made of it, or there in another form."""
+
+
 @dataclass(frozen=True, slots=True)
 class VoiceFacts:
     """What is known of a voice apart from its graphs."""
@@ -31,6 +35,10 @@ class VoiceFacts:
     speakers: tuple[str, ...]
     """Names in the order of their ids; empty for one speaker."""
     provenance: Mapping[str, str]
+    default_speaker_id: int = 0
+    """Who speaks where nobody is asked for."""
+    lone_speaker: str | None = None
+    """Name of the one that speaks alone, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from damage import damaged_json
 
 def prepare(folder: Path, _: str) -> tuple[Callable[[bytes], None], Iterable[bytes]]:
     """Return what reads one damaged configuration, and what damage to begin with."""
-    from balacoon_tk.export.sources.piper_onnx import read_piper_json
+    from balacoon_tk.export.sources.piper_json import read_piper_json
 
     one = {
         "audio": {"sample_rate": 22050, "quality": "medium"},
@@ -27,6 +27,7 @@ def prepare(folder: Path, _: str) -> tuple[Callable[[bytes], None], Iterable[byt
         "speaker_id_map": {},
     }
     several = one | {"num_speakers": 3, "speaker_id_map": {"ann": 0, "bob": 2}, "phoneme_type": "text"}
+    several |= {"default_speaker_id": 2, "vowel_clusters": [["a", "b"]], "hop_length": 256}
     path = folder / "voice.onnx.json"
     (folder / "voice.onnx").write_bytes(b"")  # only its hash is looked at
 

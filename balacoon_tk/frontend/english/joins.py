@@ -107,6 +107,10 @@ def _say(words: Sequence[tuple[str, str]]) -> Iterator[str]:
         elif pair:
             yield pair
             index += 2
+        elif keys[index] == "a" and index == len(words) - 1:
+            # Before a pause it is a letter, and no article.
+            yield "ˈeɪ"
+            index += 1
         else:
             weak = _WEAK_INSIDE if index else _WEAK
             yield weak.get(keys[index]) or _respell(*words[index])
