@@ -410,6 +410,7 @@ def test_remarks_and_empty_fields_of_the_json_ask_for_nothing(tmp_path):
 
     def change(config):
         config |= {"_by": "me", "tone_map": {}, "lexicon": None, "author": "me", "hop_length": 256}
+        config |= {"herkunft": "Umgewandelt aus einem Netz", "quelle": "https://example.org"}
 
     spoil(source, change)
     read_piper_json(tmp_path / "tiny.onnx.json", voice=tmp_path / "tiny.onnx")

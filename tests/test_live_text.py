@@ -4,6 +4,8 @@ import asyncio
 import gc
 import itertools
 import queue
+import subprocess
+import sys
 import threading
 import time
 
@@ -249,6 +251,29 @@ def test_who_waits_for_text_takes_no_place_from_others(tiny_voice):
     pieces.end()
     listener.join(TIMEOUT_S)
     assert np.array_equal(samples_of(taken), samples_of(tts.stream("So it is. Is it", **SETTINGS)))
+
+
+ENDS = """
+import sys, threading
+from balacoon_tk import TTS
+
+def write():
+    yield "So it is. Is it"
+    threading.Event().wait()
+
+stream = TTS(sys.argv[1]).stream(write(), strategy="overlap", seed=5)
+print(len(next(stream).samples) > 0)
+"""
+
+
+def test_a_program_ends_though_its_writer_never_does(tiny_voice_folder):
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", ENDS, tiny_voice_folder],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "True\n", "")
 
 
 # --- asyncio

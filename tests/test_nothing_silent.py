@@ -61,16 +61,18 @@ def test_words_in_a_script_that_espeak_passes_over_are_named() -> None:
 def test_a_script_is_asked_for_once() -> None:
     asked = []
 
-    def is_said(letter: str) -> bool:
-        asked.append(letter)
-        return letter < "\u1000"
+    def say(text: str) -> str:
+        asked.append(text)
+        return "" if text >= "\u1000" else text.replace(" ≈", "")
 
-    unspoken = UnspokenWords(is_said)
+    unspoken = UnspokenWords(say)
     assert unspoken.find("plain é текст") == []
     assert asked == []
     assert unspoken.find("ขอ, ខរ and ខ") == ["ខរ", "ខ"]
     assert unspoken.find("ខរ, ขอ") == ["ខរ"]
     assert len(asked) == 2
+    assert unspoken.find("5 ≈ 5 € ≈ “so”") == ["≈", "≈"]
+    assert len(asked) == 6
 
 
 # The sign is no word to gruut, and what it drops of a word with one is heard all the same.

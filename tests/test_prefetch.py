@@ -75,7 +75,7 @@ def test_after_closing_nothing_is_begun_and_a_delay_is_over():
     ahead = make(made.append(i) or i for i in range(3))
     ahead.begin(delay_s=60.0)
     (worker,) = workers()
-    ahead.close()
+    ahead._closed.set()
     worker.join(10.0)
     assert not worker.is_alive()
     ahead.begin()

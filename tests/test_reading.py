@@ -112,12 +112,22 @@ def test_every_character_that_composes_with_one_before_it_is_known() -> None:
     assert not [character for character in reordered if _begins_anew(character)]
 
 
+def test_an_accent_changes_nothing_that_is_asked_of_a_letter() -> None:
+    for character in map(chr, range(sys.maxunicode + 1)):
+        letter = unicodedata.normalize("NFD", character)[0]
+        if letter != character and letter.isalnum():
+            asked = [(c.isalnum(), c.islower(), c.isdigit(), c.isspace()) for c in (letter, character)]
+            assert asked[0] == asked[1], character
+
+
 @pytest.mark.parametrize(
     ("pieces", "n_needed"),
     [
         (["Hello", " there", ".", " It", " is"], 4),
         (["What", "?", " ", "now"], 4),
-        (["你好", "。", "世界"], 3),
+        (["你好", "。", "世", "界"], 3),
+        (["So it is", ".", " I", " think"], 3),
+        (["See No", ".", " 5", " now"], 4),
         (["Title", "\n\n"], 2),
         (["One", ".", FLUSH, "x"], 3),
         (["He met Mr", ".", " Smith", ".", " Then", " he"], 5),
@@ -149,7 +159,7 @@ def test_flush_says_what_has_come_and_begins_anew() -> None:
 def test_an_open_bracket_is_refused_at_a_flush_and_what_came_before_is_given() -> None:
     sentences = read(["Well then [[a", FLUSH, "]]"])
     assert next(sentences).text.text == "Well then"
-    with pytest.raises(ParameterError, match=r"text\[10:\]='\[\[a' \(line 1\)"):
+    with pytest.raises(ParameterError, match=r"text\[10:\]='\[\[a' opens"):
         next(sentences)
 
 

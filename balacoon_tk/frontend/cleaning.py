@@ -172,6 +172,13 @@ class Cleaner:
         # Of what is held: its last character that isn't blank, and whether there is a space behind it.
         self._last, self._has_space = "", False
         self._begins_line = False
+        self._held_from = ""  # the first character that is held, where one was cut before it
+
+    @property
+    def next_letter(self) -> str:
+        """The letter or digit that comes next, perhaps with an accent that isn't there yet; else nothing."""
+        letter = _REPLACEMENTS[ord(self._held_from)][:1] if self._held_from else ""
+        return letter if letter.isalnum() else ""
 
     def feed(self, text: SourceText) -> Iterator[SourceText]:
         """Take more of the text."""
@@ -186,13 +193,14 @@ class Cleaner:
             self._held.append(text)
         else:
             settled, self._held = SourceText.join([*self._held, text[:cut]]), [text[cut:]]
+            self._held_from = text.text[cut : cut + 1]
             yield from self._clean(settled)
 
     def finish(self) -> Iterator[SourceText]:
         """Give the rest."""
         settled, self._held = SourceText.join(self._held), []
         yield from self._clean(settled)
-        self._last, self._has_space, self._begins_line = "", False, False
+        self._last, self._has_space, self._begins_line, self._held_from = "", False, False, ""
 
     def _clean(self, text: SourceText) -> Iterator[SourceText]:
         cleaned = clean_text(text)

@@ -31,12 +31,12 @@ _LOCK = threading.Lock()
 hold_across_forks(_LOCK)
 
 
-_prepare_any = Preparation("")
+_prepare_plain = Preparation("ar")
 
 
 def _prepare_arabic(sentence: SourceText) -> SourceText:
     # In this order: by its marks the network guesses as well, and knows those of Arabic.
-    return _prepare_any(add_arabic_vowels(sentence))
+    return _prepare_plain(add_arabic_vowels(sentence))
 
 
 # What is done to a sentence first, by the name of the voice as piper-tts has it.
@@ -179,7 +179,7 @@ class EspeakFrontend:
         self._silent = LeftOutNames(
             "espeak-ng can't pronounce these words, so they are left out", UnknownWordWarning
         )
-        self._unspoken = UnspokenWords(self._says)
+        self._unspoken = UnspokenWords(self._speak)
         self._prepare = _PREPARE.get(voice) or Preparation(voice)
         self._prepare(SourceText(""))  # loads what it needs
 
@@ -190,9 +190,6 @@ class EspeakFrontend:
     def phonemize(self, text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sentence]:
         """Give the sentences of a text lazily; see `Frontend.phonemize`."""
         return assemble_sentences(text, self._to_phonemes, reading, prepare=self._prepare)
-
-    def _says(self, word: str) -> bool:
-        return self._speak(word) != ""
 
     def _to_phonemes(self, text: str) -> str:
         if self.voice == "ja":

@@ -28,6 +28,11 @@ class Lines:
     def __init__(self) -> None:
         self._begin()
 
+    @property
+    def is_in_line(self) -> bool:
+        """Whether what comes next goes on with a line that has begun."""
+        return not self._at_start
+
     def feed(self, text: SourceText) -> Iterator[Item]:
         """Take more of the text."""
         # Lines that are joined come as one: what follows would take each of them to the ones before.

@@ -43,10 +43,9 @@ class Markdown(InlineMarkup):
 
     Examples
     --------
-    >>> markup = Markdown()
-    >>> text = SourceText("# One\n| a | b |\n|---|---|\n| c | d |\n")
-    >>> [part.text for part in markup.feed(text)]
-    ['One\n\na, b\n\n\nc, d\n\n']
+    >>> from balacoon_tk.frontend import SourceText
+    >>> [part.text for part in Markdown().feed(SourceText("# One\n- *two*\n| a | b |\n|---|---|\n"))]
+    ['One\n\n- two\na , b \n\n\n\n']
     """
 
     _special = re.compile(r"[*_~`\\\[\]!<\n|&]")

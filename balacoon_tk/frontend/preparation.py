@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from balacoon_tk.frontend.cleaning import is_plain, plain_punctuation
 from balacoon_tk.frontend.english.normalizer import EnglishNormalizer
+from balacoon_tk.frontend.signs import SignWriter
 from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.frontend.spacing import space_marks
 
@@ -27,8 +28,11 @@ class Preparation:
     """
 
     def __init__(self, language: str, lexicon: Container[str] | None = None) -> None:
-        is_english = language.split("-")[0] == "en"
-        self._normalize = EnglishNormalizer(language, lexicon) if is_english else None
+        self._normalize: Callable[[SourceText], SourceText] | None
+        if language.split("-")[0] == "en":
+            self._normalize = EnglishNormalizer(language, lexicon)
+        else:  # gruut has its own words for signs
+            self._normalize = SignWriter(language) if lexicon is None else None
 
     def __call__(self, sentence: SourceText) -> SourceText:
         """Write a sentence as the backend shall read it."""

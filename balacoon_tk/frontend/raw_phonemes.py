@@ -28,13 +28,14 @@ def check_closed(text: str) -> None:
     """Refuse a whole text in which an opening bracket is never closed."""
     if "[[" in text and (never_closed := _NEVER_CLOSED.search(text)):
         start = never_closed.start()
-        raise _refusal(start, text[start : start + _EXCERPT], text.count("\n", 0, start))
+        line = text.count("\n", 0, start) + 1
+        raise _refusal(start, f"{text[start : start + _EXCERPT]!r} (line {line})")
 
 
-def _refusal(start: int, excerpt: str, n_lines: int) -> ParameterError:
+def _refusal(start: int, where: str) -> ParameterError:
     return ParameterError(
-        f"text[{start}:]={excerpt!r} (line {n_lines + 1}) opens raw phonemes with '[[' and must close them "
-        f"with ']]' within MAX_RAW_PHONEMES={MAX_RAW_PHONEMES} characters"
+        f"text[{start}:]={where} opens raw phonemes with '[[' and must close them with ']]' within "
+        f"MAX_RAW_PHONEMES={MAX_RAW_PHONEMES} characters"
     )
 
 
@@ -51,17 +52,20 @@ class RawPhonemes:
     ------
     ParameterError
         When it is known that a bracket isn't closed: at the next opening, after `MAX_RAW_PHONEMES`
-        characters, or at the end.
+        characters, or at the end; and of all that follows.
     """
 
     def __init__(self) -> None:
         self.raws: deque[str] = deque()
         self._held = SourceText("")  # a lone bracket that may be one of two
         self._inside: list[SourceText] | None = None
-        self._n_inside = self._n_lines = self._line = 0
+        self._n_inside = 0
+        self._refusal: ParameterError | None = None
 
     def feed(self, text: SourceText) -> Iterator[SourceText]:
         """Take more of the text."""
+        if self._refusal is not None:
+            raise self._refusal
         rest, self._held = self._held + text, SourceText("")
         while rest.text:
             if self._inside is None:
@@ -71,6 +75,8 @@ class RawPhonemes:
 
     def finish(self) -> Iterator[SourceText]:
         """Let a lone bracket stand, and refuse an open one."""
+        if self._refusal is not None:
+            raise self._refusal
         rest, self._held = self._held, SourceText("")
         if self._inside is not None:
             self._inside.append(rest)
@@ -86,14 +92,12 @@ class RawPhonemes:
         opening = text.text.find("[[")
         ends = len(text) - text.text.endswith("[") if opening < 0 else opening
         before = text[:ends].sub(_FILLER, "")
-        self._n_lines += text.text.count("\n", 0, ends)
         if before.text:
             yield before
         if opening < 0:
             self._held = text[ends:]
             return SourceText("")
-        self._inside, self._line = [text[opening : opening + 2]], self._n_lines
-        self._n_inside = 0
+        self._inside, self._n_inside = [text[opening : opening + 2]], 0
         return text[opening + 2 :]
 
     def _closing(self, text: SourceText, inside: list[SourceText]) -> Generator[SourceText, None, SourceText]:
@@ -108,7 +112,6 @@ class RawPhonemes:
             self._held = text[ends:]
             return SourceText("")
         raw = SourceText.join(inside)
-        self._n_lines += raw.text.count("\n")
         self._inside = None
         self.raws.append(_SPACES.sub(" ", raw.text[2:]))
         whole = raw + text[ends : ends + 2]
@@ -117,6 +120,6 @@ class RawPhonemes:
 
     def _refuse(self) -> NoReturn:
         opened = SourceText.join(self._inside or ())
-        self._inside = None
         start, _ = opened.span(0, 1)
-        raise _refusal(start, opened.text[:_EXCERPT], self._line)
+        self._refusal = _refusal(start, repr(opened.text[:_EXCERPT]))
+        raise self._refusal

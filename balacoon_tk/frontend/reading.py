@@ -72,10 +72,11 @@ class Reader:
     def __init__(self, reading: Reading = DEFAULT_READING) -> None:
         self._reading = reading
         self._marked_text, self._raw_phonemes = MarkedText(reading.markup), RawPhonemes()
+        self._cleaner, self._lines = Cleaner(), Lines()
         self._sentences_step = Sentences(clause=reading.clause)
         self._steps: tuple[Transducer, ...] = (
             *(self._marked_text, self._raw_phonemes),
-            *(Cleaner(), Lines(), self._sentences_step),
+            *(self._cleaner, self._lines, self._sentences_step),
         )
         self._written: deque[SourceText] = deque()
         self._n_characters = 0
@@ -90,6 +91,9 @@ class Reader:
             block = SourceText(piece[start : start + _BLOCK], self._n_characters)
             self._n_characters += len(block)
             yield from self._sentences(run(self._steps, (block,), finish=False))
+        # Words of one letter are frequent at the beginning of a sentence, and of ideographs all are.
+        if (letter := self._cleaner.next_letter) and self._lines.is_in_line:
+            yield from self._sentences(self._sentences_step.look_at(letter))
 
     def flush(self) -> Iterator[SourceSentence]:
         """Give what has come so far; what is fed next begins a new sentence."""

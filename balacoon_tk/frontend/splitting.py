@@ -20,8 +20,8 @@ before a digit), after an initial, letters with dots between (``U.S.``) and a kn
 (``Inc.``), these three unless the next word is one that often begins a sentence. Dots inside numbers,
 times and addresses have no space after them and end nothing.
 
-So an end is known once the next word begins, or it is known that none follows. After an abbreviation that
-next word has to be whole.
+So an end is known once the next letter is there, or it is known that none follows. After an abbreviation, and
+where a space was forgotten, the next word has to be whole.
 """
 
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
@@ -111,7 +111,14 @@ class Sentences:
             self.ends_clause = False
             yield rest
 
+    def look_at(self, letter: str) -> Iterator[Item]:
+        """Give what is certain by the next letter, or digit, which may still get an accent."""
+        self._next_letter = letter
+        yield from self._take(finish=False)
+        self._next_letter = ""
+
     def _begin(self) -> None:
+        self._next_letter = ""
         self._text, self._was_cut = SourceText(""), False
         self._n_scanned = 0  # up to here no sentence ends
         self._has_capitals = False  # in the sentences before, of the same paragraph
@@ -120,7 +127,10 @@ class Sentences:
         if self._n_scanned == 0:
             self._text = _strip_left(self._text)
         while (end := self._next_end(finish=finish)) is not None:
-            sentence, self._text = self._text[:end].strip(), _strip_left(self._text[end:])
+            text = self._text.text
+            stop, following = len(text[:end].rstrip()), _SPACES.match(text, end)
+            sentence = self._text[:stop]
+            self._text = self._text[following.end() if following else end :]
             self._n_scanned = 0
             self._has_capitals = self._has_capitals or sentence.text != sentence.text.lower()
             if has_speech(sentence.text):
@@ -164,10 +174,12 @@ class Sentences:
         ahead = text[match.end() : match.end() + _LOOK_AHEAD]
         # No rule looks further than that.
         is_all = finish or len(ahead) == _LOOK_AHEAD
-        if not ahead:
+        if not (ahead or self._next_letter):
             return None
         if any(mark in WIDE_FINAL_MARKS for mark in marks):
             return True
+        if not ahead:
+            return None
         if not ahead[0].isspace():
             return not closers and _ends_without_space(text, match, ahead, is_all=is_all)
         asks = "!" in marks or "?" in marks
@@ -176,6 +188,8 @@ class Sentences:
         following = _NEXT_WORD.match(ahead)
         word = following[1] if following else ""
         is_whole = is_all or (following is not None and following.end() < len(ahead))
+        if not (word or is_whole):
+            word = self._next_letter
         if not (word or is_whole):
             return None
         if word[:1].islower() and self._knows_capitals(match.start()):

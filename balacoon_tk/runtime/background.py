@@ -50,7 +50,8 @@ class Prefetch(Generic[_Item]):
     """Take items from an iterator, of which the next may be made in a thread before it is asked for.
 
     No item is None. For one thread at a time, as iterators are: the iterator is never advanced by two. Its
-    error comes when its item is asked for. `close` sets `closed`, for iterators that look at it on the way.
+    error comes when its item is asked for. Once `closed` is set nothing more is made; what is being made is
+    dropped, and its thread ends with the step it is in, or where the iterator looks at it on the way.
     """
 
     def __init__(self, items: Iterator[_Item], closed: threading.Event) -> None:
@@ -70,11 +71,6 @@ class Prefetch(Generic[_Item]):
         """Return the next item, waiting for it if need be; None if there is none."""
         coming, self._coming = self._coming, None
         return self._next(0.0) if coming is None else coming.result()
-
-    def close(self) -> None:
-        """Make nothing more; what is being made is dropped, and its thread ends with the step it is in."""
-        # Not waited for: whoever leaves a stream in the middle wants to be gone.
-        self._closed.set()
 
     def _next(self, delay_s: float) -> _Item | None:
         return None if self._closed.wait(delay_s) else next(self._items, None)

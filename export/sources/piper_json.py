@@ -87,13 +87,18 @@ def read_piper_json(path: Path, *, voice: Path) -> VoiceFacts:
 
 def _refuse_unknown(record: JsonFields, known: frozenset[str]) -> None:
     for name in record.names:
-        # What is empty asks for nothing, and what begins with an underscore is a remark.
-        if name not in known and not name.startswith("_") and record.value(name):
+        if name not in known and not _is_remark(name, record.value(name)):
             raise record.error(
                 name,
                 "is no field of a Piper voice that is known here, and might change what is said: "
                 "take it out of the JSON if it doesn't",
             )
+
+
+def _is_remark(name: str, value: object) -> bool:
+    """Say whether a field asks for nothing: empty, marked by an underscore, or a text of several words."""
+    is_text = isinstance(value, str) and (" " in value.strip() or "://" in value)
+    return is_text or not value or name.startswith("_")
 
 
 def _phoneme_type(root: JsonFields) -> PhonemeType:
