@@ -206,6 +206,15 @@ def test_requests_that_say_nothing_are_refused_in_the_same_form(server, content,
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
+def test_a_client_that_sends_first_and_reads_then_is_told_as_well(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_S) as connection:
+        head = "POST /v1/audio/speech HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        connection.sendall(f"{head}content-length: 10000000\r\n\r\n".encode())
+        for _ in range(100):
+            connection.sendall(b" " * 100_000)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
 def test_other_paths_are_refused_in_the_same_form(server):
     assert httpx.get(f"{server.url}/v2").json()["error"]["message"] == "/v2: Not Found"
     answer = httpx.get(f"{server.url}/v1/audio/speech")
@@ -252,6 +261,7 @@ def test_a_stream_ends_when_its_client_leaves(tiny_voice):
     gate = PiecesGate()
     tts = TTS(tiny_voice, frontend=gate)
     with served(tts) as server:
+        n_tasks = len(server.tasks())
         for n_left in range(1, 4):
             with httpx.stream(
                 "POST", f"{server.url}/v1/audio/speech", json={"input": TEXT, "response_format": "wav"}
@@ -261,6 +271,7 @@ def test_a_stream_ends_when_its_client_leaves(tiny_voice):
         gate.open.set()
         wait_for(lambda: tts.count_streams() == (0, 0))
         wait_for(lambda: not [each for each in threading.enumerate() if each.name == "async-stream"])
+        wait_for(lambda: len(server.tasks()) == n_tasks)
 
 
 def test_whoever_reads_slowly_holds_back_its_stream_and_is_given_up(tiny_voice, monkeypatch):
@@ -316,6 +327,20 @@ def test_a_failure_is_told_without_what_is_in_it(tiny_voice, caplog):
         assert "secret" not in answer.text
         assert "a secret" in caplog.text
         assert server.figures()[HTTP.format("failed")] == 1
+
+
+def test_a_failure_in_the_middle_breaks_the_connection(tiny_voice, caplog):
+    class Broken(PiecesGate):
+        def phonemize(self, text, reading=None):
+            yield next(super().phonemize(text))
+            raise ZeroDivisionError("a secret")
+
+    with served(TTS(tiny_voice, frontend=Broken())) as server:
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.post(f"{server.url}/v1/audio/speech", json=WAV)
+        wait_for(lambda: server.figures().get(HTTP.format("failed")) == 1)
+    assert "a secret" in caplog.text
+    assert "Expected ASGI message" not in caplog.text
 
 
 @pytest.mark.parametrize("in_time", [True, False])

@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -52,6 +53,14 @@ def server(tts):
 
 def whole(tts, text=TEXT, **settings):
     return b"".join(pcm_bytes(chunk.samples) for chunk in tts.stream(text, seed=5, **settings))
+
+
+def streaming_threads():
+    return [each for each in threading.enumerate() if each.name == "async-stream"]
+
+
+def n_utterances(server, protocol):
+    return sum(n for name, n in server.figures().items() if f'protocol="{protocol}"' in name)
 
 
 # --- the WebSocket
@@ -211,10 +220,25 @@ def test_whoever_says_nothing_is_left(server, monkeypatch, protocol):
             assert b'"error"' in connection.makefile("rb").read()
 
 
+def test_who_listens_is_not_taken_for_one_who_has_gone(tiny_voice, monkeypatch):
+    monkeypatch.setattr("balacoon_tk.serve.conversation.IDLE_S", 0.4)
+    gate = PiecesGate()
+    with served(TTS(tiny_voice, frontend=gate)) as server, talking(server) as connection:
+        send(connection, *texts(TEXT))
+        begun_s = time.monotonic()
+        messages, audio = receive(connection)
+        # Sound has come in the first of two times that nothing was said.
+        assert audio
+        assert messages[-1]["error"]["code"] == "idle"
+        assert time.monotonic() - begun_s > 0.6
+        gate.open.set()
+
+
 def test_nothing_stays_of_clients_that_leave_in_the_middle(tiny_voice):
     gate = PiecesGate()
     tts = TTS(tiny_voice, frontend=gate)
     with served(tts) as server:
+        n_tasks = len(server.tasks())
         for _ in range(5):
             with talking(server) as connection:
                 send(connection, *texts(TEXT))
@@ -228,7 +252,7 @@ def test_nothing_stays_of_clients_that_leave_in_the_middle(tiny_voice):
             wait_for(lambda name=name: server.figures().get(name) == 5)
         gate.open.set()
         wait_for(lambda: tts.count_streams() == (0, 0))
-        wait_for(lambda: not [each for each in threading.enumerate() if each.name == "async-stream"])
+        wait_for(lambda: not streaming_threads() and len(server.tasks()) == n_tasks)
 
 
 # --- Wyoming
@@ -289,9 +313,12 @@ def test_home_assistant_gets_pieces_spoken_and_the_whole_text_after_them_is_left
 ):
     monkeypatch.setattr("balacoon_tk.stages.settings.os.urandom", lambda n: (5).to_bytes(n, "little"))
     chunks = [SynthesizeChunk(piece) for piece in PIECES]
+    before = n_utterances(server, "wyoming")
     answers = converse(server, SynthesizeStart(), *chunks, Synthesize(TEXT), SynthesizeStop())
     assert audio_of(answers) == whole(tts)
     assert [each.type for each in answers[-2:]] == ["audio-stop", "synthesize-stopped"]
+    wait_for(lambda: not streaming_threads())
+    assert n_utterances(server, "wyoming") == before + 1
 
 
 def test_home_assistant_gets_ssml_spoken_as_such(server, tts, monkeypatch):
