@@ -137,13 +137,17 @@ def test_what_has_come_so_far_is_said_at_a_flush(server, tts):
 
 
 def test_text_alone_begins_an_utterance_and_the_next_may_follow_at_once(server):
+    utterance = [*texts("So."), {"type": "end"}]
     with talking(server) as connection:
-        send(connection, *texts("So."), {"type": "end"}, *texts("Oh."), {"type": "end"})
+        send(connection, *utterance, *utterance)
         for _ in range(2):
             (started, *_, done), audio = receive(connection)
             assert started["type"] == "started"
             assert len(audio) > 0
-            assert done["type"] == "done"
+            assert done == {"type": "done", "cancelled": False}
+        # Nothing is being said: nothing is stopped, and nothing told of it.
+        send(connection, {"type": "cancel"}, *utterance)
+        assert receive(connection)[0][-1] == {"type": "done", "cancelled": False}
 
 
 def test_it_stops_when_it_is_told_to(tiny_voice):

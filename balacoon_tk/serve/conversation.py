@@ -72,12 +72,13 @@ class Conversation(ABC):
             self.is_open = False
             self._pieces.close()
 
-    async def cancel(self) -> None:
-        """End it now."""
+    async def cancel(self) -> bool:
+        """End it now, and say whether there was something to end."""
         self.end()
-        if self.speaking is not None:
+        if was_speaking := self.speaking is not None and not self.speaking.done():
             self.speaking.cancel()
             await asyncio.wait([self.speaking])
+        return was_speaking
 
     async def _speak(self, tts: TTS, pieces: Any, given: dict[str, Any]) -> None:
         try:

@@ -56,8 +56,8 @@ class Socket(Conversation):
         elif kind == "end":
             self.end()
         elif kind == "cancel":
-            await self.cancel()
-            await self._send({"type": "done", "cancelled": True})
+            if await self.cancel():
+                await self._send({"type": "done", "cancelled": True})
         else:
             raise RequestError(f"type={kind!r} must be start, text, flush, end or cancel", param="type")
 
