@@ -9,6 +9,8 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -439,3 +441,50 @@ def test_the_server_ends_with_what_is_being_said(tiny_voice, in_time):
         assert not server.thread.is_alive()
         gate.open.set()
     wait_for(lambda: tts.count_streams() == (0, 0))
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.floats(),
+    st.sampled_from(
+        ["so", "so it is. ", "[[", "<speak>so", "\ud800", "bob", "tiny", "ssml", 10**400, [1], {}]
+    ),
+)
+FIELDS = st.sampled_from(
+    ["model", "voice", "speed", "seed", "volume", "markup", "clause", "sentence_pause", "x"]
+)
+KINDS = "start text flush end cancel synthesize synthesize-start synthesize-chunk synthesize-stop describe"
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    messages=st.lists(
+        st.builds(
+            lambda kind, text, fields: {
+                **fields,
+                "type": kind,
+                "text": text,
+                "data": {**fields, "text": text},
+            },
+            st.one_of(st.sampled_from(KINDS.split()), VALUES),
+            VALUES,
+            st.dictionaries(FIELDS, VALUES, max_size=2),
+        ),
+        max_size=6,
+    )
+)
+def test_whatever_is_sent_is_no_failure_of_the_server(server, messages):
+    n_tasks = len(server.tasks())
+    lines = [json.dumps(message) for message in messages]
+    with talking(server) as connection, contextlib.suppress(ConnectionClosed):
+        for line in lines:
+            connection.send(line)
+    with (
+        socket.create_connection(("127.0.0.1", server.wyoming_port)) as connection,
+        contextlib.suppress(ConnectionError),
+    ):
+        connection.sendall("".join(f"{line}\n" for line in lines).encode())
+    wait_for(lambda: len(server.tasks()) == n_tasks)
+    assert not any("failed" in name for name in server.figures())

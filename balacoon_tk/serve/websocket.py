@@ -14,9 +14,8 @@ from balacoon_tk.serve.conversation import Conversation
 from balacoon_tk.serve.service import MAX_REQUEST, RequestError, Service, field, read_object
 from balacoon_tk.tts import TTS
 
-# By status and by word; whatever else is wrong breaks a rule.
-_CLOSE = {408: 1001, 413: 1009, 500: 1011, 503: 1013, "invalid_json": 1007}
-_BROKEN_RULE = 1008
+# By word and by status; 1008 is a rule that was broken.
+_CLOSE = {"invalid_json": 1007, 400: 1008, 404: 1008, 408: 1001, 413: 1009, 500: 1011, 503: 1013}
 
 
 class Socket(Conversation):
@@ -57,7 +56,8 @@ class Socket(Conversation):
             self.end()
         elif kind == "cancel":
             if await self.cancel():
-                await self._send({"type": "done", "cancelled": True})
+                with contextlib.suppress(ConnectionError):  # the next message tells of it
+                    await self._send({"type": "done", "cancelled": True})
         else:
             raise RequestError(f"type={kind!r} must be start, text, flush, end or cancel", param="type")
 
@@ -76,7 +76,7 @@ class Socket(Conversation):
         await self._send({"type": "done", "cancelled": False})
 
     async def _refuse(self, error: RequestError) -> None:
-        code = _CLOSE.get(error.code or error.status, _CLOSE.get(error.status, _BROKEN_RULE))
+        code = _CLOSE.get(error.code or "", _CLOSE[error.status])
         with contextlib.suppress(ConnectionError):
             await self._send({"type": "error", **error.body()})
             await self._websocket.close(code)
