@@ -18,8 +18,8 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
-    sanitize sanitize-threads coverage mutants fuzz soak kills piper-ids bench bench-passes bench-decoders bench-native \
-    bench-serve peers clean
+    sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids bench bench-passes bench-decoders \
+    bench-native bench-live bench-serve peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -172,6 +172,11 @@ KILLS ?= 2000
 kills: $(STAMP) ## Kill installs, exports and other writers at random moments: nothing corrupt, nothing left
 	PYTHONPATH=tests $(BIN)/python tests/kills.py -n $(KILLS) --out benchmarks/results/kills.json
 
+CUTS ?= 10000
+
+cuts: $(STAMP) ## Cut texts into pieces at random: nothing that is read or said may depend on the cuts
+	PYTHONPATH=tests $(BIN)/python tests/cuts.py -n $(CUTS) --out benchmarks/results/cuts.json
+
 # SENTENCES=500 for more of each language; the tests have a few.
 SENTENCES ?= 60
 
@@ -179,7 +184,7 @@ piper-ids: $(STAMP) ## Compare the ids of sentences in many languages with those
 	PYTHONPATH=tests $(BIN)/python tests/piper_ids.py -n $(SENTENCES)
 
 # These are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
-PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py serve.py)
+PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py live.py serve.py)
 STAGES := $(filter-out $(PROGRAMS),$(wildcard benchmarks/bench_*.py))
 
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
@@ -200,6 +205,9 @@ bench-decoders: $(STAMP) ## Try decoders of today: which stream, and what that c
 
 bench-native: peers ## Measure the native engine beside ONNX Runtime and other engines
 	$(BIN)/python benchmarks/bench_native.py --docs docs/native.md
+
+bench-live: $(STAMP) ## Measure how soon text in pieces is heard, and what a clause that is spoken alone costs
+	$(BIN)/python benchmarks/bench_live.py --docs docs/live_text.md
 
 bench-serve: $(STAMP) ## Measure the server: first bytes, 16 listeners, and 1000 clients that leave in the middle
 	$(BIN)/python benchmarks/bench_serve.py

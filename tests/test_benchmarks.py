@@ -82,7 +82,7 @@ def test_writing_gives_the_committed_files_again(committed, tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {path.name for path in FOLDER.iterdir()} - {
         *("streaming.json", "kernels.json", "passes.json", "passes.md", "decoders.json", "native.json"),
-        *("fuzz.json", "kills.json", "mutants.json"),
+        *("fuzz.json", "kills.json", "mutants.json", "cuts.json", "live.json"),
     }
     for name in ("bench.json", "bench.md"):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()

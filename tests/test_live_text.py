@@ -225,9 +225,22 @@ def test_a_frontend_that_takes_a_str_alone_is_named(tiny_voice):
             begin("so", clause=True)
 
 
-def test_nothing_to_say_gives_nothing(tts):
+def test_nothing_to_say_gives_nothing_and_a_warning(tts):
     for pieces in ([], [""], [FLUSH, FLUSH], iter(["  ", "\n"]), iter(())):
-        assert list(tts.stream(pieces, **SETTINGS)) == []
+        with pytest.warns(UserWarning, match="nothing to say in the text"):
+            assert list(tts.stream(pieces, **SETTINGS)) == []
+
+
+def test_a_stream_that_is_closed_before_any_text_came_says_nothing_of_it(tts):
+    pieces = Pieces()
+    stream, ended = tts.stream(pieces, **SETTINGS), []
+    listener = threading.Thread(target=lambda: ended.append(list(stream)))
+    listener.start()
+    wait_for(lambda: stream._scheduled.text.is_awaited)
+    stream.close()
+    listener.join(TIMEOUT_S)
+    assert ended == [[]]
+    pieces.end()
 
 
 # --- among others
@@ -380,5 +393,6 @@ def test_a_stream_of_pieces_is_for_one_listener_at_a_time(tts):
     wait_for(lambda: stream._scheduled.text.is_awaited)
     with pytest.raises(StreamStateError, match="another thread is waiting"):
         next(stream)
+    pieces.put("so")
     pieces.end()
     listener.join(TIMEOUT_S)

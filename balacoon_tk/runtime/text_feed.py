@@ -54,7 +54,7 @@ class TextFeed:
 
     def __next__(self) -> Any:
         """Wait for the next piece."""
-        if self._begin is not None:
+        if self._begin is not None and not self.closed:
             begin, self._begin = self._begin, None
             begin(self)
         piece = self._take()

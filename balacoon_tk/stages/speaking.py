@@ -135,7 +135,8 @@ class Speaking:
             yield pause_s, prepared
         if before.break_s:
             yield before.break_s, None
-        elif encoded is None:
+        # A stream that was closed while it waited for its text may have had something to say.
+        elif encoded is None and not self._stream.closed.is_set():
             message = "there is nothing to say in the text, so there is no audio"
             warnings.warn(message, NothingToSayWarning, stacklevel=2)
 
