@@ -21,7 +21,10 @@ HEAVY = (
     "onnxruntime",
     "piper",
     "platformdirs",
+    "starlette",
     "torch",
+    "uvicorn",
+    "wyoming",
 )
 
 
@@ -73,7 +76,9 @@ PUBLIC_NAMES = {
         "draw_sensitivity draw_spectral_difference draw_spectrogram draw_timeline draw_waveform "
         "new_figure save_figure"
     ),
+    "audio_formats": "AudioFormat FORMATS StreamedFile",
     "runtime": "RuntimeOptions",
+    "serve": "Service create_app",
     "stages": "DEFAULT_CHUNK_FRAMES Encoder Encoding MelInfo Upsampler mel_spectrogram noise_stream",
     "targets.ort_cpu": "OrtCpuCosts optimize_decoder",
     "tts": "SpeechUtterance TTS",

@@ -93,3 +93,21 @@ def test_a_newcomer_finds_few_modules_at_the_top_and_few_names_to_learn() -> Non
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     ]
     assert sum(len(names) for names in offered) <= 350
+
+
+def test_the_server_stays_small() -> None:
+    def lines(path: Path) -> int:
+        text = path.read_text(encoding="utf-8")
+        docstrings = {
+            number
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node) is not None
+            for number in range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
+        }
+        return sum(
+            bool(line.strip()) and not line.lstrip().startswith("#") and number not in docstrings
+            for number, line in enumerate(text.splitlines(), start=1)
+        )
+
+    assert sum(map(lines, (PACKAGE / "serve").glob("*.py"))) <= 500

@@ -26,7 +26,7 @@ _TRACEBACK_VARIABLE = "BALACOON_TK_TRACEBACK"
 # In the order of the help. What the module of each holds, `balacoon_tk.cli` says.
 COMMANDS = (
     *("synthesize", "compare", "evaluate", "export", "quantize"),
-    *("deploy", "resynthesize", "inspect", "calibrate", "bench"),
+    *("deploy", "resynthesize", "inspect", "calibrate", "bench", "serve"),
 )
 
 
