@@ -6,12 +6,14 @@ import re
 import shlex
 import sys
 import tomllib
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from balacoon_tk import load_voice
 from balacoon_tk.audio import write_wav
 from balacoon_tk.cli import main
 from balacoon_tk.stages.mel import MelInfo
@@ -20,7 +22,7 @@ from tiny_voice import HOP_LENGTH, N_CHANNELS, SAMPLE_RATE, decoder_model
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-DOCUMENTS += [ROOT / "docs" / name for name in ("native.md", "vocabulary.md", "writing_a_source.md")]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
     "optional-dependencies"
@@ -52,6 +54,7 @@ def folder(tmp_path, monkeypatch):
     said = {"sample_rate": SAMPLE_RATE, "mel": asdict(mel)}
     (tmp_path / "vocoder.onnx.json").write_text(json.dumps(said), encoding="utf-8")
     write_wav(tmp_path / "recording.wav", np.sin(np.arange(400.0)) / 2, SAMPLE_RATE)
+    (tmp_path / "talk.txt").write_text("One. Two.", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -78,14 +81,18 @@ def test_the_python_blocks_run(folder, capsys):
 
 
 @pytest.mark.voice
-def test_the_shell_blocks_run(folder, capfd):
+def test_the_shell_blocks_run(folder, capfd, monkeypatch):
     lines = commands("balacoon-tk")
-    names = {"synthesize", "compare", "evaluate", "export", "resynthesize", "inspect", "deploy"}
+    names = {"synthesize", "compare", "evaluate", "export", "resynthesize", "inspect", "deploy", "serve"}
+    # It would go on until somebody ends it; the server has tests of its own.
+    monkeypatch.setattr("balacoon_tk.cli.serve._listen", lambda *_: nullcontext())
+    monkeypatch.setattr("balacoon_tk.cli.serve._serve", lambda args, *_: load_voice(args.voice[0]))
     assert {line[0] for line in lines} == names
     for line in lines:
         assert main(line) == 0, capfd.readouterr().err
     assert (folder / "again.wav").stat().st_size == 44 + 2 * 400
     assert (folder / "hello.wav").stat().st_size > 44
+    assert "One." in (folder / "talk.srt").read_text(encoding="utf-8")
     assert (folder / "compare.png").is_file()
     assert (folder / "evaluation/report.md").is_file()
     assert (folder / "voices/joe/voice.json").is_file()
