@@ -125,7 +125,8 @@ def test_the_extras_that_are_named_are_all_there_are():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_into_the_repository_lead_somewhere(document):
-    text = document.read_text(encoding="utf-8")
+    # Not in examples of Markdown.
+    text = re.sub(r"`[^`\n]*`", "", document.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)#]+)", text):
         if "://" not in target:
             assert (document.parent / target).exists(), target
