@@ -8,7 +8,8 @@ The server is a process of its own, ``balacoon-tk serve`` with one thread for ea
 - First byte: from the request to the first audio in the answer, and from `TTS.stream` to its first chunk, one
   after the other for each text, so that whatever disturbs one disturbs the other.
 - Listeners: each plays one text after another at the speed of its sound, from 100 ms after the first audio on
-  (C100), and reads as fast as it comes. The clients share the processors with the server.
+  (C100), and reads as fast as it comes. The clients share the processors with the server. Then as many listen
+  to streams of this process, which tells what is the server's and what the machine's.
 - Those who leave: by HTTP, the WebSocket and Wyoming, `AT_ONCE` at a time, each somewhere in the middle, by a
   farewell or without. What the process has afterwards is compared with what it had after the first of them.
 """
@@ -18,7 +19,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import json
 import os
 import random
@@ -28,8 +28,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -46,6 +47,7 @@ from speed.results import compact_json
 RESULTS = Path(__file__).parent / "results" / "serve.json"
 WAV_HEADER = 44
 PREBUFFER_S = 0.1
+N_LISTENERS = 16
 AT_ONCE = 50
 
 
@@ -135,54 +137,75 @@ def first_bytes(server: Process, tts: TTS, texts: Sequence[str], n_rounds: int) 
     }
 
 
-async def listen(
-    server: Process, text: str, sample_rate: int, client: httpx.AsyncClient
-) -> tuple[float, float]:
-    """Play a text, and return when its first audio came and how long playback stood still at C100, in s."""
-    begun_s = time.perf_counter()
-    first_s, gap_s, n_bytes = None, 0.0, -WAV_HEADER
+async def ask(server: Process, client: httpx.AsyncClient, text: str) -> AsyncIterator[int]:
+    """Give the bytes of audio of each part of an answer, as it comes."""
+    n_header = WAV_HEADER
     request = {"input": text, "response_format": "wav"}
     async with client.stream("POST", server.speech, json=request) as answer:
         answer.raise_for_status()
         async for part in answer.aiter_raw():
-            now_s = time.perf_counter()
-            if first_s is not None:
-                # What has come before ends then, if it has been played without a pause.
-                ends_s = first_s + PREBUFFER_S + gap_s + max(0, n_bytes) / (2 * sample_rate)
-                gap_s += max(0.0, now_s - ends_s)
-            n_bytes += len(part)
-            if first_s is None and n_bytes > 0:
-                first_s = now_s
-    assert first_s is not None
-    await asyncio.sleep(
-        max(0.0, first_s + PREBUFFER_S + gap_s + n_bytes / (2 * sample_rate) - time.perf_counter())
-    )
+            n_bytes = max(0, len(part) - n_header)
+            n_header -= len(part) - n_bytes
+            if n_bytes:
+                yield n_bytes
+
+
+async def stream(tts: TTS, text: str) -> AsyncIterator[int]:
+    """Give the bytes of each chunk of a Python stream, as it comes."""
+    async for chunk in tts.astream(text):
+        yield 2 * len(chunk.samples)
+
+
+async def listen(parts: AsyncIterator[int], sample_rate: int) -> tuple[float, float]:
+    """Play what comes, and return when its first came and how long playback stood still at C100, in s."""
+    begun_s = time.perf_counter()
+    first_s, gap_s, n_bytes = 0.0, 0.0, 0
+    async for n_more in parts:
+        now_s = time.perf_counter()
+        if not n_bytes:
+            first_s = now_s
+        else:
+            # What has come before ends then, if it has been played without a pause.
+            ends_s = first_s + PREBUFFER_S + gap_s + n_bytes / (2 * sample_rate)
+            gap_s += max(0.0, now_s - ends_s)
+        n_bytes += n_more
+    ends_s = first_s + PREBUFFER_S + gap_s + n_bytes / (2 * sample_rate)
+    await asyncio.sleep(max(0.0, ends_s - time.perf_counter()))
     return first_s - begun_s, gap_s
 
 
 async def listeners(
-    server: Process, texts: Sequence[str], sample_rate: int, n_listeners: int, seconds: float
+    speak: Callable[[str], AsyncIterator[int]], texts: Sequence[str], sample_rate: int, seconds: float
 ) -> dict[str, Any]:
-    """Let so many play one text after another for some time."""
+    """Let `N_LISTENERS` play one text after another for some time."""
     end_s, heard = time.perf_counter() + seconds, []
 
-    async def run(seed: int, client: httpx.AsyncClient) -> None:
+    async def run(seed: int) -> None:
         choice = random.Random(seed)
         await asyncio.sleep(choice.uniform(0.0, 2.0))
         while time.perf_counter() < end_s:
-            heard.append(await listen(server, " ".join(choice.sample(texts, 3)), sample_rate, client))
+            heard.append(await listen(speak(" ".join(choice.sample(texts, 3))), sample_rate))
 
-    async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None)) as client:
-        await asyncio.gather(*(run(seed, client) for seed in range(n_listeners)))
+    await asyncio.gather(*map(run, range(N_LISTENERS)))
     first, gaps = [first_s for first_s, _ in heard], [gap_s for _, gap_s in heard]
     return {
-        "n_listeners": n_listeners,
+        "n_listeners": N_LISTENERS,
         "utterances": len(heard),
         "with_a_gap_at_c100": sum(gap_s > 0 for gap_s in gaps),
         "worst_gap_ms": 1e3 * max(gaps),
-        "first_byte_median_ms": 1e3 * median(first),
-        "first_byte_worst_ms": 1e3 * max(first),
+        "first_median_ms": 1e3 * median(first),
+        "first_worst_ms": 1e3 * max(first),
     }
+
+
+async def both_kinds(
+    server: Process, tts: TTS, texts: Sequence[str], seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Let listeners come to the server, and then as many to streams of this process."""
+    rate = tts.get_sampling_rate()
+    async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as client:
+        served = await listeners(partial(ask, server, client), texts, rate, seconds)
+    return {"served": served, "python": await listeners(partial(stream, tts), texts, rate, seconds)}
 
 
 async def leave(server: Process, kind: int, choice: random.Random, text: str) -> None:
@@ -253,11 +276,11 @@ def main() -> None:
     with serving(args.voice, args.frontend) as server:
         for k in range(3):
             httpx.post(server.speech, json={"input": texts[k], "response_format": "wav"}, timeout=60)
-        report: dict[str, Any] = {"facts": facts(), "first_byte": first_bytes(server, tts, texts, n_rounds)}
-        rate = tts.get_sampling_rate()
-        del tts
-        gc.collect()
-        report["listeners"] = asyncio.run(listeners(server, texts, rate, 16, seconds))
+        report: dict[str, Any] = {
+            "facts": facts() | {"load": os.getloadavg()[0]},
+            "first_byte": first_bytes(server, tts, texts, n_rounds),
+        }
+        report["listeners"] = asyncio.run(both_kinds(server, tts, texts, seconds))
         report["leaving"] = asyncio.run(leaving(server, texts, n_clients))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     text = compact_json(report)

@@ -83,6 +83,7 @@ def test_writing_gives_the_committed_files_again(committed, tmp_path):
     assert names == {path.name for path in FOLDER.iterdir()} - {
         *("streaming.json", "kernels.json", "passes.json", "passes.md", "decoders.json", "native.json"),
         *("fuzz.json", "kills.json", "mutants.json", "cuts.json", "live.json"),
+        "serve.json",
     }
     for name in ("bench.json", "bench.md"):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
