@@ -123,6 +123,11 @@ def test_what_espeak_reads_right_is_left_as_it_is(text: str) -> None:
         ("Louis XLouis, Henry VX, Part IIII, War IL", "Louis XLouis, Henry VX, Part IIII, War IL"),
         ("a 5'10\" man, a 27\" screen, 5' wide", "a 5 foot 10 man, a 27 inch screen, 5 feet wide"),
         ("call 911 or +44 20 7946 0958", "call 9 1 1 or plus 4 4, 2 0, 7 9 4 6, 0 9 5 8"),
+        (
+            "200-1500, 256-1024 bytes, +1 2 3, 1024 + 1 = 1025",
+            "200 to fifteen hundred, 256 to 1024 bytes, +1 2 3, 1024 + 1 = 1025",
+        ),
+        ("1521 = 39 * 39 and = 1521", "1521 = 39 times 39 and = 1521"),
         ("(555) 123-4567, 978-3-16-148410-0", "5 5 5, 1 2 3, 4 5 6 7, 978-3-16-148410-0"),
         ("https://www.x.org/a/, http://x.org.", "x.org/a, x.org."),
         ("4K, 10k, 5bn, 3x, 4x4", "4K, 10 thousand, 5 billion, 3 times, 4 by 4"),
