@@ -257,3 +257,11 @@ def test_any_text_gives_phonemes_of_one_codepoint_each(text: str) -> None:
         assert all(len(phoneme) == 1 for phoneme in sentence.phonemes)
         assert sentence.phonemes[0] != " " != sentence.phonemes[-1]
         assert len(sentence.phonemes) <= MAX_SENTENCE_PHONEMES
+
+
+@pytest.mark.parametrize("before", ["A…;..", "b.;.", "1..", "a [[b]]c…;."])
+def test_nothing_of_a_text_is_said_in_the_next_one(before: str) -> None:
+    frontend = EspeakFrontend("en-us")
+    (expected,) = frontend.phonemize("b")
+    list(frontend.phonemize(before))
+    assert list(frontend.phonemize("b")) == [expected]

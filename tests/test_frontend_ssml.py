@@ -131,6 +131,7 @@ DOCUMENTS = [
     f"<speak>x<b c='{'x' * MAX_TAG}'/></speak>",
     "<speak>x <!DOCTYPE speak></speak>",
     "<speak>x",
+    "<speak>one two ]]> three</speak>",
     "",
 ]  # fmt: skip
 

@@ -26,7 +26,7 @@ pytestmark = [
 SHUFFLED = dict(zip(DEFAULT_PHONEME_ID_MAP, reversed(DEFAULT_PHONEME_ID_MAP.values()), strict=True))
 TEXTS = {
     "espeak": ["How now, brown cow?", "Boys enjoy the noise: no doubt about it.", "I say so."],
-    "text": ["Je suis là, et toi?", "Où est-elle", "ÉTÉ!"],
+    "text": ["Je suis là, et vous?", "Où est-elle", "ÉTÉ!"],
     "hebrew": HEBREW[:2],
     "japanese": JAPANESE[:2],
 }

@@ -53,3 +53,26 @@ def test_what_was_not_replaced_stands_where_it_stood(source: str, start: int, fi
         begin, end = text.span(place, place + 1)
         own = source[begin - start : end - start]
         assert own == character or _DOLLARS.fullmatch(own)
+
+
+@given(st.text("ab \u00a0", max_size=8), st.integers(0, 5), st.booleans())
+def test_a_character_for_a_character_changes_no_place(source: str, start: int, moved: bool) -> None:
+    text = SourceText(source, start)
+    if moved:
+        text = text.sub(re.compile("^a"), "")
+    spaced = text.sub(re.compile("\u00a0"), " ")
+    assert spaced.text == text.text.replace("\u00a0", " ")
+    for place in range(len(text)):
+        assert spaced.span(place, place + 1) == text.span(place, place + 1)
+
+
+@given(st.lists(st.text("ab", max_size=3), max_size=4), st.booleans())
+def test_joining_is_adding_one_after_another(parts: list[str], apart: bool) -> None:
+    starts = [(4 if apart else 0) * index + sum(map(len, parts[:index])) for index in range(len(parts))]
+    texts = [SourceText(part, start) for part, start in zip(parts, starts, strict=True)]
+    joined, added = SourceText.join(texts), SourceText("")
+    for text in texts:
+        added += text
+    assert joined.text == added.text
+    for place in range(len(joined)):
+        assert joined.span(place, place + 1) == added.span(place, place + 1)

@@ -53,6 +53,9 @@ _LANGUAGE_SWITCH = re.compile(r"\([^()]*\)")
 # It drops the rest of a word that fills its buffers, which scripts without spaces soon do.
 _LONG_WORD = re.compile(r"(\S{40})(?=\S)")
 
+# Of two dots at the end it keeps one, and says "dot" when it is called the next time, whoever calls.
+_LAST_DOTS = re.compile(r"\.{2,}$")
+
 # Its other buffers are written beyond their ends: no call may fill them (espeak-ng 1.52, src/libespeak-ng).
 # Letters with dots between go into 80 bytes (CheckDottedAbbrev in translateword.c), which 19 of the longest
 # fit in; some forty with long names are too many phonemes for one word, and the last ones are not said. Which
@@ -203,6 +206,7 @@ class EspeakFrontend:
             # Another frontend may have set its own since. To set one takes as long as to use it.
             if getter is None or self._own is None or getter() != self._own:
                 bridge.set_voice(self.voice)
-            clauses = [clause for part in cut_for_espeak(text) for clause in bridge.get_phonemes(part)]
+            parts = (_LAST_DOTS.sub(".", part) for part in cut_for_espeak(text))
+            clauses = [clause for part in parts for clause in bridge.get_phonemes(part)]
         # The bridge gives clauses, each with the mark that ended it, which espeak-ng itself leaves out.
         return join_clauses((_LANGUAGE_SWITCH.sub("", said).strip(), mark) for said, mark, _ in clauses)

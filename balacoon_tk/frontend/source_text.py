@@ -117,19 +117,26 @@ class SourceText:
 
     def replace(self, edits: Iterable[tuple[int, int, str]]) -> SourceText:
         """Put a text in the place of [start, stop), for each (start, stop, text) in order; none overlap."""
-        each: tuple[Span, ...] = ()
+        given = list(edits)
+        if not given:
+            return self
         texts: list[str] = []
-        spans: list[Span] = []
         end = 0
-        for start, stop, text in edits:
-            each = each or self._each()
+        for start, stop, text in given:
             texts += (self.text[end:start], text)
+            end = stop
+        new = "".join([*texts, self.text[end:]])
+        # Of one kind of space or mark for another the places stay, and so does a text that is its own.
+        if all(stop - start == len(text) == 1 for start, stop, text in given):
+            return SourceText(new, self._start) if self._spans is None else self._of(new, self._spans)
+        spans: list[Span] = []
+        each = self._each()
+        end = 0
+        for start, stop, text in given:
             spans += each[end:start]
             spans += [self.span(start, stop)] * len(text)
             end = stop
-        if not texts:
-            return self
-        return self._of("".join([*texts, self.text[end:]]), (*spans, *each[end:]))
+        return self._of(new, (*spans, *each[end:]))
 
     def _each(self) -> tuple[Span, ...]:
         if self._spans is None:
