@@ -249,12 +249,12 @@ def test_the_last_sentence_is_known_where_it_can_be() -> None:
     assert [sentence.last for sentence in read(["One. Two. Thr", "ee. Four"])] == [False, False, False, True]
 
 
-@pytest.mark.parametrize("unit", ["a", "a. ", "Mr. ", "a\n", "é", "你。"])
+@pytest.mark.parametrize("unit", ["a", "Mr. ", "a\n", "你。"])
 def test_a_text_without_end_needs_memory_for_a_sentence(unit: str) -> None:
     reader = Reader()
     tracemalloc.start()
     try:
-        for character in unit * (4_000 // len(unit)):
+        for character in unit * (2_000 // len(unit)):
             for sentence in reader.feed(character):
                 assert len(sentence.text) <= MAX_SENTENCE_PHONEMES
         held, _ = tracemalloc.get_traced_memory()
