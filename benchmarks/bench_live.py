@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import queue
 import time
 from collections.abc import Iterator
@@ -194,14 +195,17 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, help="Markdown file to write the tables into")
     args = parser.parse_args()
     kept = json.loads(args.out.read_text(encoding="utf-8"))["parts"] if args.out.exists() else {}
+    # One thread, as servers have it: what else runs on the machine is then least in the way.
     tts = TTS(frontend="espeak", n_threads=1)
     parts = dict(kept)
     for part in PARTS if args.only is None else (args.only,):
         parts[part] = latency(tts, n_rounds=args.rounds) if part == "latency" else clause(tts)
-    write_whole(args.out, compact_json({"facts": facts(), "parts": parts}))
-    if args.docs:
-        write_between(args.docs, MARKS, to_markdown(parts))
-    print(to_markdown(parts) if set(parts) == set(PARTS) else compact_json(parts))
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    write_whole(args.out, compact_json({"facts": facts(), "load_average": load, "parts": parts}))
+    report = to_markdown(parts) if set(parts) == set(PARTS) else compact_json(parts)
+    if args.docs and set(parts) == set(PARTS):
+        write_between(args.docs, MARKS, report)
+    print(report)
     return 0
 
 

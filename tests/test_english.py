@@ -123,11 +123,18 @@ def test_what_espeak_reads_right_is_left_as_it_is(text: str) -> None:
         ("Louis XLouis, Henry VX, Part IIII, War IL", "Louis XLouis, Henry VX, Part IIII, War IL"),
         ("a 5'10\" man, a 27\" screen, 5' wide", "a 5 foot 10 man, a 27 inch screen, 5 feet wide"),
         ("call 911 or +44 20 7946 0958", "call 9 1 1 or plus 4 4, 2 0, 7 9 4 6, 0 9 5 8"),
+        (
+            "200-1500, 256-1024 bytes, +1 2 3, 1024 + 1 = 1025",
+            "200 to fifteen hundred, 256 to 1024 bytes, +1 2 3, 1024 + 1 = 1025",
+        ),
+        ("1521 = 39 * 39 and = 1521", "1521 = 39 times 39 and = 1521"),
         ("(555) 123-4567, 978-3-16-148410-0", "5 5 5, 1 2 3, 4 5 6 7, 978-3-16-148410-0"),
         ("https://www.x.org/a/, http://x.org.", "x.org/a, x.org."),
         ("4K, 10k, 5bn, 3x, 4x4", "4K, 10 thousand, 5 billion, 3 times, 4 by 4"),
         ("IT IS US! THE US WON.", "it IS us! THE US WON."),
         ("WORLD WAR II", "WORLD WAR 2"),
+        ("One ===== two ~~~~~, C++", "One   two  , C++"),
+        ("٣٤ १२, Louis Ⅳ ①, 5‰", "34 12, Louis the fourth 1, 5 per mille"),
         (
             "747-400, 1-800-FLOWERS, 2-0, 2024-05, 1990-91",
             "747-400, 1-800-FLOWERS, 2 to 0, May twenty 24, nineteen 90 to 91",
@@ -168,6 +175,10 @@ def test_what_espeak_misreads_is_written_out(text: str, written: str) -> None:
         ("v1.2.3 at 5:30, 17:30, 5:99 or 1:2:3", "v 1 point 2 point 3 at 5:30, 17 30, 5 99 or 1 2 3"),
         ("٣٤ १२ 1,234 2.50 5,6", "34 12 one thousand two hundred thirty-four two point 5 0 5, 6"),
         ("3rd-party #tag a|b", "3rd party hashtag tag a b"),
+        (
+            "Ⅳ, ①, 1/2/3, π, 5 Ω, ∞, №5, πάντα",
+            "IV, 1, 1 slash 2 slash 3, pi , 5 ohms , infinity , number 5, πάντα",
+        ),
         ("Untouched, isn't it?", "Untouched, isn't it?"),
     ],
 )

@@ -47,6 +47,7 @@ NO_MARKUP = [
     *SENTENCES,
     *HELD_OUT,
     "5 * 3, a*b, 2**3, x ** y, f(x)*2, 5 *3, 3* 4",
+    "a *= 2, x**=2, 2**-1, *.py, /* x */, 5* a*",
     "snake_case, x_1, a_b_c, ____",
     "[word] alone, word[1](see below), x[0](1 2), [a] (b), ]( [",
     "a < b, <b and c, 3 <5, x > y",

@@ -54,6 +54,7 @@ def test_words_in_a_script_that_espeak_passes_over_are_named() -> None:
     frontend = EspeakFrontend()
     before = "espeak-ng can't pronounce these words, so they are left out: "
     assert named(frontend, "Hello ᏣᎳᎩ, and ꦧꦱ too.") == [f"{before}'ᏣᎳᎩ', 'ꦧꦱ'"]
+    assert named(EspeakFrontend("de"), "Um ٣ Uhr, مرحبا") == [f"{before}'٣'"]
     assert named(frontend, "naïve привет 你好 नमस्ते") == []
     assert named(pickle.loads(pickle.dumps(frontend)), "ᏣᎳᎩ") == [f"{before}'ᏣᎳᎩ'"]
 
@@ -86,8 +87,10 @@ def test_gruut_leaves_no_number_out(text: str) -> None:
     assert named(frontend, text) == []
 
 
-def test_words_that_gruut_cannot_pronounce_are_named() -> None:
+def test_words_and_signs_that_gruut_cannot_pronounce_are_named() -> None:
     pytest.importorskip("gruut")
+    before = "gruut can't pronounce these words, so they are left out: "
+    assert named(GruutFrontend(), "Hello ∴ and ∪, ≤ ∞ π € ™ • “x”") == [f"{before}'∴', '∪'"]
     with pytest.warns(UnknownWordWarning, match="left out: 'мир'"):
         list(GruutFrontend().phonemize("Hello мир"))
 

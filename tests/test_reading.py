@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend import FLUSH
 from balacoon_tk.frontend.cleaning import Cleaner, _begins_anew, clean_text
-from balacoon_tk.frontend.reading import Reader, read
+from balacoon_tk.frontend.reading import DEFAULT_READING, Reader, Reading, read
 from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES
 from balacoon_tk.frontend.transducers import run
@@ -42,6 +42,7 @@ ATOMS = [
     ),
     *("- ", "# ", "word ", "a wrapped line of so many characters that nobody wrote it by hand\n"),
 ]
+PLACES = st.lists(st.integers(0, 10_000), max_size=8)
 TEXTS = st.lists(st.sampled_from(ATOMS), max_size=40).map("".join)
 
 
@@ -50,10 +51,10 @@ def cut(text: str, places: list[int]) -> list[str]:
     return [text[start:stop] for start, stop in itertools.pairwise([0, *places, len(text)])]
 
 
-def outcome(pieces: object) -> list[object]:
+def outcome(pieces: object, reading: Reading = DEFAULT_READING) -> list[object]:
     found: list[object] = []
     try:
-        for sentence in read(pieces):  # type: ignore[arg-type]
+        for sentence in read(pieces, reading):  # type: ignore[arg-type]
             text = sentence.text
             spans = [text.span(place, place + 1) for place in range(len(text))]
             found.append((text.text, spans, sentence.raws, sentence.controls))
@@ -63,23 +64,26 @@ def outcome(pieces: object) -> list[object]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(TEXTS, st.lists(st.integers(0, 10_000), max_size=12))
-def test_sentences_are_those_of_the_whole_text_for_every_cut(text: str, places: list[int]) -> None:
-    whole = outcome([text])
-    assert outcome(cut(text, places)) == whole
-    assert outcome(list(text)) == whole
+@given(TEXTS, PLACES, st.booleans())
+def test_sentences_are_those_of_the_whole_text_for_every_cut(
+    text: str, places: list[int], clause: bool
+) -> None:
+    reading = Reading(clause=clause)
+    whole = outcome([text], reading)
+    assert outcome(cut(text, places), reading) == whole
+    assert outcome(list(text), reading) == whole
     if whole and isinstance(whole[-1], str):
         with pytest.raises(ParameterError, match="opens raw phonemes"):
-            read(text)
+            read(text, reading)
     else:
-        assert outcome(text) == whole
+        assert outcome(text, reading) == whole
 
 
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.sampled_from(ATOMS), max_size=8),
     st.integers(1, 300),
-    st.lists(st.integers(0, 10_000), max_size=5),
+    PLACES,
 )
 def test_long_sentences_are_cut_at_the_same_places_for_every_cut(
     atoms: list[str], n: int, places: list[int]
@@ -89,7 +93,7 @@ def test_long_sentences_are_cut_at_the_same_places_for_every_cut(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(TEXTS, st.text(max_size=30)), st.lists(st.integers(0, 10_000), max_size=5))
+@given(st.one_of(TEXTS, st.text(max_size=30)), PLACES)
 def test_a_text_in_pieces_is_cleaned_as_the_whole(text: str, places: list[int]) -> None:
     text = text.replace("\u3164", "")
     starts = [0, *itertools.accumulate(map(len, cut(text, places)))]
@@ -156,6 +160,36 @@ def test_flush_says_what_has_come_and_begins_anew() -> None:
     assert spans == [(0, 2), (3, 5)]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "When it rains out here, we stay home, or not. So",
+            ["When it rains out here,", "we stay home, or not.", "So"],
+        ),
+        (
+            "Well, it rains, and we stay. So, as ever, it is",
+            ["Well, it rains, and we stay.", "So, as ever, it is"],
+        ),
+        ("As it costs 1,000,000 euros: no. Oh", ["As it costs 1,000,000 euros:", "no.", "Oh"]),
+        ("Mr. Smith of Oslo came - and left.", ["Mr. Smith of Oslo came -", "and left."]),
+        (
+            "你好，我是一个很长的句子而且没有结束所以，再见。",
+            ["你好，我是一个很长的句子而且没有结束所以，", "再见。"],
+        ),
+        ("It is over now, my dear", ["It is over now, my dear"]),
+        ("It is over and done with,", ["It is over and done with,"]),
+    ],
+)
+def test_the_first_clause_is_a_sentence_of_its_own_where_it_is_asked_for(
+    text: str, expected: list[str]
+) -> None:
+    reading = Reading(clause=True)
+    assert [sentence.text.text for sentence in read(text, reading)] == expected
+    again = [sentence.text.text for sentence in read([text, FLUSH, text], reading)]
+    assert again == expected * 2
+
+
 def test_an_open_bracket_is_refused_at_a_flush_and_what_came_before_is_given() -> None:
     sentences = read(["Well then [[a", FLUSH, "]]"])
     assert next(sentences).text.text == "Well then"
@@ -215,12 +249,12 @@ def test_the_last_sentence_is_known_where_it_can_be() -> None:
     assert [sentence.last for sentence in read(["One. Two. Thr", "ee. Four"])] == [False, False, False, True]
 
 
-@pytest.mark.parametrize("unit", ["a", "a. ", "Mr. ", "a\n", "é", "你。"])
+@pytest.mark.parametrize("unit", ["a", "Mr. ", "a\n", "你。"])
 def test_a_text_without_end_needs_memory_for_a_sentence(unit: str) -> None:
     reader = Reader()
     tracemalloc.start()
     try:
-        for character in unit * (4_000 // len(unit)):
+        for character in unit * (2_000 // len(unit)):
             for sentence in reader.feed(character):
                 assert len(sentence.text) <= MAX_SENTENCE_PHONEMES
         held, _ = tracemalloc.get_traced_memory()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import threading
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -190,7 +191,11 @@ class GruutFrontend:
             words = self._processor.words(text)
         spoken = join_clauses(_clauses(words, is_english=self._is_english))
         silent = (word.text for word in words if not (word.is_break or word.phonemes))
-        self._unknown.warn(filter(has_speech, silent), stacklevel=2)
+        # It says nothing of signs: those that it can say are words by now.
+        signs = (
+            () if text.isascii() else (c for c in text if ord(c) > 127 and unicodedata.category(c)[0] == "S")
+        )
+        self._unknown.warn((*filter(has_speech, silent), *signs), stacklevel=2)
         # gruut takes the dot of `p.m.` or `plan B.` for a part of the word.
         mark = _FINAL_MARK.search(text)
         return spoken + mark[1] if mark and spoken[-1:] not in CLAUSE_MARKS else spoken

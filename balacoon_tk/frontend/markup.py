@@ -41,7 +41,8 @@ _MARKS = {
     "***": frozenset(["*", "**"]),
     "___": frozenset(["_", "__"]),
 }
-_NEVER_FIRST = frozenset(",.;:!?)]}")
+_AFTER_WORD = frozenset(",.;:!?)]}\"'\u201d\u2019")
+_NEVER_FIRST = frozenset(",.;:!?)]}=|&^%/+")
 _FIRST_IDEOGRAPH = "\u2e80"  # from here on words have no spaces between, and none before marks
 
 _EMPTY_LINE = re.compile(r"\n[ \t\r]*\n")
@@ -60,6 +61,18 @@ _LINK_ADDRESS_BEGUN = re.compile(
 
 def _is_word(character: str) -> bool:
     return (character.isalnum() or character == "_") and character < _FIRST_IDEOGRAPH
+
+
+def _may_open(run: str, before: str, after: str) -> bool:
+    """Say whether emphasis may begin between two characters."""
+    if after == "" or after.isspace() or after in _NEVER_FIRST or _is_word(before) or before in ")]":
+        return False
+    # A star before a digit is a product's.
+    return len(run) > 1 or not after.isdigit()
+
+
+def _ends_word(after: str) -> bool:
+    return after == "" or after.isspace() or after in _AFTER_WORD
 
 
 class InlineMarkup:
@@ -170,23 +183,15 @@ class InlineMarkup:
         marks = _MARKS.get(run)
         if marks is None or before == run[0]:  # too many, or the rest of them
             return end, ()
-        follows, precedes = _is_word(before) or before in ")]", _is_word(after)
         is_open = marks <= self._open
-        if len(run) > 1:
-            is_mark = not (follows and precedes) if run[0] == "_" or not is_open else True
-            is_mark = is_mark and (is_open or not (before.isspace() and (not after or after.isspace())))
-        elif is_open and not before.isspace() and not precedes:
-            is_mark = True
-        else:
-            # A star before a digit is a product's.
-            is_open, is_first = (
-                False,
-                not after.isspace() and not after.isdigit() and after not in _NEVER_FIRST,
-            )
-            is_mark = after != "" and is_first and not follows
-        if not is_mark:
-            return end, ()
-        self._open = self._open - marks if is_open else self._open | marks
+        # Strong ones may close between words, as in `**bold**ly`.
+        ends = not _is_word(after) if len(run) == 1 or run[0] == "_" else True
+        if is_open and ends and (len(run) > 1 or not before.isspace()):
+            self._open -= marks
+        elif _may_open(run, before, after):
+            self._open |= marks
+        elif len(run) == 1 or before.isspace() or not _ends_word(after):
+            return end, ()  # at the end of a word a strong one goes where nothing is open as well
         return end, ((place, end, ""),)
 
     def _code(self, string: str, place: int, *, final: bool) -> Step | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 # Every language reads the letters before Hebrew's, or spells them. Marks sound with a letter only.
-_OF_A_SCRIPT = re.compile(r"[^\W\d_\u0000-\u058f]\w*")
+_OF_A_SCRIPT = re.compile(r"[^\W\d_\u0000-\u058f][^\W\d]*|[^\W\u0000-\u058f]+")
 _BLOCK_BITS = 7  # scripts begin at multiples of 128, or share such a block with one that is as old
 
 
@@ -24,7 +24,7 @@ class UnspokenWords:
 
     def __init__(self, say: Callable[[str], str]) -> None:
         self._say = say
-        self._known: dict[int | str, bool] = {}
+        self._known: dict[object, bool] = {}
 
     def find(self, text: str) -> list[str]:
         """Give the words and signs, in their order."""
@@ -38,7 +38,7 @@ class UnspokenWords:
                 self._known[word] = self._say(f"1 {word} 1") == self._say("1 1")
             return self._known[word]
         for part in _OF_A_SCRIPT.findall(word):
-            block = ord(part[0]) >> _BLOCK_BITS
+            block = ord(part[0]) >> _BLOCK_BITS, part[0].isalpha()  # its digits may be silent alone
             if block not in self._known:
                 self._known[block] = self._say(part) == ""
             if self._known[block]:

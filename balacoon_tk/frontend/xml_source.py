@@ -118,9 +118,10 @@ class XmlSource:
             self._parser.Parse(text, last)
         except expat.ExpatError as error:
             place = self._come_to(self._parser.ErrorByteIndex)
-            # Of text before a `]]>` expat says nothing, but for what came in a piece of its own.
+            # Of text before a `]]>` expat says nothing, but for what came in a piece of its own. What stands
+            # behind the document is none of its text.
             before = self._text[self._done : place]
-            if before.text and not any(sign in before.text for sign in "<&\r"):
+            if self._depth and before.text and not any(sign in before.text for sign in "<&\r"):
                 self._events.append(before)
             self._refuse(f"not well formed: {expat.ErrorString(error.code)}", place)
 

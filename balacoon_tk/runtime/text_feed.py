@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 MAX_AHEAD = 256
 """Pieces that are taken before they are read: a model that writes isn't held up by the speech."""
 
-_LOOK_S = 1.0  # how often whoever waits looks whether the program has ended
+_LOOK_S = 0.25  # how often whoever waits looks whether the program has ended
 
 
 class _End:

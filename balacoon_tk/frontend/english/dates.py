@@ -133,7 +133,7 @@ _YEAR = r"(?:1[1-9]\d\d|20[1-9]\d)"
 # What a number of four digits counts stands in the plural; these only look so.
 _NO_PLURAL = r"(?:was|is|has|its|this|as|does|plus|versus|across|always|perhaps|his|us|yes|thus)\b"
 _COUNTED = rf" (?:(?!{_NO_PLURAL})[a-z]+s|people|men|women|children|percent|million|feet|or more)\b"
-_ALONE = r"(?![\w%°/+-]|[.,:]\d)"
+_ALONE = r"(?![\w%°/+-]|[.,:]\d| ?[=+*/×÷<>])"
 # These come last: what is not a year by then was read by another rule.
 YEAR_RULES: list[Rule] = [
     (
@@ -142,7 +142,7 @@ YEAR_RULES: list[Rule] = [
     ),
     (re.compile(rf"(?<=\b[Ii]n )10\d\d{_ALONE}"), lambda match: year(match[0])),
     (
-        re.compile(rf"(?:(?<![\w.,:/$€£#+-])|(?<=[a-z]-)){_YEAR}{_ALONE}(?!{_COUNTED})"),
+        re.compile(rf"(?:(?<![\w.,:/$€£#+-])(?<![=+*/×÷<>-] )|(?<=[a-z]-)){_YEAR}{_ALONE}(?!{_COUNTED})"),
         lambda match: year(match[0]),
     ),
 ]

@@ -17,6 +17,7 @@ from balacoon_tk.frontend.english.roman import ROMAN_RULES
 from balacoon_tk.frontend.english.rules import any_of, apply_rules
 from balacoon_tk.frontend.english.words import (
     ABBREVIATED,
+    DIGIT_RULES,
     ESPEAK_RULES,
     GRUUT_LETTERS,
     GRUUT_RULES,
@@ -62,8 +63,8 @@ class EnglishNormalizer:
 
     def _apply_rules(self, text: SourceText) -> SourceText:
         for_gruut = self._lexicon is not None
-        if for_gruut:
-            text = apply_rules(text, GRUUT_LETTERS)
+        if not text.text.isascii():
+            text = apply_rules(text, (*DIGIT_RULES, *GRUUT_LETTERS) if for_gruut else DIGIT_RULES)
         text = lower_capitals(text, self._lexicon)
         # Money and dates before quantities, whose signs they share, and years last, when all others are gone.
         text = apply_rules(text, (*WORD_RULES, *ROMAN_RULES))

@@ -125,6 +125,11 @@ def _range(match: re.Match[str]) -> str:
 
 
 def _telephone(match: re.Match[str]) -> str:
+    # Seven digits may be a range as well: exchanges begin with 2, and few are round.
+    number = match[0]
+    is_range = len(number) == 8 and (number < "2" or number[1:3] in ("00", "50"))
+    if is_range or (number.startswith("+") and sum(map(str.isdigit, number)) < 8):
+        return number
     digits = ", ".join(" ".join(group) for group in re.findall(r"\d+", match[0]))
     return f"plus {digits}" if match[0].startswith("+") else digits
 
@@ -137,7 +142,8 @@ QUANTITY_RULES: list[Rule] = [
     (
         re.compile(
             r"(?<![\w.,-])(?:\+?1[-. ])?(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-.]\d{4}(?![\w-])"
-            r"|(?<![\w.,-])\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?![\w-])|(?<![\w.,-])\d{3}-\d{4}(?![\w-])"
+            r"|(?<![\w.,-])\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?![\w-])"
+            r"|(?<![\w.,-])\d{3}-\d{4}(?![\w-])(?! [a-z]+s\b| (?:MB|GB|Hz|km|kg|m|px)\b)"
             r"|(?:(?<=\b[Cc]all )|(?<=\b[Dd]ial ))(?:911|999|112)\b"
         ),
         _telephone,

@@ -46,6 +46,8 @@ def _written_out(abbreviations: Mapping[str, str]) -> Rule:
 
 
 WORD_RULES: list[Rule] = [
+    # A line drawn with signs.
+    (re.compile(r"([^\w\s.,!?'\"()])\1{3,}"), " "),
     (
         re.compile(rf"(?<![\w.])({any_of(_BEFORE_NUMBER)})\s*(?=\d)", re.IGNORECASE),
         lambda match: f"{_BEFORE_NUMBER[match[1].lower()]} ",
@@ -78,8 +80,12 @@ _SYMBOLS = {
     "×": "times", "÷": "divided by", "±": "plus or minus", "@": "at", "&": "and", "%": "percent", "™": "",
     "®": "", "©": "copyright", "§": "section", "≈": "approximately", "≠": "is not equal to",
     "≤": "is at most", "≥": "is at least", "→": "right arrow", "←": "left arrow", "\\": "backslash",
-    "#": "hash", "~": "tilde", "|": "", "<": "", ">": "", "^": "",
+    "∞": "infinity", "√": "square root of", "№": "number", "$": "dollars", "€": "euros",
+    "£": "pounds", "¥": "yen", "º": "", "ª": "", "#": "hash", "~": "tilde", "|": "", "<": "", ">": "",
+    "^": "",
 }  # fmt: skip
+# Letters elsewhere, and signs where they stand alone.
+_LETTERS_ALONE = {"π": "pi", "Ω": "ohms", "µ": "micro", "μ": "micro"}
 _LETTERS = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
 
 
@@ -98,9 +104,14 @@ def _in_words(number: str) -> str:
     return f"{words} point {' '.join(decimals)}" if decimals else words
 
 
-# gruut's lexicon knows no digits of other scripts, and words by their bare letters only.
-GRUUT_LETTERS: list[Rule] = [
+# Neither backend knows digits of other scripts, nor Roman and circled numbers of one character.
+DIGIT_RULES: list[Rule] = [
+    (re.compile("[\u2160-\u217f\u2460-\u2473]"), lambda match: unicodedata.normalize("NFKC", match[0])),
     (re.compile(r"[^\D0-9]"), lambda match: str(unicodedata.decimal(match[0]))),
+    (re.compile("(?<=\\d) ?‰"), " per mille"),
+]
+# gruut's lexicon knows words by their bare letters only.
+GRUUT_LETTERS: list[Rule] = [
     (re.compile(r"[À-ÖØ-öø-ɏḀ-ỿ]"), _bare_letter),
     (re.compile(r"(?<=[A-Za-z])[\u0300-\u036f]+"), ""),
 ]
@@ -113,7 +124,7 @@ GRUUT_RULES: list[Rule] = [
     (re.compile(r"(?<=[A-Za-z]{2})\.(?=[A-Za-z]{2})"), " dot "),
     (re.compile(r"://|(?<=[^\W\d])–(?=[^\W\d])"), " "),
     (re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))"), ", "),
-    (re.compile(r"(?<![\d/])(\d+)/(\d+)(?![\d/])"), r"\1 slash \2"),
+    (re.compile(r"(?<=\d)/(?=\d)"), " slash "),
     (re.compile(r"\d+(?:\.\d+){2,}"), lambda match: match[0].replace(".", " point ")),
     # Of times it knows those of a clock of twelve hours.
     (re.compile(r"(?<![\d:])(0?0|1[3-9]|2[0-3]):([0-5]\d)(?![\d:])"), r"\1 \2"),
@@ -124,6 +135,7 @@ GRUUT_RULES: list[Rule] = [
     ),
     (re.compile(r"(?<!\d)/|/(?!\d)"), " slash "),
     (re.compile(r"#(?=[A-Za-z])"), "hashtag "),
+    (re.compile(r"(?<![^\W\d])[πΩµμ](?![^\W\d])"), lambda match: f" {_LETTERS_ALONE[match[0]]} "),
     (re.compile(f"[{re.escape(''.join(_SYMBOLS))}]"), lambda match: f" {_SYMBOLS[match[0]]} "),
     # Too long to be a quantity: digit by digit, as is what begins with a zero.
     (re.compile(r"\d{13,}|(?<![\d.,:/])0\d+(?!\d|[.,:/]\d)"), lambda match: " ".join(match[0])),
