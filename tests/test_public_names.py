@@ -60,19 +60,19 @@ PUBLIC_NAMES = {
     ),
     "graph": "Obstacle analyse_model decoder_layers find_obstacles",
     "metrics": (
-        "AUDIBLE_DBFS DNSMOS ErrorCount Estimate METRICS METRIC_GROUPS Metric PairedBootstrap "
-        "PitchErrors REFERENCE Report StreamTrace SummaryRow TraceRecorder audio_s boundary_click_db "
+        "AUDIBLE_DBFS DNSMOS ErrorCount Estimate LiveTrace METRICS METRIC_GROUPS Metric PairedBootstrap "
+        "Piece PitchErrors REFERENCE Report StreamTrace SummaryRow TraceRecorder audio_s boundary_click_db "
         "c100 c200 c50 cer compare continuity dnsmos evaluate first_audible_s hard_sentences lag_s "
         "log_spectral_distance_db max_abs_diff mel_cepstral_distortion_db metric normalize_english "
-        "pesq pitch_errors plain_sentences playback plcmos read_sentences readiness_s record_stream "
-        "rtf segmental_snr_db sentence_frames snr_db stoi sweep_chunks sweep_lengths sweep_overlap "
-        "transcribe ttfa_s underrun_ms underrun_s wer work_ratio xrt"
+        "pesq pitch_errors plain_sentences playback plcmos read_sentences readiness_s record_live "
+        "record_stream rtf segmental_snr_db sentence_frames simulate_writer snr_db stoi sweep_chunks "
+        "sweep_lengths sweep_overlap transcribe ttfa_s underrun_ms underrun_s wer work_ratio xrt"
     ),
     "pacing": "Calibration calibrate load_calibration save_calibration",
     "player": "Player Playground ProgressBar",
     "plots": (
         "PartLoss check_figure_path comparison_figure draw_chunk_sweep draw_cost draw_difference "
-        "draw_frames draw_mel draw_overlap_error draw_plan draw_pushes draw_receptive_field "
+        "draw_frames draw_live draw_mel draw_overlap_error draw_plan draw_pushes draw_receptive_field "
         "draw_sensitivity draw_spectral_difference draw_spectrogram draw_timeline draw_waveform "
         "new_figure save_figure"
     ),
