@@ -169,6 +169,7 @@ def test_a_voice_is_compared_by_all_it_can_do(tiny_voice):
     assert comparison.audio_s == full.samples.size / SAMPLE_RATE
 
 
+@pytest.mark.filterwarnings("ignore::balacoon_tk.frontend.NothingToSayWarning")
 def test_a_text_with_nothing_to_say_can_not_be_compared(tiny_voice):
     for text in ("", "  \n"):
         with pytest.raises(ParameterError, match="must hold something that can be spoken"):

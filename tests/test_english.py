@@ -133,6 +133,7 @@ def test_what_espeak_reads_right_is_left_as_it_is(text: str) -> None:
         ("4K, 10k, 5bn, 3x, 4x4", "4K, 10 thousand, 5 billion, 3 times, 4 by 4"),
         ("IT IS US! THE US WON.", "it IS us! THE US WON."),
         ("WORLD WAR II", "WORLD WAR 2"),
+        ("One ===== two ~~~~~, C++", "One   two  , C++"),
         ("٣٤ १२, Louis Ⅳ ①, 5‰", "34 12, Louis the fourth 1, 5 per mille"),
         (
             "747-400, 1-800-FLOWERS, 2-0, 2024-05, 1990-91",

@@ -579,6 +579,7 @@ def test_a_missing_extra_is_named_before_anything_is_spoken(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.filterwarnings("ignore::balacoon_tk.frontend.NothingToSayWarning")
 def test_a_sentence_with_nothing_to_say_is_named_and_leaves_no_report(voice, quick_picture, tmp_path) -> None:
     with pytest.raises(ParameterError, match=r"sentences\[1\]='\.\.\.' must hold something"):
         evaluate(voice, [TEXTS[0], "...", TEXTS[1]], folder=tmp_path)

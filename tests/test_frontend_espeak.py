@@ -248,6 +248,13 @@ def test_threads_with_several_voices_get_their_own_phonemes() -> None:
     assert not failures
 
 
+def test_a_sentence_that_is_too_long_in_phonemes_is_halved_until_it_fits() -> None:
+    # Of its halves one has no speech and is left out, so that the other has all of it.
+    sentences = list(EspeakFrontend().phonemize("_" * 300 + "98765_" * 25))
+    assert all(len(sentence.phonemes) <= MAX_SENTENCE_PHONEMES for sentence in sentences)
+    assert sum(sentence.text.count("9") for sentence in sentences) == 25
+
+
 @pytest.mark.filterwarnings("ignore::balacoon_tk.frontend.UnknownWordWarning")
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_characters="["), max_size=60))

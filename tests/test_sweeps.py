@@ -66,6 +66,7 @@ def test_a_sweep_of_lengths_is_sorted_by_length(tts):
     assert all(0.0 < point.ttfa_s <= point.total_s for point in points)
 
 
+@pytest.mark.filterwarnings("ignore::balacoon_tk.frontend.NothingToSayWarning")
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_a_text_with_nothing_to_say_can_not_be_swept(tts, text):
     for sweep in (

@@ -117,7 +117,8 @@ def _assemble(
         # Halved rather than cut in the phonemes, where no mark says what belongs together.
         if len(spoken) > MAX_SENTENCE_PHONEMES:  # numbers and the like: a character says many phonemes
             halves = list(_halves(sentence))
-            if len(halves) > 1:  # one may be left alone, of signs that a backend has long names for
+            # One that is no shorter is left alone: a letter that a backend has a long name for.
+            if sum(len(half.text) for half in halves) < len(sentence.text) or len(halves) > 1:
                 yield from _assemble(iter(halves), prepare, speak)
                 held = ()
                 continue

@@ -2,7 +2,7 @@
 
 A whole text is cleaned character by character (no control characters, no emoji, one kind of space) before it
 is split into sentences; punctuation is made plain in a sentence, whose beginning and end the rules must see.
-Nothing here knows a language. Numbers, dates and money are the backend's business.
+Nothing here knows a language: numbers, dates and money come later, in preparation.py and the backend.
 """
 
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant

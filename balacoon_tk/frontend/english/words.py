@@ -46,6 +46,8 @@ def _written_out(abbreviations: Mapping[str, str]) -> Rule:
 
 
 WORD_RULES: list[Rule] = [
+    # A line drawn with signs.
+    (re.compile(r"([^\w\s.,!?'\"()])\1{3,}"), " "),
     (
         re.compile(rf"(?<![\w.])({any_of(_BEFORE_NUMBER)})\s*(?=\d)", re.IGNORECASE),
         lambda match: f"{_BEFORE_NUMBER[match[1].lower()]} ",
