@@ -274,7 +274,8 @@ def write():
     yield "So it is. Is it"
     threading.Event().wait()
 
-stream = TTS(sys.argv[1]).stream(write(), strategy="overlap", seed=5)
+# All of the first sentence, so that the next one is awaited in a thread.
+stream = TTS(sys.argv[1]).stream(write(), strategy="overlap", seed=5, chunk_frames=10_000)
 print(len(next(stream).samples) > 0)
 """
 
@@ -287,6 +288,25 @@ def test_a_program_ends_though_its_writer_never_does(tiny_voice_folder):
         timeout=TIMEOUT_S,
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "True\n", "")
+
+
+def test_who_has_no_text_yet_is_not_refused_for_those_who_play(tiny_voice):
+    tts = TTS(tiny_voice, max_streams=1, max_waiting=0)
+    playing = tts.stream(TEXT, **SETTINGS)
+    next(playing)
+    # As if much had been handed over: a tiny voice's chunk has sounded at once.
+    playing._scheduled.ends_s += 1000.0
+    pieces = Pieces()
+    stream, taken = tts.stream(pieces, **SETTINGS), []
+    listener = threading.Thread(target=lambda: taken.extend(stream))
+    listener.start()
+    wait_for(lambda: stream._scheduled.text.is_awaited)
+    assert tts.count_streams() == (1, 0)
+    playing.close()
+    pieces.put("so it is")
+    pieces.end()
+    listener.join(TIMEOUT_S)
+    assert taken
 
 
 # --- asyncio
