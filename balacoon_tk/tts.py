@@ -25,9 +25,9 @@ from balacoon_tk.decoder import Strategy
 from balacoon_tk.errors import ParameterError, StreamStateError
 from balacoon_tk.frontend import EncodedSentence, Frontend, PhonemeMap, Pieces, Sentence, create_frontend
 from balacoon_tk.frontend.assembly import PiecesFrontend
-from balacoon_tk.frontend.marked_text import Markup, choose_markup
-from balacoon_tk.frontend.reading import DEFAULT_READING, Reading, check_pieces
-from balacoon_tk.frontend.transducers import Flush
+from balacoon_tk.frontend.markup.marked_text import Markup, choose_markup
+from balacoon_tk.frontend.reading.reader import DEFAULT_READING, Reading, check_pieces
+from balacoon_tk.frontend.reading.transducers import Flush
 from balacoon_tk.pacing.calibration import Calibration, load_calibration
 from balacoon_tk.pacing.pacer import Pacer, PacingPlan, plan_pacing
 from balacoon_tk.pacing.schedule import SAFETY_FACTOR, check_safety_factor

@@ -10,7 +10,7 @@ import pytest
 
 from balacoon_tk.frontend import CharacterFrontend, EspeakFrontend, GruutFrontend, PhonemeMap
 from balacoon_tk.frontend.preparation import Preparation
-from balacoon_tk.frontend.reading import read
+from balacoon_tk.frontend.reading.reader import read
 from frontend_sentences import HELD_OUT, SENTENCES
 from speed.texts import TEXTS
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from balacoon_tk import TTS
 from balacoon_tk._files import write_whole
-from balacoon_tk.frontend.reading import Reading, read
+from balacoon_tk.frontend.reading.reader import Reading, read
 from balacoon_tk.metrics.bootstrap import PairedBootstrap
 from balacoon_tk.metrics.perception import dnsmos
 from balacoon_tk.metrics.sentences import hard_sentences, plain_sentences

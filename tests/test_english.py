@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from balacoon_tk.frontend import EspeakFrontend, Frontend, GruutFrontend
 from balacoon_tk.frontend.english import normalizer
 from balacoon_tk.frontend.english.normalizer import EnglishNormalizer
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 from english_texts import READ, rows
 from frontend_sentences import HELD_OUT, SENTENCES
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend import MAX_SENTENCE_PHONEMES, EspeakFrontend, Sentence
-from balacoon_tk.frontend import espeak as espeak_module
-from balacoon_tk.frontend.espeak import MAX_DOTS, MAX_WORDS, cut_for_espeak
-from balacoon_tk.frontend.piper_text import add_arabic_vowels
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.backends import espeak as espeak_module
+from balacoon_tk.frontend.backends.espeak import MAX_DOTS, MAX_WORDS, cut_for_espeak
+from balacoon_tk.frontend.backends.piper_text import add_arabic_vowels
+from balacoon_tk.frontend.reading.source_text import SourceText
 from frontend_sentences import HELD_OUT, SENTENCES, in_threads
 
 espeakbridge = pytest.importorskip("piper.espeakbridge")

@@ -18,9 +18,9 @@ import pytest
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend import EspeakFrontend, GruutFrontend, UnknownWordWarning
-from balacoon_tk.frontend import gruut as gruut_module
+from balacoon_tk.frontend.backends import gruut as gruut_module
+from balacoon_tk.frontend.backends.gruut_plain import Lexicon, SpokenWord
 from balacoon_tk.frontend.english.joins import join_english
-from balacoon_tk.frontend.gruut_plain import Lexicon, SpokenWord
 from balacoon_tk.frontend.naming import MAX_NAMED
 from frontend_sentences import HELD_OUT, SENTENCES, in_threads
 
@@ -241,7 +241,7 @@ class Deprecating(datetime.datetime):
         return cls(2020, 1, 1)
 
 datetime.datetime = Deprecating
-from balacoon_tk.frontend import gruut
+from balacoon_tk.frontend.backends import gruut
 print(len(next(gruut.GruutFrontend().phonemize("On 5/6/2020.")).phonemes))
 """
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, check=True)

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from balacoon_tk.frontend import GruutFrontend, UnknownWordWarning, cleaning, preparation
-from balacoon_tk.frontend.cleaning import plain_punctuation
+from balacoon_tk.frontend import GruutFrontend, UnknownWordWarning, preparation
+from balacoon_tk.frontend.backends.gruut_plain import PlainReader, Tagger
 from balacoon_tk.frontend.english import normalizer
 from balacoon_tk.frontend.english.joins import is_said_weakly, join_english
 from balacoon_tk.frontend.english.normalizer import EnglishNormalizer
-from balacoon_tk.frontend.gruut_plain import PlainReader, Tagger
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading import cleaning
+from balacoon_tk.frontend.reading.cleaning import plain_punctuation
+from balacoon_tk.frontend.reading.source_text import SourceText
 from balacoon_tk.metrics.sentences import hard_sentences, plain_sentences
 from frontend_sentences import HELD_OUT, SENTENCES, random_sentences
 from speed.texts import STREAM_TEXT, TEXTS, WARM_UP

@@ -14,8 +14,8 @@ from balacoon_tk.frontend import (
     GruutFrontend,
     Sentence,
     create_frontend,
-    espeak,
 )
+from balacoon_tk.frontend.backends import espeak
 
 
 @pytest.fixture
@@ -40,7 +40,8 @@ def test_importing_the_frontends_imports_no_backend() -> None:
     assert "balacoon_tk.frontend.registry" in modules
     assert not {"gruut", "piper", "dateparser", "networkx", "sqlite3"}.intersection(modules)
     # Each is imported with the first frontend that it makes.
-    assert not {"balacoon_tk.frontend.gruut", "balacoon_tk.frontend.espeak"}.intersection(modules)
+    backends = {f"balacoon_tk.frontend.backends.{name}" for name in ("gruut", "espeak")}
+    assert not backends.intersection(modules)
 
 
 def test_auto_takes_espeak_where_it_is_installed() -> None:

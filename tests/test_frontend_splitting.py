@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balacoon_tk.frontend.cleaning import clean_text, has_speech
-from balacoon_tk.frontend.lines import WRAPPED_LINE
-from balacoon_tk.frontend.reading import read
-from balacoon_tk.frontend.source_text import SourceText
-from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES, shorten
+from balacoon_tk.frontend.reading.cleaning import clean_text, has_speech
+from balacoon_tk.frontend.reading.lines import WRAPPED_LINE
+from balacoon_tk.frontend.reading.reader import read
+from balacoon_tk.frontend.reading.source_text import SourceText
+from balacoon_tk.frontend.reading.splitting import MAX_SENTENCE_PHONEMES, shorten
 
 
 def split(text: str) -> list[str]:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend.source_text import SourceText
-from balacoon_tk.frontend.ssml import MAX_DEPTH, RATES, STRENGTHS_S, Ssml, SsmlWarning, begins_ssml
-from balacoon_tk.frontend.transducers import Control
-from balacoon_tk.frontend.xml_source import MAX_TAG
+from balacoon_tk.frontend.markup.ssml import MAX_DEPTH, RATES, STRENGTHS_S, Ssml, SsmlWarning, begins_ssml
+from balacoon_tk.frontend.markup.xml_source import MAX_TAG
+from balacoon_tk.frontend.reading.source_text import SourceText
+from balacoon_tk.frontend.reading.transducers import Control
 
 
 def read(text, cuts=()):
@@ -186,7 +186,7 @@ def test_what_is_complete_is_given_at_once():
         (f"<speak><!--{'x' * MAX_TAG}", f"column 8: a tag or comment of more than MAX_TAG={MAX_TAG} "),
     ],
 )  # fmt: skip
-@pytest.mark.filterwarnings("ignore::balacoon_tk.frontend.ssml.SsmlWarning")
+@pytest.mark.filterwarnings("ignore::balacoon_tk.frontend.markup.ssml.SsmlWarning")
 def test_what_can_not_be_read_is_refused_by_line_and_column(text, message):
     _, error = read(text)
     assert error is not None

@@ -9,12 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend import MAX_TEXT, CharacterFrontend, cleaning
-from balacoon_tk.frontend.cleaning import Cleaner, has_speech, is_plain
-from balacoon_tk.frontend.raw_phonemes import MAX_RAW_PHONEMES, RAW_MARK, RawPhonemes, restore_raw_phonemes
-from balacoon_tk.frontend.reading import read
-from balacoon_tk.frontend.source_text import SourceText
-from balacoon_tk.frontend.transducers import run
+from balacoon_tk.frontend import MAX_TEXT, CharacterFrontend
+from balacoon_tk.frontend.reading import cleaning
+from balacoon_tk.frontend.reading.cleaning import Cleaner, has_speech, is_plain
+from balacoon_tk.frontend.reading.raw_phonemes import (
+    MAX_RAW_PHONEMES,
+    RAW_MARK,
+    RawPhonemes,
+    restore_raw_phonemes,
+)
+from balacoon_tk.frontend.reading.reader import read
+from balacoon_tk.frontend.reading.source_text import SourceText
+from balacoon_tk.frontend.reading.transducers import run
 
 
 def clean_text(text: str) -> str:

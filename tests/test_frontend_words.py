@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balacoon_tk.frontend.alignment import word_ranges
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 from balacoon_tk.frontend.words import SentenceWords
 
 # What espeak-ng says of two words alone, and of both together, which it joins; a bar parts them by ear.

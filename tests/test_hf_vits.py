@@ -165,7 +165,7 @@ def test_text_that_needs_uroman_says_so(copy, monkeypatch):
     config = json.loads((copy / "tokenizer_config.json").read_text()) | {"is_uroman": True}
     (copy / "tokenizer_config.json").write_text(json.dumps(config))
     monkeypatch.setitem(sys.modules, "uroman", None)
-    from balacoon_tk.frontend import characters
+    from balacoon_tk.frontend.backends import characters
 
     characters._romanizer.cache_clear()
     with pytest.raises(MissingExtraError, match=r"romanized text needs .*balacoon_tk\[uroman\]"):

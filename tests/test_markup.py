@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend import CharacterFrontend
-from balacoon_tk.frontend.markdown import Markdown
-from balacoon_tk.frontend.marked_text import Markup
-from balacoon_tk.frontend.markup import MAX_ADDRESS, MAX_HELD, InlineMarkup
-from balacoon_tk.frontend.reading import Reading
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.markup.inline import MAX_ADDRESS, MAX_HELD, InlineMarkup
+from balacoon_tk.frontend.markup.markdown import Markdown
+from balacoon_tk.frontend.markup.marked_text import Markup
+from balacoon_tk.frontend.reading.reader import Reading
+from balacoon_tk.frontend.reading.source_text import SourceText
 from frontend_sentences import HELD_OUT, SENTENCES
 
 

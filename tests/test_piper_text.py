@@ -11,9 +11,9 @@ import pytest
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend import EspeakFrontend, Frontend, UnknownWordWarning, create_frontend
-from balacoon_tk.frontend import piper_text as piper_text_module
-from balacoon_tk.frontend.piper_text import PiperFrontend, add_arabic_vowels
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.backends import piper_text as piper_text_module
+from balacoon_tk.frontend.backends.piper_text import PiperFrontend, add_arabic_vowels
+from balacoon_tk.frontend.reading.source_text import SourceText
 from frontend_sentences import in_threads
 
 pytest.importorskip("piper.espeakbridge")

@@ -164,7 +164,7 @@ def test_importing_the_package_waits_with_everything_until_a_name_is_asked_for()
 def test_speaking_needs_no_backend_nor_metrics_until_they_are_used():
     unused = (
         "balacoon_tk.voice.default",
-        "balacoon_tk.frontend.gruut",
+        "balacoon_tk.frontend.backends.gruut",
         "balacoon_tk.metrics",
         "secrets",
         "sqlite3",

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend import FLUSH
-from balacoon_tk.frontend.cleaning import Cleaner, _begins_anew, clean_text
-from balacoon_tk.frontend.reading import DEFAULT_READING, Reader, Reading, read
-from balacoon_tk.frontend.source_text import SourceText
-from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES
-from balacoon_tk.frontend.transducers import run
+from balacoon_tk.frontend.reading.cleaning import Cleaner, _begins_anew, clean_text
+from balacoon_tk.frontend.reading.reader import DEFAULT_READING, Reader, Reading, read
+from balacoon_tk.frontend.reading.source_text import SourceText
+from balacoon_tk.frontend.reading.splitting import MAX_SENTENCE_PHONEMES
+from balacoon_tk.frontend.reading.transducers import run
 
 # What rules of reading look at, alone and together, and characters that compose or vanish.
 ATOMS = [
@@ -160,7 +160,8 @@ def test_a_sentence_comes_with_the_piece_that_completes_it(pieces: list[str], n_
 
 def test_flush_says_what_has_come_and_begins_anew() -> None:
     found = [
-        sentence.text.text for sentence in read(["He is he", "re wi", FLUSH, "th. and so", FLUSH, FLUSH, " on"])
+        sentence.text.text
+        for sentence in read(["He is he", "re wi", FLUSH, "th. and so", FLUSH, FLUSH, " on"])
     ]
     assert found == ["He is here wi", "th.", "and so", "on"]
     spans = [sentence.text.span(0, len(sentence.text)) for sentence in read(["ab ", FLUSH, "cd"])]

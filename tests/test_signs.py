@@ -4,8 +4,8 @@
 import pytest
 
 from balacoon_tk.frontend import EspeakFrontend
+from balacoon_tk.frontend.reading.source_text import SourceText
 from balacoon_tk.frontend.signs import _SILENT, SignWriter
-from balacoon_tk.frontend.source_text import SourceText
 
 
 @pytest.mark.parametrize(

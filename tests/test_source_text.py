@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 
 _DOLLARS = re.compile(r"\$(\d+)")
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balacoon_tk.frontend import EspeakFrontend, GruutFrontend
-from balacoon_tk.frontend.cleaning import is_plain
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.cleaning import is_plain
+from balacoon_tk.frontend.reading.source_text import SourceText
 from balacoon_tk.frontend.spacing import space_marks
 from frontend_sentences import HELD_OUT, SENTENCES
 

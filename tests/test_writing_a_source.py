@@ -8,7 +8,7 @@ import pytest
 
 from balacoon_tk import TTS
 from balacoon_tk.errors import ModelError, VoiceError
-from balacoon_tk.frontend.characters import CharacterFrontend
+from balacoon_tk.frontend.backends.characters import CharacterFrontend
 from balacoon_tk.voice import load_voice
 
 torch = pytest.importorskip("torch", reason='needs pip install "balacoon_tk[export]"')

@@ -21,7 +21,7 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 
 from balacoon_tk.frontend import EspeakFrontend
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 from balacoon_tk.frontend.words import SentenceWords
 from balacoon_tk.metrics import hard_sentences, plain_sentences
 from frontend_sentences import HELD_OUT, SENTENCES, random_sentences

@@ -11,17 +11,17 @@ from balacoon_tk._lazy import lazy_names
 
 if TYPE_CHECKING:
     from balacoon_tk.frontend.assembly import Frontend, Sentence
-    from balacoon_tk.frontend.characters import CharacterFrontend
-    from balacoon_tk.frontend.espeak import EspeakFrontend
-    from balacoon_tk.frontend.gruut import GruutFrontend, UnknownWordWarning
+    from balacoon_tk.frontend.backends.characters import CharacterFrontend
+    from balacoon_tk.frontend.backends.espeak import EspeakFrontend
+    from balacoon_tk.frontend.backends.gruut import GruutFrontend, UnknownWordWarning
+    from balacoon_tk.frontend.markup.ssml import SsmlWarning
     from balacoon_tk.frontend.naming import NothingToSayWarning
     from balacoon_tk.frontend.phoneme_map import EncodedSentence, PhonemeMap, UnknownPhonemeWarning
-    from balacoon_tk.frontend.reading import MAX_TEXT, Pieces, Reading
+    from balacoon_tk.frontend.reading.reader import MAX_TEXT, Pieces, Reading
+    from balacoon_tk.frontend.reading.source_text import SourceText
+    from balacoon_tk.frontend.reading.splitting import MAX_SENTENCE_PHONEMES
+    from balacoon_tk.frontend.reading.transducers import FLUSH, Control
     from balacoon_tk.frontend.registry import BACKENDS, create_frontend
-    from balacoon_tk.frontend.source_text import SourceText
-    from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES
-    from balacoon_tk.frontend.ssml import SsmlWarning
-    from balacoon_tk.frontend.transducers import FLUSH, Control
 
 __all__ = [
     "BACKENDS",
@@ -50,16 +50,16 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "assembly": ("Frontend", "Sentence"),
-        "characters": ("CharacterFrontend",),
-        "espeak": ("EspeakFrontend",),
-        "gruut": ("GruutFrontend", "UnknownWordWarning"),
+        "backends.characters": ("CharacterFrontend",),
+        "backends.espeak": ("EspeakFrontend",),
+        "backends.gruut": ("GruutFrontend", "UnknownWordWarning"),
         "naming": ("NothingToSayWarning",),
         "phoneme_map": ("EncodedSentence", "PhonemeMap", "UnknownPhonemeWarning"),
-        "reading": ("MAX_TEXT", "Pieces", "Reading"),
+        "reading.reader": ("MAX_TEXT", "Pieces", "Reading"),
         "registry": ("BACKENDS", "create_frontend"),
-        "source_text": ("SourceText",),
-        "splitting": ("MAX_SENTENCE_PHONEMES",),
-        "ssml": ("SsmlWarning",),
-        "transducers": ("FLUSH", "Control"),
+        "reading.source_text": ("SourceText",),
+        "reading.splitting": ("MAX_SENTENCE_PHONEMES",),
+        "markup.ssml": ("SsmlWarning",),
+        "reading.transducers": ("FLUSH", "Control"),
     },
 )

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.frontend.cleaning import CLAUSE_MARKS
+from balacoon_tk.frontend.reading.cleaning import CLAUSE_MARKS
 
 _VOWELS = frozenset("aeiouyæɐɑɒɔəɘɚɛɜɝɞɤɪɨɵʉʊʌɯᵻøœɶʏ")
 _STRESS = frozenset("ˈˌ")

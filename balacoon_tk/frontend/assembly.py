@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import ClassVar, Literal, Protocol
 
-from balacoon_tk.frontend.cleaning import CLAUSE_MARKS, has_speech, plain_punctuation
-from balacoon_tk.frontend.raw_phonemes import RAW_MARK, restore_raw_phonemes
-from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading, SourceSentence, read
-from balacoon_tk.frontend.source_text import SourceText
-from balacoon_tk.frontend.splitting import MAX_SENTENCE_PHONEMES, even_parts
-from balacoon_tk.frontend.transducers import GOES_ON, Control
+from balacoon_tk.frontend.reading.cleaning import CLAUSE_MARKS, has_speech, plain_punctuation
+from balacoon_tk.frontend.reading.raw_phonemes import RAW_MARK, restore_raw_phonemes
+from balacoon_tk.frontend.reading.reader import DEFAULT_READING, Pieces, Reading, SourceSentence, read
+from balacoon_tk.frontend.reading.source_text import SourceText
+from balacoon_tk.frontend.reading.splitting import MAX_SENTENCE_PHONEMES, even_parts
+from balacoon_tk.frontend.reading.transducers import GOES_ON, Control
 from balacoon_tk.frontend.words import SentenceWords
 
 # What may stand between raw phonemes and the next word; no backend makes sense of text that begins so.

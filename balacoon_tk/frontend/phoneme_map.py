@@ -21,8 +21,8 @@ import numpy as np
 from balacoon_tk._typing import IntArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend.assembly import Sentence
-from balacoon_tk.frontend.cleaning import CLAUSE_MARKS
 from balacoon_tk.frontend.naming import LeftOutNames
+from balacoon_tk.frontend.reading.cleaning import CLAUSE_MARKS
 
 if TYPE_CHECKING:
     from balacoon_tk.voice.manifest import FrontendInfo

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 
-from balacoon_tk.frontend.cleaning import is_plain, plain_punctuation
 from balacoon_tk.frontend.english.normalizer import EnglishNormalizer
+from balacoon_tk.frontend.reading.cleaning import is_plain, plain_punctuation
+from balacoon_tk.frontend.reading.source_text import SourceText
 from balacoon_tk.frontend.signs import SignWriter
-from balacoon_tk.frontend.source_text import SourceText
 from balacoon_tk.frontend.spacing import space_marks
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Frontend
-from balacoon_tk.frontend.characters import CharacterFrontend, KnownCharacterFrontend
+from balacoon_tk.frontend.backends.characters import CharacterFrontend, KnownCharacterFrontend
 
 Maker = Callable[[str, Collection[str]], Frontend]
 """Makes a frontend from the name of an espeak-ng voice, or from the symbols that a voice has ids for."""
@@ -28,20 +28,20 @@ def _auto(language: str, symbols: Collection[str]) -> Frontend:
 
 # Each backend is imported when it is asked for: gruut takes most of a second, and espeak-ng may not be there.
 def _espeak(language: str, _: Collection[str]) -> Frontend:
-    from balacoon_tk.frontend.espeak import EspeakFrontend
+    from balacoon_tk.frontend.backends.espeak import EspeakFrontend
 
     return EspeakFrontend(language)
 
 
 def _gruut(language: str, _: Collection[str]) -> Frontend:
-    from balacoon_tk.frontend.gruut import GruutFrontend
+    from balacoon_tk.frontend.backends.gruut import GruutFrontend
 
     # espeak-ng's names may end in a variant, as in `en-gb-x-rp` and `en-us+f3`.
     return GruutFrontend(language.split("+")[0].split("-x-")[0])
 
 
 def _piper(phoneme_type: str, _: str, __: Collection[str]) -> Frontend:
-    from balacoon_tk.frontend.piper_text import PiperFrontend
+    from balacoon_tk.frontend.backends.piper_text import PiperFrontend
 
     return PiperFrontend(phoneme_type)
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 
 _SILENT: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {

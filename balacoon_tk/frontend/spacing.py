@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 
 _LETTER = r"[^\W\d_]"
 # After a word, or what closes one, and before another; digits on both sides are a number or a time.

@@ -16,10 +16,10 @@ from itertools import islice
 from typing import NamedTuple
 
 from balacoon_tk.frontend.alignment import word_ranges
-from balacoon_tk.frontend.cleaning import CLAUSE_MARKS, has_speech
 from balacoon_tk.frontend.naming import without_warnings
-from balacoon_tk.frontend.raw_phonemes import RAW_MARK
-from balacoon_tk.frontend.source_text import SourceText, Span
+from balacoon_tk.frontend.reading.cleaning import CLAUSE_MARKS, has_speech
+from balacoon_tk.frontend.reading.raw_phonemes import RAW_MARK
+from balacoon_tk.frontend.reading.source_text import SourceText, Span
 
 _TOKEN = re.compile(r"\S+")
 _IDEOGRAPHS = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import anyio
 
 from balacoon_tk.audio import AudioChunk
-from balacoon_tk.frontend.transducers import Flush
+from balacoon_tk.frontend.reading.transducers import Flush
 from balacoon_tk.serve.service import IDLE_S, RequestError, Service
 from balacoon_tk.tts import TTS
 

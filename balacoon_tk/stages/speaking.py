@@ -22,9 +22,9 @@ import numpy as np
 
 from balacoon_tk.audio import AudioChunk
 from balacoon_tk.frontend.assembly import Sentence
-from balacoon_tk.frontend.cleaning import WIDE_FINAL_MARKS
 from balacoon_tk.frontend.naming import NothingToSayWarning
 from balacoon_tk.frontend.phoneme_map import EncodedSentence
+from balacoon_tk.frontend.reading.cleaning import WIDE_FINAL_MARKS
 from balacoon_tk.pacing.pacer import Pacer
 from balacoon_tk.pacing.schedule import MAX_CHUNK_S
 from balacoon_tk.runtime.admission import Crowd, Load

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 
 _CAPITALS = re.compile(r"(?<![\w'&.])[A-Z]+(?:'[A-Z]+)?(?![\w&]|\.\w)")
 _LOWER_CASE = re.compile(r"[a-z]")

@@ -24,7 +24,7 @@ from balacoon_tk.frontend.english.words import (
     UNDOTTED,
     WORD_RULES,
 )
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 
 # What no rule changes: ASCII letters, spaces and marks; a full stop at the end only, and no capitals that may
 # be a number or an initialism. Looking at it once is faster than looking for each rule's work.

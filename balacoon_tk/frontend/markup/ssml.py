@@ -21,10 +21,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.frontend.markup.xml_source import Event, Start, XmlSource
 from balacoon_tk.frontend.naming import LeftOutNames
-from balacoon_tk.frontend.source_text import SourceText
-from balacoon_tk.frontend.transducers import Control, Item
-from balacoon_tk.frontend.xml_source import Event, Start, XmlSource
+from balacoon_tk.frontend.reading.source_text import SourceText
+from balacoon_tk.frontend.reading.transducers import Control, Item
 
 STRENGTHS_S: Mapping[str, float] = {
     "none": 0.0, "x-weak": 0.1, "weak": 0.2, "medium": 0.4, "strong": 0.7, "x-strong": 1.2,

@@ -31,9 +31,9 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from balacoon_tk.frontend.cleaning import WIDE_FINAL_MARKS, has_speech
-from balacoon_tk.frontend.source_text import SourceText, Span
-from balacoon_tk.frontend.transducers import GOES_ON, Item
+from balacoon_tk.frontend.reading.cleaning import WIDE_FINAL_MARKS, has_speech
+from balacoon_tk.frontend.reading.source_text import SourceText, Span
+from balacoon_tk.frontend.reading.transducers import GOES_ON, Item
 
 MAX_SENTENCE_PHONEMES = 600
 """No sentence is longer, in characters and in phonemes: about half a minute of speech.

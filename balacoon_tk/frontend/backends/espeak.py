@@ -16,13 +16,13 @@ from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
-from balacoon_tk.frontend.gruut import UnknownWordWarning
+from balacoon_tk.frontend.backends.gruut import UnknownWordWarning
+from balacoon_tk.frontend.backends.piper_text import add_arabic_vowels
 from balacoon_tk.frontend.naming import LeftOutNames
-from balacoon_tk.frontend.piper_text import add_arabic_vowels
 from balacoon_tk.frontend.preparation import Preparation
-from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
-from balacoon_tk.frontend.source_text import SourceText
-from balacoon_tk.frontend.splitting import shorten
+from balacoon_tk.frontend.reading.reader import DEFAULT_READING, Pieces, Reading
+from balacoon_tk.frontend.reading.source_text import SourceText
+from balacoon_tk.frontend.reading.splitting import shorten
 from balacoon_tk.frontend.unspoken import UnspokenWords
 from balacoon_tk.runtime.process import hold_across_forks
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 import re
 
-from balacoon_tk.frontend.markup import MAX_HELD, InlineMarkup, Step
+from balacoon_tk.frontend.markup.inline import MAX_HELD, InlineMarkup, Step
 
 _LEAD = r"[ \t>]{0,32}"
 # A line waits while it may still become one of those below.

@@ -26,10 +26,10 @@ from typing import Any
 
 from balacoon_tk.errors import MissingExtraError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences
-from balacoon_tk.frontend.gruut import UnknownWordWarning
+from balacoon_tk.frontend.backends.gruut import UnknownWordWarning
 from balacoon_tk.frontend.naming import LeftOutNames
-from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.reader import DEFAULT_READING, Pieces, Reading
+from balacoon_tk.frontend.reading.source_text import SourceText
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.process import hold_across_forks, runs
 from balacoon_tk.runtime.session import Session

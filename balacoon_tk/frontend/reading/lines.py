@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 
-from balacoon_tk.frontend.source_text import SourceText
-from balacoon_tk.frontend.transducers import Control, Item
+from balacoon_tk.frontend.reading.source_text import SourceText
+from balacoon_tk.frontend.reading.transducers import Control, Item
 
 WRAPPED_LINE = 60
 """A line of so many characters was probably broken by an editor, not by its writer."""

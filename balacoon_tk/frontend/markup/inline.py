@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 
 MAX_HELD = 300
 """Characters that the text of a link, or code, may have: they wait until it ends."""

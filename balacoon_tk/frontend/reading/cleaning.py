@@ -14,8 +14,8 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 
-from balacoon_tk.frontend.raw_phonemes import RAW_MARK
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.raw_phonemes import RAW_MARK
+from balacoon_tk.frontend.reading.source_text import SourceText
 
 _LINE_BREAKS = dict.fromkeys("\n\r\v\x85\u2028", "\n") | dict.fromkeys("\f\u2029", "\n\n")
 _JOINERS = "\u200c\u200d"

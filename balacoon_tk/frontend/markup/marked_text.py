@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend.markdown import Markdown
-from balacoon_tk.frontend.markup import InlineMarkup
+from balacoon_tk.frontend.markup.inline import InlineMarkup
+from balacoon_tk.frontend.markup.markdown import Markdown
+from balacoon_tk.frontend.markup.ssml import Ssml, begins_ssml
 from balacoon_tk.frontend.naming import without_warnings
-from balacoon_tk.frontend.source_text import SourceText
-from balacoon_tk.frontend.ssml import Ssml, begins_ssml
-from balacoon_tk.frontend.transducers import Item, Transducer
+from balacoon_tk.frontend.reading.source_text import SourceText
+from balacoon_tk.frontend.reading.transducers import Item, Transducer
 
 Markup: TypeAlias = Literal["plain", "markdown", "ssml"]
 """What stands in a text beside what is said: nothing, Markdown's marks, or SSML's elements. None in its place

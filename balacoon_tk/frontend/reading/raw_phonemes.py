@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from typing import NoReturn
 
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 
 RAW_MARK = "\u3164"
 """Stands for one pair of brackets with what is in them: a letter to regular expressions, so a word to every

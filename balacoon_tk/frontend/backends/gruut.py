@@ -19,12 +19,12 @@ from typing import Any
 
 from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences, join_clauses
-from balacoon_tk.frontend.cleaning import CLAUSE_MARKS, has_speech
+from balacoon_tk.frontend.backends.gruut_plain import Lexicon, PlainReader, SpokenWord
 from balacoon_tk.frontend.english.joins import join_english
-from balacoon_tk.frontend.gruut_plain import Lexicon, PlainReader, SpokenWord
 from balacoon_tk.frontend.naming import LeftOutNames
 from balacoon_tk.frontend.preparation import Preparation
-from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
+from balacoon_tk.frontend.reading.cleaning import CLAUSE_MARKS, has_speech
+from balacoon_tk.frontend.reading.reader import DEFAULT_READING, Pieces, Reading
 from balacoon_tk.runtime.process import hold_across_forks
 
 # gruut promises nothing about threads: its taggers hold the sentence that they work on, and its models

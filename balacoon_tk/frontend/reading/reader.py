@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from balacoon_tk.errors import BalacoonError, ParameterError
-from balacoon_tk.frontend.cleaning import Cleaner
-from balacoon_tk.frontend.lines import Lines
-from balacoon_tk.frontend.marked_text import MarkedText, Markup, check_marked
+from balacoon_tk.frontend.markup.marked_text import MarkedText, Markup, check_marked
 from balacoon_tk.frontend.naming import without_warnings
-from balacoon_tk.frontend.raw_phonemes import RawPhonemes, check_closed
-from balacoon_tk.frontend.source_text import SourceText, Span
-from balacoon_tk.frontend.splitting import Sentences
-from balacoon_tk.frontend.transducers import Control, Flush, Item, Transducer, run
+from balacoon_tk.frontend.reading.cleaning import Cleaner
+from balacoon_tk.frontend.reading.lines import Lines
+from balacoon_tk.frontend.reading.raw_phonemes import RawPhonemes, check_closed
+from balacoon_tk.frontend.reading.source_text import SourceText, Span
+from balacoon_tk.frontend.reading.splitting import Sentences
+from balacoon_tk.frontend.reading.transducers import Control, Flush, Item, Transducer, run
 
 Pieces: TypeAlias = Iterable[str | Flush]
 """A text as it comes: pieces that may be cut anywhere, and `FLUSH` between them."""

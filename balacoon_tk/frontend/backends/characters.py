@@ -15,8 +15,8 @@ from balacoon_tk.errors import MissingExtraError, ParameterError
 from balacoon_tk.frontend.assembly import Sentence, assemble_sentences
 from balacoon_tk.frontend.naming import LeftOutNames
 from balacoon_tk.frontend.phoneme_map import BOS, EOS, IN_TEXT, PAD, UnknownPhonemeWarning
-from balacoon_tk.frontend.reading import DEFAULT_READING, Pieces, Reading
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.reader import DEFAULT_READING, Pieces, Reading
+from balacoon_tk.frontend.reading.source_text import SourceText
 
 _COMMA_BELOW, _CEDILLA = "ț", "ţ"  # U+021B and U+0163: Romanian is often written with the latter
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn, TypeAlias
 from xml.parsers import expat
 
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.frontend.source_text import SourceText
+from balacoon_tk.frontend.reading.source_text import SourceText
 
 MAX_TAG = 16_384
 """Most characters of a tag or a comment: what isn't complete is kept, and read again with each piece."""

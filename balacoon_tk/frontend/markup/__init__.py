@@ -1,0 +1,1 @@
+"""What stands in a text beside what is said: Markdown and SSML, as transducers before the cleaner."""
