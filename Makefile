@@ -18,7 +18,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
-    sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids bench bench-passes bench-decoders \
+    sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids word-boundaries bench bench-passes bench-decoders \
     bench-native bench-live bench-serve peers clean
 
 help: ## Say what there is to make
@@ -177,11 +177,14 @@ CUTS ?= 10000
 cuts: $(STAMP) ## Cut texts into pieces at random: nothing that is read or said may depend on the cuts
 	PYTHONPATH=tests $(BIN)/python tests/cuts.py -n $(CUTS) --out benchmarks/results/cuts.json
 
-# SENTENCES=500 for more of each language; the tests have a few.
-SENTENCES ?= 60
+# Of each language; the tests have a few.
+SENTENCES ?= 100
 
 piper-ids: $(STAMP) ## Compare the ids of sentences in many languages with those of piper-tts
-	PYTHONPATH=tests $(BIN)/python tests/piper_ids.py -n $(SENTENCES)
+	PYTHONPATH=tests $(BIN)/python tests/piper_ids.py -n $(SENTENCES) --out benchmarks/results/piper_ids.json
+
+word-boundaries: $(STAMP) ## Compare the phonemes of each word with espeak-ng's own events of words
+	PYTHONPATH=tests $(BIN)/python tests/word_boundaries.py --out benchmarks/results/word_boundaries.json
 
 # These are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
 PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py live.py serve.py)

@@ -11,11 +11,13 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from piper.config import PiperConfig
 from piper.phoneme_ids import DEFAULT_PHONEME_ID_MAP
 from piper.voice import PiperVoice
 
+from balacoon_tk._files import json_text, write_whole
 from balacoon_tk.frontend import PhonemeMap, create_frontend
 from piper_sentences import HEBREW, JAPANESE, LOCALES, sentences
 
@@ -87,13 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compare all languages; return 1 if anything differs that isn't meant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=60, help="sentences of each language")
-    count = parser.parse_args(arguments).n
+    parser.add_argument("--out", type=Path, help="write the counts there")
+    args = parser.parse_args(arguments)
+    count: int = args.n
     # The default map lacks letters of some languages, which both name.
     warnings.simplefilter("ignore")
     logging.disable()
     runs = [(voice, "espeak", sentences(voice, count)) for voice in LOCALES]
     runs += [("ja", "japanese", JAPANESE), ("he", "hebrew", HEBREW)]
     total: Counter[str] = Counter()
+    counts: dict[str, dict[str, int]] = {}
     for voice, phoneme_type, texts in runs:
         comparison = Comparison(voice, phoneme_type)
         found = Counter[str]()
@@ -102,9 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if verdict == DIFFERENT:
                 print(f"{voice}: {text!r}")
         total += found
+        counts[f"{voice}, {phoneme_type}"] = dict(found.most_common())
         said = ", ".join(f"{number} {kind}" for kind, number in found.most_common())
         print(f"{voice:12} {phoneme_type:9} {said}")
     print(f"{sum(total.values())} sentences in {len(runs)} kinds:", dict(total))
+    if args.out:
+        report = {"sentences": sum(total.values()), "all": dict(total), "kinds": counts}
+        write_whole(args.out, json_text(report))
     return 1 if total[DIFFERENT] else 0
 
 

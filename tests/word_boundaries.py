@@ -5,7 +5,7 @@ they are the truth, for words that it doesn't join (it has one event for ``of th
 else when it speaks than when it is asked for phonemes, as of ``him`` and ``AAAH``, a word is printed that has
 no phoneme of another one. Its events leave out length and tones, so these are not compared.
 
-  PYTHONPATH=tests python tests/word_boundaries.py
+  PYTHONPATH=tests python tests/word_boundaries.py --out benchmarks/results/word_boundaries.json
 """
 
 # ruff: noqa: RUF001 - the look-alikes of ASCII are meant
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from itertools import chain, islice, pairwise
 from pathlib import Path
 
+from balacoon_tk._files import json_text, write_whole
 from balacoon_tk.frontend import EspeakFrontend
 from balacoon_tk.frontend.reading.source_text import SourceText
 from balacoon_tk.frontend.words import SentenceWords
@@ -136,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--voice", default="en-us")
     parser.add_argument("--random", type=int, default=300, help="sentences of random words")
+    parser.add_argument("--out", type=Path, help="write the counts there")
     parser.add_argument("file", nargs="?", help="sentences of one's own instead, one a line")
     args = parser.parse_args()
     frontend, espeak = EspeakFrontend(args.voice), SpeakingEspeak(args.voice)
@@ -152,6 +154,9 @@ def main() -> None:
     print(
         f"{n_sentences} sentences, {n_words} words, {n_right / max(1, n_words):.2%} with their phonemes alone"
     )
+    if args.out:
+        counts = {"voice": args.voice, "sentences": n_sentences, "words": n_words, "exact": n_right}
+        write_whole(args.out, json_text(counts))
 
 
 if __name__ == "__main__":

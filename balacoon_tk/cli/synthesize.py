@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own = "(default: the voice's own)"
     add("--sentence-pause", type=float, metavar="S", help=f"seconds between sentences {own}")
     add("--paragraph-pause", type=float, metavar="S", help="seconds between paragraphs (default: the same)")
-    markups = "plain, markdown or ssml (default: ssml where it begins with <speak)"
+    markups = "plain, markdown or ssml (default: ssml where it begins with <speak, else inline Markdown)"
     add("--markup", metavar="NAME", help=f"what stands in the text beside what is said: {markups}")
     add("--timestamps", metavar="FILE", help="write when each word is said: .srt, .vtt, or JSON lines")
     add_options(parser, "strategy", "chunk-frames")
