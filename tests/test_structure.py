@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,18 @@ def test_the_server_stays_small() -> None:
         )
 
     assert sum(map(lines, (PACKAGE / "serve").glob("*.py"))) <= 500
+
+
+def test_no_group_is_repeated_possessively() -> None:
+    """Before Python 3.11.5 such a group keeps what its last, failed turn has taken: `(?>(?:...)*)` doesn't.
+
+    That is https://github.com/python/cpython/issues/106052; Debian 12 has 3.11.2.
+    """
+    possessive = re.compile(r"\)(?:[*+?]|\{[0-9,]+\})\+")
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{number}"
+        for path in FILES
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if possessive.search(line)
+    ]
+    assert found == []

@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Compare, report, and keep what was asked for."""
     from balacoon_tk.metrics.comparison import compare
+    from balacoon_tk.metrics.runs import first_sentence
 
     text = read_text(args)
     if args.plot is not None:
@@ -56,9 +57,11 @@ def run(args: argparse.Namespace) -> None:
         from balacoon_tk.plots import check_figure_path
 
         check_figure_path(args.plot)
+    tts = open_tts(args)
+    first_sentence(tts, text)  # raises where there is none, before anything is run and warned of
     with ProgressLine() as line:
         settings = chosen(args, "strategies", "seed", "speaker", "chunk_frames")
-        comparison = compare(open_tts(args), text, n_rounds=args.rounds, progress=line.runs, **settings)
+        comparison = compare(tts, text, n_rounds=args.rounds, progress=line.runs, **settings)
     # Files come before the report: who reads the report finds them in place.
     if args.wav_dir is not None:
         from balacoon_tk.audio import write_wav

@@ -15,7 +15,7 @@ import numpy as np
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.metrics.latency import audio_s, rtf, ttfa_s, underrun_s, xrt
-from balacoon_tk.metrics.runs import first_sentence, in_turn, speak
+from balacoon_tk.metrics.runs import first_sentence, in_turn, nothing_to_say, speak
 from balacoon_tk.metrics.trace import REFERENCE, StreamTrace, median_trace
 from balacoon_tk.stages.sentence import own_settings, prepare_sentence
 
@@ -136,12 +136,14 @@ def compare(
     names = [REFERENCE, *dict.fromkeys(name for name in wanted if name != REFERENCE)]
     # Equal seeds give equal samples in every round, so those of the last one stand for all.
     samples: dict[str, FloatArray] = {}
-    first_sentence(tts, text)  # raises where there is none: of no sound no ratio is a number
 
     def run(strategy: str) -> StreamTrace:
         trace, samples[strategy] = speak(
             tts, text, strategy=strategy, seed=seed, speaker=speaker, chunk_frames=chunk_frames
         )
+        # Of no sound neither a ratio nor a difference is a number.
+        if samples[strategy].size == 0:
+            raise nothing_to_say("text", text)
         return trace
 
     runs = [partial(run, name) for name in names]

@@ -38,7 +38,7 @@ _NON_WORD = re.compile(r"\W")
 _TOKEN = re.compile(
     r"""
     ["'(]*+
-    (?P<word> [A-Za-z]++ (?:['-][A-Za-z]++)*+ )
+    (?P<word> [A-Za-z]++ (?> (?:['-][A-Za-z]++)* ) )
     (?P<quotes> ["')]*+ )
     (?P<mark> [,;:.!?]?+ )
     ["')]*+

@@ -52,7 +52,7 @@ _AUTOLINK = re.compile(r"<(?:[A-Za-z][\w+.-]{1,31}:[^<>\s]{1,1900}|[^<>\s@]{1,64
 _AUTOLINK_BEGUN = re.compile(r"<[^<>\s]{0,1940}")
 _TEXT_END = re.compile(r"[\[\]]|\n[ \t\r]*(?:\n|\Z)")
 # Without spaces but before a title, and with one pair of brackets inside at most.
-_TARGET = r"(?:<[^<>\n]*+>|[^\s()<>]*+(?:\([^\s()]*+\)[^\s()]*+)*+)"
+_TARGET = r"(?:<[^<>\n]*+>|[^\s()<>]*+(?>(?:\([^\s()]*+\)[^\s()]*+)*))"
 _LINK_ADDRESS = re.compile(rf"""\([ \t]*+{_TARGET}(?:[ \t]++(?:"[^"\n]*+"|'[^'\n]*+'))?[ \t]*+\)""")
 _LINK_ADDRESS_BEGUN = re.compile(
     rf"""\([ \t]*+(?:<[^<>\n]*+|{_TARGET}(?:\([^\s()]*+|[ \t]++(?:"[^"\n]*+"?|'[^'\n]*+'?)?[ \t]*+)?)"""

@@ -76,7 +76,9 @@ _SPEECH = re.compile(r"[^\W_]")
 # each rule's work: words of ASCII with single spaces between, each with one mark at most.
 _PLAIN_WORDS = re.compile(
     r"""
-    (?: ["'(]*+ [A-Za-z0-9]++ (?:['-][A-Za-z0-9]++)*+ ["')]*+ (?: [.,!?;:] ["')]*+ )?+ (?:[ ](?!$)|$) )*+
+    (?> (?:
+        ["'(]*+ [A-Za-z0-9]++ (?> (?:['-][A-Za-z0-9]++)* ) ["')]*+ (?> (?: [.,!?;:] ["')]*+ )? ) (?:[ ](?!$)|$)
+    )* )
     """,
     re.VERBOSE,
 )
