@@ -235,6 +235,8 @@ _TEXTS = st.lists(_PIECES, max_size=8).map("".join) | st.lists(_PIECES, max_size
 @example("a cat ")
 @example("etc.")
 @example("NASAs")
+@example("----")
+@example("a;;;;b")
 def test_no_rule_changes_what_is_taken_for_plain(text: str) -> None:
     normalize = EnglishNormalizer(lexicon={"word"})
     assert normalize(SourceText(text)).text == normalize._apply_rules(SourceText(text)).text

@@ -28,7 +28,7 @@ from balacoon_tk.frontend.reading.source_text import SourceText
 
 # What no rule changes: ASCII letters, spaces and marks; a full stop at the end only, and no capitals that may
 # be a number or an initialism. Looking at it once is faster than looking for each rule's work.
-_PLAIN = re.compile(r"(?>(?:[a-z ,;:!?\"'()-]++|[A-UWYZ](?![A-Z])|[VX](?=[a-z]))*)\.?+")
+_PLAIN = re.compile(r"(?>(?:[a-z ,!?\"'()]++|[;:-](?![;:-])|[A-UWYZ](?![A-Z])|[VX](?=[a-z]))*)\.?+")
 # Of letters alone, but a number as in `World War I`, or an abbreviation.
 _MAY_BE_CHANGED = re.compile(rf"[A-Z][a-z]+ I\b|{UNDOTTED.pattern}")
 _ENDS_ABBREVIATED = re.compile(rf"(?<![\w.])(?:{any_of(ABBREVIATED)})$", re.IGNORECASE)
