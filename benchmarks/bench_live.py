@@ -67,7 +67,15 @@ FIRST_SENTENCES = {
 }
 
 
-def latency(tts: TTS, *, n_rounds: int) -> dict[str, Any]:
+def latency(*, n_rounds: int) -> dict[str, Any]:
+    """Measure the first chunk with one thread, as servers have it, and with all, as a `TTS` has by itself."""
+    return {
+        name: _latency(TTS(frontend="espeak", n_threads=n_threads), n_rounds=n_rounds)
+        for name, n_threads in (("1", 1), ("all", None))
+    }
+
+
+def _latency(tts: TTS, *, n_rounds: int) -> dict[str, Any]:
     """Measure milliseconds to the first chunk, of a text that is there and of one that comes in pieces."""
     rows: list[tuple[str, float, float]] = []
     for _, (name, sentence) in itertools.product(range(n_rounds + 2), FIRST_SENTENCES.items()):
@@ -155,17 +163,17 @@ def clause(tts: TTS) -> dict[str, Any]:
 
 def to_markdown(parts: dict[str, Any]) -> str:
     """Return the figures as they stand in the docs."""
-    head = ("first sentence", "in pieces", "10 % to 90 %", "of a text that is there", "target")
+    head = ("threads", "first sentence", "in pieces", "10 % to 90 %", "of a text that is there", "target")
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for name, times in parts["latency"].items():
+    rows = ((n, name, times) for n, each in parts["latency"].items() for name, times in each.items())
+    for n_threads, name, times in rows:
         pieces, target = times["pieces_ms"], SHORT_TARGET_MS if name == "short" else TARGET_MS
-        row = (
-            *(name, f"{pieces['median']:.1f} ms", f"{pieces['p10']:.1f} to {pieces['p90']:.1f} ms"),
-            *(f"{times['whole_ms']['median']:.1f} ms", f"{target:.0f} ms"),
-        )
+        spread = f"{pieces['p10']:.1f} to {pieces['p90']:.1f} ms"
+        whole = f"{times['whole_ms']['median']:.1f} ms"
+        row = (n_threads, name, f"{pieces['median']:.1f} ms", spread, whole, f"{target:.0f} ms")
         lines.append(f"| {' | '.join(row)} |")
     found, means = parts["clause"]["differences"], parts["clause"]["means"]
-    rows = {
+    of_clause = {
         "DNSMOS, spoken whole": means["dnsmos_whole"],
         "DNSMOS, the first clause alone: difference": found["dnsmos"],
         "DNSMOS, another seed: difference": found["dnsmos_of_another_seed"],
@@ -181,7 +189,7 @@ def to_markdown(parts: dict[str, Any]) -> str:
         "|---|---|---|",
     ]
     lines += [
-        f"| {name} | {x['value']:.3g} | {x['low']:.3g} to {x['high']:.3g} |" for name, x in rows.items()
+        f"| {name} | {x['value']:.3g} | {x['low']:.3g} to {x['high']:.3g} |" for name, x in of_clause.items()
     ]
     return "\n".join(lines)
 
@@ -195,11 +203,10 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, help="Markdown file to write the tables into")
     args = parser.parse_args()
     kept = json.loads(args.out.read_text(encoding="utf-8"))["parts"] if args.out.exists() else {}
-    # One thread, as servers have it: what else runs on the machine is then least in the way.
-    tts = TTS(frontend="espeak", n_threads=1)
     parts = dict(kept)
     for part in PARTS if args.only is None else (args.only,):
-        parts[part] = latency(tts, n_rounds=args.rounds) if part == "latency" else clause(tts)
+        is_latency = part == "latency"
+        parts[part] = latency(n_rounds=args.rounds) if is_latency else clause(TTS(frontend="espeak"))
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     write_whole(args.out, compact_json({"facts": facts(), "load_average": load, "parts": parts}))
     report = to_markdown(parts) if set(parts) == set(PARTS) else compact_json(parts)
