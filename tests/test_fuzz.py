@@ -5,10 +5,12 @@ What is longer is `make fuzz`; the texts and the damage are the same.
 
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import target_manifest
+import target_reading
 from damage import damaged_bytes, damaged_json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -69,6 +71,20 @@ def test_any_damaged_manifest_is_read_or_refused(tmp_path: Path) -> None:
             run(data)
         except BalacoonError as error:
             assert "voice.json" in str(error) or "one" in str(error) or "two" in str(error)
+
+    read()
+
+
+def test_what_is_read_does_not_depend_on_the_cuts(tmp_path: Path) -> None:
+    run, seeds = target_reading.prepare(tmp_path, "")
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.one_of(st.sampled_from(list(seeds)), st.binary(min_size=1, max_size=60)))
+    def read(data: bytes) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of markup that is passed over
+            with suppress(BalacoonError):
+                run(data)
 
     read()
 

@@ -39,6 +39,7 @@ TARGETS: dict[str, tuple[str, float]] = {
     "texts gruut": ("gruut", 0.02),
     "texts text": ("", 1.0),
     "texts characters": ("", 1.0),
+    "reading": ("", 1.0),
     "manifest": ("onnx", 1.0),
     "piper_json": ("onnx", 1.0),
     "addon": ("onnx", 0.1),
