@@ -23,7 +23,7 @@ def test_listeners_hear_what_a_whole_run_gives_and_leave_nothing_behind(short, t
     assert heard["n_wrong"] == 0
     assert heard["max_abs_diff"] < 1e-6  # by rounding alone
     assert heard["n_whole"] > 0
-    assert heard["late_s"]
+    assert heard["late"]
     assert found["streams_left"] == [0, 0]
     assert found["after"]["python_threads"] <= found["settled"]["python_threads"]
     crowd = soak.come_at_once(TTS(tiny_speakers_voice), 6, 3)
