@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.frontend.markup.inline import InlineMarkup
@@ -23,12 +23,9 @@ stands for Markdown's inline marks, or SSML where a text begins with ``<speak``.
 
 def choose_markup(markup: object) -> Markup | None:
     """Return the markup that was asked for; None leaves it to the text."""
-    for known in get_args(Markup):
-        if markup == known:
-            return known  # type: ignore[no-any-return]
-    if markup is not None:
+    if markup is not None and markup not in get_args(Markup):
         raise ParameterError(f"markup={markup!r} must be None or one of {', '.join(get_args(Markup))}")
-    return None
+    return cast("Markup | None", markup)
 
 
 def check_marked(text: str, markup: Markup | None) -> None:

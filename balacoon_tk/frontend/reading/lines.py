@@ -5,6 +5,7 @@ line is longer than `WRAPPED_LINE` and has no mark at its end. An empty line end
 left out, and always begin a sentence.
 """
 
+# ruff: noqa: RUF001 - the look-alikes of ASCII are meant
 from __future__ import annotations
 
 import re
@@ -17,8 +18,8 @@ WRAPPED_LINE = 60
 """A line of so many characters was probably broken by an editor, not by its writer."""
 
 # A bounded number of them, so that a line is known for one without its end.
-_BULLETS = re.compile(r" ?(?:(?:[-–—*•·‣▪◦>]|#{1,6}) ){0,8}")  # noqa: RUF001 - the look-alikes are meant
-_MAY_BE_BULLET = re.compile(r"[-–—*•·‣▪◦>]?|#{1,6}")  # noqa: RUF001
+_BULLETS = re.compile(r" ?(?:(?:[-–—*•·‣▪◦>]|#{1,6}) ){0,8}")
+_MAY_BE_BULLET = re.compile(r"[-–—*•·‣▪◦>]?|#{1,6}")
 _WORD = re.compile(r"\w")
 
 
