@@ -220,15 +220,17 @@ soak: $(STAMP) ## Let 16 listeners come and go for half an hour, and see whether
 	$(BIN)/python benchmarks/soak.py $(SOAK)
 
 # FUZZ_RUNS are the inputs of each target that is fast, FUZZ_SEED chooses them, FUZZ_SECONDS end a target early.
+# FUZZ='--add --only voice' keeps what other seeds have counted, and runs one target.
 FUZZ_RUNS := 2000
 FUZZ_SEED := 1
 FUZZ_SECONDS := 600
+FUZZ ?=
 
 fuzz: $(STAMP) ## Feed texts, voices and graphs that nobody writes to all that reads them, and report how it ends
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"], sep="\n")' > $(VENV)/fuzz.txt
 	@$(BIN)/python -m pip install -q -r $(VENV)/fuzz.txt || echo "without atheris no input is guided by coverage"
 	$(BIN)/python tests/fuzz/run_fuzz.py --runs $(FUZZ_RUNS) --seed $(FUZZ_SEED) --seconds $(FUZZ_SECONDS) \
-	    --out benchmarks/results/fuzz.json
+	    --out benchmarks/results/fuzz.json $(FUZZ)
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

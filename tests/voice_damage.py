@@ -1,30 +1,18 @@
-"""Damage to a voice, drawn by a seed: bits, lengths, and every field of its manifest.
-
-Run as a program it draws many cases, each batch in a process of its own, and counts what became of them:
-
-    python tests/voice_damage.py 20000 --seed 1
-"""
+"""Damage to a voice, drawn by a seed: bits, lengths, and every field of its manifest."""
 
 from __future__ import annotations
 
-import argparse
-import collections
 import copy
 import hashlib
 import json
 import random
 import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from balacoon_tk import load_voice
-from balacoon_tk.errors import BalacoonError
-from tiny_voice import build_tiny_voice, pack_addon
+from tiny_voice import pack_addon
 
 # What stands in a field's place: other types, ends of ranges, and texts that lead somewhere.
 VALUES: tuple[Any, ...] = (
@@ -33,7 +21,6 @@ VALUES: tuple[Any, ...] = (
     "voice.json", "\x1b[2J", "NaN", [], [[]], {}, {"": {}}, [None], ["a", "a"], {"a": None}, [0] * 1000,
 )  # fmt: skip
 KINDS = ("field", "field", "field", "text", "bits", "cut", "rehashed", "zip")
-BATCH = 500
 
 
 def paths_of(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -114,7 +101,7 @@ def damage_voice(rng: random.Random, folder: Path) -> tuple[str, Path]:
     return kind, folder
 
 
-def rehash(folder: Path, file: Path, change: Any) -> None:
+def rehash(folder: Path, file: Path, change: Callable[[bytes], bytes]) -> None:
     """Change a file of a voice, and the checksum that the manifest has for it."""
     before = file.read_bytes()
     after = change(before)
@@ -124,74 +111,12 @@ def rehash(folder: Path, file: Path, change: Any) -> None:
     manifest.write_text(manifest.read_text().replace(old, new))
 
 
-def outcome(path: Path) -> str:
-    """Return what loading a voice comes to: "loaded", or the name of the error."""
-    try:
-        load_voice(path)
-    except BalacoonError as error:
-        return type(error).__name__
-    return "loaded"
-
-
-def run_case(seed: int, whole: Path, folder: Path) -> tuple[str, str]:
-    """Return how a copy of a voice was damaged, and what loading it came to."""
+@contextmanager
+def damaged_voice(rng: random.Random, whole: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Copy a voice to a folder and damage the copy; give what was done, and the voice."""
     shutil.copytree(whole, folder)
     try:
-        kind, path = damage_voice(random.Random(seed), folder)
-        return kind, outcome(path)
+        yield damage_voice(rng, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         folder.with_suffix(".addon").unlink(missing_ok=True)
-
-
-def _run_batch(seeds: range) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        whole = build_tiny_voice(Path(name) / "whole", streaming=True)
-        for seed in seeds:
-            print(f"{seed} begun", flush=True)
-            begun = time.perf_counter()
-            try:
-                kind, what = run_case(seed, whole, Path(name) / "voice")
-            except Exception as error:  # what nobody raised on purpose is what is looked for
-                kind, what = "untyped", f"{type(error).__name__}: {error}"
-            took_s = time.perf_counter() - begun
-            print(f"{seed} {kind} {what if took_s < 5 else f'slow, {took_s:.0f} s'}", flush=True)
-
-
-def main() -> int:
-    """Draw cases; return 1 if any ended the process or in an error that nobody raised on purpose."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("count", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.batch is not None:
-        _run_batch(range(args.batch, args.batch + args.count))
-        return 0
-    counts: collections.Counter[str] = collections.Counter()
-    bad: list[str] = []
-    start, stop = args.seed, args.seed + args.count
-    while start < stop:
-        count = min(BATCH, stop - start)
-        command = [sys.executable, __file__, str(count), "--batch", str(start)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
-        lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
-        for _, kind, *what in lines:
-            if kind == "begun":
-                continue
-            counts[f"{kind}: {what[0]}" if kind != "untyped" else "untyped"] += 1
-            if kind == "untyped" or what[0].startswith("slow"):
-                bad.append(f"{_} {kind} {what}")
-        start += count
-        if done.returncode:
-            last = lines[-1][0]
-            bad.append(f"{last}: the process ended with {done.returncode}: {done.stderr[-300:]}")
-            start = int(last) + 1
-    for name, n in sorted(counts.items()):
-        print(f"{n:7d} {name}")
-    print(*bad, sep="\n")
-    return 1 if bad else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,6 +3,7 @@
 ::
 
     python tests/fuzz/run_fuzz.py --runs 20000 --seed 1 --out benchmarks/results/fuzz.json
+    python tests/fuzz/run_fuzz.py --runs 20000 --seed 2 --add --out benchmarks/results/fuzz.json
 
 Each target runs in a child process with limits of memory and time. A crash or a hang ends that process and
 not the run: the input is written down, and another child goes on with the next seed.
@@ -40,6 +41,7 @@ TARGETS: dict[str, tuple[str, float]] = {
     "texts text": ("", 1.0),
     "texts characters": ("", 1.0),
     "reading": ("", 1.0),
+    "voice": ("onnx", 1.0),
     "manifest": ("onnx", 1.0),
     "piper_json": ("onnx", 1.0),
     "addon": ("onnx", 0.1),
@@ -172,16 +174,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS), metavar="TARGET")
     parser.add_argument("--guided", type=float, default=0.1, help="share that coverage guides, with atheris")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--add", action="store_true", help="keep the runs of other seeds that --out has")
     given = parser.parse_args(arguments)
+    if given.add and not given.out:
+        parser.error("--add needs --out, the report to add to")
+    kept = json.loads(given.out.read_bytes())["runs"] if given.add and given.out.is_file() else []
+    if any(run["seed"] == given.seed and {*run["targets"]} & {*given.only} for run in kept):
+        parser.error(f"--seed {given.seed}: {given.out} has a run of that seed; another one is wanted")
     guided = given.guided if importlib.util.find_spec("atheris") else 0.0
 
-    def run(target: str) -> dict[str, Any]:
+    def run_target(target: str) -> dict[str, Any]:
         package, share = TARGETS[target]
         if package and importlib.util.find_spec(package) is None:
             return {"not_run": f"{package} is not installed"}
-        runs = max(1, round(given.runs * share))
+        n = max(1, round(given.runs * share))
         try:
-            result = fuzz(target, runs, given.seed, guided_share=guided, seconds=given.seconds)
+            result = fuzz(target, n, given.seed, guided_share=guided, seconds=given.seconds)
         except RuntimeError as error:  # one target that can't begin doesn't cost the report on the others
             result = {"failed": str(error)}
         counts = ", ".join(f"{name} {value}" for name, value in result.items() if not isinstance(value, list))
@@ -189,16 +197,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return result
 
     with ThreadPoolExecutor(given.jobs) as pool:
-        results = dict(zip(given.only, pool.map(run, given.only), strict=True))
-    report = {
-        "runs": given.runs,
+        results = dict(zip(given.only, pool.map(run_target, given.only), strict=True))
+    run_report = {
+        "inputs_wanted": given.runs,
         "seed": given.seed,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "system": platform.platform(),
         "targets": results,
     }
     if given.out:
-        write_whole(given.out, json_text(report))
+        runs = [*kept, run_report]
+        write_whole(given.out, json_text({"totals": _totals(runs), "runs": runs}))
     return int(
         any(
             result.get(bad)
@@ -206,6 +215,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for bad in ("crashes", "hangs", "untyped", "failed")
         )
     )
+
+
+def _totals(runs: list[dict[str, Any]]) -> dict[str, Counter[str]]:
+    """Add up what the targets of several runs counted; of their memory the largest."""
+    totals: dict[str, Counter[str]] = {}
+    for target, result in (pair for run in runs for pair in run["targets"].items()):
+        total = totals.setdefault(target, Counter())
+        for name in ("inputs", "guided", "refused", "untyped", "crashes", "hangs"):
+            total[name] += result.get(name, 0)
+        total["peak_memory_mb"] = max(total["peak_memory_mb"], result.get("peak_memory_mb", 0))
+    return totals
 
 
 def _version(package: str) -> str | None:
