@@ -52,7 +52,8 @@ static bk_stage stages[] = {
      .blocks = wide, .n_calls = 4, .calls = first_calls, .n_most = 64},
     {.kind = BK_PAIRED, .source = HIDDEN, .n_in = N_HIDDEN, .n_out = N_HIDDEN, .n_taps = N_TAPS, .dilation = 3,
      .stride = 1, .pad_left = 3, .pad_right = 3, .n_phases = 1, .n_blocks = 2, .n_channel_blocks = 2,
-     .blocks = wide, .n_calls = 1, .calls = paired_calls, .n_most = 64},
+     .blocks = wide, .n_calls = 1, .calls = paired_calls, .n_most = 64,
+     .n_together = 1},
     {.kind = BK_NARROW, .source = PAIRED, .n_in = N_HIDDEN, .n_out = N_OUT, .n_taps = N_TAPS, .dilation = 1,
      .stride = 1, .pad_left = 1, .pad_right = 1, .n_phases = 1, .n_blocks = 1, .n_channel_blocks = 1,
      .blocks = narrow, .n_calls = 1, .calls = last_calls, .n_most = 64},
@@ -125,9 +126,9 @@ int main(void)
     program.kernels = bk_find_kernels(NULL);
     if (program.kernels == NULL)
         return 1;
-    if (program.kernels->combine_pairs == NULL)
+    if (program.kernels->pairs.convolve == NULL)
         stages[1].kind = BK_CONVOLVE;
-    program.combined_size = bk_combined_size(N_TAPS, N_HIDDEN);
+    program.combined_size = bk_combined_size(2, N_TAPS, N_HIDDEN);
     fill(weights, sizeof weights / sizeof *weights);
     fill(bias, N_HIDDEN);
     fill(table, N_SYMBOLS * N_HIDDEN);
