@@ -1,4 +1,4 @@
-"""Convolutions that make two or four steps at a time, with fewer products: which do, and how their weights lie."""
+"""Convolutions that make two or four steps at a time, with fewer products, and how their weights lie."""
 
 from __future__ import annotations
 
