@@ -18,7 +18,7 @@ N_SUMS = 12
 """What four outputs are summed up in, BK_SUMS in C."""
 MOST_BYTES = 1 << 20
 """Of a stage's weights for a step of a frame: more than this come from memory anew for each push. Pairs need
-no more numbers than there are weights. Fours need 1.8 to 2.3 for one, which would take a small push longer to
+no more numbers than there are weights. Fours need 2 to 2.3 for one, which would take a small push longer to
 read than it saves."""
 _FEWEST_TAPS = 3
 """In pairs of steps, two taps save a quarter of the products: too little for what combining inputs costs."""
