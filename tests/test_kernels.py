@@ -7,8 +7,8 @@ import pytest
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.native import _kernels
+from balacoon_tk.runtime.native.bundles import in_fours, in_pairs
 from balacoon_tk.runtime.native.kernels import KERNELS_VARIABLE, choose_kernels
-from balacoon_tk.runtime.native.packing import in_pairs
 
 WIDTH, QUAD, MOST_ROWS = _kernels.WIDTH, _kernels.QUAD, _kernels.N_ROWS
 SETS = _kernels.names()
@@ -74,81 +74,101 @@ of_pairs = pytest.mark.parametrize(
     "kernels",
     [name for name in SETS if _kernels.has_pairs(name)] or [pytest.param("", marks=pytest.mark.skip)],
 )
+every_bundle = pytest.mark.parametrize("n_outputs", [2, 4])
 every_tap = pytest.mark.parametrize("n_taps", [2, 3, 4, 5, 6, 7, 11])
 every_dilation = pytest.mark.parametrize("dilation", [1, 2, 3, 5, 6, 12])
+LAY = {2: in_pairs, 4: in_fours}
 
 
-def pair_case(n_channels, n_taps, dilation, n_steps=64):
+def bundle_case(n_channels, n_taps, dilation, n_steps=64):
     rng = np.random.default_rng(n_channels + n_taps)
-    x = noise(rng, n_steps + (n_taps - 1) * dilation, n_channels)
+    # A dilation in front for what a bundle may depend on and not read.
+    x = noise(rng, n_steps + n_taps * dilation, n_channels)
     return x, noise(rng, n_taps, n_channels, WIDTH), noise(rng, WIDTH)
 
 
-def convolve_pairs(kernels, x, weights, bias, dilation, first, n_steps):
-    """Return the steps from `first` on; of x only what they read is there, beside NaN."""
+def convolve_bundles(kernels, n_outputs, x, weights, bias, dilation, first, n_steps):
+    """Return the steps from `first` on; of x only what they depend on is there, beside NaN."""
     n_taps = len(weights)
-    used = slice(first, first + n_steps + (n_taps - 1) * dilation)
+    older = _kernels.reads_older(n_outputs, n_taps)
+    used = slice(first + (not older) * dilation, first + n_steps + n_taps * dilation)
     guarded = np.full_like(x, np.nan)
     guarded[used] = x[used]
     out = np.full((n_steps, WIDTH), np.nan, np.float32)
-    _kernels.convolve_pairs(kernels, guarded[used], in_pairs(weights), bias, out, n_taps, dilation, first)
+    laid = LAY[n_outputs](weights)
+    _kernels.convolve_bundles(kernels, guarded[used], laid, bias, out, n_outputs, n_taps, dilation, first)
     return out
 
 
-@pytest.mark.parametrize("n_channels", [1, 16, 33, 100])
+@pytest.mark.parametrize("n_channels", [1, 16, 33])
 @every_dilation
 @every_tap
+@every_bundle
 @of_pairs
-def test_steps_in_pairs_are_the_oracles(kernels, n_taps, dilation, n_channels):
-    x, weights, bias = pair_case(n_channels, n_taps, dilation)
-    out = convolve_pairs(kernels, x, weights, bias, dilation, 0, 64)
-    read = windows(x, n_taps, dilation, 1, 64)
-    sizes = np.einsum("rkc,kco->ro", abs(read), abs(weights).astype(float)) + abs(bias)
+def test_steps_in_bundles_are_the_oracles(kernels, n_outputs, n_taps, dilation, n_channels):
+    x, weights, bias = bundle_case(n_channels, n_taps, dilation)
+    out = convolve_bundles(kernels, n_outputs, x, weights, bias, dilation, 0, 64)
+    read = windows(x[dilation:], n_taps, dilation, 1, 64)
+    # What the outputs of a bundle share is rounded for all of them.
+    sizes = np.einsum("rkc,kco->ro", abs(read), abs(weights).astype(float)).max(0) + abs(bias)
     wanted = np.einsum("rkc,kco->ro", read, weights.astype(float)) + bias
     assert_sums(out, wanted, sizes)
-    plain = convolve_pairs(kernels, x, weights, None, dilation, 0, 64)
+    plain = convolve_bundles(kernels, n_outputs, x, weights, None, dilation, 0, 64)
     assert_sums(plain, wanted - bias, sizes)
 
 
 @every_dilation
-@pytest.mark.parametrize("n_taps", [2, 3, 4, 5])
+@pytest.mark.parametrize("n_taps", [2, 3, 4, 5, 7])
+@every_bundle
 @of_pairs
-def test_a_piece_in_pairs_may_begin_and_end_anywhere(kernels, n_taps, dilation):
-    x, weights, bias = pair_case(17, n_taps, dilation)
-    whole = convolve_pairs(kernels, x, weights, bias, dilation, 0, 64)
-    for first in range(0, 2 * dilation + 1):
-        for n_steps in (*range(1, 2 * dilation + 2), 37):
-            part = convolve_pairs(kernels, x, weights, bias, dilation, first, n_steps)
+def test_a_piece_in_bundles_may_begin_and_end_anywhere(kernels, n_outputs, n_taps, dilation):
+    x, weights, bias = bundle_case(17, n_taps, dilation, 128)
+    whole = convolve_bundles(kernels, n_outputs, x, weights, bias, dilation, 0, 128)
+    assert np.isfinite(whole).all()
+    for first in range(0, n_outputs * dilation + 1):
+        for n_steps in (*range(1, n_outputs * dilation + 2), 67):
+            part = convolve_bundles(kernels, n_outputs, x, weights, bias, dilation, first, n_steps)
             assert part.tobytes() == whole[first : first + n_steps].tobytes(), (first, n_steps)
 
 
+@pytest.mark.parametrize("n_taps", [3, 4, 5, 6, 7, 11])
+@every_bundle
 @of_pairs
-def test_what_is_no_number_stays_in_the_windows_that_read_it(kernels):
-    x, weights, bias = pair_case(16, 5, 2)
+def test_what_is_no_number_stays_in_the_windows_that_read_it(kernels, n_outputs, n_taps):
+    x, weights, bias = bundle_case(16, n_taps, 2)
+    n_reached = n_taps + _kernels.reads_older(n_outputs, n_taps)
     for bad in (np.nan, np.inf, 3e38):
-        x[30] = bad
-        out = convolve_pairs(kernels, x, weights, bias, 2, 0, 64)
-        reads = np.isin(np.arange(64), [30 - 2 * k for k in range(5)])
-        assert np.isfinite(out[~reads]).all()
+        x[40] = bad
+        out = convolve_bundles(kernels, n_outputs, x, weights, bias, 2, 0, 64)
+        steps = np.arange(64) + 2
+        reads = np.isin(steps, [40 - 2 * k for k in range(n_taps)])
+        reached = np.isin(steps, [40 - 2 * k for k in range(n_taps)] + [42] * (n_reached - n_taps))
+        assert np.isfinite(out[~reached]).all()
         assert bad == 3e38 or not np.isfinite(out[reads]).any()
 
 
 def test_kernels_without_pairs_say_so():
-    x, weights, bias = pair_case(16, 3, 1)
+    x, weights, bias = bundle_case(16, 3, 1)
     assert not _kernels.has_pairs("plain")
     with pytest.raises(ParameterError, match="kernels='plain' must be some that convolve in pairs"):
-        convolve_pairs("plain", x, weights, bias, 1, 0, 64)
+        convolve_bundles("plain", 2, x, weights, bias, 1, 0, 64)
 
 
 @of_pairs
-def test_what_pairs_would_read_beyond_an_array_is_refused(kernels):
-    x, weights, out = np.zeros((12, 4), np.float32), np.zeros(16 * WIDTH, np.float32), tile(10)
+def test_what_bundles_would_read_beyond_an_array_is_refused(kernels):
+    x, weights, out = np.zeros((12, 4), np.float32), np.zeros(12 * WIDTH, np.float32), tile(10)
     with pytest.raises(ParameterError, match="12 steps of 4 channels must be >= 14 steps"):
-        _kernels.convolve_pairs(kernels, x, weights, None, out, 3, 2)
-    with pytest.raises(ParameterError, match="512 weights must be 640"):
-        _kernels.convolve_pairs(kernels, x, weights, None, tile(9), 4)
+        _kernels.convolve_bundles(kernels, x, weights, None, out, 2, 3, 2)
+    with pytest.raises(ParameterError, match="10 steps of 4 channels must be >= 14 steps"):
+        _kernels.convolve_bundles(kernels, x, weights, None, out, 4, 3, 2)
+    with pytest.raises(ParameterError, match="384 weights must be 512"):
+        _kernels.convolve_bundles(kernels, x, weights, None, tile(9), 2, 4)
+    with pytest.raises(ParameterError, match="384 weights must be 4608"):
+        _kernels.convolve_bundles(kernels, x, weights, None, tile(9), 4, 4)
     with pytest.raises(ParameterError, match="n_taps=1 must be >= 2"):
-        _kernels.convolve_pairs(kernels, x, weights, None, out, 1)
+        _kernels.convolve_bundles(kernels, x, weights, None, out, 2, 1)
+    with pytest.raises(ParameterError, match="n_outputs=3 must be 2 or 4"):
+        _kernels.convolve_bundles(kernels, x, weights, None, out, 3, 3)
 
 
 @every_shape

@@ -1,4 +1,4 @@
-"""Convolutions in pairs of steps in the native engine: where they are used, and that chunks change no bit."""
+"""Convolutions in pairs and fours of steps in the native engine: where, and that chunks change no bit."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from balacoon_tk.errors import ModelError
-from balacoon_tk.runtime.native import _kernels
+from balacoon_tk.runtime.native import _kernels, packing
 from balacoon_tk.runtime.native._native import Executor
 from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.native.kernels import KERNELS_VARIABLE, choose_kernels
 from balacoon_tk.runtime.native.packing import pack
 from balacoon_tk.runtime.native.program import Call, Program, Stage
 from native_laws import ONE_THREAD, assert_same_bits
-from test_native_engine import assert_lawful, convolution, feeds_of, made, random, store, streamed
+from test_native_engine import LENGTHS, assert_lawful, convolution, feeds_of, made, random, store, streamed
 
 needs_pairs = pytest.mark.skipif(
     not _kernels.has_pairs(choose_kernels()), reason="this processor's kernels don't convolve in pairs"
@@ -26,20 +26,35 @@ def kinds(program: Program, *, pairs: bool = True) -> list[str]:
     return [stage.kind for stage in pack(program, pairs=pairs)]
 
 
+OFTEN, SELDOM = (64, 1), (1, 1)  # steps for a frame: many, so that four of them lie within few frames; few
+
+
 @pytest.mark.parametrize("dilation", [1, 2, 3, 5, 12])
-@pytest.mark.parametrize(("n_in", "n_out", "n_taps"), [(16, 32, 3), (32, 64, 5), (40, 33, 7), (17, 70, 4)])
-def test_pairs_obey_the_laws(n_in, n_out, n_taps, dilation):
-    program = convolution(n_in, n_out, n_taps, dilation=dilation)
-    assert kinds(program) == ["paired"]
-    assert_lawful(program)
+@pytest.mark.parametrize("rate", [OFTEN, SELDOM])
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "n_taps"), [(16, 32, 3), (32, 64, 5), (40, 33, 7), (17, 70, 4), (33, 40, 9)]
+)
+def test_bundles_obey_the_laws(n_in, n_out, n_taps, rate, dilation):
+    program = convolution(n_in, n_out, n_taps, dilation=dilation, rate=rate)
+    assert kinds(program) == ["fours" if n_taps > 3 and 3 * dilation <= 4 * rate[0] else "paired"]
+    assert_lawful(program, (*LENGTHS, 100))
 
 
+@pytest.mark.parametrize("rate", [OFTEN, SELDOM])
 @pytest.mark.parametrize("pads", [{"pad_left": 12, "pad_right": 0}, {"pad_left": 0, "pad_right": 0}, {}])
-def test_pairs_obey_the_laws_with_other_padding(pads):
-    assert_lawful(convolution(16, 32, 5, dilation=3, bias=False, **pads), (13, 40, 100))
+def test_bundles_obey_the_laws_with_other_padding(pads, rate):
+    assert_lawful(convolution(16, 32, 5, dilation=3, bias=False, rate=rate, **pads), (13, 40, 100))
 
 
-def residual(dilation: int, n_channels: int = 32) -> Program:
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_many_weights_are_read_for_several_tiles_at_once(dilation, monkeypatch):
+    monkeypatch.setattr(packing, "_TILES_TOGETHER", 2)
+    program = convolution(160, 240, 7, dilation=dilation)
+    assert kinds(program) == ["paired"] and pack(program, pairs=True)[0].n_together > 1
+    assert_lawful(program, (5, 100))
+
+
+def residual(dilation: int, n_channels: int = 32, rate: tuple[int, int] = OFTEN) -> Program:
     """What vocoders are made of: an activation kept beside its input, a convolution, their sum."""
     span = 4 * dilation
     first = Stage(
@@ -68,6 +83,7 @@ def residual(dilation: int, n_channels: int = 32) -> Program:
         pad_right=span // 2,
         weights="w",
         bias="b",
+        rate=rate,
     )
     third = replace(
         second, name="again", source=2, chain=(Call("load", out=2, edge=3), Call("sub", b=2), store(4))
@@ -80,16 +96,19 @@ def residual(dilation: int, n_channels: int = 32) -> Program:
     return made(n_channels, first, second, third, arrays=arrays, n_edges=5)
 
 
-@pytest.mark.parametrize("dilation", [1, 2, 6, 12])
-def test_chains_behind_pairs_obey_the_laws(dilation):
-    program = residual(dilation)
-    assert kinds(program) == ["pointwise", "paired", "paired"]
+@pytest.mark.parametrize(("rate", "kind"), [(OFTEN, "fours"), (SELDOM, "paired")])
+@pytest.mark.parametrize("dilation", [2, 6, 12])
+def test_chains_behind_bundles_obey_the_laws(dilation, rate, kind):
+    program = residual(dilation, rate=rate)
+    assert kinds(program) == ["pointwise", kind, kind]
     assert_lawful(program, (1, 5, 40, 130))
 
 
 @needs_pairs
-def test_pieces_of_a_long_run_change_no_bit():
-    program = residual(12)
+@pytest.mark.parametrize(("rate", "kind"), [((10, 1), "fours"), (SELDOM, "paired")])
+def test_pieces_of_a_long_run_change_no_bit(rate, kind):
+    program = residual(12, rate=rate)
+    assert kinds(program)[1] == kind
     engine, feeds = NativeEngine(program, ONE_THREAD), feeds_of(program, 2500)
     assert pack(program, pairs=True)[1].n_most < 1000
     whole = engine.whole(feeds)
@@ -116,9 +135,8 @@ def test_pairs_can_be_switched_off():
         (16, 31, 3, {}),
         (32, 64, 3, {"stride": 2}),
         (32, 64, 3, {"n_groups": 2}),
-        (256, 512, 5, {}),
     ],
-    ids=["two taps", "few inputs", "few outputs", "stride", "groups", "weights that come from memory"],
+    ids=["two taps", "few inputs", "few outputs", "stride", "groups"],
 )
 def test_pairs_are_left_out_where_they_bring_nothing(n_in, n_out, n_taps, options):
     assert kinds(convolution(n_in, n_out, n_taps, **options)) == ["convolve"]

@@ -9,7 +9,7 @@
 
 #define N_THREADS 3 /* of the pool */
 #define N_STREAMS 4
-#define N_ROUNDS 12
+#define N_ROUNDS 6
 #define N_STEPS 150
 #define N_SYMBOLS 5
 #define N_IN 32
@@ -49,13 +49,14 @@ static const bk_block narrow[] = {{.width = N_OUT, .weights = weights, .bias = b
 static bk_stage stages[] = {
     {.kind = BK_CONVOLVE, .source = SOURCE, .n_in = N_IN, .n_out = N_HIDDEN, .n_taps = N_TAPS, .dilation = 1,
      .stride = 1, .pad_left = 1, .pad_right = 1, .n_phases = 1, .n_blocks = 2, .n_channel_blocks = 2,
-     .blocks = wide, .n_calls = 4, .calls = first_calls, .n_most = 64},
+     .blocks = wide, .n_calls = 4, .calls = first_calls, .ending.first = 4, .n_most = 64},
     {.kind = BK_PAIRED, .source = HIDDEN, .n_in = N_HIDDEN, .n_out = N_HIDDEN, .n_taps = N_TAPS, .dilation = 3,
      .stride = 1, .pad_left = 3, .pad_right = 3, .n_phases = 1, .n_blocks = 2, .n_channel_blocks = 2,
-     .blocks = wide, .n_calls = 1, .calls = paired_calls, .n_most = 64},
+     .blocks = wide, .n_calls = 1, .calls = paired_calls, .ending.first = 1, .n_most = 64,
+     .n_together = 2},
     {.kind = BK_NARROW, .source = PAIRED, .n_in = N_HIDDEN, .n_out = N_OUT, .n_taps = N_TAPS, .dilation = 1,
      .stride = 1, .pad_left = 1, .pad_right = 1, .n_phases = 1, .n_blocks = 1, .n_channel_blocks = 1,
-     .blocks = narrow, .n_calls = 1, .calls = last_calls, .n_most = 64},
+     .blocks = narrow, .n_calls = 1, .calls = last_calls, .ending.first = 1, .n_most = 64},
 };
 static const int first_stages[] = {0, 1, 3};
 static bk_program program = {NULL, N_EDGES, 3, 2, edges, stages, readers, first_stages, 0, 0};
@@ -119,33 +120,45 @@ static void fill(float *values, size_t n)
         values[k] = ((float)rand() / (float)RAND_MAX - 0.5f) / 8;
 }
 
-int main(void)
+/* Let streams share the pool while they make steps one by one, in pairs or in fours. */
+static int share(bk_kind kind)
 {
     pthread_t threads[N_STREAMS];
+    stages[1].kind = kind;
+    program.combined_size = 0;
+    if (kind != BK_CONVOLVE)
+        program.combined_size = 2 * bk_combined_size(kind == BK_FOURS ? BK_BUNDLE : 2, N_TAPS, N_HIDDEN);
+    bk_run *run = bk_new_run(&program, 1);
+    pool = bk_new_pool(N_THREADS);
+    if (run == NULL || pool == NULL || stream(run, 1, 1, wanted) < 0)
+        return -1;
+    bk_free_run(run);
+    for (size_t k = 0; k < N_STREAMS; k++)
+        if (pthread_create(&threads[k], NULL, streams, (void *)k) != 0)
+            return -1;
+    for (int k = 0; k < N_STREAMS; k++)
+        pthread_join(threads[k], NULL);
+    bk_free_pool(pool);
+    return 0;
+}
+
+int main(void)
+{
     program.kernels = bk_find_kernels(NULL);
     if (program.kernels == NULL)
         return 1;
-    if (program.kernels->combine_pairs == NULL)
-        stages[1].kind = BK_CONVOLVE;
-    program.combined_size = bk_combined_size(N_TAPS, N_HIDDEN);
     fill(weights, sizeof weights / sizeof *weights);
     fill(bias, N_HIDDEN);
     fill(table, N_SYMBOLS * N_HIDDEN);
     fill(source, N_STEPS * N_IN);
     for (int k = 0; k < N_STEPS; k++)
         symbols[k] = (float)(k % (N_SYMBOLS + 1));
-    bk_run *run = bk_new_run(&program, 1);
-    pool = bk_new_pool(N_THREADS);
-    if (run == NULL || pool == NULL || stream(run, 1, 1, wanted) < 0)
-        return 1;
-    bk_free_run(run);
-    for (size_t k = 0; k < N_STREAMS; k++)
-        if (pthread_create(&threads[k], NULL, streams, (void *)k) != 0)
+    const bk_kind kinds[] = {BK_CONVOLVE, BK_PAIRED, BK_FOURS};
+    const int n_kinds = program.kernels->pairs.convolve == NULL ? 1 : 3;
+    for (int k = 0; k < n_kinds; k++)
+        if (share(kinds[k]) < 0)
             return 1;
-    for (int k = 0; k < N_STREAMS; k++)
-        pthread_join(threads[k], NULL);
-    bk_free_pool(pool);
     printf("%s: the pool was free for %d pushes and busy for %d, %d streams of %d wrong\n", program.kernels->name,
-           n_free, n_busy, n_wrong, N_STREAMS * N_ROUNDS);
+           n_free, n_busy, n_wrong, n_kinds * N_STREAMS * N_ROUNDS);
     return n_wrong != 0;
 }

@@ -23,17 +23,19 @@ def convolve(
     n_times: int = 1,
 ) -> None: ...
 def has_pairs(kernels: str) -> bool: ...
-def convolve_pairs(
+def convolve_bundles(
     kernels: str,
     x: NDArray[np.float32],
     weights: NDArray[np.float32],
     bias: NDArray[np.float32] | None,
     out: NDArray[np.float32],
+    n_outputs: int,
     n_taps: int,
     dilation: int = 1,
     first: int = 0,
     n_times: int = 1,
 ) -> None: ...
+def reads_older(n_outputs: int, n_taps: int) -> bool: ...
 def convolve_int8(
     kernels: str,
     x: NDArray[np.uint8],

@@ -16,6 +16,8 @@ cdef extern from "kernels.h" nogil:
     enum:
         BK_WIDTH
         BK_ROWS
+        BK_BUNDLE
+        BK_BUNDLES
         BK_PAIRS
         BK_QUAD
         BK_N_FUNCTIONS
@@ -38,8 +40,13 @@ cdef extern from "kernels.h" nogil:
         const float* bias
         const float* scale
         const int32_t* offset
-    ctypedef struct bk_pair:
+    ctypedef struct bk_bundle:
         pass
+    ctypedef struct bk_bundling:
+        void (*combine)(const bk_bundle*, int, ptrdiff_t, int, int, float*) noexcept nogil
+        void (*convolve)(
+            const float*, int, int, const float*, const float*, int, const int (*)[BK_BUNDLE], float*
+        ) noexcept nogil
     ctypedef struct bk_out "bk_output":
         void* rows
         ptrdiff_t step
@@ -58,10 +65,8 @@ cdef extern from "kernels.h" nogil:
         const char* name
         int dot_product
         void (*convolve)(const bk_window*, int, float*) noexcept nogil
-        void (*combine_pairs)(const bk_pair*, int, ptrdiff_t, int, int, float*) noexcept nogil
-        void (*convolve_pairs)(
-            const float*, int, int, const float*, const float*, int, const int (*)[2], float*
-        ) noexcept nogil
+        bk_bundling pairs
+        bk_bundling fours
         void (*convolve_int8)(const bk_window*, int, float*) noexcept nogil
         void (*convolve_narrow)(const bk_window*, int, int, float*) noexcept nogil
         void (*convolve_depthwise)(const bk_window*, int, int, float*) noexcept nogil
@@ -76,26 +81,28 @@ cdef extern from "kernels.h" nogil:
     const bk_kernels* bk_find_kernels(const char* name)
     const char* bk_kernel_name(int index)
 
-cdef extern from "pairs.h" nogil:
+cdef extern from "bundles.h" nogil:
+    enum:
+        BK_NOWHERE
     ctypedef struct bk_span:
         int64_t step
-        int row
         int n_rows
-    ctypedef struct bk_pair_tile:
-        int n_pairs
+    ctypedef struct bk_bundle_tile:
         int n_rows
         int n_spans
-        int64_t steps[BK_PAIRS]
-        int rows[BK_PAIRS][2]
-        bk_span spans[BK_ROWS]
-    ctypedef struct bk_pair_range:
-        int64_t n_pairs
-    bk_pair_range bk_find_pairs(int64_t first, int64_t end, int64_t dilation)
-    void bk_lay_pairs(const bk_pair_range* range, int64_t index, int n, bk_pair_tile* tile)
-    bk_pair bk_pair_input(
-        const bk_pair_tile* tile, int p, const float* row, ptrdiff_t tap_step, int n_taps
+        int64_t steps[BK_BUNDLES]
+        int rows[BK_BUNDLES][BK_BUNDLE]
+        bk_span spans[BK_BUNDLES * BK_BUNDLE]
+    ctypedef struct bk_bundle_range:
+        int64_t n_bundles
+    bk_bundle_range bk_find_bundles(int64_t first, int64_t end, int64_t dilation, int n_outputs)
+    void bk_lay_bundles(const bk_bundle_range* range, int64_t index, int n, bk_bundle_tile* tile)
+    bk_bundle bk_bundle_input(
+        const bk_bundle_tile* tile, int b, int n_outputs, const float* row, int n_taps
     )
-    size_t bk_combined_size(int n_taps, int n_channels)
+    int bk_reads_older(int n_outputs, int n_taps)
+    int bk_n_products(int n_outputs, int n_taps)
+    size_t bk_combined_size(int n_outputs, int n_taps, int n_channels)
 
 
 FUNCTIONS = (
@@ -191,59 +198,73 @@ def convolve(
 
 
 def has_pairs(str kernels):
-    """Return whether these convolve steps in pairs."""
-    return find(kernels).convolve_pairs is not NULL
+    """Return whether these convolve steps in pairs and in fours."""
+    return find(kernels).pairs.convolve is not NULL
 
 
-def convolve_pairs(
+def convolve_bundles(
     str kernels, const float[:, ::1] x, const float[::1] weights, const float[::1] bias,
-    float[:, ::1] out, int n_taps, int dilation=1, int64_t first=0, int n_times=1,
+    float[:, ::1] out, int n_outputs, int n_taps, int dilation=1, int64_t first=0, int n_times=1,
 ):
-    """Convolve to the steps from `first` on, which are the rows of `out`, any number of them, in pairs.
+    """Convolve to the steps from `first` on, which are the rows of `out`, any number, in pairs or in fours.
 
-    Weights are as `balacoon_tk.runtime.native.packing.in_pairs` lays out those of a block; x begins with what
-    the first step reads.
+    Weights are as `balacoon_tk.runtime.native.packing` lays out those of a block by `in_pairs` or `in_fours`;
+    x begins with what the first step reads, or in fours a dilation before where `reads_older` says so.
     """
     cdef const bk_kernels* k = find(kernels)
-    cdef int _i, p, n, r, n_rows = out.shape[0], n_channels = x.shape[1]
-    cdef int64_t index
-    cdef float rows[(BK_ROWS + 1) * BK_WIDTH]
-    cdef bk_pair pairs[BK_PAIRS]
-    cdef bk_pair_tile tile
-    cdef bk_pair_range range_
-    if k.convolve_pairs is NULL:
+    cdef int _i, b, n, n_rows = out.shape[0], n_channels = x.shape[1], n_highest = BK_PAIRS
+    cdef int64_t index, row, start
+    cdef float rows[(BK_NOWHERE + 1) * BK_WIDTH]
+    cdef bk_bundle bundles[BK_BUNDLES]
+    cdef bk_bundle_tile tile
+    cdef bk_bundle_range range_
+    if k.pairs.convolve is NULL:
         raise ParameterError(f"kernels={kernels!r} must be some that convolve in pairs")
-    cdef bk_window window = window_of(x.shape[0], n_channels, n_taps, n_rows, 1, dilation)
-    cdef int n_weights = n_taps + n_taps // 3 + (n_taps % 3 == 2)
+    if n_outputs not in (2, BK_BUNDLE):
+        raise ParameterError(f"n_outputs={n_outputs} must be 2 or {BK_BUNDLE}")
+    cdef bk_bundling bundling = k.pairs
+    if n_outputs == BK_BUNDLE:
+        bundling = k.fours
+        n_highest = BK_BUNDLES
+    cdef int n_older = dilation if bk_reads_older(n_outputs, n_taps) else 0
+    cdef bk_window window = window_of(x.shape[0] - n_older, n_channels, n_taps, n_rows, 1, dilation)
     if n_taps < 2 or first < 0 or n_rows < 1 or out.shape[1] != BK_WIDTH:
         raise ParameterError(f"n_taps={n_taps} must be >= 2, first={first} >= 0, and rows of {BK_WIDTH}")
-    if weights.shape[0] != n_weights * n_channels * BK_WIDTH:
-        raise ParameterError(f"{weights.shape[0]} weights must be {n_weights * n_channels * BK_WIDTH}")
+    cdef Py_ssize_t n_weights = n_taps * n_channels
+    if n_outputs == BK_BUNDLE:
+        n_weights = bk_n_products(n_outputs, n_taps) * ((n_channels + 15) // 16 * 16)
+    if weights.shape[0] != n_weights * BK_WIDTH:
+        raise ParameterError(f"{weights.shape[0]} weights must be {n_weights * BK_WIDTH}")
     cdef const float* added = pointer(bias, BK_WIDTH)
-    cdef float[::1] combined = np.empty(bk_combined_size(n_taps, n_channels), np.float32)
+    cdef float[::1] combined = np.empty(bk_combined_size(n_outputs, n_taps, n_channels), np.float32)
     with nogil:
-        range_ = bk_find_pairs(first, first + n_rows, dilation)
+        range_ = bk_find_bundles(first, first + n_rows, dilation, n_outputs)
         for _i in range(n_times):
             index = 0
-            while index < range_.n_pairs:
-                n = <int>min(<int64_t>BK_PAIRS, range_.n_pairs - index)
-                bk_lay_pairs(&range_, index, n, &tile)
-                for p in range(n):
-                    pairs[p] = bk_pair_input(
-                        &tile, p, &x[0, 0] + (tile.steps[p] - first) * n_channels, window.tap_step, n_taps
-                    )
-                k.combine_pairs(pairs, n, window.tap_step, n_taps, n_channels, &combined[0])
-                k.convolve_pairs(
-                    &combined[0], n_taps, n_channels, &weights[0], added, n, <const int (*)[2]>tile.rows, rows
+            while index < range_.n_bundles:
+                n = <int>min(<int64_t>n_highest, range_.n_bundles - index)
+                bk_lay_bundles(&range_, index, n, &tile)
+                for b in range(n):
+                    start = tile.steps[b] - first + n_older
+                    bundles[b] = bk_bundle_input(&tile, b, n_outputs, &x[0, 0] + start * n_channels, n_taps)
+                bundling.combine(bundles, n, window.tap_step, n_taps, n_channels, &combined[0])
+                bundling.convolve(
+                    &combined[0], n_taps, n_channels, &weights[0], added, n,
+                    <const int (*)[BK_BUNDLE]>tile.rows, rows,
                 )
-                for p in range(tile.n_spans):
-                    for r in range(tile.spans[p].n_rows):
-                        memcpy(
-                            &out[tile.spans[p].step + r - first, 0],
-                            &rows[(tile.spans[p].row + r) * BK_WIDTH],
-                            BK_WIDTH * sizeof(float),
-                        )
+                row = 0
+                for b in range(tile.n_spans):
+                    memcpy(
+                        &out[tile.spans[b].step - first, 0], &rows[row * BK_WIDTH],
+                        tile.spans[b].n_rows * BK_WIDTH * sizeof(float),
+                    )
+                    row += tile.spans[b].n_rows
                 index += n
+
+
+def reads_older(int n_outputs, int n_taps):
+    """Return whether outputs of a bundle may depend on a step in front of what they read."""
+    return bool(bk_reads_older(n_outputs, n_taps))
 
 
 def convolve_int8(

@@ -40,13 +40,16 @@ cdef extern from "kernels.h":
     bk_function BK_COS
     bk_function BK_ERF
     bk_function BK_SOFTPLUS
+    ctypedef struct bk_bundling:
+        const void *convolve
     ctypedef struct bk_kernels:
         const char *name
-        const void *convolve_pairs
+        bk_bundling pairs
+        bk_bundling fours
     const bk_kernels *bk_find_kernels(const char *name) nogil
 
-cdef extern from "pairs.h":
-    size_t bk_combined_size(int n_taps, int n_channels) nogil
+cdef extern from "bundles.h":
+    size_t bk_combined_size(int n_outputs, int n_taps, int n_channels) nogil
 
 cdef extern from "pool.h":
     ctypedef struct bk_pool:
@@ -100,6 +103,7 @@ cdef extern from "executor.h":
     ctypedef int bk_kind
     bk_kind BK_CONVOLVE
     bk_kind BK_PAIRED
+    bk_kind BK_FOURS
     bk_kind BK_NARROW
     bk_kind BK_DEPTHWISE
     bk_kind BK_POINTWISE
@@ -156,6 +160,7 @@ cdef extern from "executor.h":
         const bk_call *calls
         bk_last_calls ending
         int n_most
+        int n_together
     ctypedef struct bk_program:
         const bk_kernels *kernels
         int n_edges
@@ -192,8 +197,8 @@ FUNCTIONS = {
     "reciprocal": BK_RECIPROCAL, "sin": BK_SIN, "cos": BK_COS, "erf": BK_ERF, "softplus": BK_SOFTPLUS,
 }
 _KINDS = {
-    "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "narrow": BK_NARROW, "depthwise": BK_DEPTHWISE,
-    "pointwise": BK_POINTWISE, "normalise": BK_NORMALISE, "pad": BK_PAD,
+    "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "fours": BK_FOURS, "narrow": BK_NARROW,
+    "depthwise": BK_DEPTHWISE, "pointwise": BK_POINTWISE, "normalise": BK_NORMALISE, "pad": BK_PAD,
 }
 _PADDINGS = {"constant": BK_CONSTANT, "reflect": BK_REFLECT, "edge": BK_EDGE}
 _ROW = 16  # floats: rows of more are a multiple, so that each begins where a vector may
@@ -219,7 +224,7 @@ cdef class Executor:
     cdef bk_program c
     cdef bk_pool *pool
     cdef list kept  # arrays that C points into
-    cdef list runs  # that nobody uses now
+    cdef list runs  # that nobody uses now: each with the positions of the state that it holds, or None
     cdef list memory_  # what was allocated, as integers
     cdef int n_threads
     cdef readonly str kernels
@@ -256,7 +261,7 @@ cdef class Executor:
 
     def __dealloc__(self):
         cdef size_t address
-        for address in self.runs:
+        for address, _ in self.runs:
             bk_free_run(<bk_run *> address)
         bk_free_pool(self.pool)
         for address in self.memory_:
@@ -318,7 +323,7 @@ cdef class Executor:
         cdef bk_stage *stages = <bk_stage *> self._new(len(packed), sizeof(bk_stage))
         cdef int *first = <int *> self._new(len(packed) + 1, sizeof(int))
         cdef int k, n_segments = 0, longest = 0
-        cdef size_t combined = 0
+        cdef size_t combined = 0, size
         for k, (stage, item) in enumerate(zip(program.stages, packed, strict=True)):
             if not item.blocks:
                 raise ModelError(f"the stage {stage.name!r} has no channels")
@@ -346,16 +351,18 @@ cdef class Executor:
             stages[k].centre = stage.centre
             stages[k].epsilon = stage.epsilon
             stages[k].n_most = item.n_most
+            stages[k].n_together = item.n_together
             reads = [call.edge for call in stage.chain if call.function in ("load", "lookup")]
             if stage.source is not None:
                 reads.append(stage.source)
             stages[k].timeless = all(program.edges[edge].timeless for edge in reads)
             self._lay_blocks(&stages[k], item)
             self._lay_calls(&stages[k], stage, item)
-            if item.kind == "paired":
-                if self.c.kernels.convolve_pairs == NULL:
+            if item.kind in ("paired", "fours"):
+                if self.c.kernels.pairs.convolve == NULL:
                     raise ModelError(f"the kernels {self.kernels} can't convolve {stage.name!r} in pairs")
-                combined = max(combined, bk_combined_size(stage.n_taps, item.n_in))
+                size = bk_combined_size(2 if item.kind == "paired" else 4, stage.n_taps, item.n_in)
+                combined = max(combined, size * item.n_together)
             if item.kind == "normalise":
                 longest = max(longest, stage.n_channels)
             while n_segments <= item.segment:
@@ -461,11 +468,15 @@ cdef class Executor:
         ``state`` is None at the start, else what the step before has returned; ``feeds`` are arrays of
         (n_channels, n_steps) by name. Behind a last step there is no state: it is None.
         """
-        cdef bk_run *run = self._borrow()
+        held = None
+        taken = self._borrow(None if state is None else state[0])
+        cdef bk_run *run = <bk_run *> <size_t> taken[0]
         cdef bk_pool *pool = NULL
         cdef int failed
         try:
-            self._restore(run, state)
+            # A stream that goes on where this run has left it needs no copy of what is there.
+            if state is None or taken[1] is not state[0]:
+                self._restore(run, state)
             for name, edge in self.inputs:
                 self._feed(run, edge, feeds[name], last)
             with nogil:
@@ -481,29 +492,34 @@ cdef class Executor:
             if failed < 0:
                 raise ModelError("the utterance is too short for the windows of this decoder")
             outputs = {name: self._fetch(run, edge) for name, edge in self.outputs}
-            return outputs, None if last else self._state(run)
+            if last:
+                return outputs, None
+            positions, rows = self._state(run)
+            held = positions
+            return outputs, (positions, rows)
         finally:
-            self.runs.append(<size_t> run)
+            self.runs.append((taken[0], held))
 
     def check(self, state):
         """Refuse arrays that can't be a state with a `ParameterError`."""
-        cdef bk_run *run = self._borrow()
+        address, _ = self._borrow(None)
         try:
-            self._restore(run, state)
+            self._restore(<bk_run *> <size_t> address, state)
         finally:
-            self.runs.append(<size_t> run)
+            self.runs.append((address, None))
 
-    cdef bk_run *_borrow(self) except NULL:
-        cdef size_t address
+    cdef tuple _borrow(self, positions):
+        # One that holds the state of these positions, if there is such a one.
         cdef bk_run *run
-        try:
-            address = self.runs.pop()
-            return <bk_run *> address
-        except IndexError:
-            run = bk_new_run(&self.c, self.n_threads)
-            if run == NULL:
-                raise MemoryError from None
-            return run
+        for k, (_, held) in enumerate(self.runs):
+            if held is not None and held is positions:
+                return self.runs.pop(k)
+        if self.runs:
+            return self.runs.pop()
+        run = bk_new_run(&self.c, self.n_threads)
+        if run == NULL:
+            raise MemoryError
+        return <size_t> run, None
 
     cdef _restore(self, bk_run *run, state):
         cdef const int64_t[::1] positions

@@ -13,21 +13,22 @@ import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.native.bundles import (
+    MOST_BYTES,
+    WIDTH,
+    choose_bundles,
+    comes_from_memory,
+    in_fours,
+    in_pairs,
+)
 from balacoon_tk.runtime.native.ending import Ending, find_ending
 from balacoon_tk.runtime.native.program import Program, Stage
 
-WIDTH = 32
-"""Channels of a block, BK_WIDTH in C."""
-COLUMNS = 16
-"""Channels of the output that are summed up at once for steps in pairs, BK_COLUMNS in C."""
 QUAD = 4
 """Bytes that are multiplied at once, BK_QUAD in C."""
-_FEWEST_TAPS = 3
-"""In pairs of steps, two taps save a quarter of the products: too little for what combining inputs costs."""
-_MOST_BYTES = 1 << 20
-"""Of a stage's weights for a step of a frame, before they are laid out for pairs, which makes 4/3 to 10/7 of
-them: more than this come from memory anew for each push, so that a small one would wait for them longer than
-it saves."""
+_TILES_TOGETHER = 12
+"""Tiles of pairs whose inputs are combined before a block's weights are read, where these come from memory:
+they fit into a second cache together, and each weight is read once for all of them."""
 _MOST_NARROW = 4
 """Channels below which a block would be mostly zeros."""
 _ALIGNMENT = 64
@@ -72,6 +73,7 @@ class PackedStage:
     ending: Ending | None
     segment: int
     n_most: int
+    n_together: int
 
 
 def pack(program: Program, *, pairs: bool = False, n_threads: int = 1) -> list[PackedStage]:
@@ -81,7 +83,7 @@ def pack(program: Program, *, pairs: bool = False, n_threads: int = 1) -> list[P
     ----------
     program : Program
     pairs : bool
-        Whether convolutions for which that pays make steps in pairs; the kernels must be able to.
+        Whether convolutions for which that pays make steps in pairs or in fours; the kernels must be able to.
     n_threads : int
         Threads that share each stage of a piece, which is longer the more there are.
 
@@ -189,11 +191,11 @@ def _pack_stage(
         elif stage.n_channels <= _MOST_NARROW and stage.n_phases == 1 and n_groups == 1:
             kind = "narrow"
             packed = np.ascontiguousarray(taps[0].transpose(2, 0, 1))[np.newaxis]
-        elif pairs and _pays_in_pairs(program, stage, n_in):
-            kind = "paired"
+        elif pairs and (bundles := choose_bundles(program, stage, n_in)) is not None:
+            kind, lay = bundles, in_pairs if bundles == "paired" else in_fours
             padded = np.zeros((stage.n_taps, n_in, len(blocks) * WIDTH), np.float32)
             padded[..., : stage.n_channels] = taps[0]
-            packed = np.stack([in_pairs(part) for part in np.split(padded, len(blocks), axis=2)])
+            packed = np.stack([lay(part) for part in np.split(padded, len(blocks), axis=2)])
         else:
             packed = np.zeros((len(blocks), stage.n_taps, n_in, WIDTH), np.float32)
             for k, block in enumerate(blocks):
@@ -221,6 +223,7 @@ def _pack_stage(
         ending=find_ending(program, stage),
         segment=segment,
         n_most=n_most,
+        n_together=_TILES_TOGETHER if kind == "paired" and comes_from_memory(program, stage) else 1,
     )
 
 
@@ -261,51 +264,6 @@ def _taps(stage: Stage, weights: AnyArray) -> AnyArray:
     # to [phase, tap, in, group, out]
     ordered = places[..., ::-1, :].transpose(4, 3, 1, 0, 2)
     return np.ascontiguousarray(ordered).reshape(stage.n_phases, stage.n_taps, per_group, -1)
-
-
-def _pays_in_pairs(program: Program, stage: Stage, n_in: int) -> bool:
-    """Say whether a convolution is made in pairs of steps: a property of the stage, whatever the chunks."""
-    most_bytes = _MOST_BYTES * max(Fraction(1), Fraction(*stage.rate))
-    return (
-        stage.source is not None
-        and not program.edges[stage.source].timeless
-        and stage.stride == stage.n_phases == stage.n_groups == 1
-        and not stage.transposed
-        and stage.n_taps >= _FEWEST_TAPS
-        and stage.n_taps * n_in * stage.n_channels * 4 <= most_bytes
-        and n_in >= COLUMNS
-        and stage.n_channels >= WIDTH
-    )
-
-
-def in_pairs(taps: AnyArray) -> AnyArray:
-    """Lay the weights of a block out for steps in pairs.
-
-    Parameters
-    ----------
-    taps : ndarray, shape (n_taps, n_in, WIDTH)
-
-    Returns
-    -------
-    ndarray, shape (n_weights * n_in * WIDTH,)
-        As ``[half of the columns][taps in threes][channel][4, 3 or 1][COLUMNS]``; what stands for three taps,
-        for two and for one is in pairs_impl.h.
-    """
-    wide = taps.astype(np.float64)
-    columns = []
-    for first in range(0, WIDTH, COLUMNS):
-        half = wide[..., first : first + COLUMNS]
-        for tap in range(0, len(taps), 3):
-            group = half[tap : tap + 3]
-            if len(group) == 3:
-                a, b, c = group
-                combined = [a, (a + b + c) / 2, (a - b + c) / 2, c]
-            elif len(group) == 2:
-                combined = [group[0], group[0] + group[1], group[1]]
-            else:
-                combined = [group[0]]
-            columns.append(np.stack(combined, 1).ravel())
-    return np.concatenate(columns).astype(np.float32)
 
 
 def _pack_bytes(taps: AnyArray, blocks: list[Block], n_in: int, zero_point: int) -> tuple[AnyArray, AnyArray]:
@@ -358,4 +316,4 @@ def _most_groups(program: Program, segments: list[int], n_threads: int) -> list[
 def _has_many_weights(program: Program, stage: Stage) -> bool:
     """Say whether a stage's weights come from beyond the second cache for each piece."""
     array = None if stage.weights is None else program.arrays.get(stage.weights)
-    return array is not None and array.nbytes > _MOST_BYTES
+    return array is not None and array.nbytes > MOST_BYTES

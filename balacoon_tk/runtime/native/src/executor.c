@@ -74,7 +74,7 @@ bk_run *bk_new_run(const bk_program *program, int n_threads)
     run->done = calloc((size_t)program->n_stages + 1, sizeof(int64_t));
     run->finished = calloc((size_t)program->n_stages + 1, sizeof(int));
     run->scratch_size = (size_t)BK_ROWS * (size_t)(BK_REGISTERS * BK_WIDTH + program->longest_row)
-                        + program->combined_size;
+                        + (size_t)BK_NOWHERE * BK_WIDTH + program->combined_size;
     run->memory = malloc(run->scratch_size * (size_t)n_threads * sizeof(float) + ALIGNMENT + GUARD);
     if (run->tracks == NULL || run->done == NULL || run->finished == NULL || run->memory == NULL) {
         bk_free_run(run);
@@ -99,6 +99,13 @@ void bk_free_run(bk_run *run)
     free(run);
 }
 
+/* The first step of its source that a stage still has to read, if there is such a step. */
+static int64_t first_of_window(const bk_stage *stage, int64_t done)
+{
+    const int older = stage->kind == BK_FOURS && bk_reads_older(BK_BUNDLE, stage->n_taps);
+    return done * stage->stride - stage->pad_left - older * stage->dilation;
+}
+
 /* The first step of an edge that a reader still has to read. */
 static int64_t first_needed(const bk_run *run, int edge)
 {
@@ -116,7 +123,7 @@ static int64_t first_needed(const bk_run *run, int edge)
             if (run->finished[reader->stage])
                 continue;
             if (reader->reading == BK_WINDOW)
-                needed = done * stage->stride - stage->pad_left;
+                needed = first_of_window(stage, done);
             else if (reader->reading == BK_BY_GROUP)
                 needed = done;
             else
@@ -236,8 +243,11 @@ static int agrees(const bk_run *run, int index)
         n_known = 0;
     if (done > n_possible(run, stage, &all))
         return 0;
-    if (stage->source >= 0 && done * stage->stride - stage->pad_left < run->tracks[stage->source].base)
-        return 0;
+    if (stage->source >= 0) {
+        const int64_t first = first_of_window(stage, done), base = run->tracks[stage->source].base;
+        if (first < base && base > -run->program->edges[stage->source].before)
+            return 0;
+    }
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
         const track *t = &run->tracks[call->edge];
@@ -398,6 +408,7 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
         program->kernels->load(normalised + block->channel, program->longest_row, block->width, rows, tile);
         break;
     case BK_PAIRED:
+    case BK_FOURS:
     case BK_POINTWISE:
     case BK_PAD:
         break;
@@ -630,49 +641,86 @@ static void run_tile(const piece *p, const bk_block *block, int64_t group, int r
     run_chain(p, block, &span, 1, rows, scratch);
 }
 
-/* A tile of pairs, of the blocks first <= block < end: its inputs are combined once for all of them. */
-static void run_pairs(const piece *p, const bk_pair_range *range, int64_t first_pair, int n_pairs,
-                      int first_block, int end_block, float *scratch)
+/* Tiles of as many bundles each, as far as that goes. */
+static void lay_tile(const bk_bundle_range *range, int64_t index, int64_t n_tiles, bk_bundle_tile *tile)
 {
-    const bk_run *run = p->run;
+    const int64_t first = range->n_bundles * index / n_tiles, next = range->n_bundles * (index + 1) / n_tiles;
+    bk_lay_bundles(range, first, (int)(next - first), tile);
+}
+
+/* What the bundles of a tile are made of. */
+static void combine_tile(const piece *p, const bk_bundle_tile *tile, int n_outputs, const bk_bundling *bundling,
+                         float *combined)
+{
     const bk_stage *stage = p->stage;
-    const bk_kernels *kernels = run->program->kernels;
-    const bk_edge *source = &run->program->edges[stage->source];
-    const ptrdiff_t tap_step = (ptrdiff_t)stage->dilation * source->row;
-    float *combined = scratch + run->scratch_size - run->program->combined_size;
-    bk_pair_tile tile;
-    bk_pair pairs[BK_PAIRS];
-    bk_lay_pairs(range, first_pair, n_pairs, &tile);
-    for (int k = 0; k < n_pairs; k++) {
-        const float *row = (const float *)row_of(run, stage->source, tile.steps[k] - stage->pad_left);
-        pairs[k] = bk_pair_input(&tile, k, row + stage->blocks[0].source_channel, tap_step, stage->n_taps);
+    const ptrdiff_t row_size = p->run->program->edges[stage->source].row;
+    bk_bundle bundles[BK_BUNDLES];
+    for (int k = 0; k < tile->n_bundles; k++) {
+        const float *row = (const float *)row_of(p->run, stage->source, tile->steps[k] - stage->pad_left);
+        bundles[k] = bk_bundle_input(tile, k, n_outputs, row + stage->blocks[0].source_channel, stage->n_taps);
     }
-    kernels->combine_pairs(pairs, n_pairs, tap_step, stage->n_taps, stage->n_in, combined);
-    for (int k = first_block; k < end_block; k++) {
-        const bk_block *block = &stage->blocks[k];
-        /* The row for what isn't due is the next register's first, which holds nothing yet. */
-        kernels->convolve_pairs(combined, stage->n_taps, stage->n_in, block->weights, block->bias, n_pairs,
-                                (const int(*)[2])tile.rows, scratch);
-        run_chain(p, block, tile.spans, tile.n_spans, tile.n_rows, scratch);
+    bundling->combine(bundles, tile->n_bundles, stage->dilation * row_size, stage->n_taps, stage->n_in, combined);
+}
+
+/* A chain works on BK_ROWS at once, from the last ones on: its other registers lie over rows that are done. The row
+ * of what isn't due lies behind all of them. */
+static void run_chains(const piece *p, const bk_block *block, const bk_bundle_tile *tile, float *scratch)
+{
+    int end = tile->n_spans, end_row = tile->n_rows;
+    while (end > 0) {
+        int first = end - 1;
+        while (tile->spans[first].row > 0)
+            first--;
+        const int row = (end_row - 1) / BK_ROWS * BK_ROWS;
+        run_chain(p, block, &tile->spans[first], end - first, end_row - row, scratch + row * BK_WIDTH);
+        end = first;
+        end_row = row;
     }
 }
 
-/* Blocks are divided among threads only where the tiles are too few, as each part has to combine the inputs. */
-static void run_parts_of_pairs(piece *p, float *scratch)
+/* Tile by tile, of which each has its inputs combined once for all blocks; or, of a stage with many weights, block by
+ * block, so that these are read once for all tiles. Blocks are divided among threads only where the tiles are too few,
+ * or so that no two threads need the same weights, as each has to combine the inputs. */
+static void run_parts_of_bundles(piece *p, float *scratch)
 {
     const bk_stage *stage = p->stage;
-    const bk_pair_range range = bk_find_pairs(p->first, p->first + p->n_groups, stage->dilation);
-    const int64_t n_tiles = (range.n_pairs + BK_PAIRS - 1) / BK_PAIRS;
-    const int64_t n_wanted = p->run->n_threads == 1 ? 1 : (int64_t)p->run->n_threads * PARTS_OF_A_THREAD;
-    const int64_t n_shares = smaller(stage->n_blocks, (n_wanted + n_tiles - 1) / n_tiles);
+    const bk_kernels *kernels = p->run->program->kernels;
+    const int in_fours = stage->kind == BK_FOURS, n_outputs = in_fours ? BK_BUNDLE : 2;
+    const int64_t n_highest = in_fours ? BK_BUNDLES : BK_PAIRS, n_threads = p->run->n_threads;
+    const bk_bundling *bundling = in_fours ? &kernels->fours : &kernels->pairs;
+    const bk_bundle_range range = bk_find_bundles(p->first, p->first + p->n_groups, stage->dilation, n_outputs);
+    const int64_t n_tiles = (range.n_bundles + n_highest - 1) / n_highest;
+    const int64_t n_sets = (n_tiles + stage->n_together - 1) / stage->n_together;
+    int64_t n_shares = n_threads == 1 ? 1 : (n_threads * PARTS_OF_A_THREAD + n_sets - 1) / n_sets;
+    if (n_threads > 1 && stage->n_together > 1)
+        n_shares = stage->n_blocks;
+    n_shares = smaller(n_shares, stage->n_blocks);
+    const size_t size = bk_combined_size(n_outputs, stage->n_taps, stage->n_in);
+    float *combined = scratch + p->run->scratch_size - p->run->program->combined_size;
+    bk_bundle_tile tile;
+    int64_t set_there = -1, laid = -1;
     for (;;) {
         const int64_t item = bk_next_part(&p->n_taken);
-        if (item >= n_tiles * n_shares)
+        if (item >= n_sets * n_shares)
             return;
-        const int64_t tile = item / n_shares, share = item % n_shares;
-        const int64_t first = range.n_pairs * tile / n_tiles, next = range.n_pairs * (tile + 1) / n_tiles;
-        run_pairs(p, &range, first, (int)(next - first), (int)(stage->n_blocks * share / n_shares),
-                  (int)(stage->n_blocks * (share + 1) / n_shares), scratch);
+        const int64_t set = item / n_shares, share = item % n_shares;
+        const int64_t first_tile = n_tiles * set / n_sets, end_tile = n_tiles * (set + 1) / n_sets;
+        const int64_t end_block = stage->n_blocks * (share + 1) / n_shares;
+        for (int64_t k = first_tile; set != set_there && k < end_tile; k++) {
+            lay_tile(&range, laid = k, n_tiles, &tile);
+            combine_tile(p, &tile, n_outputs, bundling, combined + (size_t)(k - first_tile) * size);
+        }
+        set_there = set;
+        for (int64_t b = stage->n_blocks * share / n_shares; b < end_block; b++)
+            for (int64_t k = first_tile; k < end_tile; k++) {
+                const bk_block *block = &stage->blocks[b];
+                if (k != laid)
+                    lay_tile(&range, laid = k, n_tiles, &tile);
+                bundling->convolve(combined + (size_t)(k - first_tile) * size, stage->n_taps, stage->n_in,
+                                   block->weights, block->bias, tile.n_bundles, (const int(*)[BK_BUNDLE])tile.rows,
+                                   scratch);
+                run_chains(p, block, &tile, scratch);
+            }
     }
 }
 
@@ -716,8 +764,8 @@ static void run_parts(void *context, int thread)
     if (n_together < 1)
         n_together = 1;
     float *scratch = p->run->scratch + (size_t)thread * p->run->scratch_size;
-    if (stage->kind == BK_PAIRED) {
-        run_parts_of_pairs(p, scratch);
+    if (stage->kind == BK_PAIRED || stage->kind == BK_FOURS) {
+        run_parts_of_bundles(p, scratch);
         return;
     }
     for (;;) {
@@ -799,6 +847,14 @@ static int is_long_enough(const bk_run *run, const bk_stage *stage, int64_t n_gr
     return 1;
 }
 
+/* A piece that ends where bundles do, so that it doesn't make some of which the next one has to make others. */
+static int64_t to_whole_bundles(const bk_stage *stage, int64_t first, int64_t n_groups)
+{
+    const int64_t n_outputs = stage->kind == BK_FOURS ? BK_BUNDLE : stage->kind == BK_PAIRED ? 2 : 1;
+    const int64_t period = n_outputs * stage->dilation, end = (first + n_groups) / period * period;
+    return n_outputs > 1 && end > first ? end - first : n_groups;
+}
+
 static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
 {
     const bk_stage *stage = &run->program->stages[index];
@@ -808,8 +864,10 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
     if (n_groups < 0)
         n_groups = 0;
     /* Not a large piece and a small one behind it. */
-    if (n_groups > stage->n_most)
+    if (n_groups > stage->n_most) {
         n_groups = n_groups >= 2 * stage->n_most ? stage->n_most : (n_groups + 1) / 2;
+        n_groups = to_whole_bundles(stage, run->done[index], n_groups);
+    }
     if (all && stage->kind == BK_PAD && stage->padding == BK_REFLECT && possible > 0) {
         const int64_t longest = stage->n_left > stage->n_right ? stage->n_left : stage->n_right;
         if (run->tracks[stage->source].count <= longest)

@@ -13,8 +13,8 @@
 #ifndef BALACOON_TK_EXECUTOR_H
 #define BALACOON_TK_EXECUTOR_H
 
+#include "bundles.h"
 #include "kernels.h"
-#include "pairs.h"
 #include "pool.h"
 
 #define BK_REGISTERS 8
@@ -61,7 +61,7 @@ typedef struct {
     int out[2]; /* calls that store, in front of and behind the activation */
 } bk_last_calls;
 
-typedef enum { BK_CONVOLVE, BK_PAIRED, BK_NARROW, BK_DEPTHWISE, BK_POINTWISE, BK_NORMALISE, BK_PAD } bk_kind;
+typedef enum { BK_CONVOLVE, BK_PAIRED, BK_FOURS, BK_NARROW, BK_DEPTHWISE, BK_POINTWISE, BK_NORMALISE, BK_PAD } bk_kind;
 
 /* What stands in front of the first step and behind the last. */
 typedef enum { BK_CONSTANT, BK_REFLECT, BK_EDGE } bk_padding;
@@ -98,6 +98,7 @@ typedef struct {
     const bk_call *calls;
     bk_last_calls ending;
     int n_most; /* groups that are made in one go, so that what lies between stages stays in a cache */
+    int n_together; /* of steps in bundles: tiles whose inputs are combined before a block's weights are read */
 } bk_stage;
 
 typedef struct {
@@ -108,7 +109,7 @@ typedef struct {
     const bk_reader *readers;
     const int *first_stages; /* of each segment, stages that follow each other piece by piece; and their number */
     int longest_row; /* floats that a norm's row takes, of a multiple of BK_WIDTH */
-    size_t combined_size; /* floats that the combined inputs of a tile of pairs take at most */
+    size_t combined_size; /* floats that the combined inputs of a stage's tiles take at most */
 } bk_program;
 
 typedef struct bk_run bk_run;

@@ -17,8 +17,11 @@
 
 #define BK_WIDTH 32 /* channels in a tile */
 #define BK_ROWS 12  /* most steps in a tile */
-#define BK_PAIRS 6  /* most pairs of steps in a tile of these */
-#define BK_COLUMNS 16 /* channels of the output for which pairs are summed up at once */
+#define BK_BUNDLE 4 /* most steps that are made together (bundles.h) */
+#define BK_BUNDLES 12 /* most bundles in a tile of these */
+#define BK_PAIRS 6  /* the same of pairs, bundles of two */
+#define BK_COLUMNS 16 /* channels that are combined at once, and those of the output for which pairs are summed up */
+#define BK_SUMS 12  /* sums that four outputs are made of */
 #define BK_ADDED 2  /* most tensors that an ending adds */
 #define BK_QUAD 4   /* bytes that int8 kernels multiply at once: channels of u8 rows are padded to these */
 
@@ -35,12 +38,22 @@ typedef struct {
     const int32_t *offset; /* int8: [BK_WIDTH], added to a sum: - zero point * sum of the weights; or NULL */
 } bk_window;
 
-/* What the two outputs of a pair read, a dilation apart: with n taps n + 1 steps, each a row of channels. */
+/* What the outputs of a bundle read: with n taps and m outputs n + m - 1 steps a dilation apart, each a row of
+ * channels. Of these only those from `low` to `high` are there. */
 typedef struct {
-    const float *first; /* only the earlier output reads it */
-    const float *inner; /* the first of those that both read; the others follow, a tap's step apart */
-    const float *last;  /* only the later output reads it */
-} bk_pair;
+    const float *row; /* of place 0, whether it is there or not */
+    int low, high;
+} bk_bundle;
+
+/* Steps in bundles, with fewer products. First what is to be multiplied is made of the input, once for all blocks;
+ * then a block's outputs of that, each in a row of a tile, which has one for outputs that aren't due. */
+typedef struct {
+    /* combined is [product][channels in BK_COLUMNS][bundle][BK_COLUMNS], bk_combined_size in all */
+    void (*combine)(const bk_bundle *bundles, int n_bundles, ptrdiff_t tap_step, int n_taps, int n_channels,
+                    float *combined);
+    void (*convolve)(const float *combined, int n_taps, int n_channels, const float *weights, const float *bias,
+                     int n_bundles, const int (*rows)[BK_BUNDLE], float *tile);
+} bk_bundling;
 
 /* Functions of a number, or of two. */
 typedef enum {
@@ -104,15 +117,9 @@ typedef struct {
     int dot_product; /* whether bytes are multiplied by an instruction made for that */
     /* tile[rows][BK_WIDTH] = bias + sum over taps and channels, for 1 <= rows <= BK_ROWS */
     void (*convolve)(const bk_window *window, int rows, float *tile);
-    /* the same for steps in pairs, with fewer products (pairs_impl.h); NULL where the registers are too few.
-     * First what is to be multiplied is made of the input, once for all blocks: as
-     * [taps in threes][channels in BK_COLUMNS][2 to 4][BK_PAIRS][BK_COLUMNS], bk_combined_size in all; */
-    void (*combine_pairs)(const bk_pair *pairs, int n_pairs, ptrdiff_t tap_step, int n_taps, int n_channels,
-                          float *combined);
-    /* then a block's outputs of it, those of a pair in two rows of a tile, which has one row more for outputs
-     * that aren't due; weights are [half of the columns][taps in threes][channel][4, 3 or 1][BK_COLUMNS] */
-    void (*convolve_pairs)(const float *combined, int n_taps, int n_channels, const float *weights,
-                           const float *bias, int n_pairs, const int (*rows)[2], float *tile);
+    /* the same for steps in bundles of two and of four (pairs_impl.h, fours_impl.h), which say how their weights
+     * lie; NULL where the registers are too few */
+    bk_bundling pairs, fours;
     /* the same as convolve of u8 inputs and s8 weights, exact in int32: ((sum + offset) * scale) + bias */
     void (*convolve_int8)(const bk_window *window, int rows, float *tile);
     /* for at most 4 output channels, the tile's others are zeros: weights are float [column][tap][channel],

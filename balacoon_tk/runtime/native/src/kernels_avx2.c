@@ -20,6 +20,8 @@
 #define BK_VECTORS 2
 #define BK_STEPS 6
 #define BK_SQRT(x) (vec)_mm256_sqrt_ps((__m256)(x))
+#define BK_GREATER(a, b) (vec)_mm256_max_ps((__m256)(a), (__m256)(b))
+#define BK_LESSER(a, b) (vec)_mm256_min_ps((__m256)(a), (__m256)(b))
 #define BK_DOT_PRODUCT 0
 #define BK_MADD(x, w) (ivec)_mm256_madd_epi16((__m256i)(x), (__m256i)(w))
 #define BK_INT8_VECTORS 2

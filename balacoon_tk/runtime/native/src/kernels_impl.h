@@ -7,11 +7,13 @@
  *   BK_VECTORS, BK_STEPS          vectors of a row, and rows, that are summed up at once: so many that their
  *                                 products stay in registers, weights and an input beside them
  *   BK_SQRT(x)                    square roots of a vector
+ *   BK_GREATER, BK_LESSER(a, b)   if it has them, as vectors.h says
  *   BK_DOT_PRODUCT, BK_INT8_VECTORS, BK_INT8_STEPS and what int8_impl.h names
  */
 #ifndef BALACOON_TK_KERNELS_IMPL_H
 #define BALACOON_TK_KERNELS_IMPL_H
 
+#include "bundles.h"
 #include "kernels.h"
 
 #define BK_PASTE_(a, b) a##_##b
@@ -212,9 +214,10 @@ static void BK_KERNEL(convolve_depthwise)(const bk_window *window, int width, in
 
 #if BK_LANES == BK_COLUMNS
 #include "pairs_impl.h"
-#define BK_OF_PAIRS(name) BK_KERNEL(name)
+#include "fours_impl.h"
+#define BK_OF_BUNDLES(name) {BK_KERNEL(combine_##name), BK_KERNEL(convolve_##name)}
 #else
-#define BK_OF_PAIRS(name) NULL
+#define BK_OF_BUNDLES(name) {NULL, NULL}
 #endif
 
 static double BK_KERNEL(peak)(int n_loops)
@@ -244,8 +247,8 @@ const bk_kernels BK_PASTE(bk_kernels, BK_SUFFIX) = {
     .name = BK_NAME,
     .dot_product = BK_DOT_PRODUCT,
     .convolve = BK_KERNEL(convolve),
-    .combine_pairs = BK_OF_PAIRS(combine_pairs),
-    .convolve_pairs = BK_OF_PAIRS(convolve_pairs),
+    .pairs = BK_OF_BUNDLES(pairs),
+    .fours = BK_OF_BUNDLES(fours),
     .convolve_int8 = BK_KERNEL(convolve_int8),
     .convolve_narrow = BK_KERNEL(convolve_narrow),
     .convolve_depthwise = BK_KERNEL(convolve_depthwise),

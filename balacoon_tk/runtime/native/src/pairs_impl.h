@@ -3,28 +3,21 @@
  *
  * Of three taps g0, g1, g2 and the four steps d0 .. d3 that two outputs read, four products are enough:
  *
- *      A = (d0 - d2) g0                    earlier output = A + B + C
- *      B = (d1 + d2) (g0 + g1 + g2) / 2
- *      C = (d2 - d1) (g0 - g1 + g2) / 2    later output   = B - C + D
+ *      A = (d0 - d2) g0               earlier output = A + (B + C) / 2
+ *      B = (d1 + d2) (g0 + g1 + g2)
+ *      C = (d2 - d1) (g0 - g1 + g2)   later output   = D + (B - C) / 2
  *      D = (d3 - d1) g2
  *
- * Two taps take three, A = (e0 - e1) g0, B = e1 (g0 + g1), D = (e2 - e1) g1, and one takes two, A = f0 g, D = f1 g.
+ * Two taps take three, A = (e0 - e1) g0, B = 2 e1 (g0 + g1), D = (e2 - e1) g1, and one takes two, A = f0 g, D = f1 g.
  * More than three taps are threes and a rest of them, summed up in the same four numbers. What only the earlier
- * output reads goes into A alone, what only the later one reads into D.
+ * output reads goes into A alone, what only the later one reads into D. Weights are
+ * [half of the columns][taps in threes][channel][3, 2 or 1][BK_COLUMNS].
  */
 #ifndef BALACOON_TK_PAIRS_IMPL_H
 #define BALACOON_TK_PAIRS_IMPL_H
 
 /* Numbers of one combined input, of all pairs and BK_COLUMNS channels. */
 #define BK_PLANE (BK_PAIRS * BK_COLUMNS)
-
-/* The step that a pair reads at a place. */
-BK_INLINE const float *pair_step(const bk_pair *pair, int place, int n_taps, ptrdiff_t tap_step)
-{
-    return place == 0        ? pair->first
-           : place == n_taps ? pair->last
-                             : pair->inner + (place - 1) * tap_step;
-}
 
 /* A vector of a step from channel k on, zeros behind its n channels. */
 BK_INLINE vec pair_channels(const float *step, int k, int n)
@@ -47,7 +40,7 @@ BK_INLINE void combine(const float *const *steps, const int n_taps, int n_channe
         const vec c = pair_channels(third, k, n_channels);
         if (n_taps == 2) {
             store_vec(out, a - b);
-            store_vec(out + BK_PLANE, b);
+            store_vec(out + BK_PLANE, b + b);
             store_vec(out + 2 * BK_PLANE, c - b);
             continue;
         }
@@ -59,7 +52,7 @@ BK_INLINE void combine(const float *const *steps, const int n_taps, int n_channe
     }
 }
 
-static void BK_KERNEL(combine_pairs)(const bk_pair *pairs, int n_pairs, ptrdiff_t tap_step, int n_taps,
+static void BK_KERNEL(combine_pairs)(const bk_bundle *pairs, int n_pairs, ptrdiff_t tap_step, int n_taps,
                                      int n_channels, float *combined)
 {
     const ptrdiff_t n_planes = (n_channels + BK_COLUMNS - 1) / BK_COLUMNS;
@@ -68,7 +61,7 @@ static void BK_KERNEL(combine_pairs)(const bk_pair *pairs, int n_pairs, ptrdiff_
         for (int p = 0; p < n_pairs; p++) {
             const float *steps[4];
             for (int k = 0; k <= left; k++)
-                steps[k] = pair_step(&pairs[p], tap + k, n_taps, tap_step);
+                steps[k] = bk_bundle_row(&pairs[p], tap + k, tap_step);
             float *out = combined + p * BK_COLUMNS;
             if (left == 3)
                 combine(steps, 3, n_channels, out);
@@ -81,46 +74,48 @@ static void BK_KERNEL(combine_pairs)(const bk_pair *pairs, int n_pairs, ptrdiff_
     }
 }
 
-/* BK_COLUMNS columns of n_pairs, a constant wherever this is inlined. */
+/* BK_COLUMNS columns of n_pairs, a constant wherever this is inlined. What weights are combined to is made here, of
+ * as few numbers as there are: all that a small push has to wait for. */
 BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int n_taps, int n_channels,
-                         const int n_pairs, const int (*rows)[2], float *tile)
+                         const int n_pairs, const int (*rows)[BK_BUNDLE], float *tile)
 {
     vec sums[4][BK_PAIRS];
+    const vec start = bias ? load_vec(bias) : splat(0);
 #pragma GCC unroll 8
     for (int p = 0; p < n_pairs; p++) {
         sums[0][p] = sums[2][p] = sums[3][p] = splat(0);
-        sums[1][p] = bias ? load_vec(bias) : splat(0);
+        sums[1][p] = start + start;
     }
 /* One product for each pair: combined input k, added to sum s. */
 #define BK_ADD_PRODUCTS(s, k, weights)                                                                         \
     _Pragma("GCC unroll 8") for (int p = 0; p < n_pairs; p++)                                                  \
         sums[s][p] += (weights) * x[(k) * BK_PLANE + p * BK_COLUMNS + c];
-/* All channels of a group of taps, whose combined inputs are n_inputs and weights n_weights. */
-#define BK_FOR_CHANNELS(n_inputs, n_weights, ...)                                                              \
-    for (int left = n_channels; left > 0; left -= BK_COLUMNS, x += (n_inputs) * BK_PLANE) {                    \
+/* All channels of a group of taps, whose combined inputs are one more than its weights. */
+#define BK_FOR_CHANNELS(n_weights, ...)                                                                        \
+    for (int left = n_channels; left > 0; left -= BK_COLUMNS, x += ((n_weights) + 1) * BK_PLANE) {             \
         const int n = left < BK_COLUMNS ? left : BK_COLUMNS;                                                   \
         for (int c = 0; c < n; c++, w += (n_weights) * BK_COLUMNS) {                                           \
             __VA_ARGS__                                                                                        \
         }                                                                                                      \
     }
     for (; n_taps >= 3; n_taps -= 3)
-        BK_FOR_CHANNELS(4, 4, {
-            const vec w0 = load_vec(w), w1 = load_vec(w + BK_COLUMNS);
-            const vec w2 = load_vec(w + 2 * BK_COLUMNS), w3 = load_vec(w + 3 * BK_COLUMNS);
+        BK_FOR_CHANNELS(3, {
+            const vec w0 = load_vec(w), w1 = load_vec(w + BK_COLUMNS), w2 = load_vec(w + 2 * BK_COLUMNS);
+            const vec outer = w0 + w2, plus = outer + w1, minus = outer - w1;
             BK_ADD_PRODUCTS(0, 0, w0)
-            BK_ADD_PRODUCTS(1, 1, w1)
-            BK_ADD_PRODUCTS(2, 2, w2)
-            BK_ADD_PRODUCTS(3, 3, w3)
+            BK_ADD_PRODUCTS(1, 1, plus)
+            BK_ADD_PRODUCTS(2, 2, minus)
+            BK_ADD_PRODUCTS(3, 3, w2)
         })
     if (n_taps == 2)
-        BK_FOR_CHANNELS(3, 3, {
-            const vec w0 = load_vec(w), w1 = load_vec(w + BK_COLUMNS), w2 = load_vec(w + 2 * BK_COLUMNS);
+        BK_FOR_CHANNELS(2, {
+            const vec w0 = load_vec(w), w1 = load_vec(w + BK_COLUMNS), both = w0 + w1;
             BK_ADD_PRODUCTS(0, 0, w0)
-            BK_ADD_PRODUCTS(1, 1, w1)
-            BK_ADD_PRODUCTS(3, 2, w2)
+            BK_ADD_PRODUCTS(1, 1, both)
+            BK_ADD_PRODUCTS(3, 2, w1)
         })
     if (n_taps == 1)
-        BK_FOR_CHANNELS(2, 1, {
+        BK_FOR_CHANNELS(1, {
             const vec w0 = load_vec(w);
             BK_ADD_PRODUCTS(0, 0, w0)
             BK_ADD_PRODUCTS(3, 1, w0)
@@ -129,15 +124,14 @@ BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int 
 #undef BK_FOR_CHANNELS
 #pragma GCC unroll 8
     for (int p = 0; p < n_pairs; p++) {
-        store_vec(tile + rows[p][0] * BK_WIDTH, sums[0][p] + (sums[1][p] + sums[2][p]));
-        store_vec(tile + rows[p][1] * BK_WIDTH, sums[3][p] + (sums[1][p] - sums[2][p]));
+        store_vec(tile + rows[p][0] * BK_WIDTH, sums[0][p] + (sums[1][p] + sums[2][p]) * 0.5f);
+        store_vec(tile + rows[p][1] * BK_WIDTH, sums[3][p] + (sums[1][p] - sums[2][p]) * 0.5f);
     }
 }
 
 static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_channels, const float *weights,
-                                      const float *bias, int n_pairs, const int (*rows)[2], float *tile)
+                                      const float *bias, int n_pairs, const int (*rows)[BK_BUNDLE], float *tile)
 {
-    const int n_weights = n_taps + n_taps / 3 + (n_taps % 3 == 2);
     for (int column = 0; column < BK_WIDTH; column += BK_COLUMNS) {
         const float *bias_part = bias ? bias + column : NULL;
 #define BK_SUM(n)                                                                                              \
@@ -152,7 +146,7 @@ static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_c
             BK_SUM(6)
         }
 #undef BK_SUM
-        weights += (ptrdiff_t)n_weights * n_channels * BK_COLUMNS;
+        weights += (ptrdiff_t)n_taps * n_channels * BK_COLUMNS;
     }
 }
 

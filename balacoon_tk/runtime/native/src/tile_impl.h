@@ -127,25 +127,34 @@ static void BK_KERNEL(load_int8)(const uint8_t *rows_in, ptrdiff_t row_step, int
     }
 }
 
-/* The lower limit first and so that NaN is less than it: no byte is left to chance. */
-BK_INLINE void store_rounded(vec x, float factor, int zero_point, uint8_t *out)
+/* How numbers become bytes, as vectors, made once for many of them. */
+typedef struct {
+    vec factor, low, high;
+    ivec offset;
+} BK_KERNEL(rounding);
+
+BK_INLINE BK_KERNEL(rounding) rounding_of(float scale, int zero_point)
 {
-    const float low = (float)-zero_point, high = (float)(255 - zero_point);
-    x = x * factor;
-    x = select_vec(less(splat(low), x), x, splat(low));
-    x = select_vec(less(x, splat(high)), x, splat(high));
-    store_bytes(out, bits_of(x + BK_ROUNDER) - (0x4b400000 - zero_point));
+    return (BK_KERNEL(rounding)){splat(1.0f / scale), splat((float)-zero_point), splat((float)(255 - zero_point)),
+                                 splat_int(0x4b400000 - zero_point)};
+}
+
+/* The lower limit first and so that NaN is less than it: no byte is left to chance. */
+BK_INLINE void store_rounded(vec x, const BK_KERNEL(rounding) * to, uint8_t *out)
+{
+    x = BK_LESSER(BK_GREATER(x * to->factor, to->low), to->high);
+    store_bytes(out, bits_of(x + BK_ROUNDER) - to->offset);
 }
 
 static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_t *rows_out, ptrdiff_t row_step,
                                   float scale, int zero_point)
 {
     uint8_t padded[BK_WIDTH];
-    const float factor = 1.0f / scale;
+    const BK_KERNEL(rounding) to = rounding_of(scale, zero_point);
     for (int r = 0; r < rows; r++, rows_out += row_step, tile += BK_WIDTH) {
         uint8_t *row = width < BK_WIDTH ? padded : rows_out;
         for (int c = 0; c < BK_WIDTH; c += BK_LANES)
-            store_rounded(load_vec(tile + c), factor, zero_point, row + c);
+            store_rounded(load_vec(tile + c), &to, row + c);
         if (width < BK_WIDTH)
             memcpy(rows_out, padded, (size_t)width);
     }
@@ -156,35 +165,39 @@ static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_
         __VA_ARGS__;                                                                                           \
     }
 
-static void BK_KERNEL(finish)(const bk_ending *ending, int rows, const float *tile)
+static void BK_KERNEL(finish)(const bk_ending *given, int rows, const float *tile)
 {
-    const vec factor = splat(ending->factor), slope = splat(ending->slope);
-    float to_bytes[2] = {0};
+    /* A copy, which no store of a byte can be thought to change. */
+    const bk_ending ending = *given;
+    const vec factor = splat(ending.factor), slope = splat(ending.slope);
+    /* Of a number and a part of it the greater one is what leaky ReLU gives, whatever its sign. */
+    const int is_part = ending.slope > 0 && ending.slope <= 1;
+    BK_KERNEL(rounding) to_bytes[2];
     for (int k = 0; k < 2; k++)
-        if (ending->out[k].rows && ending->out[k].scale)
-            to_bytes[k] = 1.0f / ending->out[k].scale;
+        to_bytes[k] = rounding_of(ending.out[k].scale ? ending.out[k].scale : 1, ending.out[k].zero_point);
     for (int r = 0; r < rows; r++, tile += BK_WIDTH) {
         vec x[BK_WIDTH / BK_LANES];
         BK_FOR_ROW(x[v] = load_vec(tile + v * BK_LANES))
-        for (int k = 0; k < ending->n_added; k++) {
-            const float *added = ending->added[k] + r * ending->added_step[k];
+        for (int k = 0; k < ending.n_added; k++) {
+            const float *added = ending.added[k] + r * ending.added_step[k];
             BK_FOR_ROW(x[v] = x[v] + load_vec(added + v * BK_LANES))
         }
-        if (ending->scaling == BK_MUL)
+        if (ending.scaling == BK_MUL)
             BK_FOR_ROW(x[v] = x[v] * factor)
-        else if (ending->scaling == BK_DIV)
+        else if (ending.scaling == BK_DIV)
             BK_FOR_ROW(x[v] = x[v] / factor)
         for (int k = 0; k < 2; k++) {
-            if (k == 1 && ending->activated)
+            if (k == 1 && ending.activated && is_part)
+                BK_FOR_ROW(x[v] = BK_GREATER(x[v], x[v] * slope))
+            else if (k == 1 && ending.activated)
                 BK_FOR_ROW(x[v] = select_vec(less(x[v], splat(0)), x[v] * slope, x[v]))
-            if (ending->out[k].rows == NULL)
+            if (ending.out[k].rows == NULL)
                 continue;
-            const ptrdiff_t first = r * ending->out[k].step;
-            if (ending->out[k].scale)
-                BK_FOR_ROW(store_rounded(x[v], to_bytes[k], ending->out[k].zero_point,
-                                         (uint8_t *)ending->out[k].rows + first + v * BK_LANES))
+            const ptrdiff_t first = r * ending.out[k].step;
+            if (ending.out[k].scale)
+                BK_FOR_ROW(store_rounded(x[v], &to_bytes[k], (uint8_t *)ending.out[k].rows + first + v * BK_LANES))
             else
-                BK_FOR_ROW(store_vec((float *)ending->out[k].rows + first + v * BK_LANES, x[v]))
+                BK_FOR_ROW(store_vec((float *)ending.out[k].rows + first + v * BK_LANES, x[v]))
         }
     }
 }

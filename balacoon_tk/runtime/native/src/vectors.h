@@ -118,6 +118,14 @@ BK_INLINE vec with_sign_of(vec x, vec sign)
 /* NaN of either operand stays NaN: a comparison with it is false, so it is asked for. */
 BK_INLINE vec larger(vec a, vec b) { return select_vec(less(b, a) | ~equal(a, a), a, b); }
 BK_INLINE vec smaller(vec a, vec b) { return select_vec(less(a, b) | ~equal(a, a), a, b); }
+/* a > b ? a : b and a < b ? a : b: b where one of them is NaN. Most sets have an instruction that does just this. */
+#ifndef BK_GREATER
+#define BK_GREATER(a, b) greater_or_second(a, b)
+#define BK_LESSER(a, b) lesser_or_second(a, b)
+BK_INLINE vec greater_or_second(vec a, vec b) { return select_vec(less(b, a), a, b); }
+BK_INLINE vec lesser_or_second(vec a, vec b) { return select_vec(less(a, b), a, b); }
+#endif
+
 /* NaN of x stays NaN; the limits are numbers. */
 BK_INLINE vec clip(vec x, float low, float high)
 {

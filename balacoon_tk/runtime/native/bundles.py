@@ -1,0 +1,128 @@
+"""Convolutions that make two or four steps at a time, with fewer products, and how their weights lie."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+from balacoon_tk._typing import AnyArray
+from balacoon_tk.runtime.native.program import Program, Stage
+
+WIDTH = 32
+"""Channels of a block, BK_WIDTH in C."""
+COLUMNS = 16
+"""Channels that are combined at once, and of the output summed up at once for pairs, BK_COLUMNS in C."""
+N_SUMS = 12
+"""What four outputs are summed up in, BK_SUMS in C."""
+MOST_BYTES = 1 << 20
+"""Of a stage's weights for a step of a frame: more than this come from memory anew for each push. Pairs need
+no more numbers than there are weights. Fours need 2 to 2.3 for one, which would take a small push longer to
+read than it saves."""
+_FEWEST_TAPS = 3
+"""In pairs of steps, two taps save a quarter of the products: too little for what combining inputs costs."""
+_FEWEST_TAPS_IN_FOURS = 4
+"""Three taps have no fewer products in fours than in pairs."""
+_MOST_FRAMES_BETWEEN = 4
+"""Between the first and the last step of four: what isn't due where a push ends is made again in the next."""
+
+
+def choose_bundles(program: Program, stage: Stage, n_in: int) -> Literal["paired", "fours"] | None:
+    """Say in which bundles a convolution makes steps: a property of the stage, whatever the chunks.
+
+    Parameters
+    ----------
+    program : Program
+    stage : Stage
+        A dense convolution in float32.
+    n_in : int
+        Channels of its input.
+
+    Returns
+    -------
+    str or None
+        None where bundles can't be made, or bring nothing.
+    """
+    pays = (
+        stage.source is not None
+        and not program.edges[stage.source].timeless
+        and stage.stride == stage.n_phases == stage.n_groups == 1
+        and not stage.transposed
+        and stage.n_taps >= _FEWEST_TAPS
+        and n_in >= COLUMNS
+        and stage.n_channels >= WIDTH
+    )
+    if not pays:
+        return None
+    in_fours_too = (
+        stage.n_taps >= _FEWEST_TAPS_IN_FOURS
+        and not comes_from_memory(program, stage)
+        and 3 * stage.dilation <= _MOST_FRAMES_BETWEEN * Fraction(*stage.rate)
+    )
+    return "fours" if in_fours_too else "paired"
+
+
+def comes_from_memory(program: Program, stage: Stage) -> bool:
+    """Say whether a stage's weights are too many for a cache to keep until the next push."""
+    most_bytes = MOST_BYTES * max(Fraction(1), Fraction(*stage.rate))
+    return stage.weights is not None and program.arrays[stage.weights].nbytes > most_bytes
+
+
+def in_pairs(taps: AnyArray) -> AnyArray:
+    """Lay the weights of a block out for steps in pairs.
+
+    Parameters
+    ----------
+    taps : ndarray, shape (n_taps, n_in, WIDTH)
+
+    Returns
+    -------
+    ndarray, shape (n_taps * n_in * WIDTH,)
+        As ``[half of the columns][taps in threes][channel][3, 2 or 1][COLUMNS]``.
+    """
+    halves = np.split(taps.astype(np.float32), WIDTH // COLUMNS, axis=2)
+    threes = [half[tap : tap + 3] for half in halves for tap in range(0, len(taps), 3)]
+    return np.concatenate([three.swapaxes(0, 1).ravel() for three in threes])
+
+
+def in_fours(taps: AnyArray) -> AnyArray:
+    """Lay the weights of a block out for steps in fours, as the products of fours_impl.h take them.
+
+    Parameters
+    ----------
+    taps : ndarray, shape (n_taps, n_in, WIDTH)
+
+    Returns
+    -------
+    ndarray, shape (n_products * n_padded * WIDTH,)
+        As ``[sum][taps in sixes][channel][WIDTH]``, the channels padded to a multiple of COLUMNS.
+    """
+    n_taps, n_in, _ = taps.shape
+    padded = np.zeros((n_taps, -(-n_in // COLUMNS) * COLUMNS, WIDTH))
+    padded[:, :n_in] = taps
+    sums: list[list[AnyArray]] = [[] for _ in range(N_SUMS)]
+    for start in range(0, n_taps, 6):
+        six = padded[start : start + 6]
+        odd = len(six) % 2
+        if odd:
+            six = np.concatenate([np.zeros_like(six[:1]), six])
+        filters = six.reshape(-1, 2, *six.shape[1:])
+        for outer, (first, second) in _outer_filters(filters).items():
+            if odd and (outer == 0 or len(filters) == 1):
+                inner = {0: second, 2: second}
+            else:
+                inner = {0: first, 1: first + second, 2: second}
+            for place, product in inner.items():
+                sums[3 * outer + place].append(product)
+    return np.concatenate([product.ravel() for products in sums for product in products]).astype(np.float32)
+
+
+def _outer_filters(filters: AnyArray) -> dict[int, AnyArray]:
+    """Return what one to three filters become for two outputs, by the place of their product among four."""
+    if len(filters) == 1:
+        return {0: filters[0], 3: filters[0]}
+    if len(filters) == 2:
+        return {0: filters[0], 1: filters[0] + filters[1], 3: filters[1]}
+    a, b, c = filters
+    return {0: a, 1: (a + b + c) / 2, 2: (a - b + c) / 2, 3: c}
