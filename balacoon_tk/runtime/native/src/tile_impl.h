@@ -152,11 +152,12 @@ static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_
 }
 
 #define BK_FOR_ROW(...)                                                                                        \
-    for (int v = 0; v < BK_WIDTH / BK_LANES; v++) {                                                            \
+    for (int v = 0; v < n_vectors; v++) {                                                                      \
         __VA_ARGS__;                                                                                           \
     }
 
-static void BK_KERNEL(finish)(const bk_ending *ending, int rows, const float *tile)
+/* `n_vectors` of each row, a constant wherever this is inlined. */
+BK_INLINE void finish_rows(const bk_ending *ending, int rows, const float *tile, const int n_vectors)
 {
     const vec factor = splat(ending->factor), slope = splat(ending->slope);
     float to_bytes[2] = {0};
@@ -190,6 +191,14 @@ static void BK_KERNEL(finish)(const bk_ending *ending, int rows, const float *ti
 }
 
 #undef BK_FOR_ROW
+
+static void BK_KERNEL(finish)(const bk_ending *ending, int rows, const float *tile)
+{
+    if (ending->half)
+        finish_rows(ending, rows, tile, BK_WIDTH / 2 / BK_LANES);
+    else
+        finish_rows(ending, rows, tile, BK_WIDTH / BK_LANES);
+}
 
 static void BK_KERNEL(normalise)(const float *rows_in, ptrdiff_t in_step, int n, int rows, float *rows_out,
                                  ptrdiff_t out_step, float epsilon, int centre)
