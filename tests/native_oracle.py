@@ -52,7 +52,8 @@ def _run(program: Program, stage: Stage, edges: Arrays) -> None:
         tile = np.zeros((n_steps, stage.n_channels))
     else:
         assert stage.source is not None
-        tile = _tile(program, stage, edges[stage.source][:, stage.source_channel :])
+        x = edges[stage.source][:, stage.source_channel :]
+        tile = _predicted(stage, x, edges) if stage.kind == "predicted" else _tile(program, stage, x)
     registers = {0: tile}
     for call in stage.chain:
         if call.function == "store":
@@ -89,7 +90,9 @@ def _tile(program: Program, stage: Stage, x: np.ndarray) -> np.ndarray:
         n_steps = len(x) * stage.n_phases + stage.n_extra if len(x) else 0
         return whole[stage.crop : stage.crop + n_steps] + bias
     n_out, per_group, n_taps = weights.shape
-    padded = np.pad(x, ((stage.pad_left, stage.pad_right), (0, 0)))
+    padded = np.pad(
+        x, ((stage.pad_left, stage.pad_right), (0, 0)), mode=stage.padding if len(x) else "constant"
+    )
     n_steps = (len(padded) - (n_taps - 1) * stage.dilation - 1) // stage.stride + 1 if len(x) else 0
     tile = np.zeros((n_steps, n_out))
     for step in range(n_steps):
@@ -99,6 +102,22 @@ def _tile(program: Program, stage: Stage, x: np.ndarray) -> np.ndarray:
                 g = c // (n_out // n_groups)
                 tile[step, c] += row[g * per_group : (g + 1) * per_group] @ weights[c, :, tap]
     return tile + bias
+
+
+def _predicted(stage: Stage, x: np.ndarray, edges: Arrays) -> np.ndarray:
+    assert stage.kernels is not None
+    n_kernel = stage.n_taps * stage.n_in * stage.n_channels
+    kernels = edges[stage.kernels][:, stage.kernel_channel :][:, :n_kernel]
+    padded = np.pad(x[:, : stage.n_in], ((stage.pad_left, stage.pad_right), (0, 0)))
+    tile = np.zeros((len(kernels) * stage.kernel_steps if len(x) else 0, stage.n_channels))
+    for step in range(len(tile)):
+        kernel = kernels[step // stage.kernel_steps].reshape(stage.n_taps, stage.n_in, stage.n_channels)
+        for tap in range(stage.n_taps):
+            tile[step] += padded[step + tap * stage.dilation] @ kernel[tap]
+        if stage.biases is not None:
+            bias = edges[stage.biases][step // stage.kernel_steps, stage.bias_channel :]
+            tile[step] += bias[: stage.n_channels]
+    return tile
 
 
 def _padded(stage: Stage, x: np.ndarray) -> np.ndarray:

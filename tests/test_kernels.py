@@ -65,9 +65,12 @@ def test_convolution_is_the_oracles(kernels, n_channels, n_taps, dilation, strid
     read = windows(x, n_taps, dilation, stride, n_rows)
     sizes = np.einsum("rkc,kco->ro", abs(read), abs(weights).astype(float)) + abs(bias)
     assert_sums(out, np.einsum("rkc,kco->ro", read, weights.astype(float)) + bias, sizes)
-    plain = tile(n_rows)
+    plain, half = tile(n_rows), tile(n_rows)
     _kernels.convolve(kernels, x, weights, None, plain, stride, dilation)
     assert_sums(plain, out.astype(float) - bias, sizes)
+    _kernels.convolve(kernels, x, weights, bias, half, stride, dilation, half=True)
+    assert np.array_equal(half[:, : WIDTH // 2], out[:, : WIDTH // 2])
+    assert np.isnan(half[:, WIDTH // 2 :]).all()
 
 
 of_pairs = pytest.mark.parametrize(
@@ -227,6 +230,25 @@ def test_depthwise_is_the_oracles(kernels, n_channels, n_taps, dilation, stride,
     assert not out[:, width:].any()
 
 
+@pytest.mark.parametrize(("n_columns", "channel"), [(1, 0), (7, 0), (32, 0), (33, 32), (64, 32), (70, 64)])
+@every_shape
+@every_set
+def test_a_convolution_with_a_kernel_of_any_width_is_the_oracles(
+    kernels, n_channels, n_taps, dilation, stride, n_rows, n_columns, channel
+):
+    rng = np.random.default_rng(n_channels + n_taps)
+    x = noise(rng, n_steps(n_taps, dilation, stride, n_rows), n_channels)
+    weights = noise(rng, n_taps, n_channels, n_columns)
+    # What lies behind the last column of the last row is read, and may be anything.
+    flat = np.concatenate([weights.ravel(), np.full(WIDTH, np.nan, np.float32)])
+    bias, out = noise(rng, WIDTH), tile(n_rows)
+    _kernels.convolve_predicted(kernels, x, flat, bias, out, n_taps, n_columns, channel, stride, dilation)
+    read, width = windows(x, n_taps, dilation, stride, n_rows), min(WIDTH, n_columns - channel)
+    used = weights[..., channel : channel + width].astype(float)
+    sizes = np.einsum("rkc,kco->ro", abs(read), abs(used)) + abs(bias[:width])
+    assert_sums(out[:, :width], np.einsum("rkc,kco->ro", read, used) + bias[:width], sizes)
+
+
 @pytest.mark.parametrize("n_channels", [1, 3, 16, 33, 100])
 @every_set
 def test_a_row_is_the_same_wherever_it_falls(kernels, n_channels):
@@ -239,16 +261,17 @@ def test_a_row_is_the_same_wherever_it_falls(kernels, n_channels):
     weights, bias = noise(rng, n_taps, n_channels, WIDTH), noise(rng, WIDTH)
     quads = rng.integers(-127, 128, (n_taps, n_wide // QUAD, WIDTH, QUAD), np.int8)
     narrow, deep = noise(rng, 3, n_taps, n_channels), noise(rng, n_taps, WIDTH)
-    scale = noise(rng, WIDTH)
+    scale, predicted = noise(rng, WIDTH), noise(rng, n_taps * n_channels * WIDTH + WIDTH)
     width = min(n_channels, WIDTH)
 
     def work(first, n_rows):
         part = slice(first, first + n_rows + (n_taps - 1) * dilation)
-        out = [tile(n_rows) for _ in range(4)]
+        out = [tile(n_rows) for _ in range(5)]
         _kernels.convolve(kernels, x[part], weights, bias, out[0], 1, dilation)
         _kernels.convolve_int8(kernels, x_bytes[part], quads, scale, None, bias, out[1], 1, dilation)
         _kernels.convolve_narrow(kernels, x[part], narrow, bias[:3].copy(), out[2], 1, dilation)
         _kernels.convolve_depthwise(kernels, x[part], deep, bias, out[3], 0, width, 1, dilation)
+        _kernels.convolve_predicted(kernels, x[part], predicted, bias, out[4], n_taps, WIDTH, 0, 1, dilation)
         normal = np.empty((n_rows, n_channels), np.float32)
         _kernels.normalise(kernels, x[first : first + n_rows], normal, 1e-5, True)
         chained = []
@@ -450,27 +473,31 @@ def test_bytes_are_rounded_to_even_and_clipped(kernels, zero_point):
 @pytest.mark.parametrize("n_added", [0, 1, 2])
 @pytest.mark.parametrize("scaling", [None, "mul", "div"])
 @pytest.mark.parametrize("stored", ["both", "sum", "bytes"])
+@pytest.mark.parametrize("half", [False, True])
 @every_set
-def test_what_chains_end_in_is_what_its_calls_give(kernels, n_added, scaling, stored):
+def test_what_chains_end_in_is_what_its_calls_give(kernels, half, n_added, scaling, stored):
     rng = np.random.default_rng(n_added)
+    n_columns = WIDTH // 2 if half else WIDTH
     for n_rows in (1, 5, MOST_ROWS):
         x, *added = (noise(rng, n_rows, WIDTH) for _ in range(1 + n_added))
         x[0, :3] = np.nan, np.inf, -np.inf
         out = None if stored == "bytes" else tile(n_rows)
         activated = None if stored == "sum" else np.full((n_rows, WIDTH), 9, np.uint8)
-        _kernels.finish(kernels, x, added, scaling, 3.0, out, activated, 0.1, 0.02, 100)
+        _kernels.finish(kernels, x, added, scaling, 3.0, out, activated, 0.1, 0.02, 100, half=half)
         wanted = x.copy()
         for each in added:
             _kernels.apply(kernels, "add", wanted, each.ravel(), wanted)
         if scaling is not None:
             _kernels.apply(kernels, scaling, wanted, np.array([3], np.float32), wanted)
         if out is not None:
-            assert np.array_equal(out, wanted, equal_nan=True)
+            assert np.array_equal(out[:, :n_columns], wanted[:, :n_columns], equal_nan=True)
+            assert np.isnan(out[:, n_columns:]).all()
         if activated is not None:
             _kernels.apply(kernels, "leaky_relu", wanted, np.array([0.1], np.float32), wanted)
             rounded = np.zeros((n_rows, WIDTH), np.uint8)
             _kernels.store_int8(kernels, wanted, rounded, 0, WIDTH, 0.02, 100)
-            assert np.array_equal(activated, rounded)
+            assert np.array_equal(activated[:, :n_columns], rounded[:, :n_columns])
+            assert (activated[:, n_columns:] == 9).all()
 
 
 @pytest.mark.parametrize("n_channels", [1, 3, 16, 33, 100, 192])

@@ -339,6 +339,41 @@ def test_nearest_upsampling(form) -> None:
         assert_native(model)
 
 
+@pytest.mark.parametrize("transform", ["half_pixel", "pytorch_half_pixel", "asymmetric"])
+@pytest.mark.parametrize("rate", [2, 3, 4, 3 / 2, 5 / 2, 8 / 5])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_interpolation(mode, rate, transform) -> None:
+    g = TinyGraph(opset=19)
+    x = conv(g, g.frames())
+    form = {"mode": mode, "coordinate_transformation_mode": transform}
+    if mode == "cubic":  # it is of images
+        x = g.squeeze(g.op("Resize", g.unsqueeze(x, 2), "", g.const([1, 1, 1, rate], np.float32), **form), 2)
+    else:
+        x = g.op("Resize", x, "", g.const([1, 1, rate], np.float32), **form)
+    assert_native(g.model(conv(g, x, kernel=5)))
+
+
+def test_interpolation_of_opset_10() -> None:
+    g = TinyGraph(opset=10)
+    x = g.op("Resize", conv(g, g.frames()), g.const([1, 1, 3], np.float32), mode="linear")
+    assert_native(g.model(g.op("Resize", x, g.const([1, 1, 2], np.float32), mode="nearest")))
+
+
+@pytest.mark.parametrize(
+    ("rate", "form", "reason"),
+    [
+        (5 / 4, {}, "not by 3/2 to 64"),
+        (1 / 2, {}, "not by 3/2 to 64"),
+        (2, {"coordinate_transformation_mode": "half_pixel_symmetric"}, "half_pixel_symmetric"),
+        (65, {}, "not by 3/2 to 64"),
+    ],
+)
+def test_interpolation_that_nobody_knows_is_refused(rate, form, reason) -> None:
+    g = TinyGraph(opset=19)
+    x = g.up(g.frames(), 4, 4, 4, 4)
+    refusal(g.model(g.op("Resize", x, "", g.const([1, 1, rate], np.float32), mode="linear", **form)), reason)
+
+
 @pytest.mark.parametrize(("kernel", "stride", "pads"), [(3, 1, [1, 1]), (4, 2, [0, 0]), (2, 1, [0, 0])])
 def test_average_pools(kernel, stride, pads) -> None:
     g = TinyGraph()
@@ -391,6 +426,76 @@ def test_channels_are_repeated() -> None:
     g = TinyGraph()
     x = g.op("Tile", conv(g, g.frames(), n_out=2), g.const([1, 3, 1]))
     assert_native(g.model(g.op("Tanh", x)))
+
+
+N_IN, N_OUT, N_TAPS = 4, 6, 3
+
+
+def located(
+    g: TinyGraph, x: str, kernels: str, bias: str | None, *, hop: int, equation: str = "bilsk,biokl->bols"
+) -> str:
+    """Convolve x (1, N_IN, hop * n) with kernels of n frames, as `Tensor.unfold` and a product do."""
+    rows = g.op("Reshape", g.pad(x, 1, 1), g.const([N_IN, 1, -1]))
+    places = g.const(np.eye(hop + 2)[:, np.newaxis], np.float32)
+    windows = g.transpose(g.op("Conv", rows, places, strides=[hop]), 0, 2, 1)
+    windows = g.op("Reshape", windows, g.const([1, N_IN, -1, hop + 2]))
+    taps = [g.unsqueeze(g.slice(windows, k, k - 2 or TO_THE_END, 3), 4) for k in range(N_TAPS)]
+    y = g.op("Einsum", g.op("Concat", *taps, axis=4), kernels, equation=equation)
+    return str(y if bias is None else g.op("Add", y, bias))
+
+
+def kernels_of(g: TinyGraph, x: str, *shape: int) -> str:
+    return str(g.op("Reshape", conv(g, x, n_out=int(np.prod(shape))), g.const([1, *shape, -1])))
+
+
+@pytest.mark.parametrize("hop", [1, 4])
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize("read_elsewhere", [False, True])
+def test_kernels_that_are_predicted_for_each_frame(hop, n_layers, read_elsewhere) -> None:
+    g = TinyGraph()
+    frames = g.frames()
+    kernels = kernels_of(g, frames, n_layers, N_IN, N_OUT, N_TAPS)
+    biases = kernels_of(g, frames, n_layers, N_OUT)
+    elsewhere = [g.op("Tanh", g.op("Reshape", kernels, g.const([1, n_layers * N_IN * N_OUT * N_TAPS, -1])))]
+    x = conv(g, g.up(frames, 4, N_IN, hop, hop))
+    for layer in range(n_layers):
+        own, bias = (g.op("Gather", each, g.const(layer), axis=1) for each in (kernels, biases))
+        y = located(g, x, own, g.unsqueeze(bias, 3) if layer == 0 else None, hop=hop)
+        y = g.op("Reshape", y, g.const([1, N_OUT, -1]))
+        x = g.op("Add", x, g.op("Mul", g.op("Sigmoid", g.slice(y, 0, 4, 1)), g.slice(y, 2, 6, 1)))
+    outputs = [x, *(elsewhere if read_elsewhere else [])]
+    program = assert_native(g.model(*outputs, names=["a", "b"][: len(outputs)])).program
+    assert [stage.kind for stage in program.stages].count("predicted") == n_layers
+    # What makes kernels alone makes them in the order in which they are read; from others they are copied.
+    copies = [stage for stage in program.stages if stage.kind == "pointwise" and stage.n_channels > N_OUT]
+    assert bool(copies) == read_elsewhere
+
+
+@pytest.mark.parametrize(
+    ("equation", "bias", "reason"),
+    [
+        ("bilsk,bikl->bils", (), "in groups"),
+        ("bilsk,biokl->bols", (N_OUT, 4), "varies within a frame"),
+    ],
+)
+def test_products_of_windows_that_are_no_convolution_are_refused(equation, bias, reason) -> None:
+    g = TinyGraph()
+    frames = g.frames()
+    shape = (N_IN, N_OUT, N_TAPS) if "o" in equation else (N_IN, N_TAPS)
+    added = g.transpose(kernels_of(g, frames, *bias), 0, 1, 3, 2) if bias else None
+    y = located(
+        g, g.up(frames, 4, N_IN, 4, 4), kernels_of(g, frames, *shape), added, hop=4, equation=equation
+    )
+    refusal(g.model(g.op("Reshape", y, g.const([1, N_OUT if "o" in equation else N_IN, -1]))), reason)
+
+
+def test_windows_of_time_are_read_by_products_alone() -> None:
+    g = TinyGraph()
+    frames = g.frames()
+    x = g.op("Reshape", g.up(frames, 4, N_IN, 4, 4), g.const([N_IN, 1, -1]))
+    windows = g.op("Conv", x, g.const(np.eye(4)[:, np.newaxis], np.float32), strides=[4])
+    windows = g.op("Reshape", g.op("Tanh", windows), g.const([1, 4 * N_IN, -1]))
+    assert refusal(g.model(windows), "isn't").op_type == "Conv"
 
 
 def test_constants_as_long_as_a_tensor() -> None:
@@ -519,13 +624,11 @@ def test_a_trained_vocoder_runs_natively(tmp_path) -> None:
 
 # ----------------------------------------------------------------------------------------- decoders of today
 
-NATIVE = ["X-Codec", "DAC", "VibeVoice", "SpeechT5 HiFi-GAN", "SNAC", "multi-band MelGAN", "Vocos (mel)",
-          "Vocos (EnCodec)", "WavTokenizer's head", "BigVGAN"]  # fmt: skip
+NATIVE = ["X-Codec", "DAC", "VibeVoice", "UnivNet", "SpeechT5 HiFi-GAN", "SNAC", "XTTS", "multi-band MelGAN",
+          "Vocos (mel)", "Vocos (EnCodec)", "WavTokenizer's head", "BigVGAN"]  # fmt: skip
 REFUSED = {
     "EnCodec": ("LSTM", "doesn't know this operator"),
     "Mimi": ("Range", "doesn't know this operator"),
-    "UnivNet": ("Conv", "isn't"),
-    "XTTS": ("Resize", "isn't a repetition"),
     "HiFTNet": ("CumSum", "doesn't know this operator"),
 }
 

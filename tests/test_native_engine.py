@@ -251,6 +251,75 @@ def test_residuals_and_activations_may_end_a_chain(n_channels, n_phases) -> None
     assert_lawful(made(6, first, second, last, arrays=arrays, n_edges=5))
 
 
+def with_kernels(
+    n_in: int, n_out: int, n_taps: int, dilation: int, n_steps: int, *, biased: bool = True
+) -> Program:
+    """A kernel, and biases, for each frame of 6 channels, and what they convolve: `n_steps` for a frame."""
+    n_kernel, span = n_taps * n_in * n_out, (n_taps - 1) * dilation
+    stages = (
+        Stage(
+            "convolve", "kernels", 0, n_kernel + n_out + 4, (store(1),), n_taps=3, pad_left=1, pad_right=1,
+            weights="k",
+        ),
+        Stage("convolve", "up", 0, n_in + 1, (store(2),), n_phases=n_steps, transposed=True, weights="u"),
+        Stage(
+            "predicted", "predicted", 2, n_out, (Call("tanh", out=1, a=0), store(3, 1)), source_channel=1,
+            n_in=n_in, n_taps=n_taps, dilation=dilation, pad_left=span // 2, pad_right=span - span // 2,
+            kernels=1, kernel_channel=3, kernel_steps=n_steps, rate=(n_steps, 1),
+            biases=1 if biased else None, bias_channel=4 + n_kernel if biased else 0,
+        ),
+    )  # fmt: skip
+    arrays = {"k": random(n_kernel + n_out + 4, 6, 3) / 4, "u": random(6, n_in + 1, n_steps) / 4}
+    return made(6, *stages, arrays=arrays, n_edges=4)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "n_taps", "dilation", "n_steps"),
+    [
+        (1, 1, 1, 1, 1),
+        (3, 5, 3, 1, 4),
+        (7, 33, 2, 3, 5),
+        (20, 70, 5, 2, 1),
+        (32, 64, 3, 1, 13),
+        (4, 6, 4, 9, 30),
+    ],
+)
+def test_a_convolution_with_a_kernel_for_each_frame(n_in, n_out, n_taps, dilation, n_steps, biased) -> None:
+    assert_lawful(with_kernels(n_in, n_out, n_taps, dilation, n_steps, biased=biased), (0, 1, 2, 5, 13))
+
+
+def test_a_kernel_for_each_frame_needs_as_many_frames_as_there_are() -> None:
+    program = with_kernels(3, 5, 3, 1, 4)
+    shorter = replace(program.stages[2], pad_right=0)
+    engine = NativeEngine(replace(program, stages=(*program.stages[:2], shorter)), ONE_THREAD)
+    with pytest.raises(ModelError, match="too short"):
+        engine.whole(feeds_of(program, 9))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"kernels": None}, "nothing in front of it writes"),
+        ({"kernels": 3}, "nothing in front of it writes"),
+        ({"biases": 7}, "nothing in front of it writes"),
+        ({"kernel_channel": 10}, "as a kernel or bias"),
+        ({"kernel_channel": -1}, "as a kernel or bias"),
+        ({"bias_channel": 50}, "as a kernel or bias"),
+        ({"kernel_steps": 0}, "must be at least 1"),
+        ({"n_in": 0}, "no inputs"),
+        ({"source_channel": 2}, "reads 3 channels of 4"),
+        ({"stride": 2}, "a stride"),
+        ({"kind": "normalise"}, "no convolution with such"),
+    ],
+)
+def test_what_a_program_says_wrong_of_kernels_is_named(change, reason) -> None:
+    program = with_kernels(3, 5, 3, 1, 4)
+    stages = (*program.stages[:2], replace(program.stages[2], **change))
+    with pytest.raises(ModelError, match=reason):
+        NativeEngine(replace(program, stages=stages), ONE_THREAD)
+
+
 @pytest.mark.parametrize("n_channels", [1, 7, 32, 100])
 @pytest.mark.parametrize("centre", [True, False])
 def test_a_norm_is_over_the_channels_of_a_step(n_channels, centre) -> None:
@@ -280,9 +349,70 @@ def test_padding_stands_in_front_and_behind(n_channels, padding, left, right) ->
     assert_lawful(made(n_channels, stage, arrays={}), lengths)
 
 
-def test_an_utterance_that_is_too_short_to_be_reflected_is_an_error() -> None:
-    stage = Stage("pad", "pad", 0, 2, (store(1),), pad_left=3, pad_right=2, padding="reflect")
-    program = made(2, stage, arrays={})
+@pytest.mark.parametrize("padding", ["reflect", "edge"])
+@pytest.mark.parametrize(
+    ("n_taps", "dilation", "stride", "left", "right"),
+    [(3, 1, 1, 1, 1), (3, 4, 1, 4, 4), (4, 2, 3, 5, 0), (2, 1, 1, 0, 1), (7, 1, 1, 2, 6), (1, 1, 1, 3, 3)],
+)
+@pytest.mark.parametrize("kind", ["convolve", "depthwise"])
+def test_a_convolution_reads_steps_in_front_and_behind(
+    kind, n_taps, dilation, stride, left, right, padding
+) -> None:
+    first = Stage("convolve", "first", 0, 40, (store(1), Call("tanh", out=1, a=0), store(2, 1)), weights="a")
+    stage = Stage(
+        kind, "conv", 2, 40, (store(3),), n_taps=n_taps, dilation=dilation, stride=stride, pad_left=left,
+        pad_right=right, padding=padding, weights="w",
+    )  # fmt: skip
+    # Whoever reads the steps alone sees none of the padding.
+    beside = Stage("pointwise", "beside", None, 40, (Call("load", out=1, edge=2), store(4, 1)))
+    weights = random(40, 40 if kind == "convolve" else 1, n_taps)
+    program = made(5, first, stage, beside, arrays={"a": random(40, 5, 1), "w": weights}, n_edges=5)
+    outputs = tuple(
+        Port(name, edge, (1, 40), (1, each))
+        for name, edge, each in (("conv", 3, stride), ("beside", 4, 1), ("first", 1, 1))
+    )
+    shortest = max(left, right) + 1 if padding == "reflect" else 1
+    n_window = (n_taps - 1) * dilation + 1 - left - right
+    lengths = tuple(n for n in (*LENGTHS, 6, 7, 8) if n == 0 or n >= max(shortest, n_window))
+    assert_lawful(replace(program, outputs=outputs), lengths)
+
+
+def padded_convolution() -> Program:
+    first = Stage("convolve", "first", 0, 2, (store(1),), weights="a")
+    stage = Stage(
+        "convolve",
+        "conv",
+        1,
+        2,
+        (store(2),),
+        n_taps=3,
+        pad_left=2,
+        pad_right=3,
+        padding="reflect",
+        weights="w",
+    )
+    return made(2, first, stage, arrays={"a": random(2, 2, 1), "w": random(2, 2, 3)})
+
+
+def test_an_edge_that_repeats_its_steps_does_so_in_one_way() -> None:
+    program = padded_convolution()
+    other = replace(program.stages[1], pad_left=1, chain=(store(2),))
+    stages = (*program.stages, replace(other, name="other", chain=(store(3),)))
+    edges = (*program.edges, replace(program.edges[2], name="other"))
+    with pytest.raises(ModelError, match="in several ways"):
+        NativeEngine(replace(program, stages=stages, edges=edges), ONE_THREAD)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        made(
+            2, Stage("pad", "pad", 0, 2, (store(1),), pad_left=3, pad_right=2, padding="reflect"), arrays={}
+        ),
+        padded_convolution(),
+    ],
+)
+def test_an_utterance_that_is_too_short_to_be_reflected_is_an_error(program) -> None:
     engine = NativeEngine(program, ONE_THREAD)
     for sizes in ([3], [1, 1, 1], [2, 1, 0]):
         with pytest.raises(ModelError, match="too short"):

@@ -1,8 +1,8 @@
 """A graph that gives all of its tensors when it runs, to be looked at once.
 
-In graphs of a gigabyte what is copied and kept takes longer than what is computed. So weights are handed to
-the runtime beside the graph, and of tensors that are known to be large only shapes are given: they can be
-freed while the graph still runs.
+In graphs of a gigabyte what is copied and kept takes longer than what is computed. So weights are
+handed to the runtime beside the graph, and of tensors that are known to be large only shapes are given: they
+can be freed while the graph still runs.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.runtime.session import PackedGraph, Session
+from balacoon_tk.runtime.session import Session, UnweightedGraph
 
 _LARGE_WEIGHT = 1 << 16  # bytes; smaller ones may be shapes, which the runtime wants to read early
 
@@ -39,7 +40,7 @@ class ExposedGraph:
         """Load a graph; tensors that have more than `max_size` elements in the first run are large ones."""
         with weights_apart(model.graph) as weights:
             self._model = ir.to_proto(model)
-        self._weights: Mapping[str, bytes] = weights
+        self._weights = weights
         self._max_size = max_size
         self._large, self._uncertain = _tensors_above(self._model, max_size)
         # The name of each shape that stands for a tensor, with the tensor's name and type.
@@ -52,7 +53,6 @@ class ExposedGraph:
             if self._uncertain:
                 self._measure(feeds)
             self._session = self._expose(self._large)
-            self._weights = {}  # the session has its own
         seen = {}
         names = [name for name in self._session.outputs if name not in self._large]
         for name, array in (self._session.run(feeds, names) | dict(feeds)).items():
@@ -86,8 +86,11 @@ class ExposedGraph:
         )
         whole = [name for name in made if name not in given and name not in measured]
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*whole, *self._shapes))
-        return Session(PackedGraph(proto.SerializeToString(), self._weights), optimize=False)
+        return Session(unweighted(proto, self._weights), optimize=False)
 
+
+Weights: TypeAlias = Mapping[str, ir.TensorProtocol]
+"""Large weights of a graph, by their names."""
 
 _Types = dict[str, np.dtype[np.generic]]
 
@@ -116,22 +119,30 @@ def _tensors_above(model: onnx.ModelProto, max_size: int) -> tuple[_Types, _Type
 
 
 @contextmanager
-def weights_apart(graph: ir.Graph) -> Iterator[dict[str, bytes]]:
-    """Let large weights lie in files of their names, whose contents are given, while a graph is written."""
+def weights_apart(graph: ir.Graph) -> Iterator[Weights]:
+    """Let large weights be named as files while a graph is written, and give them beside it."""
     weights = {
         name: tensor
         for name, value in graph.initializers.items()
         if (tensor := value.const_value) is not None
         and tensor.dtype != ir.DataType.STRING
+        and tensor.dtype.numpy().kind in "fiub"  # and none of those that NumPy itself doesn't have
         and tensor.nbytes >= _LARGE_WEIGHT
     }
-    contents = {name: tensor.tobytes() for name, tensor in weights.items()}
     try:
         for name, tensor in weights.items():
             graph.initializers[name].const_value = ir.ExternalTensor(
-                name, 0, len(contents[name]), tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+                name, 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
             )
-        yield contents
+        yield weights
     finally:
         for name, tensor in weights.items():
             graph.initializers[name].const_value = tensor
+
+
+def unweighted(model: onnx.ModelProto, weights: Weights) -> UnweightedGraph:
+    """Return a graph that was written with its `weights_apart`, and those of them that it reads."""
+    read = [tensor.name for tensor in model.graph.initializer if tensor.name in weights]
+    # Arrays are copies, which live until the graph is loaded.
+    arrays = {name: np.ascontiguousarray(weights[name].numpy()) for name in read}
+    return UnweightedGraph(model.SerializeToString(), arrays)

@@ -16,9 +16,9 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.graph.exposed import weights_apart
+from balacoon_tk.graph.exposed import Weights, unweighted, weights_apart
 from balacoon_tk.graph.probe import Probe, at_first_that_runs, graph_inputs, make_feeds, probe
-from balacoon_tk.runtime.session import PackedGraph, Session
+from balacoon_tk.runtime.session import Session
 
 _LENGTHS = (12, 48, 240, 1200)  # steps to try; graphs that fold time take only multiples
 
@@ -157,7 +157,7 @@ def _whole(rates: Mapping[str, Fraction]) -> tuple[dict[str, int], int]:
 def _slopes(
     model: ir.Model,
     proto: onnx.ModelProto,
-    weights: Mapping[str, bytes],
+    weights: Weights,
     n_nodes: int,
     names: Sequence[str],
     axes: Mapping[str, int],
@@ -172,8 +172,7 @@ def _slopes(
     graph.node.extend(onnx.helper.make_node("Shape", [name], [f"shape of {name}"]) for name in names)
     graph.output.extend(onnx.ValueInfoProto(name=f"shape of {name}") for name in names)
     part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, graph=graph)
-    own = {name: data for name, data in weights.items() if name in read}
-    session = Session(PackedGraph(part.SerializeToString(), own), optimize=False)
+    session = Session(unweighted(part, weights), optimize=False)
     inputs = graph_inputs(model)
     steps, scale = _whole(rates)
 

@@ -52,6 +52,14 @@ class PackedGraph:
     files: Mapping[str, bytes]  # contents by the names that the graph knows them by
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class UnweightedGraph:
+    """A graph in memory that lacks its large weights: it names files for them, which there aren't."""
+
+    graph: bytes
+    weights: Mapping[str, AnyArray]  # by their names in the graph; the runtime copies them
+
+
 GraphSource: TypeAlias = "str | os.PathLike[str] | bytes | PackedGraph | onnx.ModelProto"
 
 
@@ -72,7 +80,11 @@ class Session:
     """
 
     def __init__(
-        self, model: GraphSource, options: RuntimeOptions | None = None, *, optimize: bool = True
+        self,
+        model: GraphSource | UnweightedGraph,
+        options: RuntimeOptions | None = None,
+        *,
+        optimize: bool = True,
     ) -> None:
         import onnxruntime
 
@@ -90,10 +102,15 @@ class Session:
             # Pairs of products of bytes are added up in 16 bits and clipped; this takes kernels that don't.
             # They are no faster than float32, so a processor that needs none must not get them.
             settings.add_session_config_entry("session.x64quantprecision", "1")
+        self._run_options = onnxruntime.RunOptions()
         if not optimize:
+            # A longer run takes more memory than the one before, which would be kept beside that.
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
             settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             # Shapes are taken as soon as they can be: only then are tensors freed of which no more is asked.
             settings.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+            # Weights laid out for kernels are a second copy of them, which pays when they are used often.
+            settings.add_session_config_entry("session.disable_prepacking", "1")
         if options.n_threads is not None:
             settings.intra_op_num_threads = options.n_threads
         self.label = _label(model)
@@ -118,7 +135,8 @@ class Session:
         self.check_process()
         try:
             with runs:
-                return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+                arrays = self._session.run(names, dict(feeds), self._run_options)
+                return dict(zip(names, arrays, strict=True))
         except Exception as error:
             raise ModelError(f"{self.label}: the run failed: {error}") from error
 
@@ -228,19 +246,23 @@ class Binding:
         return places[shape][0]
 
 
-def _label(model: GraphSource) -> str:
+def _label(model: GraphSource | UnweightedGraph) -> str:
     # What messages call a graph; a path is looked for first, since ONNX Runtime says less of it.
     if isinstance(model, (str, os.PathLike)):
         if not Path(model).is_file():
             raise ModelError(f"{Path(model)}: no such file")
         return str(Path(model))
-    data = model.graph if isinstance(model, PackedGraph) else model
+    data = model.graph if isinstance(model, PackedGraph | UnweightedGraph) else model
     return f"<{len(data)} bytes>" if isinstance(data, bytes) else "<model>"
 
 
-def _load(model: GraphSource, settings: Any, providers: list[str]) -> Any:
+def _load(model: GraphSource | UnweightedGraph, settings: Any, providers: list[str]) -> Any:
     from onnxruntime import InferenceSession
 
+    if isinstance(model, UnweightedGraph):
+        tensors = [to_tensor(array) for array in model.weights.values()]
+        settings.add_external_initializers(list(model.weights), tensors)
+        return InferenceSession(model.graph, settings, providers=providers)
     if not isinstance(model, PackedGraph):
         if isinstance(model, os.PathLike):
             model = str(Path(model))

@@ -50,6 +50,9 @@ static void compare_windows(const bk_kernels *kernels, const bk_kernels *plain, 
     kernels->convolve_depthwise(&window, n_channels < BK_WIDTH ? n_channels : BK_WIDTH, rows, tile);
     plain->convolve_depthwise(&window, n_channels < BK_WIDTH ? n_channels : BK_WIDTH, rows, wanted);
     compare(kernels->name, "depthwise", tile, wanted, rows * BK_WIDTH, 1e-5);
+    kernels->convolve_predicted(&window, 37, rows, tile);
+    plain->convolve_predicted(&window, 37, rows, wanted);
+    compare(kernels->name, "predicted", tile, wanted, rows * BK_WIDTH, 1e-5);
     window.input = bytes;
     window.weights = byte_weights;
     window.n_channels = (n_channels + BK_QUAD - 1) / BK_QUAD * BK_QUAD;

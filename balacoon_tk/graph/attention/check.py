@@ -15,6 +15,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.attention.windows import Window
+from balacoon_tk.graph.exposed import unweighted, weights_apart
 from balacoon_tk.graph.match import name_of
 from balacoon_tk.graph.probe import graph_inputs, make_feeds
 from balacoon_tk.graph.time_inputs import TimeInputs
@@ -45,11 +46,12 @@ def _reach(window: Window) -> int:
 def _run(model: ir.Model, inputs: TimeInputs, names: Iterable[str], reach: int) -> dict[str, AnyArray]:
     """Run what some tensors depend on, so long that a window of that reach doesn't cover it if it can be."""
     probe = inputs.probe
-    copy = ir.from_proto(ir.to_proto(model))
+    with weights_apart(model.graph) as weights:
+        copy = ir.from_proto(ir.to_proto(model))
     by_name = {value.name: value for node in copy.graph for value in node.outputs}
     copy.graph.outputs[:] = [by_name[name] for name in names]
     RemoveUnusedNodesPass()(copy)
-    session = Session(ir.to_proto(copy), optimize=False)
+    session = Session(unweighted(ir.to_proto(copy), weights), optimize=False)
     n_steps = min(probe.shapes[name][0][-1] for name in names)
     n_times = max(1, min(ceil((reach + 2) / n_steps), _MOST_STEPS // n_steps))
     feeds = make_feeds(graph_inputs(model), inputs.axes, inputs.steps_per_frame, n_times * probe.n_frames[0])

@@ -21,6 +21,7 @@ def convolve(
     stride: int = 1,
     dilation: int = 1,
     n_times: int = 1,
+    half: bool = False,
 ) -> None: ...
 def has_pairs(kernels: str) -> bool: ...
 def convolve_bundles(
@@ -70,6 +71,19 @@ def convolve_depthwise(
     dilation: int = 1,
     n_times: int = 1,
 ) -> None: ...
+def convolve_predicted(
+    kernels: str,
+    x: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    tile: NDArray[np.float32],
+    n_taps: int,
+    n_columns: int,
+    channel: int = 0,
+    stride: int = 1,
+    dilation: int = 1,
+    n_times: int = 1,
+) -> None: ...
 def apply(
     kernels: str,
     function: str,
@@ -115,6 +129,7 @@ def finish(
     scale: float,
     zero_point: int,
     n_times: int = 1,
+    half: bool = False,
 ) -> None: ...
 def normalise(
     kernels: str,

@@ -40,6 +40,7 @@ cdef extern from "kernels.h" nogil:
         const float* bias
         const float* scale
         const int32_t* offset
+        int half
     ctypedef struct bk_bundle:
         pass
     ctypedef struct bk_bundling:
@@ -61,6 +62,7 @@ cdef extern from "kernels.h" nogil:
         int activated
         float slope
         bk_out out[2]
+        int half
     ctypedef struct bk_kernels:
         const char* name
         int dot_product
@@ -70,6 +72,7 @@ cdef extern from "kernels.h" nogil:
         void (*convolve_int8)(const bk_window*, int, float*) noexcept nogil
         void (*convolve_narrow)(const bk_window*, int, int, float*) noexcept nogil
         void (*convolve_depthwise)(const bk_window*, int, int, float*) noexcept nogil
+        void (*convolve_predicted)(const bk_window*, ptrdiff_t, int, float*) noexcept nogil
         void (*apply)(bk_function, bk_operand, int, float*, const float*, const float*) noexcept nogil
         void (*load)(const float*, ptrdiff_t, int, int, float*) noexcept nogil
         void (*store)(const float*, int, int, float*, ptrdiff_t) noexcept nogil
@@ -151,6 +154,7 @@ cdef bk_window window_of(
     window.n_channels = n_channels
     window.bias = window.scale = <const float*>NO_NUMBERS
     window.offset = <const int32_t*>NO_NUMBERS
+    window.half = False
     return window
 
 
@@ -179,9 +183,9 @@ def peak(str kernels, int n_loops):
 def convolve(
     str kernels, const float[:, ::1] x, const float[:, :, ::1] weights, const float[::1] bias,
     float[:, ::1] tile,
-    int stride=1, int dilation=1, int n_times=1,
+    int stride=1, int dilation=1, int n_times=1, bint half=False,
 ):
-    """Convolve steps x channels with weights [tap][channel][WIDTH]."""
+    """Convolve steps x channels with weights [tap][channel][WIDTH]; `half` of the columns alone."""
     cdef const bk_kernels* k = find(kernels)
     cdef int _i, n_rows = tile.shape[0]
     check_tile(tile)
@@ -191,7 +195,7 @@ def convolve(
             f"weights of {weights.shape[1]} x {weights.shape[2]} must be channels x {BK_WIDTH}"
         )
     window.input, window.weights = &x[0, 0], &weights[0, 0, 0]
-    window.bias = pointer(bias, BK_WIDTH)
+    window.bias, window.half = pointer(bias, BK_WIDTH), half
     with nogil:
         for _i in range(n_times):
             k.convolve(&window, n_rows, &tile[0, 0])
@@ -336,6 +340,25 @@ def convolve_depthwise(
             k.convolve_depthwise(&window, width, n_rows, &tile[0, 0])
 
 
+def convolve_predicted(
+    str kernels, const float[:, ::1] x, const float[::1] weights, const float[::1] bias, float[:, ::1] tile,
+    int n_taps, int n_columns, int channel=0, int stride=1, int dilation=1, int n_times=1,
+):
+    """Convolve with weights [tap][channel][n_columns], and numbers of any kind behind; from `channel` on."""
+    cdef const bk_kernels* k = find(kernels)
+    cdef int _i, n_rows = tile.shape[0]
+    check_tile(tile)
+    cdef bk_window window = window_of(x.shape[0], x.shape[1], n_taps, n_rows, stride, dilation)
+    cdef Py_ssize_t n_read = n_taps * x.shape[1] * n_columns + BK_WIDTH
+    if not 0 <= channel < n_columns or weights.shape[0] < n_read:
+        raise ParameterError(f"{weights.shape[0]} weights must be at least {n_read}, channel={channel} one of them")
+    window.input, window.weights = &x[0, 0], &weights[channel]
+    window.bias = pointer(bias, BK_WIDTH)
+    with nogil:
+        for _i in range(n_times):
+            k.convolve_predicted(&window, n_columns, n_rows, &tile[0, 0])
+
+
 def apply(
     str kernels, str function, const float[:, ::1] a, const float[::1] b, float[:, ::1] out, int n_times=1
 ):
@@ -399,11 +422,12 @@ def store_int8(
 
 def finish(
     str kernels, const float[:, ::1] tile, added, str scaling, float factor, float[:, ::1] out,
-    uint8_t[:, ::1] activated, float slope, float scale, int zero_point, int n_times=1,
+    uint8_t[:, ::1] activated, float slope, float scale, int zero_point, int n_times=1, bint half=False,
 ):
     """Add tensors to a tile, scale the sum by "mul" or "div", store it, and the leaky ReLU of it in bytes.
 
-    All have the tile's rows and columns; each of `scaling`, `out` and `activated` may be None.
+    All have the tile's rows and columns, of which the first `half` may be what is worked on; each of
+    `scaling`, `out` and `activated` may be None.
     """
     cdef const bk_kernels* k = find(kernels)
     cdef int _i, n_rows = tile.shape[0]
@@ -419,7 +443,7 @@ def finish(
         raise ParameterError(f"at most {BK_ADDED} may be added, all of them and what is stored like the tile")
     if scaling not in (None, "mul", "div"):
         raise ParameterError(f"scaling={scaling!r} must be 'mul', 'div' or None")
-    ending.n_added = len(added)
+    ending.n_added, ending.half = len(added), half
     for _i, rows in enumerate(added):
         ending.added[_i], ending.added_step[_i] = &rows[0, 0], BK_WIDTH
     ending.scaling = BK_COPY if scaling is None else BK_MUL if scaling == "mul" else BK_DIV

@@ -60,6 +60,10 @@ cdef extern from "pool.h":
     void bk_leave_pool(bk_pool *pool) nogil
 
 cdef extern from "executor.h":
+    ctypedef int bk_padding
+    bk_padding BK_CONSTANT
+    bk_padding BK_REFLECT
+    bk_padding BK_EDGE
     ctypedef struct bk_edge:
         int n_channels
         int row
@@ -69,12 +73,14 @@ cdef extern from "executor.h":
         int zero_point
         int before
         int after
+        bk_padding padding
         int n_readers
         int first_reader
     ctypedef int bk_reading
     bk_reading BK_WINDOW
     bk_reading BK_BY_GROUP
     bk_reading BK_BY_ROW
+    bk_reading BK_BY_KERNEL
     bk_reading BK_OUTPUT
     ctypedef struct bk_reader:
         int stage
@@ -106,13 +112,10 @@ cdef extern from "executor.h":
     bk_kind BK_FOURS
     bk_kind BK_NARROW
     bk_kind BK_DEPTHWISE
+    bk_kind BK_PREDICTED
     bk_kind BK_POINTWISE
     bk_kind BK_NORMALISE
     bk_kind BK_PAD
-    ctypedef int bk_padding
-    bk_padding BK_CONSTANT
-    bk_padding BK_REFLECT
-    bk_padding BK_EDGE
     ctypedef struct bk_last_calls:
         int first
         int tile
@@ -153,6 +156,11 @@ cdef extern from "executor.h":
         float value
         int centre
         float epsilon
+        int kernels
+        int kernel_channel
+        int biases
+        int bias_channel
+        int kernel_steps
         int n_blocks
         int n_channel_blocks
         const bk_block *blocks
@@ -198,7 +206,8 @@ FUNCTIONS = {
 }
 _KINDS = {
     "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "fours": BK_FOURS, "narrow": BK_NARROW,
-    "depthwise": BK_DEPTHWISE, "pointwise": BK_POINTWISE, "normalise": BK_NORMALISE, "pad": BK_PAD,
+    "depthwise": BK_DEPTHWISE, "predicted": BK_PREDICTED, "pointwise": BK_POINTWISE,
+    "normalise": BK_NORMALISE, "pad": BK_PAD,
 }
 _PADDINGS = {"constant": BK_CONSTANT, "reflect": BK_REFLECT, "edge": BK_EDGE}
 _ROW = 16  # floats: rows of more are a multiple, so that each begins where a vector may
@@ -298,6 +307,11 @@ cdef class Executor:
                 edges[stage.source].before = max(edges[stage.source].before, reach)
                 if stage.kind != "pad":
                     edges[stage.source].after = max(edges[stage.source].after, stage.pad_right)
+                    if stage.padding != "constant":
+                        edges[stage.source].padding = _PADDINGS[stage.padding]
+            for edge in (stage.kernels, stage.biases):
+                if edge is not None:
+                    readers[edge].append((k, BK_BY_KERNEL))
             for call in stage.chain:
                 if call.function in ("load", "lookup"):
                     readers[call.edge].append((k, BK_BY_GROUP if call.by_group else BK_BY_ROW))
@@ -352,6 +366,11 @@ cdef class Executor:
             stages[k].epsilon = stage.epsilon
             stages[k].n_most = item.n_most
             stages[k].n_together = item.n_together
+            stages[k].kernels = -1 if stage.kernels is None else stage.kernels
+            stages[k].kernel_channel = stage.kernel_channel
+            stages[k].biases = -1 if stage.biases is None else stage.biases
+            stages[k].bias_channel = stage.bias_channel
+            stages[k].kernel_steps = stage.kernel_steps
             reads = [call.edge for call in stage.chain if call.function in ("load", "lookup")]
             if stage.source is not None:
                 reads.append(stage.source)

@@ -18,7 +18,7 @@ from balacoon_tk.runtime.native.program import N_REGISTERS, Call, Edge, Port, Pr
 
 _LARGEST = 1 << 24
 """Of any whole number in a program: products of two stay within those of C."""
-_AT_LEAST_ONE = ("n_channels", "n_groups", "n_taps", "dilation", "stride", "n_phases")
+_AT_LEAST_ONE = ("n_channels", "n_groups", "n_taps", "dilation", "stride", "n_phases", "kernel_steps")
 
 
 def check_program(program: Program) -> None:
@@ -34,12 +34,25 @@ def check_program(program: Program) -> None:
     # Stages without time run in front of all others, wherever they stand.
     for stage in sorted(program.stages, key=lambda stage: not _is_timeless(program, stage)):
         _StageCheck(program, stage, made).run()
+    _check_padding(program)
     for port in program.outputs:
         _check_port(program, port)
         if port.edge not in made:
             raise ModelError(f"the output {port.name!r} is on an edge that no stage writes")
     if len({port.edge for port in program.outputs}) < len(program.outputs):
         raise ModelError("two outputs share an edge")
+
+
+def _check_padding(program: Program) -> None:
+    """Refuse an edge that would hold steps of its own in front and behind for readers of several kinds."""
+    forms: dict[int | None, set[tuple[str, int, int]]] = {}
+    for stage in program.stages:
+        form = ("pad" if stage.kind == "pad" else stage.padding, stage.pad_left, stage.pad_right)
+        if form != ("constant", 0, 0):
+            forms.setdefault(stage.source, set()).add(form)
+    for edge, found in forms.items():
+        if len(found) > 1 and {name for name, _, _ in found} - {"constant", "pad"}:
+            raise ModelError(f"the edge {edge} is padded in several ways: {sorted(found)}")
 
 
 def _is_timeless(program: Program, stage: Stage) -> bool:
@@ -106,6 +119,8 @@ class _StageCheck:
             self.refuse("it is transposed and has a stride, a dilation or another kind")
         if stage.crop and not stage.transposed:
             self.refuse("it is cropped and not transposed")
+        if stage.kind != "predicted" and (stage.kernels is not None or stage.biases is not None):
+            self.refuse("it has predicted kernels or biases and is no convolution with such")
         self._source()
         for call in stage.chain:
             self._call(call)
@@ -146,6 +161,8 @@ class _StageCheck:
         n_read = stage.n_channels
         if stage.kind in ("convolve", "depthwise"):
             n_read = self._weights(source)
+        elif stage.kind == "predicted":
+            n_read = self._kernels(source)
         elif stage.kind not in ("normalise", "pad"):
             self.refuse(f"kind={stage.kind!r} isn't known")
         elif stage.n_groups * stage.stride * stage.n_taps > 1 or (stage.kind != "pad" and stage.pad_left):
@@ -154,6 +171,8 @@ class _StageCheck:
             self.refuse("it reads bytes as if they were numbers")
         if stage.padding not in ("constant", "reflect", "edge"):
             self.refuse(f"padding={stage.padding!r} isn't known")
+        if stage.kind != "pad" and stage.padding != "constant" and source.timeless:
+            self.refuse("it pads what has no time")
         if stage.source_channel < 0 or stage.source_channel + n_read > source.n_channels:
             self.refuse(f"it reads {n_read} channels of {source.n_channels}")
 
@@ -182,6 +201,23 @@ class _StageCheck:
             if name is not None:
                 self._vector(name)
         return n_in
+
+    def _kernels(self, source: Edge) -> int:
+        stage = self.stage
+        if stage.n_in < 1 or stage.n_groups > 1 or stage.stride > 1 or stage.bias is not None:
+            self.refuse(
+                "its kernels are predicted, and it has groups, a stride, a bias of its own or no inputs"
+            )
+        wanted = [(stage.kernels, stage.kernel_channel, stage.n_taps * stage.n_in * stage.n_channels)]
+        if stage.biases is not None:
+            wanted.append((stage.biases, stage.bias_channel, stage.n_channels))
+        for index, first, n in wanted:
+            edge = self.edge(index)
+            if edge.scale or edge.timeless or source.timeless:
+                self.refuse("it reads kernels, or with them, what has no time or is held in bytes")
+            if first < 0 or first + n > edge.n_channels:
+                self.refuse(f"it reads {n} numbers from {first} on as a kernel or bias, of {edge.n_channels}")
+        return stage.n_in
 
     def _vector(self, name: Any) -> None:
         if self.array(name).size not in (1, self.stage.n_channels):

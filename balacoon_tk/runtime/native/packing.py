@@ -147,6 +147,8 @@ def _pack_stage(
         n_in = weights.shape[1] if not stage.transposed else weights.shape[0] // n_groups
     elif stage.kind == "normalise":
         n_in = stage.n_channels
+    elif stage.kind == "predicted":
+        n_in = stage.n_in
     blocks: list[Block] = []
     for phase in range(n_phases):
         number = 0
@@ -283,10 +285,14 @@ def _pack_bytes(taps: AnyArray, blocks: list[Block], n_in: int, zero_point: int)
 def _segments(program: Program) -> list[int]:
     """Return the segment of each stage: one ends where the rate goes up, so that pieces may be shorter."""
     segments, segment = [], 0
-    for index, stage in enumerate(program.stages):
-        if stage.n_phases > 1 and index:
+    before = None
+    for stage in program.stages:
+        rate = Fraction(*stage.rate) / stage.stride * stage.n_phases
+        # Behind what was computed at a lower rate in between, such as kernels, it goes up as well.
+        if before is not None and (stage.n_phases > 1 or rate > before):
             segment += 1
         segments.append(segment)
+        before = rate
     return segments
 
 

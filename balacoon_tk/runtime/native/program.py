@@ -21,9 +21,9 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 
-Kind: TypeAlias = Literal["convolve", "depthwise", "pointwise", "normalise", "pad"]
-"""How a stage's tile is made of its source: a dense convolution, one of each channel by itself, nothing but
-the chain, a norm over channels, padding."""
+Kind: TypeAlias = Literal["convolve", "depthwise", "predicted", "pointwise", "normalise", "pad"]
+"""How a stage's tile is made of its source: a dense convolution, one of each channel by itself, a dense one
+whose kernel is predicted, nothing but the chain, a norm over channels, padding."""
 
 Padding: TypeAlias = Literal["constant", "reflect", "edge"]
 """What stands in front of the first step and behind the last."""
@@ -79,8 +79,9 @@ class Stage:
     """One step of a program.
 
     A convolution reads, for its output step t, the steps ``t * stride - pad_left + k * dilation`` of its
-    source, k < n_taps; what lies outside is zeros. A transposed one is a convolution of `n_phases` outputs
-    for each step of its source: phase p of step q is the output's step ``q * n_phases + p - crop``.
+    source, k < n_taps; what lies outside is zeros, or what `padding` says. A transposed one is a convolution
+    of `n_phases` outputs for each step of its source: phase p of step q is the output's step
+    ``q * n_phases + p - crop``.
     """
 
     kind: Kind
@@ -112,6 +113,17 @@ class Stage:
     scales: str | None = None
     """In int8, the name of what a sum of bytes is worth in each output channel."""
     transposed: bool = False
+    kernels: int | None = None
+    """Of a predicted convolution: the edge whose steps are kernels, [tap][channel in][channel out] each."""
+    kernel_channel: int = 0
+    """Where in a step the kernel begins."""
+    kernel_steps: int = 1
+    """Steps of the output that a step of the kernels makes."""
+    biases: int | None = None
+    """The edge of its biases, with a step for each of the kernels; None for no bias."""
+    bias_channel: int = 0
+    n_in: int = 0
+    """Channels of the source that it reads."""
     epsilon: float = 0.0
     """Of a norm."""
     centre: bool = True

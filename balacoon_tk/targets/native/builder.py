@@ -7,161 +7,28 @@ concatenations and flips of channels move nothing: they are views, which whoever
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.int8 import Step
-from balacoon_tk.runtime.native.program import N_REGISTERS, Call, Edge, Port, Program, Stage
+from balacoon_tk.runtime.native.program import Call, Edge, Padding, Port, Program, Stage
+from balacoon_tk.targets.native.drafts import Draft
+from balacoon_tk.targets.native.views import Operand, Value, View
 
 _COMMUTATIVE = ("add", "mul", "max", "min")
-_TILE = 0  # number of the value that a stage's window gives
-
-
-class RegistersError(Exception):
-    """A chain needs more registers than there are."""
-
-
-@dataclass(eq=False)
-class _Draft:
-    """A stage, whose chain still grows."""
-
-    index: int
-    stage: Stage
-    n_channels: int
-    timeless: bool
-    rate: Fraction  # steps of the output for a frame
-    calls: list[Call] = field(default_factory=list)  # of numbers of values, not of registers
-    n_values: int = 1
-    stores: dict[int, list[int]] = field(default_factory=dict)  # edges by the value's number
-    loads: dict[Call, int] = field(default_factory=dict)
-
-    def add(self, call: Call) -> int:
-        """Append a call and return the number of what it gives."""
-        number = self.n_values
-        self.n_values += 1
-        self.calls.append(replace(call, out=number))
-        return number
-
-    def takes(self, n_channels: int, rate: Fraction, *, timeless: bool) -> bool:
-        """Whether it is a chain alone that functions of such tensors may be added to."""
-        return (
-            self.stage.kind == "pointwise"
-            and self.stage.n_phases == 1
-            and (self.n_channels, self.rate, self.timeless) == (n_channels, rate, timeless)
-        )
-
-    def fits(self) -> bool:
-        """Whether there are registers for all that is computed so far."""
-        try:
-            _allocate(self.calls, self.stores)
-        except RegistersError:
-            return False
-        return True
-
-    def finish(self) -> Stage:
-        """Return the stage, its values in registers."""
-        return replace(self.stage, chain=_allocate(self.calls, self.stores))
-
-
-@dataclass(eq=False)
-class Value:
-    """A tensor: computed in a stage, or an input of the program."""
-
-    n_channels: int
-    rate: Fraction
-    timeless: bool
-    draft: _Draft | None = None
-    number: int = _TILE
-    edge: int | None = None
-    rounded: dict[Step, int] = field(default_factory=dict)  # edges that hold it in bytes
-
-    @property
-    def index(self) -> int:
-        """Of the stage that makes it; -1 of an input."""
-        return -1 if self.draft is None else self.draft.index
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """Channels of values, in any order."""
-
-    bases: tuple[Value, ...]
-    which: AnyArray  # for each channel the base it is of
-    channels: AnyArray  # and its channel there
-    pads: tuple[int, int] = (0, 0)
-    """Steps of zeros in front and behind, for whoever reads a window of it."""
-
-    @classmethod
-    def of(cls, value: Value) -> View:
-        """Return a view of all of a value."""
-        n = value.n_channels
-        return cls((value,), np.zeros(n, np.int64), np.arange(n))
-
-    @property
-    def n_channels(self) -> int:
-        """Channels of the view."""
-        return len(self.channels)
-
-    @property
-    def timeless(self) -> bool:
-        """Whether nothing of it has time."""
-        return all(base.timeless for base in self.bases)
-
-    @property
-    def rate(self) -> Fraction:
-        """Steps for a frame."""
-        return next((base.rate for base in self.bases if not base.timeless), Fraction(1))
-
-    @property
-    def whole(self) -> Value | None:
-        """The value that it is all of, in order; None if it is another view."""
-        base = self.bases[0]
-        same = len(self.bases) == 1 and base.n_channels == self.n_channels
-        return base if same and np.array_equal(self.channels, np.arange(self.n_channels)) else None
-
-    def take(self, order: AnyArray) -> View:
-        """Return some of the channels."""
-        which, channels = self.which[order], self.channels[order]
-        used = sorted(set(which.tolist()))
-        number = {base: k for k, base in enumerate(used)}
-        return View(
-            tuple(self.bases[k] for k in used),
-            np.array([number[k] for k in which.tolist()], np.int64),
-            channels,
-            self.pads,
-        )
-
-
-def concatenate(views: Sequence[View]) -> View:
-    """Return the channels of several views behind each other."""
-    bases: list[Value] = []
-    which: list[AnyArray] = []
-    for view in views:
-        places = [_place(bases, base) for base in view.bases]
-        which.append(np.array(places, np.int64)[view.which])
-    return View(tuple(bases), np.concatenate(which), np.concatenate([view.channels for view in views]))
-
-
-def _place(bases: list[Value], base: Value) -> int:
-    if base not in bases:
-        bases.append(base)
-    return bases.index(base)
-
-
-Operand: TypeAlias = View | AnyArray | float
-"""What a function reads: a tensor, a number for each channel, or one number."""
 
 
 class Builder:
     """Collects stages, edges and arrays."""
 
     def __init__(self) -> None:
-        self.drafts: list[_Draft] = []
+        self.drafts: list[Draft] = []
         self.edges: list[Edge] = []
         self.arrays: dict[str, AnyArray] = {}
         self._names: dict[tuple[Any, ...], str] = {}
@@ -190,7 +57,7 @@ class Builder:
     def array(self, array: AnyArray, name: str) -> str:
         """Keep an array and return the name under which it is kept; equal ones are kept once."""
         data = np.ascontiguousarray(array)
-        key = (data.tobytes(), data.dtype.str, data.shape)
+        key = (hashlib.blake2b(data.data).digest(), data.dtype.str, data.shape)
         if key not in self._names:
             unused, k = name, 1
             while unused in self.arrays:
@@ -206,13 +73,17 @@ class Builder:
         bytes where `step` says how.
         """
         base = view.bases[0]
-        draft = _Draft(
+        if step is not None:
+            source = self._rounded(base, step, stage.name)
+        elif stage.kind != "pad" and stage.padding != "constant":
+            source = self._padded(base, (stage.padding, stage.pad_left, stage.pad_right), stage.name)
+        else:
+            source = self._stored(base, stage.name)
+        draft = Draft(
             len(self.drafts),
             replace(
                 stage,
-                source=self._stored(base, stage.name)
-                if step is None
-                else self._rounded(base, step, stage.name),
+                source=source,
                 source_channel=int(view.channels[0]),
                 rate=(base.rate.numerator, base.rate.denominator),
             ),
@@ -269,11 +140,77 @@ class Builder:
         lies = len(view.bases) == 1 and np.array_equal(
             view.channels, np.arange(first, first + view.n_channels)
         )
-        return view if lies else replace(self.function("copy", [view], name, alone=True), pads=view.pads)
+        if lies:
+            return view
+        copy = self.function("copy", [view], name, alone=True)
+        return replace(copy, pads=view.pads, padding=view.padding)
 
-    def padded(self, view: View, left: int, right: int) -> View:
-        """Return a view with zeros in front and behind, which whoever reads a window of it takes in."""
-        return replace(view, pads=(view.pads[0] + left, view.pads[1] + right))
+    def laid_out(self, view: View, name: str, *, alone: bool) -> View:
+        """Return a view whose channels lie in one piece, in their order.
+
+        A convolution whose every channel is read `alone`, by whoever calls this for it, makes them in that
+        order at once; other channels are copied.
+        """
+        draft = view.bases[0].draft
+        if not alone or len(view.bases) > 1 or draft is None or not draft.is_plain_convolution:
+            return self.gathered(view, name)
+        if draft.places is None:
+            draft.places = np.arange(draft.n_channels)
+        wanted = np.arange(view.channels.min(), view.channels.max() + 1)
+        if np.array_equal(np.sort(view.channels), wanted) and np.array_equal(draft.places[wanted], wanted):
+            draft.places[view.channels] = wanted
+        return self.gathered(replace(view, channels=draft.places[view.channels]), name)
+
+    def place_of(self, view: View, name: str) -> tuple[int, int]:
+        """Return the edge, and the first channel there, of a view whose channels lie in one piece."""
+        return self._stored(view.bases[0], name), int(view.channels[0])
+
+    def add_biases(self, view: View, biases: View, name: str) -> bool:
+        """Let a convolution with predicted kernels add biases; False if it can't."""
+        base, draft = biases.bases[0], view.bases[0].draft
+        if (
+            draft is None
+            or draft.stage.kind != "predicted"
+            or draft.stage.biases is not None
+            or draft.calls
+            or draft.stores
+            or base.index >= draft.index
+            or biases.timeless
+            or biases.rate != view.rate
+            or self.gathered(biases, name) is not biases
+        ):
+            return False
+        edge, first = self.place_of(biases, name)
+        draft.stage = replace(draft.stage, biases=edge, bias_channel=first)
+        return True
+
+    def padded(self, view: View, left: int, right: int, padding: Padding = "constant") -> View:
+        """Return a view with steps in front and behind, which whoever reads a window of it takes in."""
+        return replace(view, pads=(view.pads[0] + left, view.pads[1] + right), padding=padding)
+
+    def pad(
+        self,
+        view: View,
+        left: int,
+        right: int,
+        name: str,
+        *,
+        padding: Padding = "constant",
+        value: float = 0.0,
+    ) -> View:
+        """Begin a stage that makes steps in front of a view and behind it, or takes them away."""
+        view = self.gathered(replace(view, pads=(0, 0), padding="constant"), name)
+        stage = Stage(
+            kind="pad",
+            name=name,
+            source=None,
+            n_channels=view.n_channels,
+            pad_left=left,
+            pad_right=right,
+            padding=padding,
+            value=value,
+        )
+        return self.window(stage, view, view.rate)
 
     def cropped(self, view: View, start: int, behind: int, name: str) -> View:
         """Return a view without some steps in front and behind."""
@@ -285,8 +222,7 @@ class Builder:
             stage = draft.stage
             draft.stage = replace(stage, crop=stage.crop + start, n_extra=stage.n_extra - start - behind)
             return view
-        stage = Stage("pad", name, None, view.n_channels, pad_left=-start, pad_right=-behind)
-        return self.window(stage, self.gathered(view, name), view.rate)
+        return self.pad(view, -start, -behind, name)
 
     def function(self, function: str, operands: Sequence[Operand], name: str, *, alone: bool = False) -> View:
         """Add a function of one or two operands; `alone` begins a stage for it.
@@ -325,16 +261,30 @@ class Builder:
 
     def finish(self) -> Program:
         """Return the program."""
-        return Program(
-            tuple(self.edges),
-            tuple(draft.finish() for draft in self.drafts),
-            tuple(self.inputs),
-            tuple(self.outputs),
-            self.arrays,
+        stages = tuple(self._reordered(draft) for draft in self.drafts)
+        used = {name for stage in stages for name in (stage.weights, stage.bias, stage.scales)}
+        used |= {name for stage in stages for call in stage.chain for name in (call.array, call.order)}
+        arrays = {name: array for name, array in self.arrays.items() if name in used}
+        return Program(tuple(self.edges), stages, tuple(self.inputs), tuple(self.outputs), arrays)
+
+    def _reordered(self, draft: Draft) -> Stage:
+        """Return the stage, its channels made where they are wanted."""
+        stage = draft.finish()
+        if draft.places is None:
+            return stage
+        order = np.argsort(draft.places)
+
+        def moved(name: str | None) -> str | None:
+            if name is None or len(self.arrays[name]) == 1:
+                return name
+            return self.array(self.arrays[name][order], f"{name}.laid_out")
+
+        return replace(
+            stage, weights=moved(stage.weights), bias=moved(stage.bias), scales=moved(stage.scales)
         )
 
     def _appended(
-        self, draft: _Draft, function: str, operands: Sequence[Operand], n_channels: int, name: str
+        self, draft: Draft, function: str, operands: Sequence[Operand], n_channels: int, name: str
     ) -> int:
         numbers = [
             self._in_register(draft, operand, n_channels, name) if isinstance(operand, View) else operand
@@ -348,7 +298,7 @@ class Builder:
 
     def _call(
         self,
-        draft: _Draft,
+        draft: Draft,
         function: str,
         operands: Sequence[int | AnyArray | float],
         n_channels: int,
@@ -375,7 +325,7 @@ class Builder:
             return {"scalar": float(values[0])}
         return {"array": self.array(values.astype(np.float32), name)}
 
-    def _in_register(self, draft: _Draft, view: View, n_channels: int, name: str) -> int:
+    def _in_register(self, draft: Draft, view: View, n_channels: int, name: str) -> int:
         whole = view.whole
         if whole is not None and whole.draft is draft:
             return whole.number
@@ -394,14 +344,14 @@ class Builder:
         assert number is not None
         return number
 
-    def _load(self, draft: _Draft, call: Call) -> int:
+    def _load(self, draft: Draft, call: Call) -> int:
         if call not in draft.loads:
             draft.loads[call] = draft.add(call)
         return draft.loads[call]
 
-    def _pointwise(self, name: str, n_channels: int, rate: Fraction, *, timeless: bool) -> _Draft:
+    def _pointwise(self, name: str, n_channels: int, rate: Fraction, *, timeless: bool) -> Draft:
         stage = Stage("pointwise", name, None, n_channels, rate=(rate.numerator, rate.denominator))
-        draft = _Draft(len(self.drafts), stage, n_channels, timeless, rate)
+        draft = Draft(len(self.drafts), stage, n_channels, timeless, rate)
         self.drafts.append(draft)
         return draft
 
@@ -416,6 +366,16 @@ class Builder:
             value.edge = self._edge(value.draft.stage.name or name, value.n_channels, value.timeless)
             value.draft.stores.setdefault(value.number, []).append(value.edge)
         return value.edge
+
+    def _padded(self, value: Value, form: tuple[Padding, int, int], name: str) -> int:
+        """Return the edge that holds a value for those alone who read it padded in this way."""
+        if form not in value.padded:
+            assert value.draft is not None
+            value.padded[form] = self._edge(
+                f"{value.draft.stage.name or name}.{form[0]}", value.n_channels, False
+            )
+            value.draft.stores.setdefault(value.number, []).append(value.padded[form])
+        return value.padded[form]
 
     def _rounded(self, value: Value, step: Step, name: str) -> int:
         """Return the edge that holds a value in bytes."""
@@ -439,59 +399,3 @@ class Builder:
     def _edge(self, name: str, n_channels: int, timeless: bool) -> int:
         self.edges.append(Edge(name, n_channels, timeless))
         return len(self.edges) - 1
-
-
-def _allocate(calls: Sequence[Call], stores: dict[int, list[int]]) -> tuple[Call, ...]:
-    """Put values into registers: a call may write over the last value that it reads as its first operand."""
-    last = {_TILE: -1}
-    for position, call in enumerate(calls):
-        for number in _read(call):
-            last[number] = position
-    registers = {_TILE: 0}
-    free = list(range(N_REGISTERS - 1, 0, -1))
-    chain: list[Call] = []
-
-    def release(number: int, position: int) -> None:
-        if last.get(number, -1) <= position and number in registers:
-            free.append(registers.pop(number))
-
-    chain += [Call("store", a=0, edge=edge) for edge in stores.get(_TILE, ())]
-    release(_TILE, -1)
-    for position, call in enumerate(calls):
-        reads = _read(call)
-        places = {number: registers[number] for number in reads}
-        first = reads[0] if reads else None
-        if first is not None and reads.count(first) == 1:
-            release(first, position)
-        if not free:
-            raise RegistersError
-        if call.function == "load" and call.order is not None and reads:
-            # It goes on with what another load has begun.
-            free.remove(places[call.a])
-            out = places[call.a]
-        else:
-            out = free.pop()
-        registers[call.out] = out
-        for number in reads:
-            release(number, position)
-        chain.append(
-            replace(
-                call,
-                out=out,
-                a=places.get(call.a, 0) if reads else 0,
-                b=None if call.b is None else places[call.b],
-            )
-        )
-        chain += [Call("store", a=out, edge=edge) for edge in stores.get(call.out, ())]
-        release(call.out, position)
-    return tuple(chain)
-
-
-def _read(call: Call) -> list[int]:
-    """Return the numbers of the values that a call reads."""
-    if call.function in ("fill", "lookup"):
-        return []
-    if call.function == "load":
-        # Number 0 is the window's tile, which no load goes on with.
-        return [call.a] if call.order is not None and call.a else []
-    return [call.a] if call.b is None else [call.a, call.b]

@@ -19,10 +19,11 @@ from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.timeline import Timeline
 from balacoon_tk.runtime.native.program import Program
 from balacoon_tk.runtime.session import Session
-from balacoon_tk.targets.native.builder import Builder, View
+from balacoon_tk.targets.native.builder import Builder
 from balacoon_tk.targets.native.errors import NotNativeError
 from balacoon_tk.targets.native.lengths import output_lengths, with_lags
 from balacoon_tk.targets.native.operators import Context, find_operator
+from balacoon_tk.targets.native.views import View
 
 _ONE = Fraction(1)
 

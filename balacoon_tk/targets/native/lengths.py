@@ -90,10 +90,15 @@ def _groups(program: Program, stage: Stage, counts: Sequence[AnyArray], *, ended
             span = (stage.n_taps - 1) * stage.dilation
             room = n_source + stage.pad_left + (stage.pad_right if ended else 0) - span
             most = np.where(room > 0, (room - 1) // stage.stride + 1, 0)
+            if stage.padding != "constant":  # the first is made of steps that have to be there
+                most = np.where(n_source > (stage.pad_left if stage.padding == "reflect" else 0), most, 0)
         if stage.transposed and not ended:
             n_sure = n_source * stage.n_phases + stage.n_extra + stage.crop
             most = np.minimum(most, n_sure // stage.n_phases)
         most = np.where(n_source > 0, most, 0)
+    for edge in (stage.kernels, stage.biases):
+        if edge is not None:
+            most = np.minimum(most, counts[edge] * stage.kernel_steps)
     for call in stage.chain:
         if call.function not in ("load", "lookup") or call.edge is None or program.edges[call.edge].timeless:
             continue

@@ -63,6 +63,42 @@ static void clear_rows(const bk_run *run, int edge, int64_t first, int64_t n_row
         memset(row_of(run, edge, first), zero, (size_t)n_rows * row_size(e));
 }
 
+/* The step that stands at a place in front of the first, or behind the last of n. */
+static int64_t padding_step(bk_padding padding, int64_t step, int64_t n)
+{
+    if (padding == BK_REFLECT)
+        return step < 0 ? -step : 2 * (n - 1) - step;
+    return step < 0 ? 0 : n - 1;
+}
+
+/* How many steps there have to be before what is padded has its first one, less one; nothing is padded with zeros. */
+static int64_t n_needed(const bk_edge *edge)
+{
+    return edge->padding == BK_REFLECT ? edge->before : edge->padding == BK_EDGE ? 0 : -1;
+}
+
+/* Fill rows of padding, from `first` on, with what stands there. */
+static void fill_padding(const bk_run *run, int edge, int64_t first, int64_t n_rows)
+{
+    const bk_edge *e = &run->program->edges[edge];
+    if (e->padding == BK_CONSTANT)
+        clear_rows(run, edge, first, n_rows);
+    for (int64_t k = first; e->padding != BK_CONSTANT && k < first + n_rows; k++)
+        memcpy(row_of(run, edge, k), row_of(run, edge, padding_step(e->padding, k, run->tracks[edge].count)),
+               row_size(e));
+}
+
+/* Say that so many steps are known, and fill the padding in front of the first when what it repeats is there. */
+static void set_count(const bk_run *run, int edge, int64_t count)
+{
+    const bk_edge *e = &run->program->edges[edge];
+    track *t = &run->tracks[edge];
+    const int filled = t->count > n_needed(e);
+    t->count = count;
+    if (e->padding != BK_CONSTANT && !filled && count > n_needed(e))
+        fill_padding(run, edge, t->base, -t->base);
+}
+
 bk_run *bk_new_run(const bk_program *program, int n_threads)
 {
     bk_run *run = calloc(1, sizeof(bk_run));
@@ -126,11 +162,16 @@ static int64_t first_needed(const bk_run *run, int edge)
                 needed = first_of_window(stage, done);
             else if (reader->reading == BK_BY_GROUP)
                 needed = done;
+            else if (reader->reading == BK_BY_KERNEL)
+                needed = done / stage->kernel_steps;
             else
                 needed = done * stage->n_phases - stage->crop;
         }
         lowest = smaller(lowest, needed);
     }
+    /* Steps that the padding behind the last may repeat. */
+    if (e->padding != BK_CONSTANT && !run->tracks[edge].ended)
+        lowest = smaller(lowest, run->tracks[edge].count - 1 - (e->padding == BK_REFLECT ? e->after : 0));
     return lowest < run->tracks[edge].base ? run->tracks[edge].base : lowest;
 }
 
@@ -175,13 +216,22 @@ static int make_room(bk_run *run, int edge, int64_t n_steps)
     return 0;
 }
 
+/* Whether an edge has the steps that its padding repeats. */
+static int is_long_enough_to_pad(const bk_run *run, int edge)
+{
+    const bk_edge *e = &run->program->edges[edge];
+    return run->tracks[edge].count > (e->padding == BK_REFLECT && e->after > e->before ? e->after : n_needed(e));
+}
+
 static void end_edge(bk_run *run, int edge)
 {
     track *t = &run->tracks[edge];
     if (t->ended)
         return;
     t->ended = 1;
-    clear_rows(run, edge, t->count, run->program->edges[edge].after);
+    /* Where there is too little to repeat, whoever reads it fails. */
+    if (is_long_enough_to_pad(run, edge))
+        fill_padding(run, edge, t->count, run->program->edges[edge].after);
 }
 
 int bk_start(bk_run *run)
@@ -248,6 +298,11 @@ static int agrees(const bk_run *run, int index)
         if (first < base && base > -run->program->edges[stage->source].before)
             return 0;
     }
+    if (stage->kind == BK_PREDICTED && done / stage->kernel_steps < run->tracks[stage->kernels].base)
+        return 0;
+    if (stage->kind == BK_PREDICTED && stage->biases >= 0
+        && done / stage->kernel_steps < run->tracks[stage->biases].base)
+        return 0;
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
         const track *t = &run->tracks[call->edge];
@@ -272,6 +327,13 @@ int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_b
             return -2;
         if (!program->edges[k].timeless)
             total += (count - base) * (int64_t)row_size(&program->edges[k]);
+        /* Of what is padded with its own steps, those that are repeated must be there. */
+        const bk_padding padding = program->edges[k].padding;
+        if (padding != BK_CONSTANT && base > 0
+            && base > count - 1 - (padding == BK_REFLECT ? program->edges[k].after : 0))
+            return -2;
+        if (padding != BK_CONSTANT && base > -program->edges[k].before && count <= n_needed(&program->edges[k]))
+            return -2;
     }
     for (int k = 0; k < program->n_stages; k++)
         if (done[k] < 0 || done[k] > LONGEST)
@@ -313,7 +375,7 @@ float *bk_room(bk_run *run, int edge, int64_t n_steps)
     return (float *)row_of(run, edge, run->tracks[edge].count);
 }
 
-void bk_advance(bk_run *run, int edge, int64_t n_steps) { run->tracks[edge].count += n_steps; }
+void bk_advance(bk_run *run, int edge, int64_t n_steps) { set_count(run, edge, run->tracks[edge].count + n_steps); }
 
 int64_t bk_n_waiting(const bk_run *run, int edge)
 {
@@ -349,20 +411,36 @@ static void pad(const bk_run *run, const bk_stage *stage, const bk_block *block,
 {
     const bk_edge *source = &run->program->edges[stage->source];
     const int64_t n = run->tracks[stage->source].count;
-    for (int r = 0; r < rows; r++) {
+    for (int r = 0, n_rows; r < rows; r += n_rows) {
         int64_t step = group + r - stage->n_left;
+        n_rows = step >= 0 && step < n ? (int)smaller(rows - r, n - step) : 1;
         if (step < 0 || step >= n) {
             if (stage->padding == BK_CONSTANT) {
                 fill(BK_SCALAR, 1, tile + r * BK_WIDTH, &stage->value);
                 continue;
             }
-            if (stage->padding == BK_REFLECT)
-                step = step < 0 ? -step : 2 * (n - 1) - step;
-            else
-                step = step < 0 ? 0 : n - 1;
+            step = padding_step(stage->padding, step, n);
         }
         const float *row = (const float *)row_of(run, stage->source, step) + block->source_channel;
-        run->program->kernels->load(row, source->row, block->width, 1, tile + r * BK_WIDTH);
+        run->program->kernels->load(row, source->row, block->width, n_rows, tile + r * BK_WIDTH);
+    }
+}
+
+/* The rows of each kernel by themselves. */
+static void convolve_predicted(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t step, int rows,
+                               bk_window *window, float *tile)
+{
+    const bk_kernels *kernels = run->program->kernels;
+    const float *input = window->input;
+    for (int row = 0, n; row < rows; row += n) {
+        const int64_t frame = (step + row) / stage->kernel_steps;
+        n = (int)smaller(rows - row, (frame + 1) * stage->kernel_steps - (step + row));
+        const float *weights = (const float *)row_of(run, stage->kernels, frame);
+        window->input = input + row * window->row_step;
+        window->weights = weights + stage->kernel_channel + block->channel;
+        if (stage->biases >= 0)
+            window->bias = (const float *)row_of(run, stage->biases, frame) + stage->bias_channel + block->channel;
+        kernels->convolve_predicted(window, stage->n_out, n, tile + row * BK_WIDTH);
     }
 }
 
@@ -380,7 +458,7 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
     const int64_t step = group * stage->stride - stage->pad_left;
     const char *first = row_of(run, stage->source, step)
                         + (ptrdiff_t)block->source_channel * source->item_size;
-    const bk_window window = {
+    bk_window window = {
         .input = first,
         .row_step = (ptrdiff_t)stage->stride * source->row,
         .tap_step = (ptrdiff_t)stage->dilation * source->row,
@@ -390,6 +468,7 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
         .bias = block->bias,
         .scale = block->scale,
         .offset = block->offset,
+        .half = block->width <= BK_WIDTH / 2,
     };
     switch (stage->kind) {
     case BK_CONVOLVE:
@@ -403,6 +482,9 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
         break;
     case BK_DEPTHWISE:
         program->kernels->convolve_depthwise(&window, block->width, rows, tile);
+        break;
+    case BK_PREDICTED:
+        convolve_predicted(run, stage, block, group, rows, &window, tile);
         break;
     case BK_NORMALISE:
         program->kernels->load(normalised + block->channel, program->longest_row, block->width, rows, tile);
@@ -546,7 +628,7 @@ static void store(const piece *p, const bk_block *block, const bk_call *call, co
 static int can_finish(const piece *p, const bk_block *block, const bk_span *spans, int n_spans)
 {
     const bk_stage *stage = p->stage;
-    if (stage->ending.first == stage->n_calls || block->width < BK_WIDTH)
+    if (stage->ending.first == stage->n_calls || (block->width != BK_WIDTH && block->width != BK_WIDTH / 2))
         return 0;
     for (int k = stage->ending.first; stage->joined && k < stage->n_calls; k++)
         for (int s = 0; s < n_spans; s++)
@@ -559,7 +641,7 @@ static void finish(const piece *p, const bk_block *block, const bk_span *span, c
 {
     const bk_stage *stage = p->stage;
     const bk_last_calls *last = &stage->ending;
-    bk_ending ending = {.n_added = last->n_added, .scaling = BK_COPY};
+    bk_ending ending = {.n_added = last->n_added, .scaling = BK_COPY, .half = block->width < BK_WIDTH};
     for (int k = 0; k < last->n_added; k++) {
         const bk_call *call = &stage->calls[last->added[k]];
         ending.added[k] = (const float *)place_of(p, block, call, span, &ending.added_step[k]);
@@ -800,9 +882,16 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
             possible = smaller(possible, n_sure < 0 ? 0 : n_sure / stage->n_phases);
         }
         /* Padding alone gives nothing: a tensor of no steps stays one. */
-        if (t->count == 0)
+        if (t->count == 0 || t->count <= n_needed(&run->program->edges[stage->source]))
             possible = 0;
         ended = t->ended;
+    }
+    for (int k = 0; stage->kind == BK_PREDICTED && k < 2; k++) {
+        const int edge = k ? stage->biases : stage->kernels;
+        if (edge < 0)
+            continue;
+        possible = smaller(possible, run->tracks[edge].count * stage->kernel_steps);
+        ended = ended && run->tracks[edge].ended;
     }
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
@@ -838,6 +927,10 @@ static int is_long_enough(const bk_run *run, const bk_stage *stage, int64_t n_gr
         if (n_steps <= 0)
             return 0;
     }
+    if (stage->kind == BK_PREDICTED
+        && (run->tracks[stage->kernels].count * stage->kernel_steps != n_steps
+            || (stage->biases >= 0 && run->tracks[stage->biases].count * stage->kernel_steps != n_steps)))
+        return 0;
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
         if ((call->action == BK_LOAD || call->action == BK_LOOKUP) && !run->program->edges[call->edge].timeless
@@ -873,6 +966,8 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
         if (run->tracks[stage->source].count <= longest)
             return -3;
     }
+    if (all && stage->source >= 0 && possible > 0 && !is_long_enough_to_pad(run, stage->source))
+        return -3;
     const int finishes = all && run->done[index] + n_groups >= possible && !run->finished[index];
     if (finishes && run->begun && !is_long_enough(run, stage, possible))
         return -3;
@@ -906,7 +1001,7 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
             continue;
         track *t = &run->tracks[call->edge];
         if (n_known > t->count)
-            t->count = n_known;
+            set_count(run, call->edge, n_known);
         if (finishes)
             end_edge(run, call->edge);
     }

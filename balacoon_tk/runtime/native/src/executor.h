@@ -19,6 +19,9 @@
 
 #define BK_REGISTERS 8
 
+/* What stands in front of the first step and behind the last. */
+typedef enum { BK_CONSTANT, BK_REFLECT, BK_EDGE } bk_padding;
+
 typedef struct {
     int n_channels;
     int row;       /* elements from a step to the next */
@@ -26,11 +29,12 @@ typedef struct {
     int timeless;
     float scale;
     int zero_point;
-    int before, after; /* steps of zeros that a reader's padding asks for */
+    int before, after;  /* steps that a reader's padding asks for */
+    bk_padding padding; /* what these are: zeros, or steps of the edge itself */
     int n_readers, first_reader;
 } bk_edge;
 
-typedef enum { BK_WINDOW, BK_BY_GROUP, BK_BY_ROW, BK_OUTPUT } bk_reading;
+typedef enum { BK_WINDOW, BK_BY_GROUP, BK_BY_ROW, BK_BY_KERNEL, BK_OUTPUT } bk_reading;
 
 typedef struct {
     int stage;
@@ -61,10 +65,17 @@ typedef struct {
     int out[2]; /* calls that store, in front of and behind the activation */
 } bk_last_calls;
 
-typedef enum { BK_CONVOLVE, BK_PAIRED, BK_FOURS, BK_NARROW, BK_DEPTHWISE, BK_POINTWISE, BK_NORMALISE, BK_PAD } bk_kind;
-
-/* What stands in front of the first step and behind the last. */
-typedef enum { BK_CONSTANT, BK_REFLECT, BK_EDGE } bk_padding;
+typedef enum {
+    BK_CONVOLVE,
+    BK_PAIRED,
+    BK_FOURS,
+    BK_NARROW,
+    BK_DEPTHWISE,
+    BK_PREDICTED,
+    BK_POINTWISE,
+    BK_NORMALISE,
+    BK_PAD
+} bk_kind;
 
 /* Up to BK_WIDTH output channels of one phase; of joined phases, up to so many of all their channels. */
 typedef struct {
@@ -92,6 +103,9 @@ typedef struct {
     float value;
     int centre;
     float epsilon;
+    int kernels, kernel_channel; /* edge whose steps are kernels of a predicted convolution, and where they begin */
+    int biases, bias_channel;    /* the same of its biases; -1 for an edge that there isn't */
+    int kernel_steps;            /* of the output, that one kernel makes */
     int n_blocks, n_channel_blocks;
     const bk_block *blocks;
     int n_calls;

@@ -36,6 +36,7 @@ typedef struct {
     const float *bias;   /* [BK_WIDTH], or NULL */
     const float *scale;  /* int8: [BK_WIDTH], what a sum is multiplied by */
     const int32_t *offset; /* int8: [BK_WIDTH], added to a sum: - zero point * sum of the weights; or NULL */
+    int half;            /* whether convolve makes the first half of the columns alone */
 } bk_window;
 
 /* What the outputs of a bundle read: with n taps and m outputs n + m - 1 steps a dilation apart, each a row of
@@ -108,6 +109,7 @@ typedef struct {
     int activated;
     float slope;
     bk_output out[2];
+    int half; /* whether tensors have the first half of the tile's columns alone */
 } bk_ending;
 
 /* Nothing has to be aligned, but weights and tiles that begin at a multiple of 64 bytes are read faster: a
@@ -128,6 +130,9 @@ typedef struct {
     /* each channel by itself: input points to the tile's first channel, weights are [tap][BK_WIDTH]; of
      * channels from `width` on nothing is read but bias, which the tile has there; n_channels means nothing */
     void (*convolve_depthwise)(const bk_window *window, int width, int rows, float *tile);
+    /* as convolve, but weights are [tap][channel][weight_step]; BK_WIDTH of each row, and of bias, are read, so
+     * that of the last columns what lies behind must be there, whatever it is */
+    void (*convolve_predicted)(const bk_window *window, ptrdiff_t weight_step, int rows, float *tile);
     /* out may be a; tiles are [rows][BK_WIDTH] */
     void (*apply)(bk_function function, bk_operand operand, int rows, float *out, const float *a, const float *b);
     /* rows of float between a tensor and a tile; width <= BK_WIDTH, the rest of a loaded row is 0 */

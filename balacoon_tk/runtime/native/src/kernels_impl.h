@@ -99,11 +99,18 @@ static void BK_KERNEL(convolve)(const bk_window *window, int rows, float *tile)
 {
     /* One or two rows are few sums: twice as many columns keep a processor from waiting for them. */
     enum { WIDER = 2 * BK_VECTORS * BK_LANES <= BK_WIDTH ? 2 * BK_VECTORS : BK_VECTORS };
+    enum { HALF = BK_WIDTH / 2 / BK_LANES, NARROWER = BK_VECTORS < HALF ? BK_VECTORS : HALF };
     for (int row = 0, n_rows; row < rows; row += n_rows) {
         n_rows = next_rows(rows - row, BK_STEPS);
         const int n_vectors = 3 * n_rows <= BK_STEPS ? WIDER : BK_VECTORS;
         const float *input = (const float *)window->input + row * window->row_step;
-        for (int column = 0; column < BK_WIDTH; column += n_vectors * BK_LANES) {
+        for (int column = 0; window->half && column < BK_WIDTH / 2; column += NARROWER * BK_LANES) {
+            const float *weights = (const float *)window->weights + column;
+            const float *bias = window->bias ? window->bias + column : NULL;
+            float *out = tile + row * BK_WIDTH + column;
+            BK_SWITCH_ROWS(n_rows, BK_STEPS, sum_up(window, input, weights, bias, NARROWER, N_ROWS, out))
+        }
+        for (int column = 0; !window->half && column < BK_WIDTH; column += n_vectors * BK_LANES) {
             const float *weights = (const float *)window->weights + column;
             const float *bias = window->bias ? window->bias + column : NULL;
             float *out = tile + row * BK_WIDTH + column;
@@ -212,6 +219,8 @@ static void BK_KERNEL(convolve_depthwise)(const bk_window *window, int width, in
     }
 }
 
+#include "predicted_impl.h"
+
 #if BK_LANES == BK_COLUMNS
 #include "pairs_impl.h"
 #include "fours_impl.h"
@@ -252,6 +261,7 @@ const bk_kernels BK_PASTE(bk_kernels, BK_SUFFIX) = {
     .convolve_int8 = BK_KERNEL(convolve_int8),
     .convolve_narrow = BK_KERNEL(convolve_narrow),
     .convolve_depthwise = BK_KERNEL(convolve_depthwise),
+    .convolve_predicted = BK_KERNEL(convolve_predicted),
     .apply = BK_KERNEL(apply),
     .load = BK_KERNEL(load),
     .store = BK_KERNEL(store),

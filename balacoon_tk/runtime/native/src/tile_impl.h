@@ -161,11 +161,12 @@ static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_
 }
 
 #define BK_FOR_ROW(...)                                                                                        \
-    for (int v = 0; v < BK_WIDTH / BK_LANES; v++) {                                                            \
+    for (int v = 0; v < n_vectors; v++) {                                                                      \
         __VA_ARGS__;                                                                                           \
     }
 
-static void BK_KERNEL(finish)(const bk_ending *given, int rows, const float *tile)
+/* `n_vectors` of each row, a constant wherever this is inlined. */
+BK_INLINE void finish_rows(const bk_ending *given, int rows, const float *tile, const int n_vectors)
 {
     /* A copy, which no store of a byte can be thought to change. */
     const bk_ending ending = *given;
@@ -203,6 +204,14 @@ static void BK_KERNEL(finish)(const bk_ending *given, int rows, const float *til
 }
 
 #undef BK_FOR_ROW
+
+static void BK_KERNEL(finish)(const bk_ending *ending, int rows, const float *tile)
+{
+    if (ending->half)
+        finish_rows(ending, rows, tile, BK_WIDTH / 2 / BK_LANES);
+    else
+        finish_rows(ending, rows, tile, BK_WIDTH / BK_LANES);
+}
 
 static void BK_KERNEL(normalise)(const float *rows_in, ptrdiff_t in_step, int n, int rows, float *rows_out,
                                  ptrdiff_t out_step, float epsilon, int centre)

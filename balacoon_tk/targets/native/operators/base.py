@@ -13,8 +13,14 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.int8 import LayerRounding, Step, channel_axis, quantize_kernel
 from balacoon_tk.graph.match import constant_of, name_of
-from balacoon_tk.targets.native.builder import Builder, Operand, View
+from balacoon_tk.targets.native.builder import Builder
 from balacoon_tk.targets.native.errors import NotNativeError
+from balacoon_tk.targets.native.views import Operand, View
+
+KEEPING_PADS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators that are views of what they read, padding included."""
+MOVING = KEEPING_PADS | {"Concat", "Gather", "Slice", "Split"}
+"""Operators that are views."""
 
 
 class Context:
@@ -34,6 +40,11 @@ class Context:
         self._analysis = analysis
         self._views = views
         self.name = node.name or name_of(node.outputs[0])
+
+    @property
+    def opset(self) -> int:
+        """Version of ONNX's operators in the graph."""
+        return self._analysis.model.graph.opset_imports.get("", 0)
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise the error that says why the engine doesn't know this node."""
@@ -72,12 +83,19 @@ class Context:
             return [int(n) for n in self.node.attributes[attribute].as_ints()]
         return [int(n) for n in self.constant(index).reshape(-1)] if self.has(index) else None
 
-    def view(self, index: int, *, padded: bool = False) -> View:
-        """Return an input that isn't a constant; only whoever reads a window takes a padded one."""
+    def view(self, index: int, *, padded: bool = False, windows: bool = False) -> View:
+        """Return an input that isn't a constant.
+
+        Only whoever reads a window takes a padded one, and only whoever knows of them one whose channels are
+        windows themselves.
+        """
         found = self._views.get(name_of(self.node.inputs[index]))
         if found is None:
             self.refuse(f"its input {index} is neither a tensor with time nor a constant")
-        if any(found.pads) and not padded:
+        if found.windows is not None:
+            if not windows:
+                self.refuse("it reads windows of time in a way that isn't known")
+        elif any(found.pads) and not padded:
             self.refuse("it reads what is padded, and is no convolution")
         return found
 
@@ -131,6 +149,25 @@ class Context:
             not timeless and view.rate != self.rate(value)
         ):
             self.refuse("its shapes are none that the native engine knows for it")
+
+    def is_windowed(self, index: int) -> bool:
+        """Whether an input is a tensor whose channels are windows of time."""
+        found = self._views.get(name_of(self.node.inputs[index]))
+        return found is not None and found.windows is not None
+
+    def readers(self, value: ir.Value, through: frozenset[str]) -> set[str]:
+        """Return the operators that read a tensor, behind those of `through`; "" for the graph's output.
+
+        Operators of `through` that change the rate are readers themselves.
+        """
+        found = {""} if value.is_graph_output() else set()
+        for node, _ in value.uses():
+            made = node.outputs[0]
+            if node.op_type in through and self.rate(made) == self.rate(value):
+                found |= self.readers(made, through)
+            else:
+                found.add(node.op_type)
+        return found
 
     def sized_by(self) -> tuple[View, int]:
         """Return a tensor, and how many times the output of this node is as long."""

@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.match import ints_of
-from balacoon_tk.targets.native.builder import View, concatenate
 from balacoon_tk.targets.native.operators.base import Context, operator
+from balacoon_tk.targets.native.views import View, concatenate
 
 
 @operator("Reshape", "Squeeze", "Unsqueeze", "Flatten")
@@ -25,10 +25,28 @@ def _reshape(ctx: Context) -> list[View]:
             ctx.refuse("it moves channels into time that aren't whole steps")
         if times > 1:
             # What lies right behind a step becomes steps.
-            view = ctx.builder.gathered(ctx.view(0), ctx.name)
+            view = ctx.view(0, windows=True)
             places = np.arange(view.n_channels).reshape(int(np.prod(shape[:before])), times, -1)
+            if view.windows is not None:
+                return [_in_order(ctx, view, places)]
+            view = ctx.builder.gathered(view, ctx.name)
             return [ctx.builder.phases([view.take(places[:, k].reshape(-1)) for k in range(times)], ctx.name)]
-    return [ctx.view(0, padded=True)]
+    return [ctx.view(0, padded=True, windows=True)]
+
+
+def _in_order(ctx: Context, view: View, places: AnyArray) -> View:
+    """Return the base of windows that lie one behind the other; `places` are (front, steps, behind)."""
+    assert view.windows is not None
+    channels, steps = view.channels[places], view.windows.steps[places]
+    n_steps = places.shape[1]
+    follow_each_other = n_steps == view.windows.stride == view.windows.size and not any(view.pads)
+    if (
+        not follow_each_other
+        or (steps != np.arange(n_steps)[:, np.newaxis]).any()
+        or (channels != channels[:, :1]).any()
+    ):
+        ctx.refuse("it joins windows of time that overlap, or lie in another order")
+    return View.of(view.bases[0]).take(channels[:, 0].reshape(-1))
 
 
 @operator("Transpose")
@@ -41,7 +59,7 @@ def _transpose(ctx: Context) -> list[View]:
     if axis is not None:
         places.insert(axis, 1)
     moved = np.arange(int(np.prod(places))).reshape(places).transpose(order).reshape(-1)
-    return [ctx.view(0, padded=True).take(moved)]
+    return [ctx.view(0, padded=True, windows=True).take(moved)]
 
 
 def _places(ctx: Context, index: int) -> AnyArray:
@@ -51,7 +69,7 @@ def _places(ctx: Context, index: int) -> AnyArray:
 
 @operator("Split")
 def _split(ctx: Context) -> list[View]:
-    source, view = ctx.node.inputs[0], ctx.view(0, padded=True)
+    source, view = ctx.node.inputs[0], ctx.view(0, padded=True, windows=True)
     axis = ctx.channel_axis(source, ctx.node.attributes.get_int("axis", 0))
     places, n_parts = _places(ctx, 0), len(ctx.node.outputs)
     equal = -(-places.shape[axis] // n_parts)
@@ -67,7 +85,7 @@ def _slice(ctx: Context) -> list[View]:
     starts, ends = ctx.ints("starts", 1) or [], ctx.ints("ends", 2) or []
     axes = ctx.ints("axes", 3) or list(range(len(starts)))
     steps = (ctx.ints("steps", 4) if ctx.has(4) else None) or [1] * len(starts)
-    view, places = ctx.view(0), _places(ctx, 0)
+    view, places = ctx.view(0, windows=True), _places(ctx, 0)
     rank, cropped = len(ctx.shape(source)), (0, 0)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if axis % rank == ctx.time_axis(source):
@@ -82,20 +100,22 @@ def _slice(ctx: Context) -> list[View]:
         places = places[tuple(along)]
     view = view.take(places.reshape(-1))
     if any(cropped):
-        if not _is_read_once(source):
+        if view.windows is not None:
+            ctx.refuse("it leaves windows of time out")
+        if not read_once(source, "ConvTranspose"):
             view = ctx.builder.gathered(view, ctx.name)
             view = ctx.builder.function("copy", [view], ctx.name, alone=True)
         view = ctx.builder.cropped(view, *cropped, ctx.name)
     return [view]
 
 
-def _is_read_once(value: ir.Value | None) -> bool:
-    """Whether all that a transposed convolution makes goes to one reader alone, through views."""
+def read_once(value: ir.Value | None, op_type: str) -> bool:
+    """Whether all that a node of an operator makes goes to one reader alone, through views."""
     while value is not None and value.producer() is not None:
         if len(value.uses()) > 1 or value.is_graph_output():
             return False
         node = value.producer()
-        if node is None or node.op_type == "ConvTranspose":
+        if node is None or node.op_type == op_type:
             return True
         value = node.inputs[0]
     return True
@@ -114,7 +134,8 @@ def _gather(ctx: Context) -> list[View]:
             ctx.refuse("it isn't a row of a table for one number of each step")
         return [ctx.builder.look_up(view, table, ctx.name)]
     axis = ctx.channel_axis(ctx.node.inputs[0], ctx.node.attributes.get_int("axis", 0))
-    return [ctx.view(0).take(np.take(_places(ctx, 0), ctx.constant(1), axis=axis).reshape(-1))]
+    picked = np.take(_places(ctx, 0), ctx.constant(1), axis=axis)
+    return [ctx.view(0, windows=True).take(picked.reshape(-1))]
 
 
 @operator("Expand", "Tile")
@@ -158,9 +179,14 @@ def _filled(ctx: Context, constant: AnyArray) -> View:
 def _concat(ctx: Context) -> list[View]:
     made = ctx.node.outputs[0]
     axis = ctx.channel_axis(made, ctx.node.attributes.get_int("axis", 0))
-    views = [ctx.view(index) for index in range(len(ctx.node.inputs))]
+    views = [ctx.view(index, windows=True) for index in range(len(ctx.node.inputs))]
     if len({view.timeless for view in views}) > 1:
         ctx.refuse("it joins what has time with what has none")
+    if (
+        len({(view.windows.stride, view.windows.size, view.pads) if view.windows else None for view in views})
+        > 1
+    ):
+        ctx.refuse("it joins windows of time of several forms")
     start, places = 0, []
     for value in ctx.node.inputs:
         shape = ctx.channel_shape(value)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from balacoon_tk.targets.native.builder import Operand, View
 from balacoon_tk.targets.native.operators.base import Context, operator
+from balacoon_tk.targets.native.operators.predicted import add_bias
+from balacoon_tk.targets.native.views import Operand, View
 
 _BINARY = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "max", "Min": "min", "Sum": "add"}
 _UNARY = {
@@ -29,6 +30,8 @@ _UNARY = {
 @operator(*_BINARY)
 def _binary(ctx: Context) -> list[View]:
     function = _BINARY[ctx.node.op_type]
+    if function == "add" and any(map(ctx.is_windowed, range(len(ctx.node.inputs)))):
+        return [add_bias(ctx)]
     result = ctx.operand(0)
     for index in range(1, len(ctx.node.inputs)):
         result = _combine(ctx, function, result, ctx.operand(index))
@@ -110,7 +113,7 @@ def _clip(ctx: Context) -> list[View]:
 
 @operator("Identity", "Dropout")
 def _identity(ctx: Context) -> list[View]:
-    return [ctx.view(0, padded=True)]
+    return [ctx.view(0, padded=True, windows=True)]
 
 
 @operator("Cast")

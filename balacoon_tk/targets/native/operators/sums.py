@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from balacoon_tk.runtime.native.program import Stage
-from balacoon_tk.targets.native.builder import View
 from balacoon_tk.targets.native.operators.base import Context, operator
+from balacoon_tk.targets.native.views import View
 
 
 @operator("LayerNormalization", "RMSNormalization")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -11,8 +12,8 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.int8 import channel_axis
 from balacoon_tk.graph.match import constant_of, ints_of
 from balacoon_tk.runtime.native.program import Padding, Stage
-from balacoon_tk.targets.native.builder import View
-from balacoon_tk.targets.native.operators.base import Context, operator
+from balacoon_tk.targets.native.operators.base import KEEPING_PADS, MOVING, Context, operator
+from balacoon_tk.targets.native.views import View, Windows
 
 
 @operator("Pad")
@@ -35,23 +36,13 @@ def _pad(ctx: Context) -> list[View]:
     value = float(ctx.constant(2).reshape(-1)[0]) if ctx.has(2) else 0.0
     if mode not in ("constant", "reflect", "edge") or (min(left, right) < 0 and mode != "constant"):
         ctx.refuse("it pads time in a way that isn't known")
-    users = {node.op_type for node, _ in ctx.node.outputs[0].uses()}
-    if ctx.node.outputs[0].is_graph_output():
-        users.add("output")
+    users = ctx.readers(ctx.node.outputs[0], KEEPING_PADS)
     if mode == "constant" and value == 0 and min(left, right) >= 0 and users == {"Conv"}:
         return [ctx.builder.padded(view, left, right)]
-    view = ctx.builder.gathered(ctx.view(0), ctx.name)
-    stage = Stage(
-        kind="pad",
-        name=ctx.name,
-        source=None,
-        n_channels=view.n_channels,
-        pad_left=left,
-        pad_right=right,
-        padding=cast(Padding, mode),
-        value=value,
-    )
-    return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]))]
+    padding = cast(Padding, mode)
+    if mode != "constant" and users == {"Conv"} and not any(view.pads):
+        return [ctx.builder.padded(view, left, right, padding)]
+    return [ctx.builder.pad(ctx.view(0), left, right, ctx.name, padding=padding, value=value)]
 
 
 def _kernel_pads(ctx: Context, span: int) -> tuple[int, int]:
@@ -81,6 +72,8 @@ def can_round(node: ir.Node) -> bool:
 
 @operator("Conv")
 def _conv(ctx: Context) -> list[View]:
+    if (windows := _windows(ctx)) is not None:
+        return [windows]
     ctx.window(0)
     weights, scales, step = ctx.weights()
     (stride,) = ints_of(ctx.node, "strides", [1])
@@ -89,6 +82,9 @@ def _conv(ctx: Context) -> list[View]:
     n_out, n_in, n_taps = weights.shape
     view = ctx.view(0, padded=True)
     left, right = _kernel_pads(ctx, (n_taps - 1) * dilation)
+    if view.padding != "constant" and (left or right or step is not None or view.bases[0].draft is None):
+        # Zeros around what is reflected, say.
+        view = ctx.builder.pad(view, *view.pads, ctx.name, padding=view.padding)
     left, right = left + view.pads[0], right + view.pads[1]
     if min(left, right) < 0:
         ctx.refuse(f"its padding {left, right} is negative")
@@ -112,11 +108,44 @@ def _conv(ctx: Context) -> list[View]:
         stride=stride,
         pad_left=left,
         pad_right=right,
+        padding=view.padding,
         weights=ctx.builder.array(weights, f"{ctx.name}.weights"),
         bias=_bias(ctx, 2),
         scales=scales,
     )
     return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]), step)]
+
+
+def _windows(ctx: Context) -> View | None:
+    """Return what a convolution takes of each window, where it only picks numbers for a product.
+
+    That is how `Tensor.unfold` is exported: each filter has a 1 at one place. Its channels may be the batch.
+    """
+    weights, source = constant_of(ctx.node, 1), ctx.node.inputs[0]
+    if weights is None or weights.ndim != 3 or np.count_nonzero(weights) != len(weights) or ctx.has(2):
+        return None
+    filters, inputs, taps = np.nonzero(weights)
+    one_each = (
+        np.array_equal(filters, np.arange(len(weights))) and (weights[filters, inputs, taps] == 1).all()
+    )
+    if not one_each or ctx.time_axis(source) != 2 or ctx.readers(ctx.node.outputs[0], MOVING) != {"Einsum"}:
+        return None
+    (stride,) = ints_of(ctx.node, "strides", [1])
+    (dilation,) = ints_of(ctx.node, "dilations", [1])
+    n_batch, n_channels, _ = ctx.shape(source)
+    n_groups = ctx.node.attributes.get_int("group", 1)
+    span = (weights.shape[2] - 1) * dilation
+    left, right = _kernel_pads(ctx, span)
+    read = filters // (len(filters) // n_groups) * weights.shape[1] + inputs
+    places = (np.arange(n_batch)[:, np.newaxis] * n_channels + read).reshape(-1)
+    view = ctx.view(0, padded=True)
+    if view.padding != "constant":
+        return None
+    return replace(
+        view.take(places),
+        pads=(left + view.pads[0], right + view.pads[1]),
+        windows=Windows(stride, span + 1, np.tile(taps * dilation, n_batch)),
+    )
 
 
 def _bias(ctx: Context, index: int) -> str | None:
@@ -240,23 +269,3 @@ def _average_pool(ctx: Context) -> list[View]:
         weights=ctx.builder.array(weights, f"{ctx.name}.weights"),
     )
     return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]))]
-
-
-@operator("Resize", "Upsample")
-def _resize(ctx: Context) -> list[View]:
-    source, made = ctx.node.inputs[0], ctx.node.outputs[0]
-    attributes = ctx.node.attributes
-    times = ctx.rate(made) / ctx.rate(source)
-    if attributes.get_string("mode", "nearest") != "nearest" or times.denominator != 1:
-        ctx.refuse("it isn't a repetition of each step")
-    if times > 1 and ctx.node.op_type == "Resize":
-        form = (
-            attributes.get_string("coordinate_transformation_mode", "half_pixel"),
-            attributes.get_string("nearest_mode", "round_prefer_floor"),
-        )
-        # With these, and a whole factor, the step that is nearest is the one that the step falls into.
-        if form not in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")):
-            ctx.refuse("it isn't a repetition of each step")
-    if ctx.channel_shape(source) != ctx.channel_shape(made):
-        ctx.refuse("it changes the number of channels")
-    return [ctx.builder.phases([ctx.builder.gathered(ctx.view(0), ctx.name)] * int(times), ctx.name)]
