@@ -13,5 +13,9 @@ def render_formulas(markdown: str) -> str:
         return markdown
     from latex2mathml.converter import convert
 
-    markdown = _DISPLAYED.sub(lambda m: f"<div>{convert(m[1].strip(), display='block')}</div>", markdown)
-    return _INLINE.sub(lambda m: convert(m[1], display="inline"), markdown)
+    def displayed(match: re.Match[str]) -> str:
+        return f'<div class="formula">{convert(match[1].strip(), display="block")}</div>'
+
+    # In a span, since Markdown takes a formula that begins a line for a block of its own.
+    markdown = _DISPLAYED.sub(displayed, markdown)
+    return _INLINE.sub(lambda match: f"<span>{convert(match[1], display='inline')}</span>", markdown)
