@@ -52,9 +52,9 @@ LONG = {
 
 
 def takes_long(arguments):
-    """Say whether a command measures: the machine, or speech by models that listen."""
+    """Say whether a command measures the machine, or speech by models that listen."""
     listens = any("wer" in argument.split(",") for argument in arguments)
-    return listens or arguments[0] in ("bench", "calibrate", "compare")
+    return listens or arguments[0] in ("bench", "calibrate", "compare", "quantize")
 
 
 class Place:
