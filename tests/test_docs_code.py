@@ -198,8 +198,6 @@ class Served(Page):
     """Pages of the server, which listens where there is a port free."""
 
     def prepare(self, place):
-        from concurrent.futures import process  # noqa: F401 - imported before threads are there
-
         return super().prepare(place) | {"texts": ["It is so."]}
 
     def after(self, number, names):
