@@ -18,7 +18,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
-    sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids word-boundaries bench bench-passes bench-decoders \
+    docs docs-look docs-code sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids word-boundaries bench bench-passes bench-decoders \
     bench-native bench-live bench-serve peers clean
 
 help: ## Say what there is to make
@@ -46,6 +46,19 @@ picture: demo browser-test ## Draw the README's pictures anew; that of the playg
 	@mkdir -p docs/images
 	cp out/demo/compare.png docs/images/compare.png
 	@test ! -f out/browser/playground.png || cp out/browser/playground.png docs/images/playground.png
+
+# Nothing is fetched: figures are drawn here, and the site has all that its pages load.
+DOCS := build/docs
+
+docs: $(STAMP) ## Build the site into build/site, figures and reference included; open build/site/index.html
+	$(BIN)/python docs/site/draw_figures.py --out $(DOCS)/figures
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-look: docs ## Look at the site in a browser, wide and narrow; screenshots are kept in out/docs
+	$(BIN)/pytest -q -m browser tests/test_docs_browser.py
+
+docs-code: $(STAMP) ## Run all code on the site's pages, also what takes minutes
+	DOCS_CODE=all BALACOON_TK_CACHE=$(CURDIR)/$(DOCS)/cache $(BIN)/pytest -q tests/test_readme.py tests/test_docs_code.py tests/test_writing_a_source.py
 
 notebooks: $(STAMP) ## Run all notebooks without a page, in fast mode; what they show is kept in out/notebooks
 	BALACOON_TK_FAST=1 $(BIN)/python notebooks/run.py -o out/notebooks

@@ -169,7 +169,8 @@ def test_ctrl_c_during_an_import_has_the_same_status(tmp_path):
     (tmp_path / "interrupted.py").write_text(
         "import sys, types, balacoon_tk.cli._main as cli\n"
         "def run(args): exec('raise KeyboardInterrupt')\n"
-        "cli._parser = lambda: types.SimpleNamespace(parse_args=lambda _: types.SimpleNamespace(run=run))\n"
+        "parser = types.SimpleNamespace(parse_args=lambda _: types.SimpleNamespace(run=run))\n"
+        "cli.make_parser = lambda: parser\n"
         "sys.exit(cli.main([]))\n"
     )
     command = [sys.executable, "-m", "interrupted"]

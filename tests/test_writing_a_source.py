@@ -1,8 +1,5 @@
 """The page that says how to write a source is right: its code exports a model with Gaussian upsampling."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,10 +7,10 @@ from balacoon_tk import TTS
 from balacoon_tk.errors import ModelError, VoiceError
 from balacoon_tk.frontend.backends.characters import CharacterFrontend
 from balacoon_tk.voice import load_voice
+from pages import ROOT, fences, run_python
 
 torch = pytest.importorskip("torch", reason='needs pip install "balacoon_tk[export]"')
 
-PAGE = Path(__file__).parents[1] / "docs" / "writing_a_source.md"
 SYMBOLS = "_^$ abcdefgh."
 HOP_LENGTH = 4
 
@@ -60,11 +57,9 @@ class TinyJets(torch.nn.Module):
 @pytest.fixture(scope="module")
 def code():
     """What the page's Python defines."""
-    (block,) = re.findall(
-        r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
+    (block,) = fences(ROOT / "docs/writing_a_source.md", "python")
     names = {}
-    exec(compile(block, str(PAGE), "exec"), names)
+    run_python(block, names)
     return names
 
 

@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             try:
                 # argparse's own SystemExit, with usage and status 2, goes through.
-                args = _parser().parse_args(argv)
+                args = make_parser().parse_args(argv)
             finally:
                 finish_output()  # a help that nobody could read has failed
         except (ClosedStreamError, OSError) as error:
@@ -137,7 +137,8 @@ def _describe(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error} (set {_TRACEBACK_VARIABLE}=1 to see where)"
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line, each command a part of it."""
     parser = argparse.ArgumentParser(
         prog="balacoon-tk",
         description=(
