@@ -1,0 +1,211 @@
+"""Corpora by the default voice: what a second worker brings, what Ray costs, and whether batches would pay.
+
+    python benchmarks/bench_corpus.py --docs docs/corpora.md  # and benchmarks/results/corpus.json; 20 minutes
+    python benchmarks/bench_corpus.py --only batch            # the other parts stay as they were measured
+    python benchmarks/bench_corpus.py --sentences 60 --rounds 1 --out FILE  # see that it works
+
+A run's wall time is that of a corpus of many sentences less that of a tiny one made in the same round the
+same way: what is left is without starting processes or Ray, loading voices and writing reports, and the time
+of the tiny one is given apart. Runs take turns. What processors did is counted as well, since a machine that
+does something else meanwhile makes all of them slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+
+from balacoon_tk._files import write_whole
+from balacoon_tk.corpus import CorpusReport, make_corpus
+from balacoon_tk.metrics import plain_sentences
+from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.voice.default import default_voice_folder
+from balacoon_tk.voice.files import VoiceFiles
+from native.decoding import engine_of, frames_of
+from speed.machine import facts
+from speed.measure import in_turn, ratio, show_progress
+from speed.results import compact_json, write_between
+
+PARTS = ("workers", "ray", "batch")
+MARKS = ("<!-- corpora -->", "<!-- end -->")
+RESULTS = Path(__file__).parent / "results" / "corpus.json"
+SPEED_UP_TARGET, OVERHEAD_TARGET = 1.85, 1.10
+N_TINY = 32
+"""Sentences of one word: two batches, so that two workers start."""
+BATCH = 8
+BATCH_FRAMES = (64, 448)
+"""Of a steady push, and of an utterance of five seconds."""
+
+
+def say(folder: Path, n_sentences: int, **how: Any) -> dict[str, float]:
+    """Make one corpus, and return what it took; of a tiny one if there are no sentences."""
+    texts = list(itertools.islice(itertools.cycle(plain_sentences()), n_sentences)) or ["Yes."] * N_TINY
+    before, start_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    report = make_corpus(texts, None, folder, **how)
+    wall_s = time.perf_counter() - start_s
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = {"wall_s": wall_s, "children_cpu_s": cpu_s, "audio_s": report.audio_s, **bytes_of(folder, report)}
+    shutil.rmtree(folder)
+    return found
+
+
+def bytes_of(folder: Path, report: CorpusReport) -> dict[str, float]:
+    """Return what lies on the disk, and the time that one thread spoke."""
+    audio = sum(path.stat().st_size for path in folder.glob("audio/**/*.flac"))
+    manifest = (folder / "metadata.parquet").stat().st_size
+    return {
+        "audio_bytes": audio,
+        "manifest_bytes": manifest,
+        "n_utterances": report.n_utterances,
+        "synthesis_s": sum(each.synthesis_s for each in report.variants),
+    }
+
+
+def in_rounds(hows: dict[str, dict[str, Any]], *, n_sentences: int, n_rounds: int) -> dict[str, Any]:
+    """Make corpora in turn; of each how, a record a round of the tiny one and of the large one."""
+    found: dict[str, Any] = {name: {"tiny": [], "large": []} for name in hows}
+    with tempfile.TemporaryDirectory() as folder:
+        for i_round in range(n_rounds):
+            for k, (name, how) in enumerate(hows.items()):
+                found[name]["tiny"].append(say(Path(folder) / "tiny", 0, **how))
+                found[name]["large"].append(say(Path(folder) / "large", n_sentences, **how))
+                show_progress(" ".join(hows), (i_round * len(hows) + k + 1) / (n_rounds * len(hows)))
+    return found
+
+
+def work_s(runs: dict[str, list[dict[str, float]]]) -> list[float]:
+    """Return for each round the wall time without what a tiny corpus takes."""
+    return [large["wall_s"] - tiny["wall_s"] for large, tiny in zip(runs["large"], runs["tiny"], strict=True)]
+
+
+def batch(*, n_rounds: int) -> dict[str, Any]:
+    """Time the trained decoder on one thread: utterances one by one, and all of them in one run."""
+    folder, options = default_voice_folder(), RuntimeOptions(n_threads=1)
+    files = VoiceFiles(folder)
+    plain = files.model(files.manifest.decoder)
+    one, several = Session(plain, options), Session(with_batches(plain), options)
+    native = engine_of(folder, 1, "native")
+    found: dict[str, Any] = {}
+    for n_frames in BATCH_FRAMES:
+        frames = frames_of(files.manifest.n_channels, n_frames)
+        stacked = np.repeat(frames, BATCH, axis=0)
+        together, alone = several.run({"frames": stacked})["samples"], one.run({"frames": frames})["samples"]
+        assert np.abs(together[-1] - alone[0]).max() < 1e-4, "what is timed is the same"
+        runs = {
+            "onnxruntime, together": lambda stacked=stacked: several.run({"frames": stacked}),
+            "onnxruntime, one by one": lambda frames=frames: [
+                one.run({"frames": frames}) for _ in range(BATCH)
+            ],
+            "native, one by one": lambda frames=frames: [
+                native.whole({"frames": frames}) for _ in range(BATCH)
+            ],
+        }
+        found[str(n_frames)] = in_turn(runs, n_rounds=n_rounds)
+    return found
+
+
+def with_batches(plain: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a decoder that takes any number of utterances at once."""
+    model = onnx.ModelProto()
+    model.CopyFrom(plain)
+    # Shapes between the nodes were found for one.
+    del model.graph.value_info[:]
+    for each in (*model.graph.input, *model.graph.output):
+        each.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return model
+
+
+def to_markdown(result: dict[str, Any]) -> str:
+    """Return the figures as they stand in the docs."""
+    parts, machine = result["parts"], result["facts"]
+    lines = [
+        "| | sentences | start-up (s) | the rest (s) | audio hours an hour |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for part in ("workers", "ray"):
+        for name, runs in parts[part].items():
+            wall_s, start_s = median(work_s(runs)), median(each["wall_s"] for each in runs["tiny"])
+            audio_s = runs["large"][0]["audio_s"] - runs["tiny"][0]["audio_s"]
+            n_said = runs["large"][0]["n_utterances"]
+            lines.append(f"| {name} | {n_said:.0f} | {start_s:.1f} | {wall_s:.1f} | {audio_s / wall_s:.1f} |")
+    workers, on_ray = parts["workers"], parts["ray"]
+    speed_up = ratio(work_s(workers["1 worker"]), work_s(workers["2 workers"]))
+    overhead = ratio(work_s(on_ray["2 actors of Ray"]), work_s(on_ray["2 workers, local"]))
+    one = workers["1 worker"]["large"][0]
+    rtf = median(each["synthesis_s"] / each["audio_s"] for each in workers["1 worker"]["large"])
+    lines += [
+        "",
+        f"Two workers make {speed_up:.2f} times as much as one (target {SPEED_UP_TARGET}: "
+        f"{_met(speed_up >= SPEED_UP_TARGET)}); on Ray the rest takes {overhead:.2f} of the local time "
+        f"(target {OVERHEAD_TARGET:.2f}: {_met(overhead <= OVERHEAD_TARGET)}). One worker: RTF {rtf:.4f}, so "
+        f"{1 / rtf:.0f} hours of audio in an hour of a core, and "
+        f"{one['audio_bytes'] / one['audio_s'] * 3600 / 1e6:.0f} MB of FLAC and "
+        f"{one['manifest_bytes'] / one['n_utterances'] / 1e3:.1f} kB of manifest an utterance. "
+        f"{_n_rounds(workers)} and {_n_rounds(on_ray)} rounds in turn, {machine['n_cpus']} cores, "
+        f"{machine['cpu']}; load average {result['load_average']:.1f} at the end.",
+        "",
+        f"| {BATCH} utterances on one thread | in one run | one by one | native engine, one by one |",
+        "|---|---:|---:|---:|",
+    ]
+    for n_frames, seconds in parts["batch"].items():
+        times = [f"{1e3 * median(values):.0f} ms" for values in seconds.values()]
+        lines.append(f"| {n_frames} frames each | {' | '.join(times)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _met(is_met: bool) -> str:
+    return "met" if is_met else "**missed**"
+
+
+def _n_rounds(part: dict[str, Any]) -> int:
+    return len(next(iter(part.values()))["large"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", choices=PARTS, help="one part; the others stay as they were measured")
+    parser.add_argument("--sentences", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="file of the results")
+    parser.add_argument("--docs", type=Path, help="Markdown file to write the tables into")
+    args = parser.parse_args()
+    hows = {
+        "workers": {"1 worker": {"n_workers": 1}, "2 workers": {"n_workers": 2}},
+        "ray": {
+            "2 workers, local": {"n_workers": 2},
+            "2 actors of Ray": {"n_workers": 2, "engine": "ray"},
+        },
+    }
+    parts = json.loads(args.out.read_text(encoding="utf-8"))["parts"] if args.out.exists() else {}
+    for part in PARTS if args.only is None else (args.only,):
+        if part == "batch":
+            parts[part] = batch(n_rounds=5 * args.rounds)
+        else:
+            parts[part] = in_rounds(hows[part], n_sentences=args.sentences, n_rounds=args.rounds)
+        result = {"facts": facts(), "load_average": os.getloadavg()[0], "parts": parts}
+        write_whole(args.out, compact_json(result))
+    if set(parts) == set(PARTS):
+        # What is rounded in the file is rounded in the text, so that one can be made of the other.
+        text = to_markdown(json.loads(args.out.read_text(encoding="utf-8")))
+        if args.docs:
+            write_between(args.docs, MARKS, text)
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
