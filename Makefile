@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
+.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test ray-test \
     sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids word-boundaries bench bench-passes bench-decoders \
     bench-native bench-live bench-serve bench-corpus peers clean
 
@@ -165,6 +165,9 @@ mutants: $(STAMP) ## Break modules in many small ways and see whether their test
 # Chromium comes from the system: apt-get install chromium. Its screenshots are kept in out/browser.
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
 	$(BIN)/pytest -m browser tests/test_browser.py
+
+ray-test: $(STAMP) ## Start a Ray cluster on this machine, and compare its corpora with those of processes
+	$(BIN)/pytest -m ray tests/test_corpus_workers.py
 
 # KILLS=500 for fewer; what a run has counted is kept, with its seed.
 KILLS ?= 2000

@@ -3,7 +3,9 @@
 import errno
 import json
 import math
+import re
 import shutil
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -23,6 +25,7 @@ from balacoon_tk.corpus.voices import Speech, find_variants
 from balacoon_tk.errors import ParameterError, VoiceError
 from balacoon_tk.metrics import PairedBootstrap
 from balacoon_tk.metrics.registry import _METRICS, metric
+from command_line import Terminal, assert_one_line_error
 from corpora import audio_of, rows_in, sentences, speak_here
 from tiny_voice import HOP_LENGTH, SAMPLE_RATE, build_tiny_voice
 
@@ -260,6 +263,47 @@ def test_a_sentence_that_fails_is_recorded_and_the_others_are_spoken(voice, tmp_
 def test_a_corpus_of_failures_alone_is_complete(voice, tmp_path):
     report = make_corpus(["😀", "…"], voice, tmp_path / "out")
     assert (report.n_utterances, report.n_failed, rows_in(tmp_path / "out")) == (0, 2, [])
+
+
+# --- the command
+
+
+def test_a_terminal_shows_a_bar_with_the_pace_and_what_failed(voice, tmp_path, cli, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr("balacoon_tk.cli._common._REFRESH_S", 0.0)
+    (tmp_path / "list.txt").write_text("hello there\n😀\ngood bye\n", encoding="utf-8")
+    cli("corpus", tmp_path / "list.txt", "-v", voice, "-o", tmp_path / "out", "--workers", 1)
+    shown = [line.rstrip() for line in terminal.getvalue().split("\r")]
+    assert "[........................]   0 % 0 of 3 utterances" in shown
+    pattern = r"\[#{24}\] 100 % 3 of 3 utterances, [\d.]+ hours of audio an hour, 0 s left, 1 failed"
+    assert [line for line in shown if re.fullmatch(pattern, line)]
+
+
+def test_a_log_has_a_line_now_and_then_and_quiet_none(voice, tmp_path, cli, monkeypatch):
+    monkeypatch.setattr("balacoon_tk.cli.corpus._LINE_EVERY_S", 0.0)
+    (tmp_path / "list.txt").write_text("hello there\n", encoding="utf-8")
+    command = ("corpus", tmp_path / "list.txt", "-v", voice, "--workers", 1, "-o")
+    result = cli(*command, tmp_path / "out")
+    assert result.status == 0
+    assert re.search(
+        r"^1 of 1 utterances, [\d.]+ hours of audio an hour, 0 s left$", result.err, re.MULTILINE
+    )
+    assert "balacoon-tk: wrote audio, metadata.parquet and report.md to" in result.err
+    assert cli(*command, tmp_path / "again", "--quiet").err == ""
+
+
+def test_the_command_reads_stdin_and_says_what_is_wrong_in_one_line(voice, tmp_path, cli):
+    command = ("corpus", "-", "-v", voice, "-o", tmp_path / "out", "--list-form", "kaldi", "--workers", 1)
+    result = cli(*command, stdin=b"a hello\nb good bye\n")
+    assert (result.status, [row["id"] for row in rows_in(tmp_path / "out")]) == (0, ["a", "b"])
+    assert_one_line_error(
+        cli(*command, stdin=b"a caf\xe9\n"), "stdin: must be UTF-8, but in line 1 byte 6 is 0xe9"
+    )
+    assert_one_line_error(
+        cli(*command, stdin=b"a hello\n"), "n_sentences was 2 and is 1; give another folder"
+    )
+    assert_one_line_error(cli(*command, "--engine", "spark"), "invalid choice", status=2)
 
 
 # --- what is refused

@@ -21,7 +21,6 @@ from balacoon_tk.corpus.speaker import Spoken
 
 # Libraries that have threads of their own learn their number when they are loaded.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_ENDING_S = 10.0
 
 
 def n_cores() -> int:
@@ -51,7 +50,7 @@ def speak_locally(
                 continue  # its end was asked for
             if message is None:
                 workers.remove(worker)
-                _check_death(worker, deaths)
+                _check_death(worker.batch, worker.end(), deaths)
                 waiting += [worker.batch] if worker.batch else []
                 workers += [_Worker(first, heard)] if waiting else []
             elif "fatal" in message:
@@ -78,7 +77,6 @@ class _Worker:
 
     def __init__(self, first: str, heard: _Inbox) -> None:
         self.batch: Batch | None = None
-        self.was_ready = False
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "balacoon_tk.corpus.worker"],
             stdin=subprocess.PIPE,
@@ -86,23 +84,23 @@ class _Worker:
             env=os.environ | _ONE_THREAD,
         )
         self._send(first)
-        threading.Thread(target=self._listen, args=(heard,), daemon=True).start()
-
-    @property
-    def status(self) -> int:
-        """How it ended: negative by a signal."""
-        return self._process.wait()
+        self._listening = threading.Thread(target=self._listen, args=(heard,), daemon=True)
+        self._listening.start()
 
     def give(self, batch: Batch) -> None:
         """Let it speak a batch."""
-        self.was_ready, self.batch = True, batch
+        self.batch = batch
         self._send(batch.to_json())
 
-    def end(self) -> None:
-        """End it, whatever it is at."""
+    def end(self) -> int:
+        """End it, whatever it is at; return its status, negative by a signal."""
+        assert self._process.stdin is not None
         self._process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_ENDING_S)
+        status = self._process.wait()
+        self._listening.join()
+        with suppress(OSError):  # what it has not read
+            self._process.stdin.close()
+        return status
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -113,19 +111,22 @@ class _Worker:
 
     def _listen(self, heard: _Inbox) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            heard.put((self, json.loads(line)))
+        with self._process.stdout as lines:
+            for line in lines:
+                # Of one that was killed, the last line may be cut.
+                if line.endswith(b"\n"):
+                    heard.put((self, json.loads(line)))
         heard.put((self, None))
 
 
 _Inbox = queue.SimpleQueue[tuple[_Worker, _Message]]
 
 
-def _check_death(worker: _Worker, deaths: Counter[int]) -> None:
+def _check_death(batch: Batch | None, status: int, deaths: Counter[int]) -> None:
     """Raise where a process ended that another one would end like."""
-    if worker.batch is None:
-        raise CorpusError(f"a worker ended before it was ready, with status {worker.status}")
-    deaths[worker.batch.number] += 1
+    if batch is None:
+        raise CorpusError(f"a worker ended before it was ready, with status {status}")
+    deaths[batch.number] += 1
     # More often than its utterances can have been tried: something else ends them.
-    if deaths[worker.batch.number] > MAX_ATTEMPTS * len(worker.batch.sentences):
-        raise CorpusError(f"workers end at one batch again and again, the last with status {worker.status}")
+    if deaths[batch.number] > MAX_ATTEMPTS * len(batch.sentences):
+        raise CorpusError(f"workers end at one batch again and again, the last with status {status}")

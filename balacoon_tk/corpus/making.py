@@ -24,6 +24,7 @@ from balacoon_tk.corpus.files import AUDIO_FORMATS, check_audio_format
 from balacoon_tk.corpus.journal import rows_of
 from balacoon_tk.corpus.local import n_cores, speak_locally
 from balacoon_tk.corpus.manifest import METADATA_FILE, import_pyarrow, write_manifests
+from balacoon_tk.corpus.on_ray import check_cluster, speak_on_ray
 from balacoon_tk.corpus.plan import SETTINGS_FILE, Batch, CorpusPlan, digest_sentences, make_batches
 from balacoon_tk.corpus.report import CorpusReport
 from balacoon_tk.corpus.sentences import check_corpus_sentences
@@ -144,6 +145,8 @@ def make_corpus(
     groups, chosen = _choose_metrics(metrics)
     import_pyarrow()
     check_audio_format(audio_format)
+    if engine == "ray":
+        check_cluster(address)
     folder = Path(folder)
     kept = _read_settings(folder)
     speech = Speech(
@@ -173,8 +176,6 @@ def make_corpus(
             pending, counted = _pending(folder, windows, len(checked) * len(plan.variants))
             run = os.urandom(8).hex()
             if engine == "ray" and pending:
-                from balacoon_tk.corpus.on_ray import speak_on_ray
-
                 spoken = speak_on_ray(plan, folder, run, pending, n_workers, address)
             else:
                 spoken = speak_locally(plan, folder, run, pending, n_workers or n_cores())

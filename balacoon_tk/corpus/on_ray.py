@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import platform
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -44,7 +46,7 @@ def speak_on_ray(
 ) -> Generator[Spoken, None, None]:
     """Speak batches in actors, and give what was spoken as each batch is done.
 
-    A `CorpusError` says that there is no cluster, that a node lacks what it needs, or what ended the run.
+    A `CorpusError` says that a node lacks what it needs, or what ended the run.
     """
     ray = _import_ray()
     with _connected(ray, n_workers, address):
@@ -113,16 +115,52 @@ class RaySpeaker:
         return str(install(ray.get(packed), kept, overwrite=False))
 
 
+def check_cluster(address: str | None) -> None:
+    """Raise a `CorpusError` where no cluster answers; Ray itself would try again for a minute or more.
+
+    A `MissingExtraError` says that Ray isn't installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("engine='ray'", extra="ray")
+    where = _place_of(address)
+    scheme, _, place = where.rpartition("://")
+    host, colon, port = place.rpartition(":")
+    if not colon:
+        return  # `local` and `auto`, which Ray knows at once
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"address={where!r}: no Ray cluster answers there: {error}") from error
+    if scheme:
+        return
+    # Something answers: whether it is Ray, its own command finds out, which can be ended.
+    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "status", "--address", where]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_S, check=False)
+        said = "" if done.returncode == 0 else (done.stderr.strip() or "no answer").splitlines()[-1]
+    except subprocess.TimeoutExpired:
+        said = f"no answer in {_ANSWER_S:.0f} s"
+    if said:
+        raise CorpusError(f"address={where!r}: what answers there is no Ray cluster of this version: {said}")
+
+
+def _place_of(address: str | None) -> str:
+    return address or os.environ.get(_ADDRESS_VARIABLE) or "local"
+
+
 def _import_ray() -> Any:
     # Before it is imported: what it would say of itself, and to whom.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingExtraError("engine='ray'", extra="ray") from error
-    context = ray.data.DataContext.get_current()
+    with warnings.catch_warnings():
+        # What it deprecates of itself is not the caller's concern.
+        warnings.simplefilter("ignore")
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise MissingExtraError("engine='ray'", extra="ray") from error
+        context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return ray
@@ -134,9 +172,8 @@ def _connected(ray: Any, n_workers: int | None, address: str | None) -> Iterator
     if ray.is_initialized():
         yield
         return
-    where = address or os.environ.get(_ADDRESS_VARIABLE) or "local"
+    where = _place_of(address)
     own = {"include_dashboard": False, "num_cpus": n_workers} if where == "local" else {}
-    _check_cluster(where)
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -147,31 +184,6 @@ def _connected(ray: Any, n_workers: int | None, address: str | None) -> Iterator
         yield
     finally:
         ray.shutdown()
-
-
-def _check_cluster(address: str) -> None:
-    """Raise a `CorpusError` where no cluster answers; Ray itself would try again for a minute or more."""
-    scheme, _, place = address.rpartition("://")
-    host, colon, port = place.rpartition(":")
-    if not colon:
-        return  # `local` and `auto`, which Ray knows at once
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"address={address!r}: no Ray cluster answers there: {error}") from error
-    if scheme:
-        return
-    # Something answers: whether it is Ray, its own command finds out, which can be ended.
-    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_S, check=False)
-        said = "" if done.returncode == 0 else (done.stderr.strip() or "no answer").splitlines()[-1]
-    except subprocess.TimeoutExpired:
-        said = f"no answer in {_ANSWER_S:.0f} s"
-    if said:
-        raise CorpusError(
-            f"address={address!r}: what answers there is no Ray cluster of this version: {said}"
-        )
 
 
 def _pack(variant: Variant) -> dict[str, bytes]:
