@@ -44,4 +44,4 @@ def audio_of(folder: Path) -> dict[str, str]:
 def rows_in(folder: Path, name: str = "metadata.parquet") -> list[dict]:
     """Return a manifest's rows, without what differs from run to run."""
     rows = pyarrow.parquet.read_table(folder / name).to_pylist()
-    return [{key: value for key, value in row.items() if key != "synthesis_s"} for row in rows]
+    return [{key: value for key, value in row.items() if key not in ("synthesis_s", "cpu_s")} for row in rows]

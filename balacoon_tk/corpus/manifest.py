@@ -24,6 +24,7 @@ FAILED_FILE = "failed.parquet"
 
 _HEAD = ("id", "text", "voice", "precision", "strategy", "speaker", "voice_sha256", "seed")
 _WRITTEN = ("sample_rate", "hop_length", "n_samples", "duration_s", "samples_sha256")
+_TAKEN = ("synthesis_s", "cpu_s")
 
 
 def metric_fields(metrics: Iterable[Metric]) -> tuple[str, ...]:
@@ -92,11 +93,11 @@ def _rows_in_order(folder: Path, window: Sequence[Batch]) -> Iterator[dict[str, 
 def _schemas(pyarrow: Any, metrics: Sequence[Metric], *, with_transcript: bool) -> tuple[Any, Any]:
     types = {
         **dict.fromkeys(("sample_rate", "hop_length", "n_samples", "seed"), pyarrow.int64()),
-        **dict.fromkeys(("duration_s", "synthesis_s", *metric_fields(metrics)), pyarrow.float64()),
+        **dict.fromkeys(("duration_s", *_TAKEN, *metric_fields(metrics)), pyarrow.float64()),
         "phonemes": pyarrow.list_(pyarrow.string()),
         "durations": pyarrow.list_(pyarrow.int32()),
     }
-    names = ["file_name", *_HEAD, *_WRITTEN, "phonemes", "durations", "synthesis_s", *metric_fields(metrics)]
+    names = ["file_name", *_HEAD, *_WRITTEN, "phonemes", "durations", *_TAKEN, *metric_fields(metrics)]
     names += ["transcript"] if with_transcript else []
 
     def schema(fields: Sequence[str]) -> Any:

@@ -28,7 +28,9 @@ class VariantFigures:
     n_failed: int
     audio_s: float
     synthesis_s: float
-    """Of one core."""
+    """Of workers, one thread each."""
+    cpu_s: float
+    """Of processors: what it costs, whoever else was there."""
     durations_s: tuple[float, float, float]
     """The 5th, 50th and 95th percentile of the utterances' lengths."""
     rtfs: tuple[float, float, float]
@@ -66,7 +68,7 @@ class CorpusReport:
         """Read a complete corpus; `names` are voice, precision and strategy of each variant."""
         parquet = import_pyarrow().parquet
         key = ["voice", "precision", "strategy"]
-        read = ["duration_s", "synthesis_s", *metric_fields(metrics)]
+        read = ["duration_s", "synthesis_s", "cpu_s", *metric_fields(metrics)]
         table = parquet.read_table(folder / METADATA_FILE, columns=[*key, *read])
         values = {name: table[name].to_numpy().astype(np.float64) for name in read}
         spoken = _numbers(table, key, names)
@@ -85,6 +87,7 @@ class CorpusReport:
                     n_failed=int(np.sum(failed == number)),
                     audio_s=float(own["duration_s"].sum()),
                     synthesis_s=float(own["synthesis_s"].sum()),
+                    cpu_s=float(own["cpu_s"].sum()),
                     durations_s=_percentiles(own["duration_s"]),
                     rtfs=_percentiles(rtf),
                     metrics={each.title: _estimate(each, own) for each in metrics},
@@ -103,7 +106,7 @@ class CorpusReport:
 
     def to_markdown(self) -> str:
         """Return the figures as Markdown, a row for each variant."""
-        head = ("voice", "utterances", "failed", "audio (h)", "duration (s)", "RTF, one thread")
+        head = ("voice", "utterances", "failed", "audio (h)", "duration (s)", "RTF, one thread", "core hours")
         titles = list(dict.fromkeys(title for each in self.variants for title in each.metrics))
         lines = [
             "# Corpus",
@@ -115,7 +118,7 @@ class CorpusReport:
         ]
         for each in self.variants:
             cells = [each.name, str(each.n_utterances), str(each.n_failed), f"{each.audio_s / 3600:.3f}"]
-            cells += [_spread(each.durations_s, 2), _spread(each.rtfs, 4)]
+            cells += [_spread(each.durations_s, 2), _spread(each.rtfs, 4), f"{each.cpu_s / 3600:.4f}"]
             cells += [_interval(each.metrics[title]) for title in titles]
             lines.append(f"| {' | '.join(cells)} |")
         lines += ["", "Durations and RTF: median, and in brackets where 90 % of utterances lie."]

@@ -130,7 +130,7 @@ class CorpusSpeaker:
         self, tts: TTS, variant: Variant, sentence: CorpusSentence, seed: int
     ) -> tuple[list[AudioChunk], PCM16Array, dict[str, Any]]:
         """Return an utterance's chunks, its samples, and what the manifest says of it."""
-        start_s = time.perf_counter()
+        start_s, start_cpu_s = time.perf_counter(), time.process_time()
         # Not those of a calibration, which another machine may not have.
         chunks = list(
             tts.stream(
@@ -141,7 +141,7 @@ class CorpusSpeaker:
                 chunk_frames=DEFAULT_CHUNK_FRAMES,
             )
         )
-        synthesis_s = time.perf_counter() - start_s
+        synthesis_s, cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
         if not chunks:
             raise ParameterError("there is nothing to say in the text")
         rate, hop_length = tts.get_sampling_rate(), tts.voice.manifest.hop_length
@@ -156,6 +156,7 @@ class CorpusSpeaker:
             "phonemes": [span.phoneme for span in phonemes],
             "durations": [round((span.end_s - span.start_s) * rate / hop_length) for span in phonemes],
             "synthesis_s": synthesis_s,
+            "cpu_s": cpu_s,
         }
         utterance = Utterance(sentence.text, samples, rate)
         return chunks, utterance.pcm, found | measure_alone(self._metrics, utterance)
