@@ -2,6 +2,7 @@
 
     python benchmarks/bench_corpus.py --docs docs/corpora.md  # and benchmarks/results/corpus.json; 20 minutes
     python benchmarks/bench_corpus.py --only batch            # the other parts stay as they were measured
+    python benchmarks/bench_corpus.py --only none --docs docs/corpora.md     # write the tables anew
     python benchmarks/bench_corpus.py --sentences 60 --rounds 1 --out FILE  # see that it works
 
 A run's wall time is that of a corpus of many sentences less that of a tiny one made in the same round the
@@ -28,6 +29,7 @@ import onnx
 
 from balacoon_tk._files import write_whole
 from balacoon_tk.corpus import CorpusReport, make_corpus
+from balacoon_tk.corpus.plan import BATCH_SIZE
 from balacoon_tk.metrics import plain_sentences
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
@@ -42,6 +44,8 @@ PARTS = ("workers", "ray", "batch")
 MARKS = ("<!-- corpora -->", "<!-- end -->")
 RESULTS = Path(__file__).parent / "results" / "corpus.json"
 SPEED_UP_TARGET, OVERHEAD_TARGET = 1.85, 1.10
+N_CORES = 16
+"""Of a machine on paper."""
 N_TINY = 32
 """Sentences of one word: two batches, so that two workers start."""
 BATCH = 8
@@ -162,7 +166,25 @@ def to_markdown(result: dict[str, Any]) -> str:
     for n_frames, seconds in parts["batch"].items():
         times = [f"{1e3 * median(values):.0f} ms" for values in seconds.values()]
         lines.append(f"| {n_frames} frames each | {' | '.join(times)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *on_paper(cost, one)]) + "\n"
+
+
+def on_paper(cost: float, one: dict[str, float]) -> list[str]:
+    """Return what machines would make together if nothing but their processors held them up."""
+    a_file_s = one["audio_s"] / one["n_utterances"]
+    lines = [
+        f"| machines of {N_CORES} cores | hours of audio an hour | 1000 hours take | MB/s | files a second "
+        "| batches a second |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for n_machines in (1, 10, 100):
+        rate = n_machines * N_CORES / cost  # seconds of audio a second
+        n_files, flac = rate / a_file_s, rate * one["audio_bytes"] / one["audio_s"] / 1e6
+        lines.append(
+            f"| {n_machines} | {rate:.0f} | {1000 * 60 / rate:.1f} min | {flac:.0f} | {n_files:.0f} "
+            f"| {n_files / BATCH_SIZE:.0f} |"
+        )
+    return [*lines, "", f"On paper, from the above: {1000 * cost:.0f} core hours for 1000 hours of audio."]
 
 
 def _met(is_met: bool) -> str:
@@ -175,7 +197,8 @@ def _n_rounds(part: dict[str, Any]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", choices=PARTS, help="one part; the others stay as they were measured")
+    only = "one part, or none; the others stay as they were measured"
+    parser.add_argument("--only", choices=(*PARTS, "none"), help=only)
     parser.add_argument("--sentences", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS, help="file of the results")
@@ -189,7 +212,7 @@ def main() -> int:
         },
     }
     parts = json.loads(args.out.read_text(encoding="utf-8"))["parts"] if args.out.exists() else {}
-    for part in PARTS if args.only is None else (args.only,):
+    for part in PARTS if args.only is None else {args.only} & {*PARTS}:
         if part == "batch":
             parts[part] = batch(n_rounds=5 * args.rounds)
         else:

@@ -23,8 +23,10 @@ from balacoon_tk.corpus.sentences import CorpusSentence, check_corpus_sentences
 from balacoon_tk.corpus.speaker import CorpusSpeaker
 from balacoon_tk.corpus.voices import Speech, find_variants
 from balacoon_tk.errors import ParameterError, VoiceError
-from balacoon_tk.metrics import PairedBootstrap
+from balacoon_tk.metrics import Estimate, PairedBootstrap
 from balacoon_tk.metrics.registry import _METRICS, metric
+from balacoon_tk.plots import new_figure
+from balacoon_tk.plots.corpus import corpus_figure
 from command_line import Terminal, assert_one_line_error
 from corpora import audio_of, rows_in, sentences, speak_here
 from tiny_voice import HOP_LENGTH, SAMPLE_RATE, build_tiny_voice
@@ -33,8 +35,9 @@ SENTENCES = sentences(40)
 
 
 @pytest.fixture(autouse=True)
-def without_processes(monkeypatch):
+def without_processes_and_pictures(monkeypatch):
     monkeypatch.setattr("balacoon_tk.corpus.making.speak_locally", speak_here)
+    monkeypatch.setattr("balacoon_tk.plots.corpus.corpus_figure", lambda *_: new_figure(0.1, 0.1))
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +172,27 @@ def test_the_interval_of_a_ratio_is_that_of_the_bootstrap():
     assert (found.value, found.n) == (pytest.approx(drawn.value), 799)
     assert (found.low, found.high) == pytest.approx((drawn.low, drawn.high), abs=5e-4)
     assert math.isnan(estimate_ratio([], []).value)
+
+
+def test_a_page_shows_distributions_and_intervals_of_each_variant():
+    rng = np.random.default_rng(0)
+    columns = {
+        name: {"duration_s": rng.gamma(4.0, 1.0, 500), "rtf": rng.normal(0.04, 0.004, 500)} for name in "ab"
+    }
+    panels = {"WER": dict.fromkeys("ab", Estimate(0.05, 0.04, 0.06, 500))}
+    lengths, rtfs, wer, empty = corpus_figure(columns, panels).axes
+    assert [axes.get_xlabel() for axes in (lengths, rtfs)] == [
+        "duration of an utterance (s)",
+        "RTF on one thread",
+    ]
+    for axes in (lengths, rtfs):
+        shares = [patch.get_data().values.sum() for patch in axes.patches]
+        assert shares == pytest.approx([100.0, 100.0])
+    assert [label.get_text() for label in wer.get_yticklabels()] == ["a", "b"]
+    assert not empty.get_visible()
+    # Nothing was spoken: no curve, and no error.
+    nothing = {"a": {"duration_s": np.zeros(0), "rtf": np.zeros(0)}}
+    assert not corpus_figure(nothing, {}).axes[0].patches
 
 
 # --- going on

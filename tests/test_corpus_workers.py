@@ -20,10 +20,11 @@ from balacoon_tk.corpus.journal import rows_of
 from balacoon_tk.corpus.on_ray import RaySpeaker, _digest, _pack
 from balacoon_tk.corpus.plan import CorpusPlan, make_batches
 from balacoon_tk.corpus.sentences import check_corpus_sentences
+from balacoon_tk.plots import new_figure
 from corpora import audio_of, rows_in, sentences, speak_here
 from tiny_voice import build_tiny_voice
 
-SENTENCES = sentences(120, n_words=200)
+SENTENCES = sentences(80, n_words=120)
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 
 
@@ -38,6 +39,7 @@ def made(voice, tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpora") / "made"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("balacoon_tk.corpus.making.speak_locally", speak_here)
+        patch.setattr("balacoon_tk.plots.corpus.corpus_figure", lambda *_: new_figure(0.1, 0.1))
         make_corpus(SENTENCES, voice, folder, n_workers=1)
     return folder
 
