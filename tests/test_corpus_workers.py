@@ -124,6 +124,12 @@ def test_what_no_worker_can_do_ends_the_run_in_its_words(voice, tmp_path):
         )
 
 
+def test_workers_that_end_before_they_are_ready_end_the_run(voice, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(CorpusError, match=r"workers end before they are ready, again and again, .* status 1"):
+        make_corpus(["hello"], voice, tmp_path / "out")
+
+
 # --- Ray
 
 

@@ -41,9 +41,11 @@ def speak_locally(
     """
     waiting, heard = list(reversed(batches)), _Inbox()
     first = json.dumps([json.dumps(plan.to_dict()), str(folder.absolute()), run])
-    workers = [_Worker(first, heard) for _ in range(min(n_workers, len(batches)))]
-    deaths: Counter[int] = Counter()
+    workers: list[_Worker] = []
+    deaths: Counter[int | None] = Counter()
     try:
+        while len(workers) < min(n_workers, len(batches)):
+            workers.append(_Worker(first, heard))
         while workers:
             worker, message = heard.get()
             if worker not in workers:
@@ -122,11 +124,11 @@ class _Worker:
 _Inbox = queue.SimpleQueue[tuple[_Worker, _Message]]
 
 
-def _check_death(batch: Batch | None, status: int, deaths: Counter[int]) -> None:
+def _check_death(batch: Batch | None, status: int, deaths: Counter[int | None]) -> None:
     """Raise where a process ended that another one would end like."""
-    if batch is None:
-        raise CorpusError(f"a worker ended before it was ready, with status {status}")
-    deaths[batch.number] += 1
+    number = None if batch is None else batch.number
+    deaths[number] += 1
     # More often than its utterances can have been tried: something else ends them.
-    if deaths[batch.number] > MAX_ATTEMPTS * len(batch.sentences):
-        raise CorpusError(f"workers end at one batch again and again, the last with status {status}")
+    if deaths[number] > MAX_ATTEMPTS * (1 if batch is None else len(batch.sentences)):
+        when = "before they are ready" if batch is None else "at one batch"
+        raise CorpusError(f"workers end {when}, again and again, the last one with status {status}")
