@@ -6,9 +6,9 @@
     python benchmarks/bench_corpus.py --sentences 60 --rounds 1 --out FILE  # see that it works
 
 A run's wall time is that of a corpus of many sentences less that of a tiny one made in the same round the
-same way: what is left is without starting processes or Ray, loading voices and writing reports, and the time
-of the tiny one is given apart. Runs take turns. What processors did is counted as well, since a machine that
-does something else meanwhile makes all of them slower.
+same way: what is left is without starting processes or actors, loading voices and writing reports, and the
+time of the tiny one is given apart, as is that of starting Ray. Runs take turns. What processors did is
+counted as well, since a machine that does something else meanwhile makes all of them slower.
 """
 
 from __future__ import annotations
@@ -88,6 +88,15 @@ def in_rounds(hows: dict[str, dict[str, Any]], *, n_sentences: int, n_rounds: in
     return found
 
 
+def start_cluster() -> float:
+    """Start Ray on this machine, for all corpora that follow; return the seconds that it took."""
+    import ray
+
+    start_s = time.perf_counter()
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    return time.perf_counter() - start_s
+
+
 def work_s(runs: dict[str, list[dict[str, float]]]) -> list[float]:
     """Return for each round the wall time without what a tiny corpus takes."""
     return [large["wall_s"] - tiny["wall_s"] for large, tiny in zip(runs["large"], runs["tiny"], strict=True)]
@@ -139,12 +148,12 @@ def to_markdown(result: dict[str, Any]) -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for part in ("workers", "ray"):
-        for name, runs in parts[part].items():
+        for name, runs in parts[part]["runs"].items():
             wall_s, start_s = median(work_s(runs)), median(each["wall_s"] for each in runs["tiny"])
             audio_s = runs["large"][0]["audio_s"] - runs["tiny"][0]["audio_s"]
             n_said = runs["large"][0]["n_utterances"]
             lines.append(f"| {name} | {n_said:.0f} | {start_s:.1f} | {wall_s:.1f} | {audio_s / wall_s:.1f} |")
-    workers, on_ray = parts["workers"], parts["ray"]
+    workers, on_ray = parts["workers"]["runs"], parts["ray"]["runs"]
     speed_up = ratio(work_s(workers["1 worker"]), work_s(workers["2 workers"]))
     overhead = ratio(work_s(on_ray["2 actors of Ray"]), work_s(on_ray["2 workers, local"]))
     one = workers["1 worker"]["large"][0]
@@ -155,9 +164,10 @@ def to_markdown(result: dict[str, Any]) -> str:
         f"{_met(speed_up >= SPEED_UP_TARGET)}); on Ray the rest takes {overhead:.2f} of the local time "
         f"(target {OVERHEAD_TARGET:.2f}: {_met(overhead <= OVERHEAD_TARGET)}). A second of audio takes "
         f"{cost:.4f} s of a processor: {1 / cost:.0f} hours of audio in an hour of a core, "
-        f"{one['audio_bytes'] / one['audio_s'] * 3600 / 1e6:.0f} MB of FLAC and "
+        f"{one['audio_bytes'] / one['audio_s'] * 3600 / 1e6:.0f} MB of FLAC for each, and "
         f"{one['manifest_bytes'] / one['n_utterances'] / 1e3:.1f} kB of manifest an utterance. "
-        f"{_n_rounds(workers)} and {_n_rounds(on_ray)} rounds in turn, {machine['n_cpus']} cores, "
+        f"Starting Ray took {parts['ray']['cluster_s']:.1f} s more. "
+        f"Rounds in turn: {_n_rounds(workers)} and {_n_rounds(on_ray)}; {machine['n_cpus']} cores, "
         f"{machine['cpu']}; load average {result['load_average']:.1f} at the end.",
         "",
         f"| {BATCH} utterances on one thread | in one run | one by one | native engine, one by one |",
@@ -216,7 +226,9 @@ def main() -> int:
         if part == "batch":
             parts[part] = batch(n_rounds=5 * args.rounds)
         else:
-            parts[part] = in_rounds(hows[part], n_sentences=args.sentences, n_rounds=args.rounds)
+            cluster_s = start_cluster() if part == "ray" else 0.0
+            rounds = in_rounds(hows[part], n_sentences=args.sentences, n_rounds=args.rounds)
+            parts[part] = {"cluster_s": cluster_s, "runs": rounds}
         result = {"facts": facts(), "load_average": os.getloadavg()[0], "parts": parts}
         write_whole(args.out, compact_json(result))
     if set(parts) == set(PARTS):

@@ -178,7 +178,7 @@ def _connected(ray: Any, n_workers: int | None, address: str | None) -> Iterator
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         ray.init(where, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of a node that is slow to start Ray raises just that
         raise CorpusError(f"address={where!r}: no Ray cluster can be joined: {_last_line(error)}") from error
     try:
         yield

@@ -118,7 +118,7 @@ class CorpusReport:
         ]
         for each in self.variants:
             cells = [each.name, str(each.n_utterances), str(each.n_failed), f"{each.audio_s / 3600:.3f}"]
-            cells += [_spread(each.durations_s, 2), _spread(each.rtfs, 4), f"{each.cpu_s / 3600:.4f}"]
+            cells += [_spread(each.durations_s, 2), _spread(each.rtfs, 4), f"{each.cpu_s / 3600:.3g}"]
             cells += [_interval(each.metrics[title]) for title in titles]
             lines.append(f"| {' | '.join(cells)} |")
         lines += ["", "Durations and RTF: median, and in brackets where 90 % of utterances lie."]

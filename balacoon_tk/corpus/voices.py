@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from balacoon_tk.corpus.plan import Variant
-from balacoon_tk.errors import ParameterError, VoiceError
+from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.options import Backend
 from balacoon_tk.tts import TTS
 from balacoon_tk.voice.default import default_voice_folder
@@ -123,8 +123,6 @@ def _called(place: _Place) -> tuple[str, str]:
 def _places(name: str | None, path: VoicePath, precisions: tuple[str, ...] | None) -> Iterator[_Place]:
     folder = default_voice_folder() if path is None else Path(path)
     manifest = read_manifest(folder)
-    if manifest.text is None:
-        raise VoiceError(f"{folder}: a vocoder, which speaks no text")
     called, own = _safe(manifest.name if name is None else name), manifest.decoder.precision
     if precisions is None:
         yield _Place(called, own, folder)
