@@ -4,6 +4,7 @@
 file                    holds
 ======================  =====================================================
 ``sentences.py``        what is to be said, from the lists that researchers have
+``choices.py``          what may be asked for
 ``plan.py``             all that the results depend on, and how the work is cut
 ``voices.py``           which voice, precision, engine and frontend speak
 ``journal.py``          what is done of a batch, so that it goes on where it was stopped

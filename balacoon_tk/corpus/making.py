@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from balacoon_tk._files import json_text, lock, write_whole
-from balacoon_tk.corpus.files import AUDIO_FORMATS, check_audio_format
+from balacoon_tk.corpus.choices import check_choices, choose_metrics, several
+from balacoon_tk.corpus.files import check_audio_format
 from balacoon_tk.corpus.journal import rows_of
 from balacoon_tk.corpus.local import n_cores, speak_locally
 from balacoon_tk.corpus.manifest import METADATA_FILE, import_pyarrow, write_manifests
@@ -31,14 +32,8 @@ from balacoon_tk.corpus.sentences import check_corpus_sentences
 from balacoon_tk.corpus.speaker import Spoken
 from balacoon_tk.corpus.voices import Speech, VoicePath, find_variants
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.metrics.registry import Metric, all_metrics, import_eval
 from balacoon_tk.runtime.options import Backend
 from balacoon_tk.stages.settings import choose_seed
-
-_ENGINES = ("local", "ray")
-# What a metric may ask of an utterance that is compared with none and was timed by no player.
-_KNOWN_ALONE = {"text", "samples", "pcm", "sample_rate", "pitch", "transcript"}
-_OWN_METRICS = "balacoon_tk.metrics."
 
 
 class CorpusProgress(NamedTuple):
@@ -141,8 +136,8 @@ def make_corpus(
     >>> pandas.read_parquet("corpus/metadata.parquet")  # doctest: +SKIP
     """
     checked = check_corpus_sentences(sentences)
-    _check_choices(audio_format, engine, n_workers, shard_size, address)
-    groups, chosen = _choose_metrics(metrics)
+    check_choices(audio_format, engine, n_workers, shard_size, address)
+    groups, chosen = choose_metrics(metrics)
     import_pyarrow()
     check_audio_format(audio_format)
     if engine == "ray":
@@ -150,8 +145,8 @@ def make_corpus(
     folder = Path(folder)
     kept = _read_settings(folder)
     speech = Speech(
-        None if precisions is None else _several("precisions", precisions),
-        _several("strategies", strategies),
+        None if precisions is None else several("precisions", precisions),
+        several("strategies", strategies),
         speaker,
         backend,
         frontend,
@@ -263,49 +258,3 @@ def _opened(folder: Path, plan: CorpusPlan) -> Iterator[None]:
             write_whole(folder / SETTINGS_FILE, json_text(plan.to_dict()))
         yield
         shutil.rmtree(journals, ignore_errors=True)
-
-
-def _choose_metrics(names: Sequence[str]) -> tuple[tuple[str, ...], list[Metric]]:
-    """Return groups in one order and their metrics, once what they need is known to be there."""
-    wanted = (names,) if isinstance(names, str) else tuple(names)
-    of_groups: dict[str, list[Metric]] = {}
-    for each in all_metrics():
-        of_groups.setdefault(each.group, []).append(each)
-    # Workers have what comes with the toolkit, and not what the caller has defined.
-    alone = {
-        group
-        for group, found in of_groups.items()
-        if all(
-            set(m.inputs) <= _KNOWN_ALONE and m.function.__module__.startswith(_OWN_METRICS) for m in found
-        )
-    }
-    for name in wanted:
-        if name not in alone:
-            raise ParameterError(
-                f"metrics: {name!r} must be one of {', '.join(sorted(alone))}, which judge an utterance alone"
-            )
-    chosen = [each for group in sorted(set(wanted)) for each in of_groups[group]]
-    for each in chosen:
-        for module in each.packages:
-            import_eval(module, what=f"the metric {each.group}")
-    return tuple(sorted(set(wanted))), chosen
-
-
-def _several(name: str, values: Sequence[str]) -> tuple[str, ...]:
-    found = (values,) if isinstance(values, str) else tuple(dict.fromkeys(values))
-    if not found:
-        raise ParameterError(f"{name} must hold at least one")
-    return found
-
-
-def _check_choices(
-    audio_format: str, engine: str, n_workers: int | None, shard_size: int, address: str | None
-) -> None:
-    for name, value, known in (("audio_format", audio_format, AUDIO_FORMATS), ("engine", engine, _ENGINES)):
-        if value not in known:
-            raise ParameterError(f"{name}={value!r} must be one of {', '.join(known)}")
-    for name, number in (("n_workers", n_workers), ("shard_size", shard_size)):
-        if number is not None and number < 1:
-            raise ParameterError(f"{name}={number} must be >= 1")
-    if address is not None and engine != "ray":
-        raise ParameterError(f"address={address!r} must be None without engine='ray'")

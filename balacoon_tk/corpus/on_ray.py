@@ -52,7 +52,8 @@ def speak_on_ray(
     with _connected(ray, n_workers, address):
         speaker_of = (json.dumps(plan.to_dict()), str(folder.absolute()), run, _digest(folder))
         # By reference: each of some hundred actors would else be sent all of them.
-        voices = {each.sha256: [ray.put(_pack(each))] for each in plan.variants}
+        different = {each.sha256: each for each in plan.variants}
+        voices = {sha256: [ray.put(_pack(each))] for sha256, each in different.items()}
         n_cpus = int(ray.cluster_resources().get("CPU", 1))
         pool = ray.data.ActorPoolStrategy(size=min(n_workers or n_cpus, n_cpus, len(batches)))
         items = [{"batch": each.to_json()} for each in batches]
