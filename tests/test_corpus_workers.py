@@ -25,7 +25,7 @@ from corpora import audio_of, rows_in, sentences, speak_here
 from tiny_voice import build_tiny_voice
 
 SENTENCES = sentences(80, n_words=120)
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def wait_for_audio(folder, n_files, process):
     assert process.poll() is None, process.stderr.read()
 
 
-@POSIX
+@LINUX
 def test_killed_workers_and_a_killed_run_cost_nothing_that_was_done(made, voice, tmp_path):
     out = tmp_path / "out"
     process = begin(out, voice)
@@ -102,7 +102,7 @@ def test_killed_workers_and_a_killed_run_cost_nothing_that_was_done(made, voice,
     assert not [path for path in out.rglob(".*") if path.is_file()], "nothing is left behind"
 
 
-@POSIX
+@LINUX
 def test_an_interrupt_ends_the_run_and_its_workers(voice, tmp_path):
     process = begin(tmp_path / "out", voice)
     wait_for_audio(tmp_path / "out", 3, process)
