@@ -18,8 +18,8 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
-    docs docs-look docs-code sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids word-boundaries bench bench-passes bench-decoders \
-    bench-native bench-live bench-serve peers clean
+    ray-test docs docs-look docs-code sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids \
+    word-boundaries bench bench-passes bench-decoders bench-native bench-live bench-serve bench-corpus peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -179,6 +179,9 @@ mutants: $(STAMP) ## Break modules in many small ways and see whether their test
 browser-test: $(STAMP) ## Play in a real browser: JupyterLab in Chromium without a window
 	$(BIN)/pytest -m browser tests/test_browser.py
 
+ray-test: $(STAMP) ## Start a Ray cluster on this machine, and compare its corpora with those of processes
+	$(BIN)/pytest -m ray tests/test_corpus_workers.py
+
 # KILLS=500 for fewer; what a run has counted is kept, with its seed.
 KILLS ?= 2000
 
@@ -200,7 +203,7 @@ word-boundaries: $(STAMP) ## Compare the phonemes of each word with espeak-ng's 
 	PYTHONPATH=tests $(BIN)/python tests/word_boundaries.py --out benchmarks/results/word_boundaries.json
 
 # These are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
-PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py live.py serve.py)
+PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py live.py serve.py corpus.py)
 STAGES := $(filter-out $(PROGRAMS),$(wildcard benchmarks/bench_*.py))
 
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
@@ -227,6 +230,10 @@ bench-live: $(STAMP) ## Measure how soon text in pieces is heard, and what a cla
 
 bench-serve: $(STAMP) ## Measure the server: first bytes, 16 listeners, and 1000 clients that leave in the middle
 	$(BIN)/python benchmarks/bench_serve.py
+
+# Half an hour; BENCH_CORPUS='--only batch' measures a part.
+bench-corpus: $(STAMP) ## Measure corpora: a second worker, Ray beside processes, and decoders run in batches
+	$(BIN)/python benchmarks/bench_corpus.py --docs docs/corpora.md $(BENCH_CORPUS)
 
 # SOAK='--minutes 2 --streams 4' sees that it works.
 soak: $(STAMP) ## Let 16 listeners come and go for half an hour, and see whether anything wears out

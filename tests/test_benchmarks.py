@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bench_corpus
 import bench_decoders
 import bench_native
 import bench_passes
@@ -83,7 +84,7 @@ def test_writing_gives_the_committed_files_again(committed, tmp_path):
     assert names == {path.name for path in FOLDER.iterdir()} - {
         *("streaming.json", "kernels.json", "passes.json", "passes.md", "decoders.json", "native.json"),
         *("fuzz.json", "kills.json", "mutants.json", "soak.json", "live.json", "serve.json"),
-        *("cuts.json", "piper_ids.json", "word_boundaries.json"),
+        *("cuts.json", "piper_ids.json", "word_boundaries.json", "corpus.json"),
     }
     for name in ("bench.json", "bench.md"):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
@@ -483,6 +484,14 @@ def test_the_committed_table_of_the_native_engine_is_that_of_its_figures():
     assert [{**row, "value": None} for row in written["targets"]] == [{**row, "value": None} for row in again]
     for row, other in zip(written["targets"], again, strict=True):
         assert row["value"] == pytest.approx(other["value"], rel=1e-4)
+
+
+def test_the_committed_table_of_corpora_is_that_of_its_figures():
+    text = (FOLDER / "corpus.json").read_text(encoding="utf-8")
+    assert text == results.compact_json(json.loads(text))
+    first, last = bench_corpus.MARKS
+    _, _, rest = (ROOT / "docs" / "corpora.md").read_text(encoding="utf-8").partition(first)
+    assert rest.partition(last)[0].strip() == bench_corpus.to_markdown(json.loads(text)).strip()
 
 
 def test_layers_of_one_shape_say_the_same_in_both_engines():

@@ -41,6 +41,7 @@ def test_the_version_is_the_installed_one():
 
 PUBLIC_NAMES = {
     "audio": "AudioChunk PhonemeSpan WavWriter WordSpan pcm_bytes read_wav to_pcm16 write_wav",
+    "corpus": ("CorpusError CorpusProgress CorpusReport CorpusSentence make_corpus read_corpus_sentences"),
     "decoder": (
         "Decoder Engine FullDecoder OverlapDecoder STRATEGIES StatefulDecoder Strategy StreamState "
         "open_decoder"

@@ -192,6 +192,11 @@ class ProgressLine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def shown(self) -> bool:
+        """Whether anybody can see it."""
+        return self._shown
+
     def update(self, text: str) -> None:
         """Show a text; more often than ten times a second is ignored."""
         # A decoder pushes up to a hundred times a second; terminals far away would hold it up.

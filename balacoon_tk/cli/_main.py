@@ -25,7 +25,7 @@ _TRACEBACK_VARIABLE = "BALACOON_TK_TRACEBACK"
 
 # In the order of the help. What the module of each holds, `balacoon_tk.cli` says.
 COMMANDS = (
-    *("synthesize", "compare", "evaluate", "export", "quantize"),
+    *("synthesize", "compare", "evaluate", "corpus", "export", "quantize"),
     *("deploy", "resynthesize", "inspect", "calibrate", "bench", "serve"),
 )
 

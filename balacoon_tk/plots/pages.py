@@ -15,6 +15,7 @@ from balacoon_tk.plots.figure import STYLES, new_figure, plain, styles_of
 from balacoon_tk.plots.timing import draw_timeline
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from balacoon_tk.metrics.comparison import Comparison
@@ -75,15 +76,20 @@ def intervals_figure(
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for axes, (title, estimates) in zip(grid.flat, panels.items(), strict=False):
-        # Series are told apart by their row, so styles may repeat.
-        for row, (value, low, high) in enumerate(estimates):
-            colour, _, marker = STYLES[row % len(STYLES)]
-            if math.isfinite(low) and math.isfinite(high):
-                axes.plot([low, high], [row, row], color=colour, linewidth=2)
-            axes.plot([value], [row], color=colour, marker=marker, markersize=5)
+        draw_intervals(axes, names, estimates)
         axes.set_xlabel(title)
-        axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.locator_params(axis="x", nbins=4)
-        plain(axes)
     return figure
+
+
+def draw_intervals(axes: Axes, names: Sequence[str], estimates: Sequence[tuple[float, float, float]]) -> None:
+    """Draw ``(value, low, high)`` of each name as a mark and a bar in a row, the first one on top."""
+    # Series are told apart by their row, so styles may repeat.
+    for row, (value, low, high) in enumerate(estimates):
+        colour, _, marker = STYLES[row % len(STYLES)]
+        if math.isfinite(low) and math.isfinite(high):
+            axes.plot([low, high], [row, row], color=colour, linewidth=2)
+        axes.plot([value], [row], color=colour, marker=marker, markersize=5)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=4)
+    plain(axes)
