@@ -8,9 +8,10 @@ part in it.
 
 import operator
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,13 @@ from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.runtime.background import Background
 from balacoon_tk.runtime.engine import Engine
 from balacoon_tk.runtime.options import Backend, RuntimeOptions, choose_options
+from balacoon_tk.runtime.session import check_providers
 from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.stages.mel import mel_spectrogram
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES, choose_chunk_frames
 from balacoon_tk.targets.choice import CompiledFiles, find_compiled
 from balacoon_tk.voice.analysis import find_codes
-from balacoon_tk.voice.backends import BackendChoice, choose_decoder, open_decoders
+from balacoon_tk.voice.backends import BackendChoice, BackendWarning, choose_decoder, open_decoders
 from balacoon_tk.voice.contract import check_decoder, check_decoder_run, check_encoder, check_encoder_run
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.manifest import Manifest, TargetInfo
@@ -286,7 +288,9 @@ def load_voice(
         ONNX Runtime for what the native engine can't run; the first time, both are run, for a second at most.
         `Voice.backend` says which it is, and why. Short for `options`.
     options : RuntimeOptions, optional
-        Threads, backend, execution providers and device.
+        Threads, backend, execution providers and device. Of other execution providers than ONNX Runtime's own
+        for processors, those that are there may not know a voice's graphs: behind them
+        ``CPUExecutionProvider`` takes it over, with a `BackendWarning`, if it is named.
     sha256 : str, optional
         That of the voice's voice.json, 64 hexadecimal digits, as `Voice.sha256` and ``balacoon-tk inspect``
         say it; another voice is refused. A voice's checksums travel with it: this one binds all of it to
@@ -297,13 +301,27 @@ def load_voice(
     VoiceError
         If there is no voice, or it is damaged, or its parts don't fit each other; the message names
         the file or the field. With ``backend="native"`` also if that can't run it, with the reason.
+    ParameterError
+        If this build of ONNX Runtime hasn't an execution provider that `options` name.
     MissingExtraError
         If it has to be compiled, and the extra `voice` isn't installed.
     """
     voice_path, chosen = Path(path), choose_options(n_threads, backend, options)
+    check_providers(chosen)
     files = _open(voice_path, sha256)
     try:
-        return _load(files, chosen)
+        try:
+            return _load(files, chosen)
+        except ModelError as error:
+            if chosen.instead is None:
+                raise
+            # All of it: a voice that is half here and half there would be slow in a way that nobody sees.
+            voice = _load(files, chosen.instead)
+            reason = f"{' or '.join(chosen.other_providers)} can't run it: {error}"
+            warnings.warn(
+                f"{voice.manifest.name}: {reason}; the processor does", BackendWarning, stacklevel=2
+            )
+            return replace(voice, backend=replace(voice.backend, reason=f"{reason}; {voice.backend.reason}"))
     except ModelError as error:
         raise VoiceError(f"{voice_path}: {error}") from error
 
@@ -389,13 +407,19 @@ def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
         hop_length=manifest.hop_length,
         left_context=manifest.decoder.left_context,
         lookahead=manifest.decoder.lookahead,
-        not_streamable=None if target.streaming else manifest.decoder.not_streamable or "it was compiled so",
+        not_streamable=None if target.streaming else _reason(manifest, compiled),
     )
     for place in {files, compiled.files}:
         place.check_rest()
     return Voice(
         files.path, manifest, target, encoder, decoder.engine, renderer, options, decoder.choice, files.sha256
     )
+
+
+def _reason(manifest: Manifest, compiled: CompiledFiles) -> str:
+    """Return why a decoder isn't streamed: it can't be, or this target can't."""
+    found = (each.decoder.not_streamable for each in (manifest, compiled.files.manifest))
+    return next((reason for reason in found if reason is not None), "it was compiled so")
 
 
 def _load_encoder(compiled: CompiledFiles, manifest: Manifest, options: RuntimeOptions) -> Encoder:
