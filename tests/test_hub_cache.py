@@ -10,6 +10,7 @@ import pytest
 from balacoon_tk import load_voice
 from balacoon_tk.errors import VoiceError
 from balacoon_tk.export.sources.files import folder_name
+from balacoon_tk.runtime.session import PackedGraph
 from balacoon_tk.voice import read_manifest
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.finish import compile_again
@@ -114,3 +115,10 @@ def test_a_model_in_the_cache_is_called_by_its_repository(tmp_path):
     assert folder_name(snapshot) == "mms-tts"
     assert folder_name(snapshot / "eng") == "eng"
     assert folder_name(tmp_path / "models--somebody--mms-tts") == "models--somebody--mms-tts"
+
+
+def test_weights_behind_a_link_are_handed_over_in_memory(voice, tmp_path):
+    snapshot = download(voice, tmp_path)
+    for folder, kind in ((voice, Path), (snapshot, PackedGraph)):
+        files = VoiceFiles(folder)
+        assert isinstance(files.graph(files.manifest.decoder), kind)

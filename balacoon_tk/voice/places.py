@@ -66,6 +66,10 @@ class Place(Protocol):
         """Return the number of bytes of a file."""
         ...
 
+    def is_link(self, name: str) -> bool:
+        """Whether a file lies elsewhere, and here is a link to it."""
+        ...
+
 
 class Folder:
     """A folder; its files may be links to each other, in the hub's cache to blobs, and to nothing else."""
@@ -91,6 +95,10 @@ class Folder:
         """Return the number of bytes of a file."""
         with _naming(name):
             return self._real_path(name).stat().st_size
+
+    def is_link(self, name: str) -> bool:
+        """Whether a file lies elsewhere."""
+        return (self._real / name).is_symlink()
 
     def _real_path(self, name: str) -> Path:
         real = (self._real / name).resolve()
@@ -131,6 +139,10 @@ class Addon:
         """Return the number of bytes of a member."""
         with _naming(name), self._archive() as archive:
             return archive.getinfo(name).file_size
+
+    def is_link(self, name: str) -> bool:
+        """Return False: an archive's members are no links to anybody."""
+        return False
 
     @contextlib.contextmanager
     def _open(self, name: str, limit: int) -> Iterator[IO[bytes]]:
