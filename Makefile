@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
     sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids word-boundaries bench bench-passes bench-decoders \
-    bench-native bench-live bench-serve peers clean
+    bench-native bench-live bench-serve bench-guards peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -187,7 +187,7 @@ word-boundaries: $(STAMP) ## Compare the phonemes of each word with espeak-ng's 
 	PYTHONPATH=tests $(BIN)/python tests/word_boundaries.py --out benchmarks/results/word_boundaries.json
 
 # These are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
-PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py live.py serve.py)
+PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py live.py serve.py providers.py guards.py)
 STAGES := $(filter-out $(PROGRAMS),$(wildcard benchmarks/bench_*.py))
 
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
@@ -214,6 +214,9 @@ bench-live: $(STAMP) ## Measure how soon text in pieces is heard, and what a cla
 
 bench-serve: $(STAMP) ## Measure the server: first bytes, 16 listeners, and 1000 clients that leave in the middle
 	$(BIN)/python benchmarks/bench_serve.py
+
+bench-guards: $(STAMP) ## Measure what the guards of voices and streams cost
+	$(BIN)/python benchmarks/bench_guards.py
 
 # SOAK='--minutes 2 --streams 4' sees that it works.
 soak: $(STAMP) ## Let 16 listeners come and go for half an hour, and see whether anything wears out
