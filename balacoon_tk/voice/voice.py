@@ -34,6 +34,7 @@ from balacoon_tk.voice.backends import BackendChoice, BackendWarning, choose_dec
 from balacoon_tk.voice.contract import check_decoder, check_decoder_run, check_encoder, check_encoder_run
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.manifest import Manifest, TargetInfo
+from balacoon_tk.voice.race import streaming_difference
 
 _N_NAMED_SPEAKERS = 10  # an error names this many of the speakers there are
 
@@ -288,9 +289,9 @@ def load_voice(
         ONNX Runtime for what the native engine can't run; the first time, both are run, for a second at most.
         `Voice.backend` says which it is, and why. Short for `options`.
     options : RuntimeOptions, optional
-        Threads, backend, execution providers and device. Of other execution providers than ONNX Runtime's own
-        for processors, those that are there may not know a voice's graphs: behind them
-        ``CPUExecutionProvider`` takes it over, with a `BackendWarning`, if it is named.
+        Threads, backend, execution providers and device. What another execution provider than ONNX Runtime's
+        own for processors can't run, ``CPUExecutionProvider`` takes over if it is named behind it, with a
+        `BackendWarning`; it is also told if streamed samples differ from whole ones there.
     sha256 : str, optional
         That of the voice's voice.json, 64 hexadecimal digits, as `Voice.sha256` and ``balacoon-tk inspect``
         say it; another voice is refused. A voice's checksums travel with it: this one binds all of it to
@@ -310,18 +311,7 @@ def load_voice(
     check_providers(chosen)
     files = _open(voice_path, sha256)
     try:
-        try:
-            return _load(files, chosen)
-        except ModelError as error:
-            if chosen.instead is None:
-                raise
-            # All of it: a voice that is half here and half there would be slow in a way that nobody sees.
-            voice = _load(files, chosen.instead)
-            reason = f"{' or '.join(chosen.other_providers)} can't run it: {error}"
-            warnings.warn(
-                f"{voice.manifest.name}: {reason}; the processor does", BackendWarning, stacklevel=2
-            )
-            return replace(voice, backend=replace(voice.backend, reason=f"{reason}; {voice.backend.reason}"))
+        return _load_or_instead(files, chosen)
     except ModelError as error:
         raise VoiceError(f"{voice_path}: {error}") from error
 
@@ -368,6 +358,20 @@ def _naming(file: str) -> Iterator[None]:
         raise VoiceError(f"{file}: {error}") from error
 
 
+def _load_or_instead(files: VoiceFiles, options: RuntimeOptions) -> Voice:
+    """Load a voice, on the processor if that was named behind execution providers that can't run it."""
+    try:
+        return _load(files, options)
+    except ModelError as error:
+        if options.instead is None:
+            raise
+        reason = f"{' or '.join(options.other_providers)} can't run it: {error}"
+    # All of it: a voice that is half here and half there would be slow in a way that nobody sees.
+    voice = _load(files, options.instead)
+    warnings.warn(f"{voice.manifest.name}: {reason}; the processor does", BackendWarning, stacklevel=3)
+    return replace(voice, backend=replace(voice.backend, reason=f"{reason}; {voice.backend.reason}"))
+
+
 def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
     manifest, compiled = files.manifest, find_compiled(files, options)
     # Most of a voice's bytes are weights. Both graphs are looked at while those are summed up.
@@ -401,6 +405,10 @@ def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
             check_decoder_run(each.engine, manifest, timeless)
     decoder = choose_decoder(opened, manifest, options, timeless)
     target = decoder.target
+    # What the processor says of a graph was compared when it was compiled, and what others say was not.
+    if options.other_providers and (difference := streaming_difference(decoder.engine, manifest, timeless)):
+        where = " or ".join(options.other_providers)
+        warnings.warn(f"{manifest.name}: in {where} {difference}", BackendWarning, stacklevel=4)
     renderer = Renderer(
         name=manifest.name,
         engine=decoder.engine,
