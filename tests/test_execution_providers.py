@@ -6,6 +6,7 @@ with tensors that say they lie on its device: all but the kernels is as it would
 
 import json
 import pickle
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+import bench_providers
 from balacoon_tk import load_voice
 from balacoon_tk._files import CACHE_VARIABLE
 from balacoon_tk.decoder import StatefulDecoder
@@ -25,6 +27,7 @@ from balacoon_tk.runtime.options import HOST, Memory, RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.choice import STANDARD, find_compiled
+from balacoon_tk.voice import race
 from balacoon_tk.voice.backends import BackendWarning
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.inspection import inspect_voice
@@ -98,6 +101,7 @@ def test_settings_are_kept_as_texts_that_can_be_compared_and_sent():
         ((CUDA,), Memory("cuda", 0), "cuda:0"),
         (("TensorrtExecutionProvider", CUDA), Memory("cuda", 0), "cuda:0"),
         (((CUDA, {"device_id": "2"}), CPU), Memory("cuda", 2), "cuda:2"),
+        (((OPENVINO, {"device_id": "2"}),), HOST, "cpu"),
     ],
 )
 def test_the_device_is_the_first_provider_s(providers, memory, device):
@@ -112,6 +116,13 @@ def test_the_device_is_the_first_provider_s(providers, memory, device):
 def test_what_is_no_provider_is_refused_by_its_position(provider):
     with pytest.raises(ParameterError, match=r"providers\[1\]=.* must be a name, or a name and a mapping"):
         RuntimeOptions(providers=(CPU, provider))
+
+
+def test_a_device_is_a_number():
+    with pytest.raises(
+        ParameterError, match=r"providers\[0\]: device_id='first' must be a whole number >= 0"
+    ):
+        RuntimeOptions(providers=((CUDA, {"device_id": "first"}),))
 
 
 def test_one_name_is_no_list_of_them():
@@ -223,6 +234,18 @@ def test_another_provider_gets_standard_operators_and_says_the_same(folder, plac
     assert CalibrationKey.of(voice) != CalibrationKey.of(processor)
 
 
+@pytest.mark.parametrize(("off", "told"), [(5e-5, False), (2e-3, True), (np.nan, True)])
+def test_a_provider_that_streams_other_samples_is_told_of(folder, places, monkeypatch, off, told):
+    plain = race.decode_in_chunks
+    monkeypatch.setattr(race, "decode_in_chunks", lambda *args, **kwargs: plain(*args, **kwargs) + off)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        load_voice(folder, options=RuntimeOptions(n_threads=1, providers=(OPENVINO,)))
+        load_voice(folder, n_threads=1)  # what was compared when it was compiled isn't looked at again
+    message = "tiny: in OpenVINOExecutionProvider streamed samples differ from whole ones by"
+    assert [str(each.message).startswith(message) for each in warned] == [True] * told
+
+
 def test_an_encoder_s_spline_has_no_shapes_that_only_a_run_knows(exported_vits_folder, places):
     files = VoiceFiles(exported_vits_folder)
     assert has_operator(files.model(files.manifest.encoder), "NonZero")
@@ -298,3 +321,26 @@ def test_a_saved_state_is_loaded_onto_the_device(places):
     engine.load(saved)
     assert len(places) == len(saved)
     assert {place for _, _, place in places} == {("cuda", 0)}
+
+
+# --- what was measured ---------------------------------------------------------------------------
+
+
+def test_what_is_measured_of_a_provider_stands_in_the_table(folder, monkeypatch):
+    monkeypatch.setattr(bench_providers, "N_LOADS", 1)
+    found = bench_providers.measure(folder, CPU, n_rounds=1)
+    for each in found.values():
+        assert each["differences"]["whole_to_processor"] == each["differences"]["durations_that_differ"] == 0
+        assert each["differences"]["streamed_to_whole"] < 1e-5
+        assert each["nodes"]["decoder"]["pieces"] > 0
+    results = {CPU: {"facts": {"n_cpus": 2, "cpu": "a", "python": "3", "versions": {}}, "threads": found}}
+    lines = bench_providers.to_markdown(results).splitlines()
+    assert "|  | 1 thread | 2 threads |" in lines
+    assert "| durations that differ | 0 | 0 |" in lines
+
+
+def test_the_tables_are_those_of_the_committed_figures():
+    results = json.loads(bench_providers.RESULTS.read_text(encoding="utf-8"))
+    docs = (bench_providers.RESULTS.parents[2] / "docs/execution_providers.md").read_text(encoding="utf-8")
+    first, last = bench_providers.MARKS
+    assert docs.partition(first)[2].partition(last)[0].strip() == bench_providers.to_markdown(results).strip()

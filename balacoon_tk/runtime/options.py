@@ -130,4 +130,6 @@ def _normal(position: int, provider: Provider) -> Provider:
         raise ParameterError(
             f"providers[{position}]={provider!r} must be a name, or a name and a mapping of settings"
         )
+    if not (number := settings.get("device_id", "0")).isdecimal():
+        raise ParameterError(f"providers[{position}]: device_id={number!r} must be a whole number >= 0")
     return (name, tuple(settings.items())) if settings else name
