@@ -243,6 +243,21 @@ def test_an_interrupted_wait_gives_back_what_came_meanwhile_and_no_more(comes, l
     assert crowd.scheduler._n_free == int(comes)
 
 
+def test_an_interrupted_wait_gives_nobody_a_processor_that_is_at_work():
+    crowd = Crowd()
+    with crowd.place().slot():
+        crowd.ask("before", crowd.place())
+        slot = crowd.place().slot()
+        slot.granted = Interrupted(lambda: None)
+        with pytest.raises(KeyboardInterrupt):
+            slot.__enter__()
+        # If the first who waits had gone in, it would have left, or the slot would still be behind it.
+        assert slot not in [ticket[2] for ticket in crowd.scheduler._silent]
+        assert crowd.order == []
+    assert crowd.finish() == ["before"]
+    assert crowd.scheduler._n_free == 1
+
+
 @pytest.mark.parametrize("left_s", [None, 0.5])
 def test_closing_a_stream_ends_its_own_wait_alone(left_s):
     crowd = Crowd()
