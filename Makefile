@@ -19,7 +19,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
     ray-test docs docs-look docs-code sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids \
-    word-boundaries bench bench-passes bench-decoders bench-native bench-live bench-serve bench-corpus peers clean
+    word-boundaries bench bench-passes bench-decoders bench-native bench-live bench-serve bench-corpus bench-guards \
+    peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -203,7 +204,8 @@ word-boundaries: $(STAMP) ## Compare the phonemes of each word with espeak-ng's 
 	PYTHONPATH=tests $(BIN)/python tests/word_boundaries.py --out benchmarks/results/word_boundaries.json
 
 # These are programs; what bench_streaming.py times under pytest, it times more thoroughly as one.
-PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py live.py serve.py corpus.py)
+PROGRAMS := $(addprefix benchmarks/bench_,$(addsuffix .py,streaming passes decoders native live serve corpus providers \
+    guards))
 STAGES := $(filter-out $(PROGRAMS),$(wildcard benchmarks/bench_*.py))
 
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
@@ -234,6 +236,9 @@ bench-serve: $(STAMP) ## Measure the server: first bytes, 16 listeners, and 1000
 # Half an hour; BENCH_CORPUS='--only batch' measures a part.
 bench-corpus: $(STAMP) ## Measure corpora: a second worker, Ray beside processes, and decoders run in batches
 	$(BIN)/python benchmarks/bench_corpus.py --docs docs/corpora.md $(BENCH_CORPUS)
+
+bench-guards: $(STAMP) ## Measure what the guards of voices and streams cost
+	$(BIN)/python benchmarks/bench_guards.py
 
 # SOAK='--minutes 2 --streams 4' sees that it works.
 soak: $(STAMP) ## Let 16 listeners come and go for half an hour, and see whether anything wears out

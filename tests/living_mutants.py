@@ -234,4 +234,28 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         "ends at other places rarely differ in work by so little; with frames of a second it is the same",
     ),
     ("*/stateful.py", "if step < 1:", "if step < 0:", "the same: ONNX has no steps of 0"),
+    (
+        "*/stateful.py",
+        "if timeline.phased and end < 0:",
+        "*end < 1:",
+        "the same: an end at the utterance's first step was refused before",
+    ),
+    (
+        "*/scheduler.py",
+        "URGENT_S = 0.25",
+        "*",
+        "a choice: how much audio is enough for the work of others",
+    ),
+    (
+        "*/scheduler.py",
+        "if self._n_free >= stream.n_threads and not (self._playing or self._silent):",
+        "if self._n_free > *",
+        "the same: the way by the heap gives the processors at once as well",
+    ),
+    (
+        "*/scheduler.py",
+        "self._begun_s = 0.0",
+        "*",
+        "the same: it is set when the slot is entered",
+    ),
 )

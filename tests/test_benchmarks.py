@@ -12,11 +12,12 @@ import pytest
 
 import bench_corpus
 import bench_decoders
+import bench_guards
 import bench_native
 import bench_passes
 from balacoon_tk import TTS
 from balacoon_tk.audio import AudioChunk
-from balacoon_tk.errors import ParameterError
+from balacoon_tk.errors import ParameterError, VoiceError
 from balacoon_tk.export.sources import find_source
 from balacoon_tk.frontend import CharacterFrontend
 from balacoon_tk.metrics import StreamTrace
@@ -84,7 +85,7 @@ def test_writing_gives_the_committed_files_again(committed, tmp_path):
     assert names == {path.name for path in FOLDER.iterdir()} - {
         *("streaming.json", "kernels.json", "passes.json", "passes.md", "decoders.json", "native.json"),
         *("fuzz.json", "kills.json", "mutants.json", "soak.json", "live.json", "serve.json"),
-        *("cuts.json", "piper_ids.json", "word_boundaries.json", "corpus.json"),
+        *("cuts.json", "piper_ids.json", "word_boundaries.json", "corpus.json", "providers.json", "guards.json"),
     }
     for name in ("bench.json", "bench.md"):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
@@ -506,3 +507,16 @@ def test_layers_of_one_shape_say_the_same_in_both_engines():
     run, n_operations = native_layers.peak_run(2)
     run()
     assert n_operations > 0
+
+
+def test_guards_are_seen_to_cost_and_a_voice_is_loaded_without_them(tmp_path, monkeypatch):
+    folder = build_tiny_voice(tmp_path / "tiny", streaming=True)
+    monkeypatch.setattr(bench_guards, "BACKENDS", ("onnxruntime",))
+    parts = bench_guards.measure(folder, n_rounds=1)
+    assert all(0 < share < 1 for share in parts["onnxruntime"]["share_of_a_stream"])
+    (folder / "decoder.onnx").write_bytes((folder / "encoder.onnx").read_bytes())
+    with pytest.raises(VoiceError, match="damaged"):
+        load_voice(folder)
+    bench_guards._unguarded(lambda: VoiceFiles(folder).check_rest())
+    judged = {what: (value, most) for what, value, most in bench_guards.judge(parts)}
+    assert list(judged) == ["onnxruntime: loading", "onnxruntime: a stream"]

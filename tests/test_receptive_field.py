@@ -95,6 +95,8 @@ FIELDS: dict[str, Callable[[TinyGraph, str], str]] = {
     "shuffled": lambda g, x: g.conv(g.op("Reshape", g.transpose(
         g.op("Reshape", g.conv(x, N, 4, 3, pads=[1, 1]), g.const([1, 2, 2, -1])), 0, 1, 3, 2),
         g.const([1, 2, -1])), 2, 1, 3, pads=[1, 1]),
+    "looking ahead, and folded": lambda g, x: g.transpose(g.op("Reshape", g.transpose(
+        g.conv(g.up(x, N, N, 2, 2), N, N, 2, pads=[0, 1]), 0, 2, 1), g.const([1, -1, 2 * N])), 0, 2, 1),
     "hifigan": hifigan,
     "wavenet": wavenet,
     "vocos": vocos,

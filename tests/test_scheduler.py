@@ -1,14 +1,19 @@
 """Whose run comes next, where there are more streams than processors."""
 
 import itertools
+import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from balacoon_tk import TTS
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.runtime import scheduler as scheduler_module
+from balacoon_tk.runtime.admission import Crowd as StreamCrowd
+from balacoon_tk.runtime.admission import Load, StreamClosedError
 from balacoon_tk.runtime.scheduler import URGENT_S, Scheduler, scheduler_of
 from tiny_voice import HOP_LENGTH, SAMPLE_RATE
 
@@ -94,6 +99,7 @@ def test_whose_audio_ends_first_goes_first():
 def test_a_first_sound_goes_before_those_who_have_time_and_after_those_who_have_not():
     urgent, calm = URGENT_S - 0.01, URGENT_S + 0.01
     assert order_of([("calm", calm), ("urgent", urgent), ("new", None)]) == {"urgentnewcalm"}
+    assert order_of([("just calm", URGENT_S), ("new", None)]) == {"newjust calm"}
 
 
 def test_streams_without_a_sound_go_in_the_order_in_which_they_came():
@@ -206,6 +212,143 @@ def test_a_wait_that_is_interrupted_leaves_nothing_behind():
     assert scheduler._n_free == 1
     assert not scheduler._playing
     assert not scheduler._silent
+
+
+class Interrupted:
+    """The lock of a slot, whose wait is interrupted just after something else has happened."""
+
+    def __init__(self, meanwhile):
+        self.meanwhile, self.n_asked = meanwhile, 0
+
+    def acquire(self):
+        self.n_asked += 1
+        if self.n_asked == 2:
+            self.meanwhile()
+            raise KeyboardInterrupt
+
+    def release(self):
+        pass
+
+
+@pytest.mark.parametrize("left_s", [None, 0.5])
+@pytest.mark.parametrize("comes", [False, True])
+def test_an_interrupted_wait_gives_back_what_came_meanwhile_and_no_more(comes, left_s):
+    crowd = Crowd()
+    holder, slot = crowd.place().slot(), crowd.place(left_s=left_s).slot()
+    holder.__enter__()
+    slot.granted = Interrupted(lambda: comes and holder.__exit__())
+    with pytest.raises(KeyboardInterrupt):
+        slot.__enter__()
+    assert crowd.n_waiting() == 0
+    assert crowd.scheduler._n_free == int(comes)
+
+
+def test_an_interrupted_wait_gives_nobody_a_processor_that_is_at_work():
+    crowd = Crowd()
+    with crowd.place().slot():
+        crowd.ask("before", crowd.place())
+        slot = crowd.place().slot()
+        slot.granted = Interrupted(lambda: None)
+        with pytest.raises(KeyboardInterrupt):
+            slot.__enter__()
+        # If the first who waits had gone in, it would have left, or the slot would still be behind it.
+        assert slot not in [ticket[2] for ticket in crowd.scheduler._silent]
+        assert crowd.order == []
+    assert crowd.finish() == ["before"]
+    assert crowd.scheduler._n_free == 1
+
+
+@pytest.mark.parametrize("left_s", [None, 0.5])
+def test_closing_a_stream_ends_its_own_wait_alone(left_s):
+    crowd = Crowd()
+    places = {name: crowd.place(left_s=left_s) for name in ("leaving", "staying")}
+    ended = []
+
+    def work(name):
+        try:
+            with places[name].slot():
+                ended.append(name)
+        except StreamClosedError:
+            ended.append(f"{name}: closed")
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in places]
+    with crowd.place().slot():
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: crowd.n_waiting() == 2)
+        places["leaving"].close()
+        wait_for(lambda: ended)
+        assert ended == ["leaving: closed"]
+        assert crowd.n_waiting() == 1
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert ended == ["leaving: closed", "staying"]
+    assert crowd.scheduler._n_free == 1
+    with pytest.raises(StreamClosedError), places["leaving"].slot():
+        pytest.fail("it is closed")
+
+
+def test_time_in_slots_counts_for_each_processor_until_audio_is_handed_over():
+    crowd = Crowd(n_processors=4)
+    place = crowd.place(n_threads=2)
+    with place.slot():
+        crowd.clock.now_s += 0.25
+    assert place.busy_s == 0.5
+    with place.slot():
+        crowd.clock.now_s += 0.5
+    assert place.busy_s == 1.5
+    place.hand_over(1.0)
+    assert place.busy_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "needs_text", "is_awaited", "waits"),
+    [
+        (False, False, False, False),
+        (True, False, False, True),
+        (True, True, None, True),  # all of its text is there
+        (True, True, False, True),
+        (True, False, True, True),
+        (True, True, True, False),
+        (False, True, True, False),
+    ],
+)
+def test_who_waits_for_text_does_not_wait_for_us(asked, needs_text, is_awaited, waits):
+    place = Scheduler(1).join()
+    assert (place.asked, place.needs_text) == (False, False)
+    place.asked, place.needs_text = asked, needs_text
+    place.text = None if is_awaited is None else SimpleNamespace(is_awaited=is_awaited)
+    assert place.waits_for_us is waits
+
+
+def test_a_stream_of_another_process_is_left_alone(monkeypatch):
+    scheduler, crowd = Scheduler(1), StreamCrowd()
+    place = scheduler.join()
+    place.enter(crowd, Load())
+    place.asked = True
+    here = scheduler_module.generation()
+    monkeypatch.setattr(scheduler_module, "generation", lambda: here + 1)
+    assert place.of_this_process is False
+    place.leave()
+    place.close()
+    assert not place.closed.is_set()
+    assert scheduler.admission.count(crowd).n_playing == 1
+    monkeypatch.setattr(scheduler_module, "generation", lambda: here)
+    assert place.of_this_process is True
+    place.leave()
+    assert scheduler.admission.count(crowd).n_playing == 0
+    place.close()
+    assert place.closed.is_set()
+
+
+def test_as_many_processors_are_given_as_this_process_may_use(monkeypatch):
+    of_device = scheduler_module._scheduler_of.__wrapped__
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0: {1, 2, 5}}[pid], raising=False)
+    assert of_device("cpu", 0).n_processors == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for counted, given in ((7, 7), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda counted=counted: counted)
+        assert of_device("cpu", 0).n_processors == given
 
 
 def test_there_must_be_a_processor():

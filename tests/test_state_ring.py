@@ -10,9 +10,9 @@ import pytest
 
 from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.binding import Binding
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
-from balacoon_tk.runtime.session import Binding
 from decoder_streams import N_CHANNELS, close, down_and_up, push_all, vocoder
 from streaming_laws import make_streaming
 

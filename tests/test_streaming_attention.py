@@ -182,6 +182,17 @@ def test_attention_streams_whose_mask_bounds_it(name: str) -> None:
     assert {state.max_length for state in kept} == {max(1, left + right)} | ({right} if right else set())
 
 
+def test_values_may_have_time_where_the_result_has_none() -> None:
+    g = TinyGraph(opset=20)
+    x = g.conv(g.frames(N), N, N, 3, pads=[1, 1])
+    q, k, v = (heads(g, x) for _ in range(3))
+    scores = where(near)(g, x, g.op("MatMul", q, g.transpose(k, 0, 1, 3, 2)))
+    weights = g.op("Softmax", scores, axis=-1)
+    y = g.op("Einsum", weights, g.transpose(v, 0, 1, 3, 2), equation="bhqk,bhck->bhqc")
+    y = g.op("Reshape", g.transpose(y, 0, 1, 3, 2), g.const([1, N, -1]))
+    assert_streams(g.model(g.conv(y, N, 2, 3, pads=[1, 1])), tolerance=1e-5)
+
+
 @pytest.mark.parametrize("opset", [11, 12, 13, 17, 22])
 def test_attention_streams_in_any_opset_that_numbers_steps(opset: int) -> None:
     assert_streams(attention(added(far), opset=opset), tolerance=1e-5, plans=("planned",))

@@ -311,6 +311,19 @@ def test_a_slice_takes_every_few_steps_and_some_channels() -> None:
     assert_streams(g.model(g.conv(g.op("Slice", g.frames(), *bounds), 2, 2, 3, pads=[1, 1])))
 
 
+def test_a_slice_of_time_takes_every_second_channel() -> None:
+    g = TinyGraph()
+    bounds = (g.const(values) for values in ([2, 0], [-1, N], [2, 1], [1, 2]))
+    x = g.conv(g.frames(), N, N, 3, pads=[1, 1])
+    assert_streams(g.model(g.conv(g.op("Slice", x, *bounds), N // 2, 2, 3, pads=[1, 1])))
+
+
+def test_a_slice_cuts_off_the_end_behind_a_reduction_of_the_rate() -> None:
+    g = TinyGraph()
+    x = g.conv(g.up(g.frames(), N, N, 4, 2, pads=[1, 1]), N, N, 3, strides=[3], pads=[1, 1])
+    assert_streams(g.model(g.conv(g.slice(x, 1, -1, 2), N, 2, 3, pads=[1, 1])))
+
+
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
 def test_time_goes_into_channels_and_back_by_blocks(mode: str) -> None:
     g = TinyGraph()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from balacoon_tk._files import json_text, write_whole
 from balacoon_tk._messages import give_up, tell
 from balacoon_tk.errors import ParameterError
-from balacoon_tk.runtime.options import Backend
+from balacoon_tk.runtime.options import CPU_PROVIDER, Backend, RuntimeOptions
 
 if TYPE_CHECKING:
     from balacoon_tk.tts import TTS
@@ -85,6 +85,12 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "choices": get_args(Backend),
         "help": "what runs the decoder (default: auto, the one that was faster on this machine)",
     },
+    "execution-provider": {
+        "type": comma_separated,
+        "metavar": "NAME[,NAME…]",
+        "help": "ONNX Runtime's execution providers, in the order in which they are asked (default: "
+        "CPUExecutionProvider)",
+    },
     "strategy": {"metavar": "NAME", "help": "full, overlap or stateful (default: the best that it can do)"},
     "strategies": {
         "type": comma_separated,
@@ -109,6 +115,9 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "overwrite": {"action": "store_true", "help": "replace what is in DIR already"},
 }
 
+RUNTIME = ("threads", "backend", "execution-provider")
+"""The options that `runtime_options` reads."""
+
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add options that several commands have, in the order of the help."""
@@ -123,11 +132,16 @@ def chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def open_tts(args: argparse.Namespace) -> TTS:
-    """Return the TTS that the options voice, sha256, frontend, threads and backend describe."""
+    """Return the TTS that the options voice, sha256, frontend and those of `runtime_options` describe."""
     from balacoon_tk.tts import TTS
 
-    settings = chosen(args, "frontend", "backend", "sha256")
-    return TTS(args.voice, n_threads=args.threads, **settings)
+    return TTS(args.voice, options=runtime_options(args), **chosen(args, "frontend", "sha256"))
+
+
+def runtime_options(args: argparse.Namespace) -> RuntimeOptions:
+    """Return how graphs are run, as the options threads, backend and execution-provider say it."""
+    providers = args.execution_provider or [CPU_PROVIDER]
+    return RuntimeOptions(n_threads=args.threads, backend=args.backend or "auto", providers=providers)
 
 
 def read_text(args: argparse.Namespace, default: str | None = None) -> str:

@@ -11,12 +11,20 @@ from __future__ import annotations
 
 import argparse
 
-from balacoon_tk.cli._common import ProgressLine, add_options, chosen, open_tts, read_text, write_report
+from balacoon_tk.cli._common import (
+    RUNTIME,
+    ProgressLine,
+    add_options,
+    chosen,
+    open_tts,
+    read_text,
+    write_report,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to measure."""
-    add_options(parser, "text", "file", "voice", "sha256", "frontend", "threads", "backend", "speaker")
+    add_options(parser, "text", "file", "voice", "sha256", "frontend", *RUNTIME, "speaker")
     add_options(parser, "rounds", "seed", "json", "output")
 
 

@@ -15,7 +15,15 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from balacoon_tk.cli._common import ProgressLine, add_options, open_tts, say, write_report
+from balacoon_tk.cli._common import (
+    RUNTIME,
+    ProgressLine,
+    add_options,
+    open_tts,
+    runtime_options,
+    say,
+    write_report,
+)
 from balacoon_tk.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to measure and where to say what was found."""
     # No speaker: all of a voice cost the same.
-    add_options(parser, "voice", "sha256", "frontend", "threads", "backend", "json", "output")
+    add_options(parser, "voice", "sha256", "frontend", *RUNTIME, "json", "output")
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--show", action="store_true", help="show what is kept, and measure nothing")
     kept.add_argument("--clear", action="store_true", help="forget what is kept for this voice and threads")
@@ -69,13 +77,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _forget_backend(args: argparse.Namespace) -> None:
     """Forget which engine was faster, so that the voice is loaded with both and measured anew."""
-    from balacoon_tk.runtime.options import RuntimeOptions
     from balacoon_tk.voice.backends import forget_choice
     from balacoon_tk.voice.default import default_voice_folder
     from balacoon_tk.voice.voice import read_manifest
 
     voice = default_voice_folder() if args.voice is None else args.voice
-    forget_choice(read_manifest(voice, sha256=args.sha256), RuntimeOptions(n_threads=args.threads))
+    forget_choice(read_manifest(voice, sha256=args.sha256), runtime_options(args))
 
 
 def _lines(tts: TTS, calibration: Calibration, chunks: dict[str, list[int]]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from balacoon_tk._messages import tell
 from balacoon_tk.cli._common import (
+    RUNTIME,
     STANDARD_STREAM,
     ProgressLine,
     add_options,
@@ -35,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "voice",
         "sha256",
         "frontend",
-        "threads",
-        "backend",
+        *RUNTIME,
         "speaker",
         "json",
         "output",

@@ -16,7 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from balacoon_tk.cli._common import UsageError, add_options, format_size, write_report
+from balacoon_tk.cli._common import (
+    RUNTIME,
+    UsageError,
+    add_options,
+    format_size,
+    runtime_options,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from balacoon_tk.graph.obstacles import Obstacle, Streamability
@@ -30,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to look at."""
     parser.add_argument("path", nargs="?", metavar="PATH", help="voice folder, .addon file or .onnx graph")
     parser.add_argument("-v", "--voice", metavar="VOICE", help="the same as PATH, for a voice")
-    add_options(parser, "backend", "sha256", "json", "output")
+    add_options(parser, *RUNTIME, "sha256", "json", "output")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         graph = inspect_graph(path)
         record, lines = _graph_dict(graph), _graph_lines(graph)
     else:
-        voice = inspect_voice(path, backend=args.backend, sha256=args.sha256)
+        voice = inspect_voice(path, options=runtime_options(args), sha256=args.sha256)
         record, lines = _voice_dict(voice), _voice_lines(voice)
     write_report(record, "\n".join(lines), as_json=args.json, output=args.output)
 

@@ -15,7 +15,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from balacoon_tk.cli._audio_output import add_audio_output_argument, check_audio_output, hand_over
-from balacoon_tk.cli._common import STANDARD_STREAM, UsageError, add_options, write_report
+from balacoon_tk.cli._common import (
+    RUNTIME,
+    STANDARD_STREAM,
+    UsageError,
+    add_options,
+    runtime_options,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from balacoon_tk._typing import FloatArray
@@ -31,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     vocoder = "exported vocoder: folder or .addon file"
     parser.add_argument("-v", "--voice", metavar="VOCODER", required=True, help=vocoder)
     add_audio_output_argument(parser)
-    add_options(parser, "strategy", "chunk-frames", "threads", "backend", "sha256")
+    add_options(parser, "strategy", "chunk-frames", *RUNTIME, "sha256")
     report = "print what it cost and how near it came, as JSON"
     parser.add_argument("--json", action="store_true", help=report)
 
@@ -48,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     from_stdin = args.recording == STANDARD_STREAM
     # A pipe can't be gone back in, which reading a WAV file does.
     samples, sample_rate = read_wav(io.BytesIO(sys.stdin.buffer.read()) if from_stdin else args.recording)
-    vocoder = load_vocoder(args.voice, n_threads=args.threads, backend=args.backend, sha256=args.sha256)
+    vocoder = load_vocoder(args.voice, options=runtime_options(args), sha256=args.sha256)
     # Chosen here rather than in the stream, so that the report can name it.
     strategy = vocoder.renderer.choose_strategy(args.strategy)
     recorder = TraceRecorder(sample_rate=sample_rate)

@@ -20,7 +20,15 @@ import socket
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from balacoon_tk.cli._common import UsageError, add_options, chosen, positive_int, say
+from balacoon_tk.cli._common import (
+    RUNTIME,
+    UsageError,
+    add_options,
+    chosen,
+    positive_int,
+    runtime_options,
+    say,
+)
 from balacoon_tk.errors import MissingExtraError
 
 _NEEDED = ("soundfile", "soxr", "starlette", "uvicorn", "websockets", "wyoming")
@@ -42,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-waiting", type=int, default=64, metavar="N", help="streams that wait (default: %(default)s)")
     grace = "seconds that streams under way have at the end (default: %(default)s)"
     add("--grace", type=positive_int, default=10, metavar="S", help=grace)
-    add_options(parser, "frontend", "threads", "backend")
+    add_options(parser, "frontend", *RUNTIME)
     parser.set_defaults(threads=1)
 
 
@@ -67,8 +75,8 @@ def _serve(
     from balacoon_tk.tts import TTS
 
     settings = {
-        "n_threads": args.threads,
-        **chosen(args, "frontend", "backend", "max_streams", "max_waiting"),
+        "options": runtime_options(args),
+        **chosen(args, "frontend", "max_streams", "max_waiting"),
     }
     service = Service([TTS(voice, **settings) for voice in args.voice or [None]])
 

@@ -19,12 +19,12 @@ import contextlib
 
 from balacoon_tk.cli._audio_output import add_audio_output_argument, check_audio_output, hand_over
 from balacoon_tk.cli._captions import Timestamps
-from balacoon_tk.cli._common import add_options, chosen, open_tts, read_pieces
+from balacoon_tk.cli._common import RUNTIME, add_options, chosen, open_tts, read_pieces
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to say, how, and where to."""
-    add_options(parser, "text", "file", "voice", "sha256", "frontend", "threads", "backend", "speaker")
+    add_options(parser, "text", "file", "voice", "sha256", "frontend", *RUNTIME, "speaker")
     add_audio_output_argument(parser)
     add = parser.add_argument
     add("--speed", type=float, default=1.0, metavar="X", help="2 is twice as fast (default: 1)")

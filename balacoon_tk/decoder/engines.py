@@ -43,7 +43,7 @@ def open_engine(model: GraphSource, options: RuntimeOptions) -> Engine:
     """
     if options.backend != "native":
         return OrtEngine(model, options)
-    if options.providers != RuntimeOptions().providers:
+    if options.other_providers:
         raise ModelError(f"backend='native': providers={options.providers} are ONNX Runtime's")
     return _compile(model, options)
 

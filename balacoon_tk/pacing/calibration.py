@@ -45,7 +45,7 @@ class CalibrationKey:
     onnxruntime: str
     """Version."""
     backend: str
-    """What runs the decoder: native or onnxruntime."""
+    """What runs the decoder: native or onnxruntime, and execution providers other than the processor's."""
 
     @classmethod
     def of(cls, voice: Voice) -> CalibrationKey:
@@ -58,7 +58,7 @@ class CalibrationKey:
             # Of the machine and not of this process: what others use the rest for, the safety factor covers.
             n_cpus=os.cpu_count(),
             onnxruntime=runtime_version(),
-            backend=voice.backend.name,
+            backend=voice.options.named(voice.backend.name),
         )
 
 

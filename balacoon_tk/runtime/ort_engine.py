@@ -45,7 +45,9 @@ class OrtEngine:
         self._next_names = [*outputs, *(state.output for state in states)]
         self._next_keys = [*outputs, *self._states]
         self._last = {flag: to_tensor(np.array([flag], dtype=np.int64)) for flag in (False, True)}
-        first = {state.input: to_tensor(np.full(state.shape, state.fill, state.dtype)) for state in states}
+        first = {
+            state.input: self._state_tensor(np.full(state.shape, state.fill, state.dtype)) for state in states
+        }
         self._first = _State(first)
         self._output_steps = self._find_output_steps()
         constant = {} if self.streaming is None else {self.streaming.last_input: self._last[False]}
@@ -84,8 +86,15 @@ class OrtEngine:
         if arrays.keys() != self._states.keys():
             raise ParameterError(f"states {sorted(arrays)} must be {sorted(self._states)}")
         return _State(
-            {name: to_tensor(_checked_state(arrays[name], spec)) for name, spec in self._states.items()}
+            {
+                name: self._state_tensor(_checked_state(arrays[name], spec))
+                for name, spec in self._states.items()
+            }
         )
+
+    def _state_tensor(self, array: AnyArray) -> Tensor:
+        # States stay where the graph computes: between two pushes nothing of them is moved.
+        return to_tensor(array, self.session.memory)
 
     def _stateful(self) -> StreamingSpec:
         if self.streaming is None:
@@ -96,9 +105,10 @@ class OrtEngine:
         # The new state comes under the names of the inputs; behind a last step nobody asks for it.
         flag = {self._stateful().last_input: self._last[last]}
         given = {name: to_tensor(array) for name, array in feeds.items()}
-        n_wanted = len(self.contract.outputs) if last else len(self._next_names)
-        tensors = self.session.run_tensors({**given, **state, **flag}, self._next_names[:n_wanted])
-        return dict(zip(self._next_keys[:n_wanted], tensors, strict=True))
+        n_outputs = len(self.contract.outputs)
+        names = self._next_names[: n_outputs if last else None]
+        tensors = self.session.run_tensors({**given, **state, **flag}, names, kept=names[n_outputs:])
+        return dict(zip(self._next_keys[: len(names)], tensors, strict=True))
 
     def _outputs(self, tensors: Mapping[str, Tensor]) -> dict[str, AnyArray]:
         return {name: tensors[name].numpy() for name in self.contract.outputs}

@@ -10,7 +10,7 @@ import functools
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,7 +19,8 @@ import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.runtime.options import RuntimeOptions
+from balacoon_tk.runtime.execution_providers import check_available, provider_settings
+from balacoon_tk.runtime.options import HOST, Memory, RuntimeOptions
 from balacoon_tk.runtime.process import generation, keep_for_ever, runs, watch
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ _DTYPES = {
 
 
 Tensor: TypeAlias = "OrtValue"  # a tensor that ONNX Runtime holds
-_Place: TypeAlias = "tuple[AnyArray, OrtValue]"  # the same memory
-_MAX_PLACES = 6  # shapes of one input or output that a binding keeps: first pushes differ by a few frames
 _LARGE = 16 << 20  # bytes of a graph that is handed over in a file
 
 
@@ -90,6 +89,7 @@ class Session:
 
         _watch()
         options = options or RuntimeOptions()
+        check_providers(options)
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 4  # errors come as exceptions; warnings are about foreign graphs
         # Within a run threads wait for each other in a loop, which is fast; between runs that would take
@@ -114,13 +114,23 @@ class Session:
         if options.n_threads is not None:
             settings.intra_op_num_threads = options.n_threads
         self.label = _label(model)
+        self.memory = options.memory
+        self._providers = options.other_providers
         self._process = generation()
         self._survives_forks = survives_forks(options)
+        providers = provider_settings(options)
         try:
             with runs:
-                self._session = _load(model, settings, list(options.providers))
+                self._session = _load(model, settings, providers)
         except Exception as error:  # onnxruntime raises a dozen unrelated types, here and below
-            raise ModelError(f"{self.label}: ONNX Runtime can't load it: {error}") from error
+            where = " or ".join(self._providers) or "ONNX Runtime"
+            raise ModelError(f"{self.label}: {where} can't load it: {error}") from error
+        # One whose libraries aren't there is left out, and said so in a log alone.
+        if left_out := sorted(providers.keys() - self._session.get_providers()):
+            raise ModelError(
+                f"{self.label}: ONNX Runtime can't start {', '.join(left_out)}: its libraries or its device "
+                "are missing"
+            )
         _loaded.add(self)
         try:
             self.inputs = _specs(self._session.get_inputs())
@@ -138,17 +148,42 @@ class Session:
                 arrays = self._session.run(names, dict(feeds), self._run_options)
                 return dict(zip(names, arrays, strict=True))
         except Exception as error:
-            raise ModelError(f"{self.label}: the run failed: {error}") from error
+            raise self.failure(error) from error
 
-    def run_tensors(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
-        """Run once on tensors that ONNX Runtime holds already; nothing passes through Python."""
+    def run_tensors(
+        self, feeds: Mapping[str, Tensor], outputs: Sequence[str], *, kept: Collection[str] = ()
+    ) -> list[Tensor]:
+        """Run once on tensors that ONNX Runtime holds already; nothing passes through Python.
+
+        Outputs lie in the host's memory, but for those `kept`, which stay where they were computed.
+        """
         self.check_process()
         try:
-            with runs:
-                values: list[Tensor] = self._session.run_with_ort_values(list(outputs), dict(feeds))
+            io = self.io_binding()
+            for name, tensor in feeds.items():
+                io.bind_ortvalue_input(name, tensor)
+            for name in outputs:
+                memory = self.memory if name in kept else HOST
+                io.bind_output(name, memory.device, memory.device_id)
+            self.run_bound(io)
+            values: list[Tensor] = io.get_outputs()
         except Exception as error:
-            raise ModelError(f"{self.label}: the run failed: {error}") from error
+            raise self.failure(error) from error
         return values
+
+    def io_binding(self) -> Any:
+        """Return an `onnxruntime.IOBinding` of this graph, to be run by `run_bound`."""
+        return self._session.io_binding()
+
+    def run_bound(self, io: Any) -> None:
+        """Run once on what is bound; raises what ONNX Runtime raises."""
+        with runs:
+            self._session.run_with_iobinding(io)
+
+    def failure(self, error: Exception) -> ModelError:
+        """Return the error that says that a run has failed, and in which execution provider."""
+        where = " or ".join(self._providers)
+        return ModelError(f"{self.label}: the run failed{where and f' in {where}'}: {error}")
 
     def check_process(self) -> None:
         """Refuse to run in a child of the process that has loaded the graph, if that needs threads."""
@@ -178,74 +213,6 @@ def _keep_loaded() -> None:
         keep_for_ever(session._session)
 
 
-class Binding:
-    """Tensors that one run after another reads and writes where they lie; for one thread at a time.
-
-    What a run is given or gives through Python costs tens of microseconds a tensor, since between two runs of
-    a graph the processor's caches hold nothing of Python. What is bound costs nothing.
-
-    `inputs` and `outputs` are what every run reads and writes: all that `run` doesn't name.
-    """
-
-    def __init__(self, session: Session, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
-        self._label = session.label
-        self._specs = session.outputs
-        self._check_process = session.check_process
-        self._session = session._session
-        self._io = self._session.io_binding()
-        self._places: dict[str, dict[tuple[int, ...], _Place]] = {}
-        self._bound: dict[str, tuple[int, ...]] = {}
-        try:
-            for name, tensor in inputs.items():
-                self._io.bind_ortvalue_input(name, tensor)
-            for name, tensor in outputs.items():
-                self._io.bind_ortvalue_output(name, tensor)
-        except Exception as error:
-            raise ModelError(f"{self._label}: can't bind a tensor: {error}") from error
-
-    def run(
-        self, feeds: Mapping[str, AnyArray], shapes: Mapping[str, tuple[int, ...]]
-    ) -> dict[str, AnyArray]:
-        """Run once on copies of arrays, and return copies of the outputs that have the shapes given."""
-        outputs: dict[str, AnyArray] = {}
-        self._check_process()
-        try:
-            for name, array in feeds.items():
-                self._place(name, array.shape, array.dtype, self._io.bind_ortvalue_input)[...] = array
-            for name, shape in shapes.items():
-                dtype = self._specs[name].dtype
-                outputs[name] = self._place(name, shape, dtype, self._io.bind_ortvalue_output)
-            with runs:
-                self._session.run_with_iobinding(self._io)
-        except Exception as error:
-            raise ModelError(f"{self._label}: the run failed: {error}") from error
-        # Copies, since the next run writes to the same places.
-        return {name: array.copy() for name, array in outputs.items()}
-
-    def _place(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        dtype: np.dtype[np.generic],
-        bind: Callable[[str, Tensor], None],
-    ) -> AnyArray:
-        """Return an array of this shape, bound to an input or output."""
-        places = self._places.setdefault(name, {})
-        if self._bound.get(name) != shape:
-            # It may be interrupted anywhere, so that what is noted as bound must be bound at every moment.
-            # What is bound may go before, since no run comes in between.
-            self._bound.pop(name, None)
-            if shape not in places:
-                # The oldest goes: a stream comes back to the shapes that it has used last.
-                if len(places) == _MAX_PLACES:
-                    del places[next(iter(places))]
-                array = np.empty(shape, dtype)
-                places[shape] = array, to_tensor(array)
-            bind(name, places[shape][1])
-            self._bound[name] = shape
-        return places[shape][0]
-
-
 def _label(model: GraphSource | UnweightedGraph) -> str:
     # What messages call a graph; a path is looked for first, since ONNX Runtime says less of it.
     if isinstance(model, (str, os.PathLike)):
@@ -256,42 +223,51 @@ def _label(model: GraphSource | UnweightedGraph) -> str:
     return f"<{len(data)} bytes>" if isinstance(data, bytes) else "<model>"
 
 
-def _load(model: GraphSource | UnweightedGraph, settings: Any, providers: list[str]) -> Any:
-    from onnxruntime import InferenceSession
+def _load(
+    model: GraphSource | UnweightedGraph, settings: Any, providers: Mapping[str, Mapping[str, str]]
+) -> Any:
+    import onnxruntime
 
+    # What can't be run as asked is an error, and no line on stdout and another run elsewhere.
+    load = functools.partial(
+        onnxruntime.InferenceSession,
+        sess_options=settings,
+        providers=[(name, dict(given)) for name, given in providers.items()],
+        enable_fallback=0,
+    )
     if isinstance(model, UnweightedGraph):
         tensors = [to_tensor(array) for array in model.weights.values()]
         settings.add_external_initializers(list(model.weights), tensors)
-        return InferenceSession(model.graph, settings, providers=providers)
+        return load(model.graph)
     if not isinstance(model, PackedGraph):
         if isinstance(model, os.PathLike):
             model = str(Path(model))
         source = model if isinstance(model, (str, bytes)) else model.SerializeToString()
         if isinstance(source, str) or len(source) < _LARGE:
-            return InferenceSession(source, settings, providers=providers)
+            return load(source)
         # The runtime would copy it twice before it reads it.
         with tempfile.TemporaryDirectory() as folder:
             # It goes by a file's name which of its two formats it reads.
             path = Path(folder) / ("graph.ort" if is_ort_format(source) else "graph.onnx")
             path.write_bytes(source)
-            return InferenceSession(str(path), settings, providers=providers)
+            return load(str(path))
     names, contents = list(model.files), list(model.files.values())
     if hasattr(settings, "add_external_initializers_from_files_in_memory"):
         settings.add_external_initializers_from_files_in_memory(names, contents, list(map(len, contents)))
-        return InferenceSession(model.graph, settings, providers=providers)
+        return load(model.graph)
     # Older ones read such files from a folder alone.
     with tempfile.TemporaryDirectory() as folder:
         for name, content in model.files.items():
             (Path(folder) / name).write_bytes(content)
         path = Path(folder) / "graph.onnx"
         path.write_bytes(model.graph)
-        return InferenceSession(str(path), settings, providers=providers)
+        return load(str(path))
 
 
 def survives_forks(options: RuntimeOptions) -> bool:
     """Whether what is run by these options can be run in a child of the process that has loaded it."""
     # ONNX Runtime starts threads where a run may use more than the one that asks for it.
-    return options.n_threads == 1 and options.providers == RuntimeOptions().providers
+    return options.n_threads == 1 and not options.other_providers
 
 
 def is_ort_format(data: bytes) -> bool:
@@ -306,18 +282,32 @@ def runtime_version() -> str:
     return str(onnxruntime.__version__)
 
 
-def to_tensor(array: AnyArray) -> Tensor:
-    """Hand an array to ONNX Runtime once, to be used in `Session.run_tensors` or a `Binding`."""
+def check_providers(options: RuntimeOptions) -> None:
+    """Refuse an execution provider that this build of ONNX Runtime hasn't, by a `ParameterError`."""
     import onnxruntime
 
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+    check_available(options, onnxruntime.get_available_providers())
 
 
-def empty_tensor(shape: Sequence[int], dtype: np.dtype[np.generic]) -> Tensor:
+def to_tensor(array: AnyArray, memory: Memory = HOST) -> Tensor:
+    """Hand an array to ONNX Runtime once, to be used in `Session.run_tensors` or a `Binding`.
+
+    In the host's memory it is the same numbers, elsewhere a copy.
+    """
+    import onnxruntime
+
+    return onnxruntime.OrtValue.ortvalue_from_numpy(
+        np.ascontiguousarray(array), memory.device, memory.device_id
+    )
+
+
+def empty_tensor(shape: Sequence[int], dtype: np.dtype[np.generic], memory: Memory = HOST) -> Tensor:
     """Return a tensor to be written to."""
     import onnxruntime
 
-    return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype.type, "cpu")
+    return onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+        list(shape), dtype.type, memory.device, memory.device_id
+    )
 
 
 def fold_constants(model: bytes) -> bytes:

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.runtime.session import Binding, Session, Tensor, empty_tensor
+from balacoon_tk.runtime.binding import Binding
+from balacoon_tk.runtime.options import HOST
+from balacoon_tk.runtime.session import Session, Tensor, empty_tensor
 
 _N_SETS = 3
 _MAX_IDLE_RINGS = 32  # streams that have ended; each holds three times a stream's state
@@ -37,7 +39,10 @@ class StateRing:
         self._shapes = shapes
         specs = graph.session.inputs
         self._sets = [
-            {name: empty_tensor(shape, specs[name].dtype) for name, shape in shapes.items()}
+            {
+                name: empty_tensor(shape, specs[name].dtype, graph.session.memory)
+                for name, shape in shapes.items()
+            }
             for _ in range(_N_SETS)
         ]
         self._bindings: dict[int, Binding] = {}
@@ -53,12 +58,17 @@ class StateRing:
         return self.number - number <= 1
 
     def enter(self, state: Mapping[str, Tensor]) -> bool:
-        """Go on from a copy of a state that another run gave; False if its shapes are not the ring's."""
+        """Go on from a state that another run gave; False if its shapes are not the ring's."""
         # A graph whose states change their shapes may leave them alone for a few pushes.
         if any(tuple(tensor.shape()) != self._shapes[name] for name, tensor in state.items()):
             return False
-        for name, tensor in state.items():
-            self._sets[1 % _N_SETS][name].update_inplace(tensor.numpy())
+        if self._graph.session.memory == HOST:
+            for name, tensor in state.items():
+                self._sets[1 % _N_SETS][name].update_inplace(tensor.numpy())
+        else:
+            # A copy would pass through the host: the ring takes the tensors themselves, and binds them anew.
+            self._sets[1 % _N_SETS] = dict(state)
+            self._bindings.clear()
         # As if the first step had been run here.
         self.number = 1
         return True

@@ -14,6 +14,9 @@ from balacoon_tk.voice.manifest import TargetInfo
 SEVERAL_THREADS, ONE_THREAD = "ort_cpu", "ort_cpu_1"
 """ONNX Runtime on a processor: where a run may use several threads, and where it may use one."""
 
+STANDARD = "ort_standard"
+"""ONNX Runtime's other execution providers, which get standard operators alone."""
+
 NATIVE = "native"
 """The native engine on a processor, which runs a voice's decoder with any number of threads."""
 
@@ -30,6 +33,8 @@ class CompiledFiles(NamedTuple):
 
 def choose_target(options: RuntimeOptions) -> str:
     """Return the name of the target for some options."""
+    if options.other_providers:
+        return STANDARD
     return ONE_THREAD if options.n_threads == 1 else SEVERAL_THREADS
 
 
@@ -40,14 +45,15 @@ def find_compiled(files: VoiceFiles, options: RuntimeOptions) -> CompiledFiles:
     if info is not None and info.version == VERSION:
         return CompiledFiles(files, info)
     # Whatever changes what is compiled changes the folder, so that nothing in the cache ever is out of date.
-    key = hashlib.sha256(f"{VERSION} {manifest.fingerprint}".encode()).hexdigest()[:16]
+    parts = [str(VERSION), *([STANDARD] if name == STANDARD else []), manifest.fingerprint]
+    key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
     folder = cache_folder() / "compiled" / f"{manifest.stem}-{key}"
     if not (folder / MANIFEST_FILE).is_file():
         # Compiling needs onnx, which a voice that was compiled before is loaded without.
         from balacoon_tk.voice.finish import compile_again
 
         tell(f"balacoon_tk: compiling {files.path}, once, to {folder}")
-        compile_again(files, folder)
+        compile_again(files, folder, standard=name == STANDARD)
     compiled = VoiceFiles(folder)
     return CompiledFiles(compiled, compiled.manifest.targets[name])
 

@@ -155,7 +155,7 @@ def forget_choice(manifest: Manifest, options: RuntimeOptions) -> None:
 
 
 def _find_native(compiled: CompiledFiles, options: RuntimeOptions) -> TargetInfo | str:
-    if options.providers != RuntimeOptions().providers:
+    if options.other_providers:
         return f"providers={options.providers} are ONNX Runtime's"
     return find_native(compiled)
 

@@ -10,9 +10,10 @@ import onnx
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.runtime.native.program import Program
-from balacoon_tk.targets.choice import NATIVE, VERSION
+from balacoon_tk.targets.choice import NATIVE, STANDARD, VERSION
 from balacoon_tk.targets.native.verified import CompiledProgram, compile_decoder
 from balacoon_tk.targets.ort_cpu.compile import Compiled, compile_voice
+from balacoon_tk.targets.standard import compile_standard
 from balacoon_tk.voice.files import MANIFEST_FILE, VoiceFiles
 from balacoon_tk.voice.install import install
 from balacoon_tk.voice.manifest import CompiledGraph, DecoderInfo, FileInfo, Manifest, TargetInfo
@@ -66,14 +67,15 @@ def finish_voice(
     compiled: Mapping[str, Compiled] | None = None,
     extra: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
+    with_program: bool = True,
     progress: Progress = ignore_progress,
 ) -> Manifest:
     """Compile a voice for the targets that run it here, and put all of it in place at once.
 
     `manifest` lacks the files, their checksums and what was compiled; it is returned with them, as it stands
     in the voice. `compiled` is what `compile_voice` has made of these graphs already, `extra` are other files
-    that go into the voice. `ModelError` says that the compiled graphs don't do what the plain ones do; the
-    other errors are those of `install`.
+    that go into the voice; without `with_program` nothing is made for the native engine. `ModelError` says
+    that the compiled graphs don't do what the plain ones do; the other errors are those of `install`.
     """
     if compiled is None:
         compiled = compile_voice(
@@ -83,11 +85,13 @@ def finish_voice(
             max_frames=manifest.decoder.max_frames,
             progress=share_of(progress, 0.0, _COMPILED),
         )
-    native = compile_decoder(
-        plain,
-        precision=manifest.decoder.precision,
-        progress=share_of(progress, _COMPILED, _COMPILED_NATIVE),
-    )
+    native: CompiledProgram | str | None = None
+    if with_program:
+        native = compile_decoder(
+            plain,
+            precision=manifest.decoder.precision,
+            progress=share_of(progress, _COMPILED, _COMPILED_NATIVE),
+        )
     progress("writing", _COMPILED_NATIVE)
     written = _Files()
     decoder = written.add(_DECODER_FILE, plain.decoder)
@@ -115,12 +119,17 @@ def finish_voice(
     return finished
 
 
-def compile_again(files: VoiceFiles, target: Path) -> None:
-    """Write a copy of a voice whose graphs this version has compiled; errors are those of `finish_voice`."""
+def compile_again(files: VoiceFiles, target: Path, *, standard: bool = False) -> None:
+    """Write a copy of a voice whose graphs this version has compiled; errors are those of `finish_voice`.
+
+    They are for this machine's processor, or, if `standard`, for any other execution provider alone.
+    """
     manifest = files.manifest
     encoder = None if manifest.text is None else files.model(manifest.text.encoder)
     analyzer = None if manifest.analyzer is None else files.model(manifest.analyzer)
-    finish_voice(PlainVoice(files.model(manifest.decoder), encoder, analyzer=analyzer), manifest, target)
+    plain = PlainVoice(files.model(manifest.decoder), encoder, analyzer=analyzer)
+    compiled = {STANDARD: compile_standard(plain, manifest)} if standard else None
+    finish_voice(plain, manifest, target, compiled=compiled, with_program=not standard)
 
 
 def made_by() -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import BalacoonError, MissingExtraError, ModelError
-from balacoon_tk.runtime.options import Backend
+from balacoon_tk.runtime.options import Backend, RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session, TensorSpec
 from balacoon_tk.runtime.stateful_graph import StreamingSpec
@@ -112,14 +112,18 @@ class VoiceInfo:
 
 
 def inspect_voice(
-    path: str | os.PathLike[str], *, backend: Backend | None = None, sha256: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    backend: Backend | None = None,
+    options: RuntimeOptions | None = None,
+    sha256: str | None = None,
 ) -> VoiceInfo:
     """Load a voice, which checks all of it, and say what it is; needs the package onnx.
 
-    `backend` and `sha256` are as for `load_voice`. Nodes, states and costs are those of ONNX Runtime's graphs
-    in any case.
+    `backend`, `options` and `sha256` are as for `load_voice`. Nodes, states and costs are those of ONNX
+    Runtime's graphs in any case.
     """
-    voice = load_voice(path, backend=backend, sha256=sha256)
+    voice = load_voice(path, backend=backend, options=options, sha256=sha256)
     files = VoiceFiles(voice.path, voice.sha256)
     compiled, manifest = find_compiled(files, voice.options), voice.manifest
     info, engine = compiled.info, voice.decoder

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import stat
 import struct
 import zipfile
@@ -25,6 +26,7 @@ _DIRECTORY_BYTES = 1 << 20  # of an archive: enough for many thousands of entrie
 # Weights pack to nine tenths and texts to a tenth: what a voice unpacks to is no multiple of its archive.
 _MOST_RATIO, _FREE_BYTES = 4, 64 << 20
 _PIECE_BYTES = 1 << 20
+_REPOSITORY = re.compile("(models|datasets|spaces)--.+")
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 
 # What zipfile raises for a member that is cut, altered, encrypted or packed in an unknown way.
@@ -64,13 +66,20 @@ class Place(Protocol):
         """Return the number of bytes of a file."""
         ...
 
+    def is_link(self, name: str) -> bool:
+        """Whether a file lies elsewhere, and here is a link to it."""
+        ...
+
 
 class Folder:
-    """A folder; its files may be links to each other and to nothing else."""
+    """A folder; its files may be links to each other, in the hub's cache to blobs, and to nothing else."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._real = path.resolve()
+        repository = hub_repository(self._real)
+        # Not resolved: where the blobs themselves are a link, no file's real path lies in them.
+        self._homes = {self._real} if repository is None else {self._real, repository / "blobs"}
 
     def read(self, name: str, limit: int) -> bytes:
         """Return the content of a file."""
@@ -87,9 +96,13 @@ class Folder:
         with _naming(name):
             return self._real_path(name).stat().st_size
 
+    def is_link(self, name: str) -> bool:
+        """Whether a file lies elsewhere."""
+        return (self._real / name).is_symlink()
+
     def _real_path(self, name: str) -> Path:
         real = (self._real / name).resolve()
-        if real.parent != self._real:
+        if real.parent not in self._homes:
             raise VoiceError(
                 f"{name} is a link that leads out of the voice's folder: put the file itself in its place"
             )
@@ -126,6 +139,10 @@ class Addon:
         """Return the number of bytes of a member."""
         with _naming(name), self._archive() as archive:
             return archive.getinfo(name).file_size
+
+    def is_link(self, name: str) -> bool:
+        """Return False: an archive's members are no links to anybody."""
+        return False
 
     @contextlib.contextmanager
     def _open(self, name: str, limit: int) -> Iterator[IO[bytes]]:
@@ -171,6 +188,20 @@ class _DirectoryFile(io.BufferedIOBase):
 
     def readable(self) -> bool:
         return True
+
+
+def hub_repository(folder: Path) -> Path | None:
+    """Return the folder of the Hugging Face hub's cache that a real path lies in; None if it lies in none.
+
+    Of a repository that was downloaded, each revision is a folder of links, and one file stands for all of a
+    content::
+
+        models--owner--name/snapshots/<revision>/voice.json  ──▶  models--owner--name/blobs/<hash>
+    """
+    for snapshots in folder.parents:
+        if snapshots.name == "snapshots" and _REPOSITORY.fullmatch(snapshots.parent.name):
+            return snapshots.parent
+    return None
 
 
 def open_place(path: Path) -> Place:

@@ -11,11 +11,13 @@ from timeit import timeit
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.decoder.renderer import decode_in_chunks
 from balacoon_tk.runtime.engine import Engine, Feeds
 from balacoon_tk.voice.manifest import Manifest, Precision
 
 # Largest difference of a sample that is put down to other kernels of the same sums, rounded otherwise.
 _MAX_ABS_DIFF: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2.0**-7}
+_MAX_STREAMED_DIFF = 1e-4  # of kernels that add up in another order for other sizes
 _LEAST_SNR_DB = 10.0
 """In int8, where the engines round other tensors. Both were held to what rounding costs when they were
 compiled; what a wrong kernel gives is noise alone."""
@@ -61,6 +63,16 @@ def race(first: Engine, other: Engine, manifest: Manifest, timeless: Feeds) -> R
         if now - start + (now - begun) > _BUDGET_S:
             break
     return Race(math.sqrt(wholes.ratio * chunks.ratio), None)
+
+
+def streaming_difference(engine: Engine, manifest: Manifest, timeless: Feeds) -> str | None:
+    """Return how far streamed samples are from whole ones, if that is more than rounding explains."""
+    feeds = _Frames(manifest, timeless)(_WHOLE_FRAMES, seed=0)
+    whole = engine.whole(feeds)["samples"].reshape(-1)
+    streamed = decode_in_chunks(engine, feeds, chunk_frames=_CHUNK_FRAMES)
+    worst = float(np.abs(streamed - whole).max(initial=0.0))
+    limit = _MAX_STREAMED_DIFF * max(1.0, float(np.abs(whole).max(initial=0.0)))
+    return None if worst <= limit else f"streamed samples differ from whole ones by {worst:.3g}"
 
 
 class _Times:

@@ -8,9 +8,10 @@ part in it.
 
 import operator
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,17 @@ from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.runtime.background import Background
 from balacoon_tk.runtime.engine import Engine
 from balacoon_tk.runtime.options import Backend, RuntimeOptions, choose_options
+from balacoon_tk.runtime.session import check_providers
 from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.stages.mel import mel_spectrogram
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES, choose_chunk_frames
 from balacoon_tk.targets.choice import CompiledFiles, find_compiled
 from balacoon_tk.voice.analysis import find_codes
-from balacoon_tk.voice.backends import BackendChoice, choose_decoder, open_decoders
+from balacoon_tk.voice.backends import BackendChoice, BackendWarning, choose_decoder, open_decoders
 from balacoon_tk.voice.contract import check_decoder, check_decoder_run, check_encoder, check_encoder_run
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.manifest import Manifest, TargetInfo
+from balacoon_tk.voice.race import streaming_difference
 
 _N_NAMED_SPEAKERS = 10  # an error names this many of the speakers there are
 
@@ -286,7 +289,9 @@ def load_voice(
         ONNX Runtime for what the native engine can't run; the first time, both are run, for a second at most.
         `Voice.backend` says which it is, and why. Short for `options`.
     options : RuntimeOptions, optional
-        Threads, backend, execution providers and device.
+        Threads, backend, execution providers and device. What another execution provider than ONNX Runtime's
+        own for processors can't run, ``CPUExecutionProvider`` takes over if it is named behind it, with a
+        `BackendWarning`; it is also told if streamed samples differ from whole ones there.
     sha256 : str, optional
         That of the voice's voice.json, 64 hexadecimal digits, as `Voice.sha256` and ``balacoon-tk inspect``
         say it; another voice is refused. A voice's checksums travel with it: this one binds all of it to
@@ -297,13 +302,16 @@ def load_voice(
     VoiceError
         If there is no voice, or it is damaged, or its parts don't fit each other; the message names
         the file or the field. With ``backend="native"`` also if that can't run it, with the reason.
+    ParameterError
+        If this build of ONNX Runtime hasn't an execution provider that `options` name.
     MissingExtraError
         If it has to be compiled, and the extra `voice` isn't installed.
     """
     voice_path, chosen = Path(path), choose_options(n_threads, backend, options)
+    check_providers(chosen)
     files = _open(voice_path, sha256)
     try:
-        return _load(files, chosen)
+        return _load_or_instead(files, chosen)
     except ModelError as error:
         raise VoiceError(f"{voice_path}: {error}") from error
 
@@ -350,6 +358,20 @@ def _naming(file: str) -> Iterator[None]:
         raise VoiceError(f"{file}: {error}") from error
 
 
+def _load_or_instead(files: VoiceFiles, options: RuntimeOptions) -> Voice:
+    """Load a voice, on the processor if that was named behind execution providers that can't run it."""
+    try:
+        return _load(files, options)
+    except ModelError as error:
+        if options.instead is None:
+            raise
+        reason = f"{' or '.join(options.other_providers)} can't run it: {error}"
+    # All of it: a voice that is half here and half there would be slow in a way that nobody sees.
+    voice = _load(files, options.instead)
+    warnings.warn(f"{voice.manifest.name}: {reason}; the processor does", BackendWarning, stacklevel=3)
+    return replace(voice, backend=replace(voice.backend, reason=f"{reason}; {voice.backend.reason}"))
+
+
 def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
     manifest, compiled = files.manifest, find_compiled(files, options)
     # Most of a voice's bytes are weights. Both graphs are looked at while those are summed up.
@@ -383,19 +405,29 @@ def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
             check_decoder_run(each.engine, manifest, timeless)
     decoder = choose_decoder(opened, manifest, options, timeless)
     target = decoder.target
+    # What the processor says of a graph was compared when it was compiled, and what others say was not.
+    if options.other_providers and (difference := streaming_difference(decoder.engine, manifest, timeless)):
+        where = " or ".join(options.other_providers)
+        warnings.warn(f"{manifest.name}: in {where} {difference}", BackendWarning, stacklevel=4)
     renderer = Renderer(
         name=manifest.name,
         engine=decoder.engine,
         hop_length=manifest.hop_length,
         left_context=manifest.decoder.left_context,
         lookahead=manifest.decoder.lookahead,
-        not_streamable=None if target.streaming else manifest.decoder.not_streamable or "it was compiled so",
+        not_streamable=None if target.streaming else _reason(manifest, compiled),
     )
     for place in {files, compiled.files}:
         place.check_rest()
     return Voice(
         files.path, manifest, target, encoder, decoder.engine, renderer, options, decoder.choice, files.sha256
     )
+
+
+def _reason(manifest: Manifest, compiled: CompiledFiles) -> str:
+    """Return why a decoder isn't streamed: it can't be, or this target can't."""
+    found = (each.decoder.not_streamable for each in (manifest, compiled.files.manifest))
+    return next((reason for reason in found if reason is not None), "it was compiled so")
 
 
 def _load_encoder(compiled: CompiledFiles, manifest: Manifest, options: RuntimeOptions) -> Encoder:

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from balacoon_tk.errors import ModelError, VoiceError
 from balacoon_tk.graph.edit import Names
 from balacoon_tk.graph.opset import check_opset
-from balacoon_tk.voice.places import kind_of
+from balacoon_tk.voice.places import hub_repository, kind_of
 
 _LICENSE = re.compile(r"^\W*licen[cs]e\W+(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 
@@ -45,6 +45,16 @@ def read_inputs(path: Path) -> list[onnx.ValueInfoProto]:
     # Exporters before ONNX's IR version 4 list every weight among the inputs as well.
     constants = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in constants]
+
+
+def folder_name(path: Path) -> str:
+    """Return what a model's folder is called; in the hub's cache that is its repository, and no hash."""
+    folder = path.resolve()
+    repository = hub_repository(folder)
+    # Deeper in it a folder has a name of its own again.
+    if repository is None or folder.parent != repository / "snapshots":
+        return folder.name
+    return repository.name.rpartition("--")[2]
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:

@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balacoon_tk.errors import MissingExtraError, ModelError
-from balacoon_tk.export.sources.files import check_trust, read_json, read_license, read_provenance
+from balacoon_tk.export.sources.files import (
+    check_trust,
+    folder_name,
+    read_json,
+    read_license,
+    read_provenance,
+)
 from balacoon_tk.export.sources.source import Progress, SourceVoice, VoiceFacts
 from balacoon_tk.export.sources.torch_graph import quiet_torch
 from balacoon_tk.frontend.phoneme_map import BOS, IN_TEXT
@@ -64,7 +70,7 @@ class HfVits:
             decoder = vits_modules.export_decoder(model)
             progress("exporting from torch", 1.0)
         settings, n_speakers = model.config, model.config.num_speakers
-        weights, folder = weights_file(path, trust=trust), path.resolve().name
+        weights, folder = weights_file(path, trust=trust), folder_name(path)
         provenance = read_provenance(weights, name=f"{folder}/{weights.name}", cards=CARDS)
         return SourceVoice(
             facts=VoiceFacts(
