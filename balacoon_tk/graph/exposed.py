@@ -7,6 +7,7 @@ freed while the graph still runs.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,9 +116,14 @@ def _tensors_above(model: onnx.ModelProto, max_size: int) -> tuple[_Types, _Type
     return certain, possible
 
 
+def weight_file(name: str) -> str:
+    """Return the file that `weights_apart` puts a weight into; its own name may have slashes."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
 @contextmanager
 def weights_apart(graph: ir.Graph) -> Iterator[dict[str, bytes]]:
-    """Let large weights lie in files of their names, whose contents are given, while a graph is written."""
+    """Let large weights lie in files, whose contents are given by name, while a graph is written."""
     weights = {
         name: tensor
         for name, value in graph.initializers.items()
@@ -125,11 +131,12 @@ def weights_apart(graph: ir.Graph) -> Iterator[dict[str, bytes]]:
         and tensor.dtype != ir.DataType.STRING
         and tensor.nbytes >= _LARGE_WEIGHT
     }
-    contents = {name: tensor.tobytes() for name, tensor in weights.items()}
+    contents = {weight_file(name): tensor.tobytes() for name, tensor in weights.items()}
     try:
         for name, tensor in weights.items():
+            file, shape = weight_file(name), ir.Shape(tensor.shape.numpy())
             graph.initializers[name].const_value = ir.ExternalTensor(
-                name, 0, len(contents[name]), tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+                file, 0, len(contents[file]), tensor.dtype, shape=shape, name=name
             )
         yield contents
     finally:

@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError, ParameterError
-from balacoon_tk.graph.exposed import weights_apart
+from balacoon_tk.graph.exposed import weight_file, weights_apart
 from balacoon_tk.graph.probe import Probe, at_first_that_runs, graph_inputs, make_feeds, probe
 from balacoon_tk.runtime.session import PackedGraph, Session
 
@@ -172,7 +172,7 @@ def _slopes(
     graph.node.extend(onnx.helper.make_node("Shape", [name], [f"shape of {name}"]) for name in names)
     graph.output.extend(onnx.ValueInfoProto(name=f"shape of {name}") for name in names)
     part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, graph=graph)
-    own = {name: data for name, data in weights.items() if name in read}
+    own = {file: weights[file] for name in read if (file := weight_file(name)) in weights}
     session = Session(PackedGraph(part.SerializeToString(), own), optimize=False)
     inputs = graph_inputs(model)
     steps, scale = _whole(rates)
