@@ -17,10 +17,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
-    ray-test docs docs-look docs-code sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids \
-    word-boundaries bench bench-passes bench-decoders bench-native bench-live bench-serve bench-corpus bench-guards \
-    peers clean
+.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 test-clang \
+    test-minimum test-wheels wheels chroots browser-test ray-test docs docs-look docs-code sanitize sanitize-threads \
+    coverage mutants fuzz soak kills cuts piper-ids word-boundaries bench bench-passes bench-decoders bench-native \
+    bench-live bench-serve bench-corpus bench-guards peers clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,7 +73,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/cython-lint balacoon_tk
-	$(BIN)/codespell balacoon_tk export notebooks tests benchmarks docs Makefile setup.py *.md *.toml
+	$(BIN)/codespell balacoon_tk export notebooks tests benchmarks docs .github Makefile setup.py *.md *.toml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 # mypy and stubtest see the package as it is installed, with export/ inside of it: a folder of links.
 typecheck: $(STAMP)
@@ -136,15 +140,47 @@ else
 	$(SANITIZE)/share_pool && BALACOON_TK_KERNELS=plain $(SANITIZE)/share_pool
 endif
 
-# Kernels for processors that aren't here: as one program, under emulation.
+# Kernels for processors that aren't here: as one program, under emulation. AARCH64=package goes on with the package.
 AARCH64_CC := aarch64-linux-gnu-gcc
-AARCH64_RUN := qemu-aarch64
+AARCH64_RUN := $(firstword $(shell command -v qemu-aarch64 qemu-aarch64-static) qemu-aarch64)
+AARCH64 ?= kernels
+PLATFORMS := PYTHONPATH=tests:benchmarks $(BIN)/python -m platforms
 
 test-aarch64: ## Compare the kernels for aarch64 with the plain ones, where a cross compiler and qemu are
 	@for each in $(AARCH64_CC) $(AARCH64_RUN); do command -v $$each >/dev/null || { echo "$$each is missing: nothing is tested"; exit 0; }; done; \
 	mkdir -p build && $(AARCH64_CC) -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -static -I$(NATIVE_C) \
 	    tests/native/compare_kernels.c $(NATIVE_C)/dispatch.c $(wildcard $(NATIVE_C)/kernels_*.c) -lm -o build/compare_kernels && \
 	$(AARCH64_RUN) -cpu max build/compare_kernels && $(AARCH64_RUN) -cpu cortex-a53 build/compare_kernels
+ifeq ($(AARCH64),package)
+	$(PLATFORMS).aarch64
+endif
+
+# Clang, for systems that aren't here, comes with the package ziglang, into an environment of its own.
+CLANG := build/clang
+CLANG_TARGETS := x86_64-linux-gnu aarch64-linux-gnu x86_64-macos aarch64-macos x86_64-windows-gnu
+
+test-clang: $(STAMP) ## Compile the native engine by Clang for Linux, macOS and Windows, and run it where that is here
+	@test -x $(CLANG)/bin/python || { $(BIN)/python -m venv $(CLANG) && $(CLANG)/bin/python -m pip install -q ziglang; }
+	for target in $(CLANG_TARGETS); do \
+	    $(CLANG)/bin/python -m ziglang cc -target $$target -O1 -ffp-contract=fast -fno-math-errno -fno-trapping-math -I$(NATIVE_C) \
+	        tests/native/compare_kernels.c $(wildcard $(NATIVE_C)/*.c) -lm -o $(CLANG)/compare_kernels-$$target || exit 1; \
+	done
+	$(CLANG)/compare_kernels-$(shell uname -m)-linux-gnu
+
+# ONLY='3.13 3.14' takes these Pythons alone.
+ONLY ?=
+
+chroots: $(STAMP) ## Bring Pythons that this system hasn't, from Debian's archive: as root, with mmdebstrap
+	$(PLATFORMS).places
+
+wheels: $(STAMP) ## Build a wheel for each Python that can be had here, and say on which Linux it runs
+	$(PLATFORMS).wheels build $(addprefix --only ,$(ONLY))
+
+test-wheels: $(STAMP) ## Try each wheel in an environment without the source tree, with the default voice
+	$(PLATFORMS).wheels test $(addprefix --only ,$(ONLY))
+
+test-minimum: $(STAMP) ## Run a part of the suite with the oldest NumPy, ONNX Runtime and onnx that are allowed
+	$(PLATFORMS).minimum
 
 # Files of tests are divided between two processes. Speed isn't tested, so nothing minds the other one.
 test-release: $(STAMP)

@@ -15,9 +15,10 @@ from tiny_voice import SAMPLE_RATE
 
 ROOT = Path(__file__).parent.parent
 SOURCES = (
-    *("balacoon_tk", "export", "tests", "benchmarks", "docs", "notebooks", ".ci"),
+    *("balacoon_tk", "export", "tests", "benchmarks", "docs", "notebooks", ".ci", ".github"),
     *("setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "LICENSE"),
-    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", ".pre-commit-config.yaml"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", ".pre-commit-config.yaml"),
+    *("CITATION.cff", "RELEASING.md"),
 )
 
 
