@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from balacoon_tk.metrics.trace import REFERENCE
+from balacoon_tk.plots.alternative import describe, listed
 from balacoon_tk.plots.audio import draw_difference, draw_spectrogram, draw_waveform
 from balacoon_tk.plots.figure import STYLES, new_figure, plain, styles_of
 from balacoon_tk.plots.timing import draw_timeline
@@ -86,4 +87,10 @@ def intervals_figure(
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=4)
         plain(axes)
+        told = [
+            f"{name} {value:.3g} ({low:.3g} to {high:.3g})"
+            for name, (value, low, high) in zip(names, estimates, strict=True)
+            if not math.isnan(value)
+        ]
+        describe(axes, f"{title}: {listed(told)}.")
     return figure
