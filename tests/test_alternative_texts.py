@@ -60,7 +60,7 @@ CASES = {
     ),
     "frames": (
         lambda axes: draw_frames(axes, np.array([[-1.5, 2.0, 0.0]], "f4"), frame_s=0.5),
-        ["1 channels of 3 frames over 1.50 s", "from -1.5 to 2"],
+        ["1 channel of 3 frames over 1.50 s", "from -1.5 to 2"],
     ),
     "spectral difference": (
         lambda axes: draw_spectral_difference(axes, 2 * TONE, TONE, sample_rate=RATE),

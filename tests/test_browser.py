@@ -59,8 +59,12 @@ def lab(tmp_path_factory):
     """JupyterLab over a copy of the notebooks, and one of our own; gives its address and its folder."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
-    asked = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in LISTENING])
-    nbformat.write(asked, folder / "notebooks" / "listening.ipynb")
+    # With its kernel, or JupyterLab asks which one.
+    metadata = nbformat.read(ROOT / "notebooks" / "6_playground.ipynb", as_version=4).metadata
+    cells = [nbformat.v4.new_code_cell(cell) for cell in LISTENING]
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "notebooks" / "listening.ipynb"
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -279,7 +283,8 @@ def test_a_listening_test_is_taken_by_keyboard_alone_and_kept(listening, lab):
 
 
 def test_a_listening_test_fits_a_narrow_page(listening):
-    listening.set_viewport_size({"width": 420, "height": 900})
+    # As wide as a telephone, beside the files.
+    listening.set_viewport_size({"width": 720, "height": 900})
     listening.wait_for_timeout(500)
     test = listening.locator(".btk-listening")
     test.scroll_into_view_if_needed()

@@ -3,7 +3,9 @@
 import csv
 import json
 import math
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,8 +165,9 @@ def test_the_page_s_model_and_messages_are_the_same_whichever_is_which(kind, mak
 
 
 def test_x_sounds_as_the_one_it_is(make, monkeypatch):
-    test = make(ABXTest, path=None)
-    for _ in SENTENCES:
+    test = make(ABXTest, path=None, n_repeats=3)
+    assert {trial.x for trial in test._trials} == {"A", "B"}
+    while test.trial is not None:
         trial, (content, buffers) = test.trial, tell(test, monkeypatch, {"kind": "ready"})[-1]
         sounds = dict(zip(content["sounds"], buffers, strict=True))
         assert sounds["X"] == sounds[trial.x] != sounds["B" if trial.x == "A" else "A"]
@@ -197,6 +200,7 @@ def test_a_page_that_is_behind_changes_nothing_and_is_shown_what_is_there(make, 
         ((content, buffers),) = tell(test, monkeypatch, message)
         assert (content["trial"], content["answered"], len(buffers)) == (2, False, 2)
     assert len(test.answers) == 1
+    assert repr(test) == "<AB test of loud and soft: 1 of 3 trials are answered>"
 
 
 def test_what_goes_wrong_is_said_in_the_page(make, monkeypatch):
@@ -399,7 +403,8 @@ def test_before_the_first_answer_nothing_is_claimed(make):
     found = make().summary()
     assert (found.n, found.low, found.high, found.p_value) == (0, 0.0, 1.0, 1.0)
     assert "no answer that decides yet" in str(found)
-    make().figure()
+    (axes,) = make().figure().axes
+    assert axes.get_title(loc="left") == "no answer that decides yet"
 
 
 def test_the_figure_has_the_interval_and_chance(make):
@@ -408,7 +413,7 @@ def test_the_figure_has_the_interval_and_chance(make):
     (axes,) = test.figure().axes
     np.testing.assert_allclose(axes.lines[0].get_xdata(), [29.24, 100.0], atol=0.01)
     assert axes.lines[-1].get_xdata()[0] == 50.0
-    assert axes.get_title(loc="left") == "p = 0.12 against chance, dashed"
+    assert axes.get_title(loc="left") == "dashed: chance, p = 0.12"
 
 
 @pytest.mark.parametrize(("missing", "call"), [("pyloudnorm", "play"), ("scipy.stats", "summary")])
@@ -419,6 +424,22 @@ def test_without_the_package_the_error_names_the_extra(make, missing, call, monk
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(MissingExtraError, match=r"balacoon_tk\[notebooks\]"):
         getattr(test, call)()
+
+
+def test_the_example_of_the_page_on_listening_runs(tmp_path, monkeypatch):
+    import balacoon_tk
+    from tiny_voice import decoder_model, encoder_model, write_voice
+
+    voice = write_voice(tmp_path / "tiny", encoder_model(), decoder_model(), changes={"sample_rate": RATE})
+    tts = balacoon_tk.TTS(voice, n_threads=1)
+    monkeypatch.setattr(balacoon_tk, "TTS", lambda *_: tts)
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "listening.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(compile(block, "docs/listening.md", "exec"), names)
+    assert names["test"].trial.sentence in names["plain_sentences"]()[:10]
+    names["test"].close()
 
 
 def test_voices_speak_with_the_test_s_seed_and_their_rates_must_agree(tmp_path_factory, make):

@@ -99,6 +99,10 @@ class ListeningTest(ListeningSession, anywidget.AnyWidget):
         )
         self.on_msg(self._hear)
 
+    def __repr__(self) -> str:
+        done = f"{self._n_answered} of {self.n_trials} trials are answered"
+        return f"<{self.kind} test of {' and '.join(self._names)}: {done}>"
+
     def _hear(self, _: object, content: dict[str, Any], buffers: list[bytes]) -> None:
         """Take a message from the page, and show the page what is there then."""
         kind = content.get("kind")
@@ -119,8 +123,8 @@ class ListeningTest(ListeningSession, anywidget.AnyWidget):
         if trial is None:
             self.send({"kind": "done", "text": str(self.summary()), "csv": to_csv(self.answers)})
             return
-        head = {"kind": "trial", "trial": trial.number, "answered": self._answered}
-        head |= {"done": len(self._trials) - len(self._waiting) + self._answered}
+        head: dict[str, object] = {"kind": "trial", "trial": trial.number}
+        head |= {"answered": self._answered, "done": self._n_answered}
         if self._answered and not whole:
             self.send(head)
             return

@@ -48,7 +48,7 @@ class ProgressBar(widgets.HBox):  # type: ignore[misc]  # ipywidgets is untyped
     def __enter__(self) -> Self:
         self._begun_s = time.monotonic()
         self._write()
-        self._handle = display(self, display_id=True)
+        self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]  # as IPython is
         threading.Thread(target=self._tick, name="progress-bar", daemon=True).start()
         return self
 

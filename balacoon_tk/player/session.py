@@ -155,6 +155,10 @@ class ListeningSession:
             raise StreamStateError(f"all {len(self._trials)} trials are over")
         return trial
 
+    @property
+    def _n_answered(self) -> int:
+        return len(self._trials) - len(self._waiting) + self._answered
+
     def _choices(self) -> tuple[str, ...]:
         return ("A", "B") if self._test == "ABX" else get_args(Choice)
 

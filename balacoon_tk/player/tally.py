@@ -63,7 +63,8 @@ class Tally:
         (axes,) = figure.axes
         axes.set_xlim(0.0, 100.0)
         axes.axvline(100 * CHANCE, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.set_title(f"p = {self.p_value:.2g} against chance, dashed", loc="left", fontsize="medium")
+        told = f"dashed: chance, p = {self.p_value:.2g}" if self.n else "no answer that decides yet"
+        axes.set_title(told, loc="left", fontsize="medium")
         return figure
 
 

@@ -43,6 +43,11 @@ def listed(told: Iterable[str]) -> str:
     return ", ".join(told) or "nothing"
 
 
+def counted_as(n: int, what: str) -> str:
+    """Return a number with the name of what is counted; nothing for none."""
+    return "" if n == 0 else f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def alt_text(figure: Figure) -> str:
     """Return a text that says what a figure shows, with its numbers.
 

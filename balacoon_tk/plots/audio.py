@@ -12,7 +12,7 @@ from balacoon_tk._typing import FloatArray
 from balacoon_tk.audio import PhonemeSpan
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.metrics.signal import power_spectrogram
-from balacoon_tk.plots.alternative import describe, listed
+from balacoon_tk.plots.alternative import counted_as, describe, listed
 from balacoon_tk.plots.figure import (
     BORDER,
     INK,
@@ -81,10 +81,9 @@ def draw_waveform(
     across = axes.get_xaxis_transform()  # at one height in panels that share their amplitudes
     axes.vlines(borders_s, 0.9, 1.0, transform=across, color=border_colour, linewidth=1.2)
     peak = float(np.max(np.abs(samples), initial=0.0))
-    marks = [
-        f", {len(each)} {what}" for each, what in ((borders, "borders"), (alignment, "phonemes")) if len(each)
-    ]
-    describe(axes, f"Waveform of {samples.size / sample_rate:.2f} s, peak {peak:.2g}{''.join(marks)}.")
+    counted = [counted_as(len(borders), "border"), counted_as(len(alignment), "phoneme")]
+    marks = "".join(f", {told}" for told in counted if told)
+    describe(axes, f"Waveform of {samples.size / sample_rate:.2f} s, peak {peak:.2g}{marks}.")
 
 
 def draw_spectrogram(axes: Axes, samples: FloatArray, *, sample_rate: int) -> AxesImage:
@@ -170,7 +169,8 @@ def draw_frames(axes: Axes, frames: FloatArray, *, frame_s: float) -> AxesImage:
     image.set(cmap="PuOr_r", clim=(-3.0, 3.0))
     axes.set(xlabel="time (s)", ylabel="channel")
     span = f"values from {frames.min():.2g} to {frames.max():.2g}" if frames.size else "no values"
-    describe(axes, f"{n_channels} channels of {n_frames} frames over {n_frames * frame_s:.2f} s, {span}.")
+    size = f"{counted_as(n_channels, 'channel')} of {counted_as(n_frames, 'frame')}"
+    describe(axes, f"{size} over {n_frames * frame_s:.2f} s, {span}.")
     return image
 
 

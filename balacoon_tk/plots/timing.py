@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from balacoon_tk.metrics.latency import playback, ttfa_s, underrun_s
-from balacoon_tk.plots.alternative import describe, describe_curves, listed
+from balacoon_tk.plots.alternative import counted_as, describe, describe_curves, listed
 from balacoon_tk.plots.figure import (
     INK,
     STYLES,
@@ -202,11 +202,11 @@ def _describe_drawn(axes: Axes) -> None:
 
 
 def _tell_trace(trace: StreamTrace) -> str:
-    n_chunks, length_s = len(trace.n_samples), sum(trace.n_samples) / trace.sample_rate
+    chunks, length_s = counted_as(len(trace.n_samples), "chunk"), sum(trace.n_samples) / trace.sample_rate
     waits_s = underrun_s(trace)
     first = "silent" if trace.first_audible is None else f"TTFA {ttfa_s(trace) * _MS:.0f} ms"
     waits = f"waits {waits_s * _MS:.0f} ms" if waits_s > 0.0 else "no underrun"
-    return f"{n_chunks} chunk{'' if n_chunks == 1 else 's'} of {length_s:.2f} s in all, {first}, {waits}"
+    return f"{chunks} of {length_s:.2f} s in all, {first}, {waits}"
 
 
 def _by_strategy(points: Sequence[_Point]) -> dict[str, list[_Point]]:
