@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 browser-test \
+.PHONY: help setup demo picture notebooks notebook-times lab test lint typecheck test-debug test-release test-aarch64 browser-test \
     sanitize sanitize-threads coverage mutants fuzz soak kills cuts piper-ids word-boundaries bench bench-passes bench-decoders \
     bench-native bench-live bench-serve peers clean
 
@@ -49,6 +49,12 @@ picture: demo browser-test ## Draw the README's pictures anew; that of the playg
 
 notebooks: $(STAMP) ## Run all notebooks without a page, in fast mode; what they show is kept in out/notebooks
 	BALACOON_TK_FAST=1 $(BIN)/python notebooks/run.py -o out/notebooks
+
+# On a machine that does nothing else. MODES=full takes those that have more to show, and much longer.
+MODES ?= look fast
+
+notebook-times: $(STAMP) ## Run all notebooks as they are, and write down in them how long each takes
+	$(BIN)/python notebooks/run.py --record $(addprefix --mode ,$(MODES))
 
 lab: $(STAMP) ## Open JupyterLab over the notebooks, with the toolkit installed
 	$(BIN)/python -m jupyterlab notebooks

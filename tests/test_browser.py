@@ -33,8 +33,8 @@ LISTENING = (
     "from balacoon_tk.player import ABXTest, SideBySide\n"
     "tones = {name: np.sin(2 * np.pi * hz * np.arange(11025) / 22050) / 4 for name, hz in "
     "(('low', 220.0), ('high', 440.0))}",
-    "speakers = {name: (lambda sentence, tone=tone: tone) for name, tone in tones.items()}\n"
-    "ABXTest(speakers, ['One.', 'Two.'], path='abx.csv', sample_rate=22050)",
+    "systems = {name: (lambda sentence, tone=tone: tone) for name, tone in tones.items()}\n"
+    "ABXTest(systems, ['One.', 'Two.'], path='abx.csv', sample_rate=22050)",
     "SideBySide(tones, sample_rate=22050)",
 )
 
@@ -117,7 +117,8 @@ def open_notebook(browser, address, name, shown):
     page = browser.new_page(viewport={"width": 1100, "height": 1000})
     page.set_default_timeout(60_000)
     # What JupyterLab asks meanwhile (which kernel, whether to trust) would stand in front of everything.
-    page.add_locator_handler(page.locator(".jp-Dialog"), answer)
+    # One may come after another, so nobody waits for the first one to be gone.
+    page.add_locator_handler(page.locator(".jp-Dialog"), answer, no_wait_after=True)
     page.goto(f"{address}/lab/tree/notebooks/{name}.ipynb?reset")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for()
     page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()

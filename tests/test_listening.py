@@ -35,15 +35,15 @@ def soft(_sentence):
     return np.rint(32767 * tone(0.1, hz=500.0)).astype(np.int16)
 
 
-SPEAKERS = {"loud": loud, "soft": soft}
+SYSTEMS = {"loud": loud, "soft": soft}
 
 
 @pytest.fixture
 def make(tmp_path):
     made = []
 
-    def make(kind=ABTest, speakers=SPEAKERS, sentences=SENTENCES, **options):
-        made.append(kind(speakers, sentences, **{"sample_rate": RATE, "path": tmp_path / "a.csv"} | options))
+    def make(kind=ABTest, systems=SYSTEMS, sentences=SENTENCES, **options):
+        made.append(kind(systems, sentences, **{"sample_rate": RATE, "path": tmp_path / "a.csv"} | options))
         return made[-1]
 
     yield make
@@ -145,8 +145,8 @@ def test_the_page_s_model_and_messages_are_the_same_whichever_is_which(kind, mak
     """Two tests whose names are exchanged: nothing but the samples may differ."""
     swapped = {"loud": soft, "soft": loud}
     seen = []
-    for speakers in (SPEAKERS, swapped):
-        test = make(kind, speakers, path=None, seed=5)
+    for systems in (SYSTEMS, swapped):
+        test = make(kind, systems, path=None, seed=5)
         number = test.trial.number
         sent = tell(
             test,
@@ -207,7 +207,7 @@ def test_what_goes_wrong_is_said_in_the_page(make, monkeypatch):
     def broken(sentence):
         raise OSError("no voice today")
 
-    test = make(speakers={"a": broken, "b": loud})
+    test = make(systems={"a": broken, "b": loud})
     ((content, _),) = tell(test, monkeypatch, {"kind": "ready"})
     assert content == {"kind": "error", "text": "no voice today"}
     ((content, _),) = tell(make(), monkeypatch, {"kind": "answer", "trial": 1, "choice": "C"})
@@ -273,7 +273,7 @@ def test_trials_are_answered_once_and_in_order(make):
     ("change", "message"),
     [
         ({"kind": ABXTest}, r"row 2: an AB test of .* is another test than ABX of loud and soft"),
-        ({"speakers": {"loud": loud, "other": soft}}, r"row 2: an AB test .* give it a file of its own"),
+        ({"systems": {"loud": loud, "other": soft}}, r"row 2: an AB test .* give it a file of its own"),
         ({"sentences": ["Others."]}, r"row 2: trial 1 of listener was another one"),
     ],
 )
@@ -325,7 +325,7 @@ def test_any_text_is_read_as_it_was_written(tmp_path_factory, sentences, listene
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"speakers": {"a": loud}}, "must be two"),
+        ({"systems": {"a": loud}}, "must be two"),
         ({"sentences": []}, "at least one text"),
         ({"sentences": "One."}, "must be a list"),
         ({"sentences": ["One.", ""]}, "none of them empty"),
@@ -451,10 +451,10 @@ def test_voices_speak_with_the_test_s_seed_and_their_rates_must_agree(tmp_path_f
         TTS(write_voice(folder / str(rate), *graphs, changes={"sample_rate": rate}), n_threads=1)
         for rate in (8000, 16000)
     ]
-    test = make(speakers={"a": voices[0], "b": voices[0]}, sentences=["hello"], sample_rate=None, seed=3)
+    test = make(systems={"a": voices[0], "b": voices[0]}, sentences=["hello"], sample_rate=None, seed=3)
     sounds = test.play()
     np.testing.assert_array_equal(sounds["A"], sounds["B"])
     (expected,), _ = match_levels([voices[0].synthesize("hello", seed=3)], sample_rate=8000)
     np.testing.assert_array_equal(sounds["A"], expected)
     with pytest.raises(ParameterError, match="b has 16000 Hz: must be the 8000 Hz of the test"):
-        make(speakers={"a": voices[0], "b": voices[1]}, sample_rate=None)
+        make(systems={"a": voices[0], "b": voices[1]}, sample_rate=None)

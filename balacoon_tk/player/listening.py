@@ -24,7 +24,7 @@ import traitlets
 
 from balacoon_tk.audio import pcm_bytes
 from balacoon_tk.player.answers import Choice, TestKind, to_csv
-from balacoon_tk.player.session import ListeningSession, Speaker
+from balacoon_tk.player.session import ListeningSession, System
 
 _FOLDER = Path(__file__).parent
 
@@ -34,7 +34,7 @@ class ListeningTest(ListeningSession, anywidget.AnyWidget):
 
     Parameters
     ----------
-    speakers : mapping of str to TTS or callable
+    systems : mapping of str to TTS or callable
         Two things by name, such as voices, precisions or strategies. A `TTS` speaks each sentence with the
         test's seed; a callable takes a sentence and gives samples, floating or int16.
     sentences : sequence of str
@@ -74,7 +74,7 @@ class ListeningTest(ListeningSession, anywidget.AnyWidget):
 
     def __init__(
         self,
-        speakers: Mapping[str, Speaker],
+        systems: Mapping[str, System],
         sentences: Sequence[str],
         *,
         path: str | os.PathLike[str] | None = None,
@@ -86,7 +86,7 @@ class ListeningTest(ListeningSession, anywidget.AnyWidget):
         ListeningSession.__init__(
             self,
             self._kind,
-            speakers,
+            systems,
             sentences,
             path=path,
             seed=seed,

@@ -302,8 +302,8 @@ class View {
       underruns: status.underruns,
       firstSoundMs: status.first_sound_ms ?? "",
     });
-    const heardS = player.savedS.toFixed(1);
-    this.canvas.setAttribute("aria-label", `${status.chunks} chunks of ${heardS} s in all; ${this.canvas.title}`);
+    const cameS = player.savedS.toFixed(1);
+    this.canvas.setAttribute("aria-label", `${status.chunks} chunks of ${cameS} s in all; ${this.canvas.title}`);
     this.drawChunks();
   }
 

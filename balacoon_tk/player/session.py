@@ -20,7 +20,7 @@ from balacoon_tk.tts import TTS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Speaker: TypeAlias = TTS | Callable[[str], AnyArray]
+System: TypeAlias = TTS | Callable[[str], AnyArray]
 """A voice, or anything that gives samples (n_samples,) of a sentence."""
 
 
@@ -30,7 +30,7 @@ class ListeningSession:
     def __init__(
         self,
         test: TestKind,
-        speakers: Mapping[str, Speaker],
+        systems: Mapping[str, System],
         sentences: Sequence[str],
         *,
         path: str | os.PathLike[str] | None,
@@ -39,16 +39,16 @@ class ListeningSession:
         n_repeats: int,
         sample_rate: int | None,
     ) -> None:
-        if len(speakers) != 2:
-            raise ParameterError(f"speakers={list(speakers)} must be two")
+        if len(systems) != 2:
+            raise ParameterError(f"systems={list(systems)} must be two")
         if not sentences or isinstance(sentences, str) or not all(sentences):
             raise ParameterError("sentences must be a list of at least one text, none of them empty")
         if n_repeats < 1 or not 0 <= seed < 2**63:
             raise ParameterError(f"n_repeats={n_repeats} must be >= 1 and seed={seed} in [0, 2**63)")
         self._test, self._seed, self._listener = test, seed, listener
-        self._speakers = dict(speakers)
-        self._names = tuple(speakers)
-        self._rate = _rate_of(speakers, sample_rate)
+        self._systems = dict(systems)
+        self._names = tuple(systems)
+        self._rate = _rate_of(systems, sample_rate)
         self._path = None if path is None else Path(path)
         self._trials = plan_trials(
             self._names, sentences, n_repeats=n_repeats, with_x=test == "ABX", seed=seed, listener=listener
@@ -163,10 +163,10 @@ class ListeningSession:
         return ("A", "B") if self._test == "ABX" else get_args(Choice)
 
     def _speak(self, name: str, sentence: str) -> AnyArray:
-        speaker = self._speakers[name]
-        if isinstance(speaker, TTS):
-            return speaker.synthesize(sentence, seed=self._seed)
-        return speaker(sentence)
+        system = self._systems[name]
+        if isinstance(system, TTS):
+            return system.synthesize(sentence, seed=self._seed)
+        return system(sentence)
 
     def _is_own(self, answer: Answer) -> bool:
         return (answer.seed, answer.listener) == (self._seed, self._listener)
@@ -187,10 +187,10 @@ class ListeningSession:
                 )
 
 
-def _rate_of(speakers: Mapping[str, Speaker], sample_rate: int | None) -> int:
-    rates = {name: each.get_sampling_rate() for name, each in speakers.items() if isinstance(each, TTS)}
+def _rate_of(systems: Mapping[str, System], sample_rate: int | None) -> int:
+    rates = {name: each.get_sampling_rate() for name, each in systems.items() if isinstance(each, TTS)}
     if sample_rate is None and not rates:
-        raise ParameterError("sample_rate=None must be given where no speaker is a TTS")
+        raise ParameterError("sample_rate=None must be given where no system is a TTS")
     rate = next(iter(rates.values())) if sample_rate is None else sample_rate
     wrong = [f"{name} has {other} Hz" for name, other in rates.items() if other != rate]
     if wrong:
