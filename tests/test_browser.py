@@ -276,7 +276,10 @@ def test_a_listening_test_is_taken_by_keyboard_alone_and_kept(listening, lab):
     page.keyboard.press("n")
     says.get_by_text("Done. ").wait_for()
     assert len(rows()) == 2
-    assert page.locator(".jp-Cell").count() == n_cells, "JupyterLab takes x for a command and cuts a cell"
+    for key in "dd":
+        page.keyboard.press(key)
+    page.wait_for_timeout(500)
+    assert page.locator(".jp-Cell").count() == n_cells, "JupyterLab cuts a cell by x and deletes it by d, d"
     with page.expect_download() as download:
         test.get_by_role("link", name="Save the answers as CSV").click()
     assert download.value.path().read_text(encoding="utf-8").splitlines()[1:] == rows()

@@ -140,6 +140,10 @@ const element = (tag, className, parent, text = "") => {
 // One that is disabled in earnest would lose the focus, and with it the keys.
 const enable = (button, on) => button.setAttribute("aria-disabled", String(!on));
 
+// JupyterLab has commands on single letters, "x" cuts a cell and "d d" deletes it: not from in here. It looks at
+// what has the focus first, so each that may have it says so.
+const suppressShortcuts = (focusable) => focusable.setAttribute("data-lm-suppress-shortcuts", "true");
+
 class View {
   constructor(root, test, act) {
     this.test = test;
@@ -148,8 +152,7 @@ class View {
     this.root.tabIndex = 0;
     this.root.setAttribute("role", "group");
     this.root.setAttribute("aria-label", `${test.kind} listening test`);
-    // JupyterLab has commands on single letters, "x" cuts a cell: here they belong to the test.
-    this.root.setAttribute("data-lm-suppress-shortcuts", "true");
+    suppressShortcuts(this.root);
     this.root.addEventListener("keydown", (event) => this.press(event));
     this.sentence = element("p", "btk-sentence", this.root);
     this.plays = element("div", "btk-row", this.root);
@@ -166,6 +169,7 @@ class View {
     this.says = element("p", "btk-says", this.root);
     this.says.setAttribute("role", "status");
     this.save = element("a", "btk-save", this.root, "Save the answers as CSV");
+    suppressShortcuts(this.save);
     this.save.download = `${test.kind.toLowerCase()}-answers.csv`;
     this.play = act.play;
     this.silence = act.silence;
@@ -175,6 +179,7 @@ class View {
     const made = element("button", "btk-key", row, label);
     element("kbd", "", made, key.toUpperCase());
     made.type = "button";
+    suppressShortcuts(made);
     made.setAttribute("aria-keyshortcuts", key.toUpperCase());
     const runIfOn = () => made.getAttribute("aria-disabled") !== "true" && run();
     made.addEventListener("click", runIfOn);
