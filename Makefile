@@ -17,8 +17,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo picture notebooks lab test lint typecheck test-debug test-release test-aarch64 test-clang \
-    test-minimum test-wheels wheels chroots browser-test ray-test docs docs-look docs-code sanitize sanitize-threads \
+.PHONY: help setup demo picture notebooks notebook-times lab test lint typecheck test-debug test-release test-aarch64 \
+    test-clang test-minimum test-wheels wheels chroots browser-test ray-test docs docs-look docs-code sanitize sanitize-threads \
     coverage mutants fuzz soak kills cuts piper-ids word-boundaries bench bench-passes bench-decoders bench-native \
     bench-live bench-serve bench-corpus bench-guards peers clean
 
@@ -63,6 +63,12 @@ docs-code: $(STAMP) ## Run all code on the site's pages, also what takes minutes
 
 notebooks: $(STAMP) ## Run all notebooks without a page, in fast mode; what they show is kept in out/notebooks
 	BALACOON_TK_FAST=1 $(BIN)/python notebooks/run.py -o out/notebooks
+
+# On a machine that does nothing else. MODES=full takes those that have more to show, and much longer.
+MODES ?= look fast
+
+notebook-times: $(STAMP) ## Run all notebooks as they are, and write down in them how long each takes
+	$(BIN)/python notebooks/run.py --record $(addprefix --mode ,$(MODES))
 
 lab: $(STAMP) ## Open JupyterLab over the notebooks, with the toolkit installed
 	$(BIN)/python -m jupyterlab notebooks

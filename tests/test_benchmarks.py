@@ -86,7 +86,7 @@ def test_writing_gives_the_committed_files_again(committed, tmp_path):
         *("streaming.json", "kernels.json", "passes.json", "passes.md", "decoders.json", "native.json"),
         *("fuzz.json", "kills.json", "mutants.json", "soak.json", "live.json", "serve.json"),
         *("cuts.json", "piper_ids.json", "word_boundaries.json", "corpus.json", "providers.json", "guards.json"),
-        "platforms.json",
+        *("platforms.json", "notebooks.json"),
     }
     for name in ("bench.json", "bench.md"):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()

@@ -11,8 +11,11 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+
+from balacoon_tk.audio import read_wav
 
 ROOT = Path(__file__).parent.parent
 PLAYER = ROOT / "balacoon_tk" / "player" / "player.js"
@@ -25,6 +28,15 @@ SENTENCES = (
     "What has sounded is grey, the line stands where it sounds now, and all the rest is in the buffer.",
 )
 TEXT = " ".join(SENTENCES * 3)
+LISTENING = (
+    "import numpy as np\n"
+    "from balacoon_tk.player import ABXTest, SideBySide\n"
+    "tones = {name: np.sin(2 * np.pi * hz * np.arange(11025) / 22050) / 4 for name, hz in "
+    "(('low', 220.0), ('high', 440.0))}",
+    "systems = {name: (lambda sentence, tone=tone: tone) for name, tone in tones.items()}\n"
+    "ABXTest(systems, ['One.', 'Two.'], path='abx.csv', sample_rate=22050)",
+    "SideBySide(tones, sample_rate=22050)",
+)
 
 pytestmark = [
     pytest.mark.browser,
@@ -44,9 +56,15 @@ def browser():
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """JupyterLab over a copy of the notebooks; gives its address."""
+    """JupyterLab over a copy of the notebooks, and one of our own; gives its address and its folder."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    # With its kernel, or JupyterLab asks which one.
+    metadata = nbformat.read(ROOT / "notebooks" / "6_playground.ipynb", as_version=4).metadata
+    cells = [nbformat.v4.new_code_cell(cell) for cell in LISTENING]
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "notebooks" / "listening.ipynb"
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -76,7 +94,7 @@ def lab(tmp_path_factory):
                 assert process.poll() is None, (folder / "log").read_text()[-3000:]
                 assert time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
                 time.sleep(0.3)
-        yield address
+        yield address, folder / "notebooks"
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -85,15 +103,27 @@ def lab(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(browser, lab):
     """The playground's notebook with all cells run."""
+    yield from open_notebook(browser, lab[0], "6_playground", ".btk-player")
+
+
+@pytest.fixture(scope="module")
+def listening(browser, lab):
+    """A listening test of two tones, and figures below it."""
+    yield from open_notebook(browser, lab[0], "listening", ".btk-listening")
+
+
+def open_notebook(browser, address, name, shown):
+    """Run all cells of a notebook and give its page, once something is shown in it."""
     page = browser.new_page(viewport={"width": 1100, "height": 1000})
     page.set_default_timeout(60_000)
     # What JupyterLab asks meanwhile (which kernel, whether to trust) would stand in front of everything.
-    page.add_locator_handler(page.locator(".jp-Dialog"), answer)
-    page.goto(f"{lab}/lab/tree/notebooks/6_playground.ipynb?reset")
+    # One may come after another, so nobody waits for the first one to be gone.
+    page.add_locator_handler(page.locator(".jp-Dialog"), answer, no_wait_after=True)
+    page.goto(f"{address}/lab/tree/notebooks/{name}.ipynb?reset")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for()
     page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
     run_all(page)
-    page.locator(".btk-player").wait_for()
+    page.locator(shown).wait_for()
     yield page
     page.close()
 
@@ -183,6 +213,17 @@ def test_a_short_text_plays_to_its_end_without_a_wait(page):
 
 
 @pytest.mark.voice
+def test_what_was_played_is_saved_by_one_click(page, tmp_path):
+    with page.expect_download() as download:
+        press(page, "Save WAV")
+    download.value.save_as(tmp_path / "speech.wav")
+    samples, rate = read_wav(tmp_path / "speech.wav")
+    assert download.value.suggested_filename == "speech.wav"
+    assert rate == 22050 and 0.3 < samples.size / rate < 5.0
+    assert np.max(np.abs(samples)) > 0.05
+
+
+@pytest.mark.voice
 def test_what_can_not_be_spoken_is_said_in_the_page(page):
     set_text(page, "   ")
     press(page, "Play")
@@ -198,6 +239,73 @@ def test_a_precision_that_is_not_there_says_in_the_page_how_to_make_it(page):
     press(page, "fp32")
     page.get_by_text("int8 isn't there yet").wait_for(state="detached")
     page.locator("button", has_text="Make it").wait_for(state="hidden")
+
+
+def test_a_listening_test_is_taken_by_keyboard_alone_and_kept(listening, lab):
+    page, rows = listening, lambda: (lab[1] / "abx.csv").read_text(encoding="utf-8").splitlines()[1:]
+    test = page.get_by_role("group", name="ABX listening test")
+    says = test.get_by_role("status")
+    n_cells = page.locator(".jp-Cell").count()
+    test.focus()
+    says.get_by_text("Trial 1 of 2. Listen to A and B and X.").wait_for()
+    for key in "ab1":
+        page.keyboard.press(key)
+    says.get_by_text("Listen to X.").wait_for()
+    assert not (lab[1] / "abx.csv").exists(), "nobody answers before they have heard all of it"
+    page.keyboard.press("x")
+    assert test.get_by_role("button", name="Play X").get_attribute("aria-pressed") == "true"
+    says.get_by_text("Is X the same as A, or as B?").wait_for()
+    keep(page, "listening")
+    page.keyboard.press("1")
+    says.get_by_text("Answered; go on with Next.").wait_for()
+    assert len(rows()) == 1
+    page.keyboard.press("2")
+    page.keyboard.press("n")
+    says.get_by_text("Trial 2 of 2. Listen").wait_for()
+    assert len(rows()) == 1, "an answer is final"
+    # By tabs and Enter as well, as those do who have no sight of the keys.
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Play AA"
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "one sees where the focus is"
+    page.keyboard.press("Enter")
+    says.get_by_text("Listen to B and X.").wait_for()
+    for key in "bx2":
+        page.keyboard.press(key)
+    says.get_by_text("Answered").wait_for()
+    page.keyboard.press("n")
+    says.get_by_text("Done. ").wait_for()
+    assert len(rows()) == 2
+    for key in "dd":
+        page.keyboard.press(key)
+    page.wait_for_timeout(500)
+    assert page.locator(".jp-Cell").count() == n_cells, "JupyterLab cuts a cell by x and deletes it by d, d"
+    with page.expect_download() as download:
+        test.get_by_role("link", name="Save the answers as CSV").click()
+    assert download.value.path().read_text(encoding="utf-8").splitlines()[1:] == rows()
+    keep(page, "listening-done")
+
+
+def test_a_listening_test_fits_a_narrow_page(listening):
+    # As wide as a telephone, beside the files.
+    listening.set_viewport_size({"width": 720, "height": 900})
+    listening.wait_for_timeout(500)
+    test = listening.locator(".btk-listening")
+    test.scroll_into_view_if_needed()
+    keep(listening, "listening-narrow")
+    widths = test.evaluate("element => [element.scrollWidth, element.clientWidth]")
+    assert widths[0] <= widths[1]
+    listening.set_viewport_size({"width": 1100, "height": 1000})
+
+
+@pytest.mark.parametrize("name", ["low.wav", "figure.png", "figure.svg"])
+def test_sounds_and_figures_are_saved_by_one_click(listening, name):
+    with listening.expect_download() as download:
+        listening.locator(f'a[download="{name}"]').click()
+    assert download.value.suggested_filename == name
+    begins = {"low.wav": b"RIFF", "figure.png": b"\x89PNG", "figure.svg": b"<?xml"}
+    assert download.value.path().read_bytes().startswith(begins[name])
+    keep(listening, "side-by-side")
 
 
 SCHEDULED = """async ({source, chunks, rate}) => {

@@ -111,7 +111,10 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(source, dist):
         "balacoon_tk/export/__init__.py",
     } <= set(names)
     assert {f"balacoon_tk/metrics/data/{name}.txt" for name in ("sentences", "hard_sentences")} <= set(names)
-    assert {"balacoon_tk/player/player.js", "balacoon_tk/player/player.css"} <= set(names)
+    page = {
+        f"balacoon_tk/player/{name}.{suffix}" for name in ("listening", "player") for suffix in ("css", "js")
+    }
+    assert page <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith((".pyx", ".c", ".h"))]
     exported = {

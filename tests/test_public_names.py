@@ -70,12 +70,12 @@ PUBLIC_NAMES = {
         "sweep_lengths sweep_overlap transcribe ttfa_s underrun_ms underrun_s wer work_ratio xrt"
     ),
     "pacing": "Calibration calibrate load_calibration save_calibration",
-    "player": "Player Playground ProgressBar",
+    "player": "ABTest ABXTest Clips Player Playground ProgressBar SideBySide",
     "plots": (
-        "PartLoss check_figure_path comparison_figure draw_chunk_sweep draw_cost draw_difference "
-        "draw_frames draw_live draw_mel draw_overlap_error draw_plan draw_pushes draw_receptive_field "
-        "draw_sensitivity draw_spectral_difference draw_spectrogram draw_timeline draw_waveform "
-        "new_figure save_figure"
+        "PartLoss alt_text check_figure_path comparison_figure describe draw_chunk_sweep draw_cost "
+        "draw_difference draw_frames draw_live draw_mel draw_overlap_error draw_plan draw_pushes "
+        "draw_receptive_field draw_sensitivity draw_spectral_difference draw_spectrogram draw_timeline "
+        "draw_waveform new_figure save_figure"
     ),
     "audio_formats": "AudioFormat FORMATS StreamedFile",
     "runtime": "RuntimeOptions",

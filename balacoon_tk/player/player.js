@@ -12,6 +12,7 @@ const TOO_LATE_S = 0.005; // a start nearer than this would be missed
 const TICK_MS = 40;
 const FULL_SCALE = 32767;
 const FLOOR_DB = -60;
+const KEPT_S = 600; // of what may be saved; more would be memory that nobody has asked for
 
 const OVER = ["done", "stopped", "failed"];
 
@@ -35,6 +36,7 @@ export class ChunkPlayer {
     this.error = null;
     this.sources = new Set();
     this.chunks = []; // {startS, durationS, peak}: where each sounds, and how loud it is
+    this.pcms = []; // all that has come, to be saved; null once it is too much
     this.baseS = 0; // where the samples since the last wait begin
     this.nSamples = 0; // samples since then
     this.ended = false;
@@ -101,6 +103,8 @@ export class ChunkPlayer {
     source.start(startS);
     this.sources.add(source);
     this.nSamples += samples.length;
+    this.pcms?.push(pcm);
+    if (this.savedS > KEPT_S) this.pcms = null;
     this.chunks.push({ startS, durationS: samples.length / rate, peak });
     return startS;
   }
@@ -172,6 +176,31 @@ export class ChunkPlayer {
     return this.state;
   }
 
+  get savedS() {
+    return (this.pcms ?? []).reduce((sum, pcm) => sum + pcm.length, 0) / (this.context?.sampleRate ?? 1);
+  }
+
+  // All that has come of a stream, as it came, without the waits.
+  wav() {
+    const nBytes = 2 * this.pcms.reduce((sum, pcm) => sum + pcm.length, 0);
+    const rate = this.context.sampleRate;
+    const head = new DataView(new ArrayBuffer(44));
+    const write = (at, text) => [...text].forEach((letter, k) => head.setUint8(at + k, letter.charCodeAt(0)));
+    write(0, "RIFF");
+    head.setUint32(4, 36 + nBytes, true);
+    write(8, "WAVEfmt ");
+    head.setUint32(16, 16, true);
+    head.setUint16(20, 1, true); // PCM
+    head.setUint16(22, 1, true); // channels
+    head.setUint32(24, rate, true);
+    head.setUint32(28, 2 * rate, true);
+    head.setUint16(32, 2, true);
+    head.setUint16(34, 16, true);
+    write(36, "data");
+    head.setUint32(40, nBytes, true);
+    return new Blob([head, ...this.pcms], { type: "audio/wav" });
+  }
+
   // When a time of the context reaches the loudspeaker, on the page's clock.
   soundsAtMs(timeS) {
     const latencyS = this.context.outputLatency || this.context.baseLatency || 0;
@@ -226,11 +255,16 @@ class View {
     this.stopButton.textContent = "■ Stop";
     this.stopButton.title = "stop the sound and the synthesis";
     this.stopButton.addEventListener("click", onStop);
+    this.saveButton = element("button", "btk-save", head);
+    this.saveButton.textContent = "Save WAV";
+    this.saveButton.title = "save what has come of this stream as speech.wav";
+    this.saveButton.addEventListener("click", () => this.save());
     this.state = element("span", "btk-state", head);
     this.state.setAttribute("role", "status");
     this.state.addEventListener("click", () => player.resume());
     this.canvas = element("canvas", "btk-chunks", this.root);
     this.canvas.title = "chunks as they came, each as high as it is loud; the line is what sounds now";
+    this.canvas.setAttribute("role", "img");
     const numbers = element("div", "btk-numbers", this.root);
     this.fields = {};
     for (const [name, label, title] of [
@@ -254,6 +288,7 @@ class View {
     const status = player.status();
     this.state.textContent = player.error ? `failed: ${player.error}` : WORDS[player.state];
     this.stopButton.disabled = !player.busy;
+    this.saveButton.disabled = !player.pcms?.length;
     fields.ttfa.textContent = ms(status.ttfa_ms);
     fields.sound.textContent = ms(status.first_sound_ms);
     fields.buffer.textContent = `${player.bufferedS.toFixed(2)} s`;
@@ -267,7 +302,17 @@ class View {
       underruns: status.underruns,
       firstSoundMs: status.first_sound_ms ?? "",
     });
+    const cameS = player.savedS.toFixed(1);
+    this.canvas.setAttribute("aria-label", `${status.chunks} chunks of ${cameS} s in all; ${this.canvas.title}`);
     this.drawChunks();
+  }
+
+  save() {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(this.player.wav());
+    link.download = "speech.wav";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000); // once the browser has taken it
   }
 
   drawChunks() {

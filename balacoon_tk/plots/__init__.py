@@ -2,9 +2,11 @@
 
 matplotlib is imported when a figure is drawn. A figure is made by `new_figure` and written by
 `save_figure`; everything in between is a ``draw_`` function for each picture. What they draw are
-samples, traces and plain records: nothing here speaks or measures.
+samples, traces and plain records: nothing here speaks or measures. Each notes in words what it has drawn, and
+`alt_text` is what a figure says to whoever can't see it.
 """
 
+from balacoon_tk.plots.alternative import alt_text, describe
 from balacoon_tk.plots.audio import (
     draw_difference,
     draw_frames,
@@ -22,8 +24,10 @@ from balacoon_tk.plots.timing import draw_chunk_sweep, draw_cost, draw_timeline
 
 __all__ = [
     "PartLoss",
+    "alt_text",
     "check_figure_path",
     "comparison_figure",
+    "describe",
     "draw_chunk_sweep",
     "draw_cost",
     "draw_difference",

@@ -12,6 +12,7 @@ from balacoon_tk._typing import FloatArray
 from balacoon_tk.audio import PhonemeSpan
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.metrics.signal import power_spectrogram
+from balacoon_tk.plots.alternative import counted_as, describe, listed
 from balacoon_tk.plots.figure import (
     BORDER,
     INK,
@@ -79,12 +80,23 @@ def draw_waveform(
     borders_s = np.asarray(borders) / sample_rate
     across = axes.get_xaxis_transform()  # at one height in panels that share their amplitudes
     axes.vlines(borders_s, 0.9, 1.0, transform=across, color=border_colour, linewidth=1.2)
+    peak = float(np.max(np.abs(samples), initial=0.0))
+    counted = [counted_as(len(borders), "border"), counted_as(len(alignment), "phoneme")]
+    marks = "".join(f", {told}" for told in counted if told)
+    describe(axes, f"Waveform of {samples.size / sample_rate:.2f} s, peak {peak:.2g}{marks}.")
 
 
 def draw_spectrogram(axes: Axes, samples: FloatArray, *, sample_rate: int) -> AxesImage:
     """Draw the power spectrogram, in dB below its loudest cell, up to half the sample rate."""
     hop_length = max(64, samples.size // _N_COLUMNS)
     values = spectrogram_db(samples, hop_length=hop_length)
+    row, column = np.unravel_index(values.argmax(), values.shape)
+    loudest_s, loudest_hz = column * hop_length / sample_rate, row / (len(values) - 1) * sample_rate / 2.0
+    describe(
+        axes,
+        f"Spectrogram of {samples.size / sample_rate:.2f} s up to {sample_rate / 2e3:g} kHz, "
+        f"loudest after {loudest_s:.2f} s at {loudest_hz:.0f} Hz.",
+    )
     return _draw_spectrum(axes, values, column_s=hop_length / sample_rate, rate=sample_rate)
 
 
@@ -108,6 +120,9 @@ def draw_mel(
         starts_s = [span.start_s for span in alignment]
         axes.vlines(starts_s, 0.0, n_mels, color="white", linewidth=0.4, alpha=0.6)
         _draw_phonemes(axes, alignment, bottom=0.9, top=1.0)
+    length_s, top_khz = samples.size / sample_rate, sample_rate / 2e3
+    spoken = f", phonemes {' '.join(span.phoneme for span in alignment)}" if alignment else ""
+    describe(axes, f"Mel spectrogram of {length_s:.2f} s, up to {top_khz:g} kHz{spoken}.")
     return image
 
 
@@ -120,12 +135,13 @@ def draw_difference(
     the lower edge. The step of 16-bit PCM is drawn too: what lies below it can't be heard, since it is
     not even written to a WAV file.
     """
-    bottom, tops = 1e-9, [PCM16_STEP]
+    bottom, tops, labels = 1e-9, [PCM16_STEP], []
     for name, (colour, style, _) in styles_of(samples).items():
         low, high, times_s = envelope(samples[name] - reference, sample_rate, n_spans=300)
         worst = np.maximum(np.abs(low), np.abs(high))
         peak = float(worst.max(initial=0.0))
         label = f"{name}: at most {peak:.1e}" if peak else f"{name}: the same to the bit"
+        labels.append(label)
         worst = np.maximum(worst, bottom)
         axes.plot(times_s, worst, color=colour, linestyle=style, linewidth=1.0, label=label)
         tops.append(peak)
@@ -135,6 +151,8 @@ def draw_difference(
     axes.yaxis.set_major_formatter(zero_at(bottom))
     if len(tops) > 1:
         draw_legend(axes, ncols=2)
+    step = f"one step of 16-bit PCM is {PCM16_STEP:.1e}"
+    describe(axes, f"Largest difference over {reference.size / sample_rate:.2f} s: {listed(labels)}; {step}.")
 
 
 def draw_frames(axes: Axes, frames: FloatArray, *, frame_s: float) -> AxesImage:
@@ -150,6 +168,9 @@ def draw_frames(axes: Axes, frames: FloatArray, *, frame_s: float) -> AxesImage:
     # They are drawn from a normal distribution around the encodings: few are further from zero.
     image.set(cmap="PuOr_r", clim=(-3.0, 3.0))
     axes.set(xlabel="time (s)", ylabel="channel")
+    span = f"values from {frames.min():.2g} to {frames.max():.2g}" if frames.size else "no values"
+    size = f"{counted_as(n_channels, 'channel')} of {counted_as(n_frames, 'frame')}"
+    describe(axes, f"{size} over {n_frames * frame_s:.2f} s, {span}.")
     return image
 
 
@@ -172,7 +193,13 @@ def draw_spectral_difference(
     loudness = [power_spectrogram(each, _N_FFT, hop_length) for each in (samples, reference)]
     floor = max(float(loudness[1].max()), np.finfo(np.float64).tiny) * 10.0 ** (-_DB_RANGE / 10.0)
     ours, theirs = (10.0 * np.log10(np.maximum(power, floor)) for power in loudness)
-    image = _draw_spectrum(axes, ours - theirs, column_s=hop_length / sample_rate, rate=sample_rate)
+    difference = ours - theirs
+    describe(
+        axes,
+        f"Spectral difference over {samples.size / sample_rate:.2f} s: from {difference.min():.1f} to "
+        f"{difference.max():+.1f} dB, {np.abs(difference).mean():.1f} dB on average.",
+    )
+    image = _draw_spectrum(axes, difference, column_s=hop_length / sample_rate, rate=sample_rate)
     # Of what differs by more it matters only that it does.
     image.set(cmap="PuOr_r", clim=(-30.0, 30.0))
     return image

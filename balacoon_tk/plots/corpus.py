@@ -47,8 +47,8 @@ def corpus_figure(
         draw_legend(grid[0][0], "upper right")
     rest = [*grid[1:].flat]
     for axes, (title, estimates) in zip(rest, panels.items(), strict=False):
-        draw_intervals(axes, [*estimates], [(each.value, each.low, each.high) for each in estimates.values()])
-        axes.set_xlabel(title)
+        intervals = [(each.value, each.low, each.high) for each in estimates.values()]
+        draw_intervals(axes, title, [*estimates], intervals)
     for axes in rest[len(panels) :]:
         axes.set_visible(False)
     return figure

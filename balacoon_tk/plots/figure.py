@@ -13,7 +13,7 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from balacoon_tk._leftovers import beside, remove_leftovers
 from balacoon_tk._typing import FloatArray
 from balacoon_tk.decoder import STRATEGIES
 from balacoon_tk.errors import MissingExtraError, ParameterError
+from balacoon_tk.plots.alternative import alt_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
+
+    from balacoon_tk.plots.page_figure import PageFigure
 
 Style = tuple[str, str, str]
 """Colour, line style, marker."""
@@ -155,14 +158,16 @@ def plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, sizes in inches."""
+def new_figure(width: float, height: float) -> PageFigure:
+    """Return an empty figure, sizes in inches; a page shows it with its `alt_text` and links to save it."""
     try:
-        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+        from balacoon_tk.plots.page_figure import PageFigure
     except ImportError as error:
         raise MissingExtraError("drawing a figure", extra="plots") from error
     # The object and not pyplot: no window, no state, and as many threads as one likes.
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    return PageFigure(figsize=(width, height), layout=ConstrainedLayoutEngine(), facecolor="white")
 
 
 def check_figure_path(path: str | os.PathLike[str]) -> str:
@@ -181,16 +186,22 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     # Beside it and renamed, since a rename within a folder is whole or not at all.
     remove_leftovers(path.parent)
     part = beside(path)
-    # Without the program's version in it, the same figure is the same file.
-    metadata = {"Software": None} if suffix == "png" else None
     try:
-        with warnings.catch_warnings():
-            # A text in another script shows as boxes in the title; that is no reason to say so twice.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-            figure.savefig(part, format=suffix, dpi=120, metadata=metadata)
+        write_figure(figure, part, suffix=suffix)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_figure(figure: Figure, target: Path | BinaryIO, *, suffix: str) -> None:
+    """Write a figure in a format, with its `alt_text` in the file where the format has a place for it."""
+    # Without the program's version and the time in it, the same figure is the same file.
+    volatile = {"png": "Software", "svg": "Date"}.get(suffix)
+    metadata = {volatile: None, "Description": alt_text(figure)} if volatile else None
+    with warnings.catch_warnings():
+        # A text in another script shows as boxes in the title; that is no reason to say so twice.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(target, format=suffix, dpi=120, metadata=metadata)
 
 
 def envelope(

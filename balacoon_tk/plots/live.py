@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from balacoon_tk.plots.alternative import describe, listed
 from balacoon_tk.plots.figure import INK, draw_legend, note, plain, styles_of
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ def draw_live(axes: Axes, traces: Mapping[str, LiveTrace]) -> None:
     The distance between the two curves, from left to right, is how long a listener waits for what is there
     already. All traces are of one text; each begins where its first word sounds.
     """
-    styles = styles_of(traces)
+    styles, told = styles_of(traces), []
     for k, (name, trace) in enumerate(traces.items()):
         if k == 0:
             written_s, n_written = trace.written()
+            told.append(f"{n_written[-1]} characters are written in {written_s[-1]:.2f} s")
             axes.step(written_s, n_written, where="post", color=INK, linewidth=1.3, label="written")
             _mark_sentences(axes, "".join(piece.text for piece in trace.pieces))
         if not trace.words:
@@ -34,11 +36,13 @@ def draw_live(axes: Axes, traces: Mapping[str, LiveTrace]) -> None:
         label = f"{name}: first word after {heard_s[0]:.2f} s"
         axes.plot(heard_s, n_heard, color=colour, linestyle=line, linewidth=1.3, label=label)
         axes.plot(heard_s[:1], n_heard[:1], color=colour, marker=marker, markersize=6)
+        told.append(f"{label}, last after {heard_s[-1]:.2f} s")
     axes.set(
         xlabel="time since the call (s)", ylabel="characters of the text", xlim=(0, None), ylim=(0, None)
     )
     draw_legend(axes, "lower right")
     plain(axes)
+    describe(axes, f"A text as it is written and heard: {listed(told)}.")
 
 
 def _mark_sentences(axes: Axes, text: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from balacoon_tk.metrics.trace import REFERENCE
+from balacoon_tk.plots.alternative import describe, listed
 from balacoon_tk.plots.audio import draw_difference, draw_spectrogram, draw_waveform
 from balacoon_tk.plots.figure import STYLES, new_figure, plain, styles_of
 from balacoon_tk.plots.timing import draw_timeline
@@ -76,12 +77,13 @@ def intervals_figure(
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for axes, (title, estimates) in zip(grid.flat, panels.items(), strict=False):
-        draw_intervals(axes, names, estimates)
-        axes.set_xlabel(title)
+        draw_intervals(axes, title, names, estimates)
     return figure
 
 
-def draw_intervals(axes: Axes, names: Sequence[str], estimates: Sequence[tuple[float, float, float]]) -> None:
+def draw_intervals(
+    axes: Axes, title: str, names: Sequence[str], estimates: Sequence[tuple[float, float, float]]
+) -> None:
     """Draw ``(value, low, high)`` of each name as a mark and a bar in a row, the first one on top."""
     # Series are told apart by their row, so styles may repeat.
     for row, (value, low, high) in enumerate(estimates):
@@ -93,3 +95,10 @@ def draw_intervals(axes: Axes, names: Sequence[str], estimates: Sequence[tuple[f
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.locator_params(axis="x", nbins=4)
     plain(axes)
+    axes.set_xlabel(title)
+    told = [
+        f"{name} {value:.3g} ({low:.3g} to {high:.3g})"
+        for name, (value, low, high) in zip(names, estimates, strict=True)
+        if not math.isnan(value)
+    ]
+    describe(axes, f"{title}: {listed(told)}.")

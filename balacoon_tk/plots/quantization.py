@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from balacoon_tk.plots.alternative import describe, listed
 from balacoon_tk.plots.figure import INK, STYLES, draw_legend, note, plain
 
 if TYPE_CHECKING:
@@ -80,6 +81,12 @@ def draw_pareto_front(axes: Axes, points: Sequence[ParetoPoint], *, quality_labe
     draw_legend(axes, "lower left", handles=handles, title="area: size on disk")
     axes.set(xlabel="speed (times faster than real time)", ylabel=quality_label)
     plain(axes)
+    told = [
+        f"{point.name} {point.xrt:.3g} times, {point.quality:.3g}, {point.n_bytes / _MEGA:.3g} MB"
+        f"{'' if point in best else ' (beaten)'}"
+        for point in points
+    ]
+    describe(axes, f"Speed, {quality_label}, size: {'; '.join(told) or 'nothing'}.")
 
 
 def draw_sensitivity(axes: Axes, parts: Sequence[PartLoss]) -> None:
@@ -97,6 +104,8 @@ def draw_sensitivity(axes: Axes, parts: Sequence[PartLoss]) -> None:
         xlim=(0, None),
         ylim=(0, None),
     )
+    told = [f"{part.name} {part.loss_db:.2g} dB" for part in parts]
+    describe(axes, f"Loss of each part if it alone is quantized: {listed(told)}.")
 
 
 def _best(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:

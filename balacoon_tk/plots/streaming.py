@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from balacoon_tk.plots.alternative import describe, describe_curves
 from balacoon_tk.plots.figure import (
     INK,
     PCM16_STEP,
@@ -63,6 +64,10 @@ def draw_overlap_error(
     text, across = f"receptive field: {needed_frames} frames a side", ("data", "axes fraction")
     note(axes, text, (needed_frames, 1.0), (-4, -4), ha="right", va="top", coords=across)
     panels[-1].set(xlabel="context before and after each chunk (frames)")
+    told = [f"{point.max_abs_diff:.1e} with {point.context_frames}" for point in points]
+    describe(axes, f"Largest difference by frames of context: {', '.join(told) or 'nothing'}; {text}.")
+    if work_axes is not None:
+        describe_curves(work_axes, {"work": (context, [point.work_ratio for point in points])})
 
 
 def draw_pushes(
@@ -88,6 +93,13 @@ def draw_pushes(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     draw_legend(axes)
     plain(axes)
+    # After the last push, which makes everything known, nothing is missing any more.
+    lag_s = float(np.max((pushed_s - known_s)[:-1], initial=0.0))
+    describe(
+        axes,
+        f"{len(pushes)} pushes of {pushed_s[-1]:.2f} s in all: what is known trails by at most "
+        f"{lag_s:.3f} s, and is {known_s[-1]:.2f} s after the last one.",
+    )
 
 
 def draw_receptive_field(axes: Axes, layers: Sequence[Layer], *, frame_s: float | None = None) -> None:
@@ -133,6 +145,7 @@ def draw_receptive_field(axes: Axes, layers: Sequence[Layer], *, frame_s: float 
         above.set_xlabel("ms")
     draw_legend(axes, handles=[Patch(color=_COLOURS[kind], label=kind) for kind in dict.fromkeys(kinds)])
     plain(axes)
+    describe(axes, f"{len(layers)} layers that look around; the furthest looks {furthest:.1f} frames away.")
     axes.spines["top"].set_visible(frame_s is not None)
 
 
@@ -176,3 +189,9 @@ def draw_plan(axes: Axes, plan: CutPlan) -> None:
     ]
     draw_legend(axes, "upper right", handles=handles)
     plain(axes)
+    n_margins = sum(step.segment is not None for step in steps)
+    describe(
+        axes,
+        f"{len(steps)} stretches with {sum(once):.3g} million multiply-adds per frame, "
+        f"{n_margins} of them with a margin that is computed again.",
+    )

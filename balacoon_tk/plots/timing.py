@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from balacoon_tk.metrics.latency import playback, ttfa_s
+from balacoon_tk.metrics.latency import playback, ttfa_s, underrun_s
+from balacoon_tk.plots.alternative import counted_as, describe, describe_curves, listed
 from balacoon_tk.plots.figure import (
     INK,
     STYLES,
@@ -74,6 +75,8 @@ def draw_timeline(axes: Axes, traces: Mapping[str, StreamTrace]) -> None:
         legend.set_bbox_to_anchor((0.0, 1.0), axes.transAxes)
     else:
         axes.text(0.5, 0.5, "no audio yet", transform=axes.transAxes, ha="center", color=INK)
+    told = [f"{name}: {_tell_trace(trace)}" for name, trace in sounding.items()]
+    describe(axes, f"{'; '.join(told) or 'No audio yet'}.")
 
 
 def draw_chunk_sweep(axes: Sequence[Axes], points: Sequence[ChunkPoint]) -> None:
@@ -103,6 +106,8 @@ def draw_chunk_sweep(axes: Sequence[Axes], points: Sequence[ChunkPoint]) -> None
     if by_strategy:
         axes[0].set(ylim=(0.0, 1.25 * axes[0].get_ylim()[1]))  # room for the legend
         draw_legend(axes[0], ncols=len(by_strategy))
+    for panel in axes:
+        _describe_drawn(panel)
 
 
 def draw_cost(axes: Axes, points: Sequence[LengthPoint]) -> None:
@@ -119,6 +124,7 @@ def draw_cost(axes: Axes, points: Sequence[LengthPoint]) -> None:
     plain(axes)
     if by_strategy:
         draw_legend(axes, ncols=len(by_strategy))
+    _describe_drawn(axes)
 
 
 def draw_growth(axes: Axes, first_s: Mapping[str, Curve], total_s: Mapping[str, Curve]) -> None:
@@ -128,6 +134,7 @@ def draw_growth(axes: Axes, first_s: Mapping[str, Curve], total_s: Mapping[str, 
     label_log(axes.xaxis)
     draw_legend(axes, "best")
     plain(axes)
+    _describe_drawn(axes)
 
 
 def draw_spreads(axes: Axes, rounds_s: Mapping[str, Sequence[float]]) -> None:
@@ -150,6 +157,8 @@ def draw_spreads(axes: Axes, rounds_s: Mapping[str, Sequence[float]]) -> None:
     )
     label_log(axes.xaxis)
     plain(axes)
+    told = [f"{name} {median_ms:.3g} ms" for name, median_ms in zip(rounds_s, medians_ms, strict=True)]
+    describe(axes, f"Medians of rounds: {listed(told)}.")
 
 
 def draw_streams(axes: Sequence[Axes], shares: Mapping[str, Curve], underruns_s: Mapping[str, Curve]) -> None:
@@ -167,6 +176,8 @@ def draw_streams(axes: Sequence[Axes], shares: Mapping[str, Curve], underruns_s:
         plain(panel)
     above.set(ylabel="streams that never wait (%)", ylim=(0.0, 105.0))
     below.set(ylabel="worst wait (ms)", xlabel="streams at once", ylim=(0.0, None))
+    for panel in axes:
+        _describe_drawn(panel)
 
 
 def _draw_first_and_total(
@@ -182,6 +193,20 @@ def _draw_first_and_total(
 
 def _draw(axes: Axes, curve: Curve, style: Style, label: str, *, factor: float, hollow: bool = False) -> None:
     draw_curve(axes, [x for x, _ in curve], [factor * y for _, y in curve], style, label, hollow=hollow)
+
+
+def _describe_drawn(axes: Axes) -> None:
+    # A label of matplotlib's own begins with an underscore: that is a limit, and no curve.
+    named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    describe_curves(axes, {str(line.get_label()): (line.get_xdata(), line.get_ydata()) for line in named})
+
+
+def _tell_trace(trace: StreamTrace) -> str:
+    chunks, length_s = counted_as(len(trace.n_samples), "chunk"), sum(trace.n_samples) / trace.sample_rate
+    waits_s = underrun_s(trace)
+    first = "silent" if trace.first_audible is None else f"TTFA {ttfa_s(trace) * _MS:.0f} ms"
+    waits = f"waits {waits_s * _MS:.0f} ms" if waits_s > 0.0 else "no underrun"
+    return f"{chunks} of {length_s:.2f} s in all, {first}, {waits}"
 
 
 def _by_strategy(points: Sequence[_Point]) -> dict[str, list[_Point]]:
