@@ -13,6 +13,7 @@ from balacoon_tk.pacing.calibration import save_calibration
 from balacoon_tk.pacing.measure import calibrate
 from balacoon_tk.runtime.options import Backend
 from balacoon_tk.voice.default import default_voice_folder
+from peers.int8_voice import int8_voice
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "out" / "bench"
@@ -32,9 +33,18 @@ def use_own_voice(threads: Sequence[int], backends: Sequence[Backend] = ("auto",
     code = hashlib.sha256(b"".join(path.read_bytes() for path in files))
     os.environ[CACHE_VARIABLE] = str(WORK / f"voice-{code.hexdigest()[:16]}")
     folder = default_voice_folder()
+    _calibrate(folder, threads, backends)
+    return folder
+
+
+def use_int8_voice(threads: Sequence[int]) -> None:
+    """Make the int8 form of that voice and calibrate it, before an engine of it is opened."""
+    _calibrate(int8_voice(), threads, ("native",))
+
+
+def _calibrate(folder: Path, threads: Sequence[int], backends: Sequence[Backend]) -> None:
     for n_threads in threads:
         for backend in backends:
             tts = TTS(folder, frontend="espeak", n_threads=n_threads, backend=backend)
             if tts.calibration is None:
                 save_calibration(calibrate(tts), tts.voice)
-    return folder
