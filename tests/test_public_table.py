@@ -1,5 +1,6 @@
 """The public table of engines: its columns say what was measured, and its measures see what they look for."""
 
+from contextlib import suppress
 from importlib.metadata import Distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -260,13 +261,15 @@ def test_a_record_that_lacks_a_part_has_no_column_of_it_and_says_so():
         "| installed (MB) |"
     )
     assert "No run on another maker's processor is kept yet." in public.readme_tables([record()])
-    assert "all speak the default voice but hibari-tts, which has its own" in text
+    assert "all speak the default voice but hibari-tts. Of" in text
+    # Where nobody has spoken yet, there is nothing to quote.
+    assert "Intel" not in public.public_tables([record(), {**older, "parts": {}}])
 
 
 def test_the_docs_say_what_stands_behind_the_columns():
     text = public.docs_tables([record()])
     assert "| chunks without context | 1e-06 | 9 | 3 | 3.0 |" in text
-    assert "| torch | 90 | 60 | 150 | a, b |" in text
+    assert "| torch | 90 | 60 | 150 | 2 |" in text
     row = next(line for line in text.splitlines() if line.startswith("| torch | 10.0 ["))
     assert row.endswith("| 3.25 [3.00, 3.50] | 4.25 [4.00, 4.50] | 4.10 [4.00, 4.20] |")
 
@@ -305,3 +308,35 @@ def test_a_part_that_nobody_knows_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         bench_run.parse()
     assert "--only=stages,nothing: nothing must be of start, stages" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_measures_what_is_missing(monkeypatch, tmp_path):
+    measured, judged = [], []
+
+    def measure(part, *, quick):
+        measured.append(part)
+        return {key: [1.0] for key in ("import_s", "import_tts_s", "tts_s", "graphs_s")}
+
+    def judge(*, names, texts, known, keep):
+        judged.append((tuple(names), sorted(known)))
+        keep("torch", {"dnsmos": [3.0]})
+        raise KeyboardInterrupt  # stopped at the next engine
+
+    for name in ("use_own_voice", "use_int8_voice"):
+        monkeypatch.setattr(bench_run, name, lambda threads: None)
+    monkeypatch.setattr(bench_run, "WORK", tmp_path / "work")
+    monkeypatch.setattr(bench_run, "measure", measure)
+    monkeypatch.setattr(quality, "measure", judge)
+    table, out = tmp_path / "README.md", tmp_path / "out"
+    table.write_text("above\n{}\nold\n{}\nbelow\n".format(*results.MARKS), encoding="utf-8")
+    for parts in ("start", "start", "start,quality", "start,quality"):
+        argv = ["run.py", f"--only={parts}", "--resume", f"--out={out}", f"--readme={table}"]
+        monkeypatch.setattr("sys.argv", argv)
+        with suppress(KeyboardInterrupt):
+            bench_run.main()
+    assert measured == ["start"]
+    assert judged == [(TABLE, []), (TABLE, ["torch"])]
+    (found,) = results.read_records(out)
+    assert tuple(found["parts"]) == ("start",)
+    text = table.read_text(encoding="utf-8")
+    assert text.startswith("above") and text.endswith("below\n") and "old" not in text

@@ -105,18 +105,15 @@ def _cell(column: Column, parts: Data, name: str) -> str:
 
 
 def public_tables(results: Sequence[Data]) -> str:
-    """Return the tables of all machines, each stamped."""
+    """Return the tables of all machines on which engines have spoken, each stamped."""
     lines = []
     for result in results:
+        if "end_to_end" not in result["parts"]:
+            continue
         facts, measured = result["facts"], result["parts"]["end_to_end"]["threads"][_THREADS]
         spoken = next(iter(measured.values()))["texts"][_TEXT]
-        others = [name for name in measured if name in OWN_VOICES]
-        verb = "has its" if len(others) == 1 else "have their"
-        own = (
-            f", and all speak the default voice but {' and '.join(others)}, which {verb} own"
-            if others
-            else ""
-        )
+        others = " and ".join(name for name in measured if name in OWN_VOICES)
+        own = f", and all speak the default voice but {others}" if others else ""
         missing = [name for name in ("memory", "sizes", "fidelity", "quality") if name not in result["parts"]]
         left_out = f" Not in this record: {', '.join(missing)}." if missing else ""
         n_met = sum(target["met"] for target in result["targets"])
@@ -137,8 +134,9 @@ def public_tables(results: Sequence[Data]) -> str:
 def readme_tables(results: Sequence[Data]) -> str:
     """Return what the README quotes."""
     said = (
-        "`docs/benchmarks.md` says how each column is measured; `benchmarks/results/bench.md` lists the "
-        "targets, and has stages, growth and many streams at once."
+        "[docs/benchmarks.md](docs/benchmarks.md) says how each column is measured; "
+        "[bench.md](benchmarks/results/bench.md) lists the targets, and has stages, growth and many streams "
+        "at once."
     )
     return f"{public_tables(results)}\n\n{said}"
 
@@ -174,7 +172,7 @@ def sizes_table(data: Data) -> list[str]:
             f"{found['packages_mb']:.0f}",
             f"{found['voice_mb']:.0f}",
             f"{found['packages_mb'] + found['voice_mb']:.0f}",
-            ", ".join(found["distributions"]),
+            str(len(found["distributions"])),
         ]
         for name, found in data.items()
     ]

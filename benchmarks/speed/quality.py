@@ -74,11 +74,10 @@ def judge(texts: Sequence[str], spoken: Sequence[FloatArray], sample_rate: int) 
     for text, samples in zip(texts, spoken, strict=True):
         heard = to_pcm16(samples)
         errors = wer(text, transcribe(heard, sample_rate=sample_rate))
-        row = (errors.n_errors, errors.n_reference, dnsmos(heard, sample_rate=sample_rate).overall)
-        for values, value in zip(
-            record.values(), (*row, distillmos(heard, sample_rate=sample_rate)), strict=True
-        ):
-            values.append(value)
+        record["n_word_errors"].append(errors.n_errors)
+        record["n_words"].append(errors.n_reference)
+        record["dnsmos"].append(dnsmos(heard, sample_rate=sample_rate).overall)
+        record["distillmos"].append(distillmos(heard, sample_rate=sample_rate))
     return record
 
 
