@@ -19,10 +19,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from peers import TABLE
+from peers import JUDGED, TABLE
 from speed.machine import facts
 from speed.measure import Rounds
-from speed.own_voice import WORK, use_int8_voice, use_own_voice
+from speed.own_voice import WORK, use_its_variants, use_own_voice
 from speed.public import docs_tables, readme_tables
 from speed.results import (
     MARKS,
@@ -63,7 +63,7 @@ def measure(part: str, *, quick: bool) -> dict[str, Any]:
     if part == "sizes":
         from speed import sizes
 
-        return sizes.measure(names=TABLE)
+        return sizes.measure(names=JUDGED)
     if part == "fidelity":
         from speed import fidelity
 
@@ -87,9 +87,9 @@ def judge(folder: Path, stamp: dict[str, Any], *, quick: bool, resume: bool) -> 
 
     folder = folder / "quality"
     return quality.measure(
-        names=TABLE,
+        names=JUDGED,
         texts=quality.sentences()[:: 10 if quick else 1],
-        known=kept_parts(folder, stamp, TABLE) if resume else {},
+        known=kept_parts(folder, stamp, JUDGED) if resume else {},
         keep=lambda name, record: keep_part(folder, name, record, stamp),
     )
 
@@ -125,7 +125,7 @@ def main() -> int:
     stamp = facts()
     use_own_voice(THREADS)
     if not {"end_to_end", "memory", "sizes", "fidelity", "quality"}.isdisjoint(args.parts):
-        use_int8_voice(THREADS)
+        use_its_variants(THREADS)
     for part in args.parts:
         if not (args.resume and part in kept_parts(folder, stamp)):
             if part == "quality":

@@ -23,7 +23,10 @@ from types import MappingProxyType
 
 from peers.protocol import Peer
 
-__all__ = ["OWN_VOICES", "PEERS", "TABLE", "VARIANTS", "Peer", "create_peer", "missing_packages"]
+__all__ = [
+    *("JUDGED", "OWN_VOICES", "PEERS", "TABLE", "TWO_SPEAKERS", "VARIANTS", "Peer", "create_peer"),
+    "missing_packages",
+]
 
 PEERS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -49,11 +52,17 @@ VARIANTS: MappingProxyType[str, tuple[str, str, tuple[str, ...]]] = MappingProxy
 )
 """The others, in the same form: some of those in other settings, and some that take long to be ready."""
 
-TABLE = (
+TWO_SPEAKERS = ("balacoon_tk, two speakers", "streaming-vits, two speakers")
+"""Each exports that voice when it is first opened; only so streaming-vits has its cached decoder."""
+
+JUDGED = (
     *("balacoon_tk", "balacoon_tk, gruut", "balacoon_tk, int8"),
     *("streaming-vits", "piper-tts", "sherpa-onnx", "torch", "hibari-tts"),
 )
-"""Engines of the public table, in its order."""
+"""Engines of the public table whose voice was trained, in its order."""
+
+TABLE = (*JUDGED, *TWO_SPEAKERS)
+"""All of the public table."""
 
 OWN_VOICES = ("hibari-tts",)
 """Those of them that speak another voice than the default one."""
@@ -62,7 +71,9 @@ _PACKAGES = {
     "balacoon_tk": ("piper",),
     "balacoon_tk, gruut": ("gruut",),
     "balacoon_tk, int8": ("piper",),
+    "balacoon_tk, two speakers": ("piper",),
     "streaming-vits": ("streaming_vits", "piper"),
+    "streaming-vits, two speakers": ("streaming_vits", "piper", "torch"),
     "piper-tts": ("piper",),
     "sherpa-onnx": ("sherpa_onnx", "piper"),
     "torch": ("torch", "transformers", "safetensors", "piper"),

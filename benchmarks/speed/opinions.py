@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
@@ -54,14 +55,26 @@ def visqol(samples: AnyArray, reference: AnyArray, *, sample_rate: int) -> float
 
 @cache
 def _distillmos_model() -> Any:
-    if find_spec("torchaudio") is None:
-        # Imported for its command line alone, and nothing of it is called by the model.
-        sys.modules.setdefault("torchaudio", ModuleType("torchaudio"))
-    from distillmos import ConvTransformerSQAModel
+    with _something_called("torchaudio"):
+        from distillmos import ConvTransformerSQAModel
 
     # It says on stdout where its weights are.
     with contextlib.redirect_stdout(io.StringIO()):
         return ConvTransformerSQAModel().eval()
+
+
+@contextlib.contextmanager
+def _something_called(name: str) -> Iterator[None]:
+    """Let a module be imported that isn't installed: DistillMOS wants it for its command line alone."""
+    if find_spec(name) is not None:
+        yield
+        return
+    sys.modules[name] = ModuleType(name)
+    try:
+        yield
+    finally:
+        # Others look whether it is there, and would find this.
+        del sys.modules[name]
 
 
 @cache

@@ -14,6 +14,7 @@ from balacoon_tk.pacing.measure import calibrate
 from balacoon_tk.runtime.options import Backend
 from balacoon_tk.voice.default import default_voice_folder
 from peers.int8_voice import int8_voice
+from peers.two_speakers import two_speakers_voice
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "out" / "bench"
@@ -37,9 +38,10 @@ def use_own_voice(threads: Sequence[int], backends: Sequence[Backend] = ("auto",
     return folder
 
 
-def use_int8_voice(threads: Sequence[int]) -> None:
-    """Make the int8 form of that voice and calibrate it, before an engine of it is opened."""
-    _calibrate(int8_voice(), threads, ("native",))
+def use_its_variants(threads: Sequence[int]) -> None:
+    """Make that voice in int8 and with a second speaker, and calibrate both, before they are spoken."""
+    for folder in (int8_voice(), two_speakers_voice()):
+        _calibrate(folder, threads, ("native",))
 
 
 def _calibrate(folder: Path, threads: Sequence[int], backends: Sequence[Backend]) -> None:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Final
 
 from balacoon_tk.metrics import PairedBootstrap
-from peers import OWN_VOICES
+from peers import OWN_VOICES, TWO_SPEAKERS
 from speed.markdown import MS, machine_label, table
 
 Data = Mapping[str, Any]
@@ -114,6 +114,8 @@ def public_tables(results: Sequence[Data]) -> str:
         spoken = next(iter(measured.values()))["texts"][_TEXT]
         others = " and ".join(name for name in measured if name in OWN_VOICES)
         own = f", and all speak the default voice but {others}" if others else ""
+        if set(measured) & set(TWO_SPEAKERS):
+            own += "; that of two speakers has layers of small random weights besides"
         missing = [name for name in ("memory", "sizes", "fidelity", "quality") if name not in result["parts"]]
         left_out = f" Not in this record: {', '.join(missing)}." if missing else ""
         n_met = sum(target["met"] for target in result["targets"])

@@ -65,9 +65,8 @@ def _continuity(data: Result) -> float:
     engines = data["threads"]["1"]
     late = [
         seconds
-        for name, engine in engines.items()
-        if name.startswith("balacoon_tk")
-        for text in engine["texts"].values()
+        for name in ("balacoon_tk", "balacoon_tk, gruut")
+        for text in engines[name]["texts"].values()
         for seconds in text["underrun_s"]
     ]
     return sum(seconds == 0 for seconds in late) / len(late)
