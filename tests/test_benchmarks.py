@@ -233,6 +233,13 @@ def test_a_stream_s_time_is_divided_without_a_remainder(tts):
     assert "run" not in vars(tts.voice.encoder._session._session)  # the clock is taken off again
 
 
+def test_a_stream_s_time_is_divided_in_the_native_engine_too(exported_vits_folder):
+    tts = TTS(load_voice(exported_vits_folder, n_threads=1, backend="native"), frontend=CharacterFrontend())
+    found = shares(tts, "abc", n_rounds=1)
+    assert min(found["encoder"][0], found["decoder"][0]) > 0
+    assert "step" not in vars(tts.voice.decoder)
+
+
 @pytest.mark.parametrize("n_phonemes", [11, 60, 500])
 def test_texts_are_about_as_long_as_they_should_be(tts, n_phonemes):
     frontend = CharacterFrontend()
