@@ -190,8 +190,9 @@ word-boundaries: $(STAMP) ## Compare the phonemes of each word with espeak-ng's 
 PROGRAMS := $(addprefix benchmarks/bench_,streaming.py passes.py decoders.py native.py live.py serve.py)
 STAGES := $(filter-out $(PROGRAMS),$(wildcard benchmarks/bench_*.py))
 
-# A judge whose wheel asks for torchaudio, which only its command line imports, and a torch that goes with that.
-JUDGES := distillmos==0.9.1 xls-r-sqa==0.1.0
+# Judges without what their wheels ask for: torchaudio, which one's command line alone imports and which would change
+# torch, and libsvm, which has to be compiled and is for music.
+JUDGES := distillmos==0.9.1 visqol-python==3.8.0 xls-r-sqa==0.1.0
 
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
 bench: peers ## Time every stage, alone and beside other engines, and write the README's figures anew
