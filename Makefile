@@ -250,15 +250,20 @@ PROGRAMS := $(addprefix benchmarks/bench_,$(addsuffix .py,streaming passes decod
     guards))
 STAGES := $(filter-out $(PROGRAMS),$(wildcard benchmarks/bench_*.py))
 
+# Judges without what their wheels ask for: torchaudio, which one's command line alone imports and which would change
+# torch, and libsvm, which has to be compiled and is for music.
+JUDGES := distillmos==0.9.1 visqol-python==3.8.0 xls-r-sqa==0.1.0
+
 # BENCH=--resume goes on where the last one was stopped; BENCH=--only=stages,start measures parts.
 bench: peers ## Time every stage, alone and beside other engines, and write the README's figures anew
 	$(BIN)/pytest $(STAGES) --benchmark-only --benchmark-json=benchmarks/results/kernels.json
 	$(BIN)/python benchmarks/bench_streaming.py --out benchmarks/results/streaming.json --readme README.md
-	$(BIN)/python benchmarks/run.py --readme README.md $(BENCH)
+	$(BIN)/python benchmarks/run.py --readme README.md --docs docs/benchmarks.md $(BENCH)
 
 peers: $(STAMP)
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["peers"], sep="\n")' > $(VENV)/peers.txt
 	@$(BIN)/python -m pip install -q -r $(VENV)/peers.txt
+	@$(BIN)/python -m pip install -q --no-deps $(JUDGES)
 
 bench-passes: $(STAMP) ## Time the default voice without each of the passes that make it faster
 	$(BIN)/python benchmarks/bench_passes.py

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from safetensors.torch import save_file
 from transformers import VitsConfig, VitsModel
+
+from peers.piper_weights import PiperWeights, fill_before_generator
 
 SYMBOLS = "k' abcdeéț"
 TINY = {
@@ -68,7 +69,7 @@ def write_piper_as_vits_model(folder: Path, path: Path, config: Path):
     -y, and ``leaky(y) - leaky(-y) = (1 + slope) * y``, so conv2 gives y. The other channels stay zero.
     """
     said = json.loads(config.read_text())
-    weights = _Weights(onnx.load(path))
+    weights = PiperWeights(onnx.load(path))
     settings = {
         "vocab_size": said["num_symbols"],
         "sampling_rate": said["audio"]["sample_rate"],
@@ -82,92 +83,15 @@ def write_piper_as_vits_model(folder: Path, path: Path, config: Path):
     }
     model = VitsModel(VitsConfig(**settings))
     with torch.no_grad():
-        _fill(model, weights)
+        fill_before_generator(model, weights)
+        _fill_generator(model, weights)
     write_vits_model(folder, model, {s: ids[0] for s, ids in said["phoneme_id_map"].items()})
     tokenizer = TOKENIZER | {"language": "eng", "phonemize": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     return folder
 
 
-class _Weights:
-    """Weights of a Piper voice by their names; kernels that have lost theirs by the bias beside them."""
-
-    def __init__(self, model):
-        self._tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-        self._kernels = {
-            n.input[2]: n.input[1] for n in model.graph.node if n.op_type == "Conv" and len(n.input) > 2
-        }
-        gather = next(n for n in model.graph.node if n.op_type == "Gather" and "emb" in n.name)
-        self.embeddings = self._tensors[gather.input[0]]
-
-    def __getitem__(self, name):
-        return torch.from_numpy(self._tensors[name].copy())
-
-    def conv(self, name):
-        """Return weight and bias of a convolution."""
-        kernel = self._kernels.get(f"{name}.bias", f"{name}.weight")
-        return self[kernel], self[f"{name}.bias"]
-
-
-def _fill(model, weights):
-    def conv(layer, name):
-        weight, bias = weights.conv(name)
-        layer.weight.copy_(weight.reshape(layer.weight.shape))
-        layer.bias.copy_(bias)
-
-    def normed(layer, name):
-        weight, bias = weights.conv(name)
-        layer.parametrizations.weight.original1.copy_(weight)
-        layer.parametrizations.weight.original0.copy_(weight.flatten(1).norm(dim=1)[:, None, None])
-        layer.bias.copy_(bias)
-
-    def norm(layer, name):
-        layer.weight.copy_(weights[f"{name}.gamma"])
-        layer.bias.copy_(weights[f"{name}.beta"])
-
-    def separable(layer, name):
-        for k in range(layer.num_layers):
-            conv(layer.convs_dilated[k], f"{name}.convs_sep.{k}")
-            conv(layer.convs_pointwise[k], f"{name}.convs_1x1.{k}")
-            norm(layer.norms_1[k], f"{name}.norms_1.{k}")
-            norm(layer.norms_2[k], f"{name}.norms_2.{k}")
-
-    model.text_encoder.embed_tokens.weight.copy_(torch.from_numpy(weights.embeddings.copy()))
-    for k, layer in enumerate(model.text_encoder.encoder.layers):
-        attention, name = layer.attention, f"enc_p.encoder.attn_layers.{k}"
-        for letter in "qkv":
-            conv(getattr(attention, f"{letter}_proj"), f"{name}.conv_{letter}")
-        conv(attention.out_proj, f"{name}.conv_o")
-        attention.emb_rel_k.copy_(weights[f"{name}.emb_rel_k"])
-        attention.emb_rel_v.copy_(weights[f"{name}.emb_rel_v"])
-        norm(layer.layer_norm, f"enc_p.encoder.norm_layers_1.{k}")
-        norm(layer.final_layer_norm, f"enc_p.encoder.norm_layers_2.{k}")
-        for part in ("conv_1", "conv_2"):
-            conv(getattr(layer.feed_forward, part), f"enc_p.encoder.ffn_layers.{k}.{part}")
-    conv(model.text_encoder.project, "enc_p.proj")
-
-    predictor = model.duration_predictor
-    conv(predictor.conv_pre, "dp.pre")
-    conv(predictor.conv_proj, "dp.proj")
-    separable(predictor.conv_dds, "dp.convs")
-    predictor.flows[0].translate.copy_(weights["dp.flows.0.m"])
-    predictor.flows[0].log_scale.copy_(
-        -torch.log(weights["/dp/flows.0/Exp_output_0"])
-    )  # folded by the exporter
-    for k in (2, 3, 4):
-        flow, name = predictor.flows[k], f"dp.flows.{2 * k - 1}"
-        conv(flow.conv_pre, f"{name}.pre")
-        separable(flow.conv_dds, f"{name}.convs")
-        conv(flow.conv_proj, f"{name}.proj")
-
-    for k, flow in enumerate(model.flow.flows):
-        name = f"flow.flows.{2 * k}"
-        conv(flow.conv_pre, f"{name}.pre")
-        conv(flow.conv_post, f"{name}.post")
-        for i in range(flow.wavenet.num_layers):
-            normed(flow.wavenet.in_layers[i], f"{name}.enc.in_layers.{i}")
-            normed(flow.wavenet.res_skip_layers[i], f"{name}.enc.res_skip_layers.{i}")
-
+def _fill_generator(model, weights):
     generator = model.decoder
     for parameter in generator.parameters():
         parameter.zero_()

@@ -3,7 +3,7 @@
 ================  =============================================================================
 file              what it measures
 ================  =============================================================================
-``layers.py``     convolutions of one shape, and the multiply-adds that registers alone can do
+``layers.py``     convolutions of one shape
 ``decoding.py``   the default voice's decoder: whole, in chunks, its first push, its samples
 ``rounded.py``    the same in int8: speed, and what is lost
 ``speaking.py``   from text to sound beside other engines; memory; loading

@@ -19,7 +19,7 @@ from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.voice import load_voice
-from native.layers import peak_run
+from speed.machine import peak_run
 from speed.measure import in_turn, show_progress
 
 N_FRAMES = 448

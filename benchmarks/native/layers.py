@@ -1,9 +1,7 @@
-"""Convolutions of one shape in both engines, beside what registers alone can multiply and add."""
+"""Convolutions of one shape in both engines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,9 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from balacoon_tk.graph import int8
 from balacoon_tk.graph.edit import Names
 from balacoon_tk.graph.int8 import Range
-from balacoon_tk.runtime.native import _kernels
 from balacoon_tk.runtime.native.engine import NativeEngine
-from balacoon_tk.runtime.native.kernels import choose_kernels
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.native import compile_native
@@ -28,7 +24,6 @@ N_LAYERS = 8
 """Convolutions behind each other, so that reading the frames and writing the samples counts little."""
 _WORK = 4e8
 """Multiply-adds of all layers, about; some hundredths of a second."""
-_PEAK_LOOPS = 100_000
 _SLOPE = 0.1
 _OPSET = 17
 
@@ -59,16 +54,6 @@ SHAPES = (
     Shape(128, 7, 12),
     *(Shape(n_channels, n_taps) for n_channels in (64, 32) for n_taps in (3, 5, 7)),
 )
-
-
-def peak_run(n_threads: int) -> tuple[Callable[[], object], float]:
-    """Return what multiplies and adds in registers, on so many threads, and how many operations that is."""
-    run = partial(_kernels.peak, choose_kernels(), _PEAK_LOOPS)
-    n_operations = run() * n_threads
-    if n_threads == 1:
-        return run, n_operations
-    pool = ThreadPoolExecutor(n_threads)
-    return lambda: [done.result() for done in [pool.submit(run) for _ in range(n_threads)]], n_operations
 
 
 def measure(*, n_rounds: int) -> dict[str, Any]:

@@ -11,22 +11,16 @@ import numpy as np
 from hibari import Hibari
 
 from balacoon_tk import TTS
-from balacoon_tk._files import cache_folder
-from balacoon_tk.export import quantize_voice
 from balacoon_tk.export.quantize.judging import decode, make_frames
 from balacoon_tk.export.quantize.voice import FRONT_FILE
-from balacoon_tk.metrics.sentences import plain_sentences
 from balacoon_tk.metrics.signal import snr_db
-from balacoon_tk.runtime.options import Backend
-from balacoon_tk.voice.files import MANIFEST_FILE
 from balacoon_tk.voice.voice import load_voice
 from native.decoding import BACKENDS, N_FRAMES, engine_of, frames_of, stream
+from peers.int8_voice import int8_voice
 from speed.measure import in_turn, show_progress
 from speed.texts import TEXTS
 
 _CHUNK_FRAMES = 16
-_EACH = 8
-"""Each so many-th of the plain sentences calibrates and is judged."""
 _TEXT = "440"
 _SEED = 0
 
@@ -40,7 +34,7 @@ def measure(folder: Path, *, n_rounds: int) -> dict[str, Any]:
         ``seconds`` by the run's name, a value a round; ``audio_s`` of those that speak a text; ``quality`` by
         engine; ``snr_db`` and ``streamed_to_whole`` of the native one.
     """
-    folders = [int8_folder(folder, backend) for backend in BACKENDS]
+    folders = [int8_voice(backend) for backend in BACKENDS]
     fp32 = engine_of(folder, 1, "native")
     native, ort = (engine_of(made, 1, backend) for made, backend in zip(folders, BACKENDS, strict=True))
     manifest = load_voice(folder).manifest
@@ -72,24 +66,6 @@ def measure(folder: Path, *, n_rounds: int) -> dict[str, Any]:
     }
     show_progress("int8", 1.0)
     return found
-
-
-def int8_folder(folder: Path, backend: Backend) -> Path:
-    """Return a voice with every layer in int8 that an engine has; it is made and judged the first time."""
-    made = cache_folder() / "voices" / f"int8-{backend}"
-    if not (made / MANIFEST_FILE).is_file():
-        # Without a budget the first candidate is taken, which is the one with all layers.
-        quantize_voice(
-            folder,
-            made,
-            sentences=plain_sentences()[_EACH - 1 :: _EACH],
-            max_wer_increase=None,
-            max_dnsmos_drop=None,
-            quantize_encoder=False,
-            n_threads=1,
-            backend=backend,
-        )
-    return made
 
 
 def judged(rounded: Path) -> dict[str, float]:

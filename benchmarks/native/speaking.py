@@ -8,6 +8,7 @@ from typing import Any
 
 from balacoon_tk.voice.voice import load_voice
 from native.decoding import BACKENDS
+from peers import TWO_SPEAKERS
 from speed import memory
 from speed.end_to_end import summary
 from speed.measure import in_turn, show_progress
@@ -16,8 +17,6 @@ from speed.workers import open_engines, speak_in_turn
 
 OURS = ("balacoon_tk, native", "balacoon_tk, onnxruntime")
 PEERS = ("streaming-vits", "piper-tts")
-TWO_SPEAKERS = ("balacoon_tk, two speakers", "streaming-vits, two speakers")
-"""Each exports the voice when it is first opened; only so streaming-vits has its cached decoder."""
 _TEXT = "60"
 _N_THREADS = 2
 

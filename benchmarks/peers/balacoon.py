@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from balacoon_tk import TTS
 from balacoon_tk._typing import FloatArray
+from balacoon_tk.decoder import Strategy
 from balacoon_tk.runtime.options import Backend
 from peers.protocol import NOISE_SCALE, NOISE_W
 
@@ -19,7 +22,7 @@ class Balacoon:
     frontend : str
         ``"espeak"`` or ``"gruut"``.
     backend : {"auto", "native", "onnxruntime"}
-    voice : {"default", "two speakers"}
+    voice : {"default", "int8", "two speakers"}
     n_threads : int
     """
 
@@ -30,6 +33,10 @@ class Balacoon:
             from peers.two_speakers import two_speakers_voice
 
             path = two_speakers_voice()
+        elif voice == "int8":
+            from peers.int8_voice import int8_voice
+
+            path = int8_voice()
         self._tts = TTS(path, frontend=frontend, n_threads=n_threads, backend=backend)
         self.sample_rate = self._tts.get_sampling_rate()
 
@@ -45,5 +52,12 @@ class Balacoon:
 
     def speak(self, text: str) -> Iterator[FloatArray]:
         """Give the chunks of a stream."""
-        chunks = self._tts.stream(text, seed=0, noise_scale=NOISE_SCALE, noise_w=NOISE_W)
+        return self._stream(text, None)
+
+    def speak_both_ways(self, text: str) -> tuple[list[FloatArray], FloatArray]:
+        """Return what `speak` gives, and the same by the strategy that decodes sentences at once."""
+        return list(self._stream(text, None)), np.concatenate(list(self._stream(text, "full")))
+
+    def _stream(self, text: str, strategy: Strategy | None) -> Iterator[FloatArray]:
+        chunks = self._tts.stream(text, strategy=strategy, seed=0, noise_scale=NOISE_SCALE, noise_w=NOISE_W)
         return (chunk.samples for chunk in chunks)

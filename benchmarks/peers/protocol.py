@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from balacoon_tk._typing import FloatArray
 
@@ -26,4 +26,13 @@ class Peer(Protocol):
 
     def speak(self, text: str) -> Iterator[FloatArray]:
         """Speak a text and give the samples in [-1, 1] as early as the engine does."""
+        ...
+
+
+@runtime_checkable
+class SpeaksBothWays(Protocol):
+    """An engine that cuts sentences into chunks, and can also speak one at once with the same noise."""
+
+    def speak_both_ways(self, text: str) -> tuple[list[FloatArray], FloatArray]:
+        """Return the chunks of a stream, and the samples of the same utterance that was never cut."""
         ...

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from balacoon_tk._typing import FloatArray
 from peers.files import cache_folder, model_path
@@ -78,6 +79,15 @@ class StreamingVits:
     def speak(self, text: str) -> Iterator[FloatArray]:
         """Give chunks of its schedule."""
         return (chunk.audio for chunk in self._tts.stream(text, scales=self._scales))
+
+    def speak_both_ways(self, text: str) -> tuple[list[FloatArray], FloatArray]:
+        """Return the chunks of frames that were drawn once, and all of those frames decoded at once."""
+        ids, _ = self._tts.phoneme_ids(text)
+        frames = self._tts.frontend(ids, scales=self._scales)
+        # Its graph draws the noise itself, and never the same twice.
+        with patch.object(self._tts, "frontend", lambda *_: frames):
+            chunks = list(self.speak(text))
+        return chunks, self._tts.decode_all(*frames)
 
 
 def _export_cached(path: Path, folder: Path) -> None:

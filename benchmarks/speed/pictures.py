@@ -31,12 +31,12 @@ def draw_pictures(result: Data, folder: Path) -> list[Path]:
 
 
 def _ttfa(data: Data) -> Figure:
-    figure = new_figure(9.0, 3.6)
+    engines = data["threads"][_N_THREADS]
+    figure = new_figure(9.0, 1.5 + 0.35 * len(engines))
     # A minute of text is out of the scale of the others.
     keys = [key for key in data["texts"] if key != "minute"]
     panels = figure.subplots(1, len(keys), sharey=True)
     for panel, key in zip(panels, keys, strict=True):
-        engines = data["threads"][_N_THREADS]
         draw_spreads(panel, {name: engine["texts"][key]["ttfa_s"] for name, engine in engines.items()})
         panel.set_title(f"{key} phonemes", loc="left", fontsize="medium")
         panel.set(xlabel="TTFA (ms, log scale)")

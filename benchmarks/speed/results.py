@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from packaging.version import Version
+
 from balacoon_tk._files import json_text, write_whole
+from speed.machine import machine_slug
 from speed.pictures import draw_pictures
 from speed.report import to_markdown
 from speed.targets import check
 
 MARKS: Final = ("<!-- beside other engines -->", "<!-- end of other engines -->")
-"""Around the README's table."""
-PARTS: Final = ("start", "stages", "end_to_end", "memory", "growth", "streams")
+"""Around the public tables, in the README and in the docs."""
+PARTS: Final = (
+    *("start", "stages", "end_to_end", "memory", "sizes", "fidelity", "growth", "streams", "quality"),
+)
+RECORDS: Final = "bench"
+"""The folder of the records, a file a machine."""
 
 _NUMBERS = re.compile(r"\[\s+([^\[\]{}\"]*?)\s+\]")
 
@@ -26,10 +33,10 @@ def keep_part(folder: Path, name: str, data: object, stamp: Mapping[str, Any]) -
     write_whole(folder / f"{name}.json", compact_json({"facts": stamp, "data": data}))
 
 
-def kept_parts(folder: Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
+def kept_parts(folder: Path, stamp: Mapping[str, Any], names: Sequence[str] = PARTS) -> dict[str, Any]:
     """Return the data of the parts that are kept and were measured under the same stamp."""
     parts = {}
-    for name in PARTS:
+    for name in names:
         path = folder / f"{name}.json"
         if path.is_file():
             kept = json.loads(path.read_text(encoding="utf-8"))
@@ -46,14 +53,25 @@ def assemble(parts: Mapping[str, Any], stamp: Mapping[str, Any], *, quick: bool 
 
 
 def write(result: Mapping[str, Any], folder: Path) -> None:
-    """Write JSON, and what is made of that: Markdown and pictures."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = compact_json(result)
-    # What is rounded in the file is rounded in the report too, so that one can be made of the other.
-    written = json.loads(text)
-    write_whole(folder / "bench.json", text)
-    write_whole(folder / "bench.md", to_markdown(written))
-    draw_pictures(written, folder)
+    """Write a machine's record, and of all that are there the report and the pictures of the newest one."""
+    records = folder / RECORDS
+    records.mkdir(parents=True, exist_ok=True)
+    write_whole(records / f"{machine_slug(result['facts'])}.json", compact_json(result))
+    # What is rounded in the files is rounded in the report too, so that one can be made of the other.
+    written = read_records(folder)
+    write_whole(folder / "bench.md", "\n".join(map(to_markdown, written)))
+    draw_pictures(written[0], folder)
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of all machines, those of the newest version first."""
+    paths = sorted((folder / RECORDS).glob("*.json"))
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+    def version(record: Mapping[str, Any]) -> Version:
+        return Version(record["facts"]["versions"]["balacoon_tk"])
+
+    return sorted(records, key=version, reverse=True)
 
 
 def write_between(path: Path, marks: tuple[str, str], text: str) -> None:

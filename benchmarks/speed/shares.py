@@ -59,9 +59,9 @@ def _clock(inner: Any, names: Sequence[str]) -> Iterator[list[float]]:
     seconds: list[float] = []
 
     def timed(run: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **named: Any) -> Any:
             start = perf_counter()
-            result = run(*args)
+            result = run(*args, **named)
             seconds.append(perf_counter() - start)
             return result
 

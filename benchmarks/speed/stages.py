@@ -1,4 +1,4 @@
-"""Each stage alone, against the trained model and against the machine's own sgemm."""
+"""Each stage alone, against the trained model and against what the machine's registers do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from balacoon_tk.voice.files import VoiceFiles
 from peers.files import model_path
 from peers.piper_tts import load_piper
 from peers.protocol import NOISE_SCALE, NOISE_W
-from speed.machine import SGEMM_SIZE, sgemm_s
+from speed.machine import peak_gflops
 from speed.measure import SETTLE_S, Rounds, in_turn, show_progress
 from speed.shares import shares
 from speed.texts import TEXTS
@@ -38,7 +38,6 @@ from speed.texts import TEXTS
 CHUNK_FRAMES = {"overlap": (64,), "stateful": (64, 32, 16)}
 """Frames in a chunk; smaller ones by overlap take many times as long."""
 _SENTENCES = ("60", "200", "440")
-_GIGA = 1e9
 
 
 def measure(
@@ -50,7 +49,7 @@ def measure(
     -------
     dict
         Seconds, a value a round; nodes and multiply-adds of the graphs; by the number of threads the
-        GFLOP/s of sgemm.
+        GFLOP/s of registers alone.
     """
     trained = find_source(model_path()).read(model_path(), config=None, progress=lambda stage, share: None)
     original = _trained_encoder()
@@ -62,7 +61,7 @@ def measure(
     for k, n_threads in enumerate(threads):
         tts = TTS(frontend="espeak", n_threads=n_threads)
         found["threads"][str(n_threads)] = {
-            "sgemm_gflops": 2 * SGEMM_SIZE**3 / sgemm_s(n_threads) / _GIGA,
+            "peak_gflops": peak_gflops(n_threads),
             "encoder": _encoders(tts, original, sentences, n_threads=n_threads, rounds=rounds),
             "upsampler": _upsampler(tts, sentences[-1], rounds),
             "decoder": _decoders(tts, sentences[-1], rounds),
@@ -125,7 +124,7 @@ def _n_working_nodes(model: onnx.ModelProto) -> int:
 def _graphs(
     tts: TTS, trained: SourceVoice, n_trained_encoder_nodes: int, sentences: Sequence[str]
 ) -> dict[str, Any]:
-    """Count nodes of the voice's graphs and of the trained ones, and the latter's multiply-adds."""
+    """Count nodes and multiply-adds: those of the trained graphs, and those that the encoder executes."""
     # As they are run, which may lie in the cache: those that the voice's manifest names are the plain ones.
     compiled = find_compiled(VoiceFiles(tts.voice.path), tts.voice.options)
     voice = {
@@ -133,12 +132,12 @@ def _graphs(
         "decoder": compiled.files.model(compiled.info.decoder),
     }
     work: dict[str, dict[str, int]] = {"encoder": {}, "decoder": {}}
-    feeds_of = {}
+    executed: dict[str, int] = {}
     for key in sentences:
         ids = phoneme_ids(tts, TEXTS[key])
         noise = np.zeros((1, 2, len(ids)), np.float32)
         feeds = {"phoneme_ids": ids[None], "length_scale": np.ones(1, np.float32), "duration_noise": noise}
-        feeds_of[key] = feeds
+        executed[key] = _count(voice["encoder"], feeds)
         frames = {
             "frames": np.zeros((1, trained.n_channels, _encoding(tts, TEXTS[key]).n_frames), np.float32)
         }
@@ -151,7 +150,7 @@ def _graphs(
     }
     return {
         "before_first_sound": {
-            "encoder": _count(voice["encoder"], feeds_of[sentences[0]]),
+            "encoder": executed[sentences[0]],
             "first_push": _count(voice["decoder"], first_push),
         },
         "n_nodes": {part: len(model.graph.node) for part, model in voice.items()},
@@ -160,6 +159,7 @@ def _graphs(
             "decoder": len(trained.decoder.graph.node),
         },
         "multiply_adds": work,
+        "executed": executed,
     }
 
 

@@ -65,9 +65,8 @@ def _continuity(data: Result) -> float:
     engines = data["threads"]["1"]
     late = [
         seconds
-        for name, engine in engines.items()
-        if name.startswith("balacoon_tk")
-        for text in engine["texts"].values()
+        for name in ("balacoon_tk", "balacoon_tk, gruut")
+        for text in engines[name]["texts"].values()
         for seconds in text["underrun_s"]
     ]
     return sum(seconds == 0 for seconds in late) / len(late)
@@ -76,6 +75,11 @@ def _continuity(data: Result) -> float:
 def _streams(data: Result) -> float:
     (point,) = (point for point in data["spread"] if point["n_streams"] == _N_STREAMS)
     return sum(seconds <= _PREBUFFER_S for seconds in point["underrun_s"]) / len(point["underrun_s"])
+
+
+def _sizes_ratio(data: Result) -> float:
+    ours, theirs = (data[name]["packages_mb"] + data[name]["voice_mb"] for name in ("balacoon_tk", "torch"))
+    return float(ours / theirs)
 
 
 def _own_share(data: Result) -> float:
@@ -110,6 +114,27 @@ TARGETS: Final = (
         "end_to_end",
         0.95,
         lambda data: _engines_ratio(data, ("balacoon_tk", "total_s"), ("piper-tts", "total_s"), "440"),
+    ),
+    Target(
+        "streamed utterance in total over torch whole, 440 phonemes",
+        "end_to_end",
+        1 / 1.4,
+        lambda data: _engines_ratio(data, ("balacoon_tk", "total_s"), ("torch", "total_s"), "440"),
+    ),
+    Target("installed size over that of torch", "sizes", 1 / 3, _sizes_ratio),
+    Target(
+        "streamed samples, to whole ones",
+        "fidelity",
+        1e-5,
+        lambda data: float(data["engines"]["balacoon_tk"]["max_abs_diff"]),
+        unit="",
+    ),
+    Target(
+        "clicks at the seams of a minute",
+        "fidelity",
+        0.0,
+        lambda data: float(data["engines"]["balacoon_tk"]["n_clicks"]),
+        unit="",
     ),
     Target(
         "continuity at real time on one thread, safety factor of 2",

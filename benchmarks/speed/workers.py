@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from balacoon_tk._typing import FloatArray
 from balacoon_tk.metrics import StreamTrace, TraceRecorder, rtf, ttfa_s, underrun_s, xrt
 from balacoon_tk.metrics.runs import rotated
 from peers import Peer, create_peer
+from peers.protocol import SpeaksBothWays
 from speed.measure import SETTLE_S
 from speed.resident import peak_bytes
 from speed.texts import WARM_UP
@@ -52,6 +54,18 @@ def speak(peer: Peer, text: str) -> Utterance:
     return Utterance(recorder.finish(), time.process_time() - cpu_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """The samples of one text."""
+
+    sample_rate: int
+    """Hz"""
+    chunks: tuple[FloatArray, ...]
+    """As they were handed over."""
+    whole: FloatArray | None
+    """The same utterance with the same noise, each sentence at once; None of those who never cut one."""
+
+
 class Engine:
     """An engine in a process of its own.
 
@@ -75,14 +89,16 @@ class Engine:
     def speak(self, text: str, *, warm_up: str) -> Utterance:
         """Speak `warm_up` uncounted, then the text."""
         time.sleep(SETTLE_S)
-        self._connection.send((warm_up, text))
-        answer = self._receive()
+        answer = self._ask("time", warm_up, text)
         return Utterance(StreamTrace(**answer["trace"]), answer["cpu_s"])
+
+    def samples(self, text: str) -> Spoken:
+        """Speak a text and return what it says, streamed and, where the engine can, whole."""
+        return Spoken(**self._ask("samples", text))
 
     def peak_rss_mb(self) -> float:
         """Return the most memory that the process has had so far, in MB."""
-        self._connection.send(None)
-        return float(self._receive())
+        return float(self._ask("peak"))
 
     def close(self) -> None:
         """End the process."""
@@ -92,6 +108,10 @@ class Engine:
             # It may be stuck in a graph, and then hears nothing.
             self._process.terminate()
             self._process.join()
+
+    def _ask(self, *request: str) -> Any:
+        self._connection.send(request)
+        return self._receive()
 
     def _receive(self) -> Any:
         try:
@@ -135,16 +155,28 @@ def _serve(connection: Connection, name: str, n_threads: int) -> None:
         peer = create_peer(name, n_threads)
         connection.send(peer.settings)
         while True:
-            request = connection.recv()
-            if request is None:
-                connection.send(peak_bytes() / _MEGA)
-                continue
-            warm_up, text = request
-            # In the same process and just before, since another engine may have had the caches since.
-            speak(peer, warm_up)
-            utterance = speak(peer, text)
-            connection.send({"trace": asdict(utterance.trace), "cpu_s": utterance.cpu_s})
+            match connection.recv():
+                case ("time", warm_up, text):
+                    # In the same process and just before, since another engine may have had the caches since.
+                    speak(peer, warm_up)
+                    utterance = speak(peer, text)
+                    connection.send({"trace": asdict(utterance.trace), "cpu_s": utterance.cpu_s})
+                case ("samples", text):
+                    connection.send(_samples(peer, text))
+                case ("peak",):
+                    connection.send(peak_bytes() / _MEGA)
     except EOFError:
         return
     except Exception as error:
         connection.send(RuntimeError(f"{name}: {type(error).__name__}: {error}"))
+
+
+def _samples(peer: Peer, text: str) -> dict[str, Any]:
+    whole = None
+    if isinstance(peer, SpeaksBothWays):
+        chunks, whole = peer.speak_both_ways(text)
+    else:
+        chunks = [np.asarray(samples) for samples in peer.speak(text)]
+    # An empty chunk has no seam with its neighbours.
+    filled = tuple(chunk for chunk in chunks if chunk.size)
+    return {"sample_rate": peer.sample_rate, "chunks": filled, "whole": whole}
