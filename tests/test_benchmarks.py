@@ -106,7 +106,14 @@ def test_writing_gives_the_committed_files_again(records, tmp_path):
     assert names == {path.name for path in FOLDER.iterdir()} - {
         *("streaming.json", "kernels.json", "passes.json", "passes.md", "decoders.json", "native.json"),
         *("fuzz.json", "kills.json", "mutants.json", "soak.json", "live.json", "serve.json"),
-        *("cuts.json", "piper_ids.json", "word_boundaries.json", "corpus.json", "providers.json", "guards.json"),
+        *(
+            "cuts.json",
+            "piper_ids.json",
+            "word_boundaries.json",
+            "corpus.json",
+            "providers.json",
+            "guards.json",
+        ),
         *("platforms.json", "notebooks.json"),
     }
     written = [path.relative_to(tmp_path) for path in (tmp_path / results.RECORDS).iterdir()]
