@@ -49,7 +49,7 @@ typedef struct {
 /* Steps in bundles, with fewer products. First what is to be multiplied is made of the input, once for all blocks;
  * then a block's outputs of that, each in a row of a tile, which has one for outputs that aren't due. */
 typedef struct {
-    /* combined is [product][channels in BK_COLUMNS][bundle][BK_COLUMNS], bk_combined_size in all */
+    /* combined are bk_combined_size floats, which lie as `convolve` reads them */
     void (*combine)(const bk_bundle *bundles, int n_bundles, ptrdiff_t tap_step, int n_taps, int n_channels,
                     float *combined);
     void (*convolve)(const float *combined, int n_taps, int n_channels, const float *weights, const float *bias,
