@@ -18,6 +18,7 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.exposed import ExposedGraph
 from balacoon_tk.graph.match import name_of
+from balacoon_tk.runtime.process import give_back_memory
 
 _T = TypeVar("_T")
 _Lengths = TypeVar("_Lengths")
@@ -68,8 +69,25 @@ def probe(
 
     The inputs with time are given with the axis it is on, and with their steps for one frame.
     """
-    graph = ExposedGraph(model, max_size=_MAX_VALUE_SIZE)
-    inputs = graph_inputs(model)
+    try:
+        return _probed(
+            ExposedGraph(model, max_size=_MAX_VALUE_SIZE),
+            graph_inputs(model),
+            time_axes,
+            steps_per_frame,
+            lengths,
+        )
+    finally:
+        give_back_memory()  # before as much is taken again
+
+
+def _probed(
+    graph: ExposedGraph,
+    inputs: Mapping[str, ir.Value],
+    time_axes: Mapping[str, int],
+    steps_per_frame: Mapping[str, int],
+    lengths: Sequence[Sequence[int]],
+) -> Probe:
 
     def look(n_frames: Sequence[int]) -> Probe:
         shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
@@ -109,7 +127,8 @@ def at_first_that_runs(candidates: Sequence[_Lengths], run: Callable[[_Lengths],
         try:
             return run(candidate)
         except ModelError as failed:
-            error = failed
+            # Its frames hold the graph and what it ran on, and would hold each other with this one's.
+            error = failed.with_traceback(None)
     raise ModelError(f"the graph runs at none of the lengths tried: {error}") from error
 
 

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.graph.exposed import Weights, unweighted, weights_apart
 from balacoon_tk.graph.probe import Probe, at_first_that_runs, graph_inputs, make_feeds, probe
+from balacoon_tk.runtime.process import give_back_memory
 from balacoon_tk.runtime.session import Session
 
 _LENGTHS = (12, 48, 240, 1200)  # steps to try; graphs that fold time take only multiples
@@ -124,6 +125,7 @@ def _find_rates(model: ir.Model, axes: Mapping[str, int]) -> dict[str, int]:
         if not every or _is_one_group(every, group):
             continue
         slopes = _slopes(model, proto, weights, k, list(read), axes, rates)
+        give_back_memory()
         # A tensor that already mixes groups says nothing of either.
         known = [
             (slope, group[next(iter(read[name]))])

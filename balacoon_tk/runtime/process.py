@@ -130,6 +130,17 @@ def _begin_as_child() -> None:
         libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
 
 
+def give_back_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it until then.
+
+    glibc keeps up to 64 MB at the end of its heap, and pieces between others for good: behind a session that
+    has run, more than many a decoder's weights.
+    """
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    if library is not None and hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
 def keep_for_ever(thing: object) -> None:
     """Never free an object of Python, so that nothing waits in its destructor."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

@@ -102,10 +102,7 @@ class Session:
             # Pairs of products of bytes are added up in 16 bits and clipped; this takes kernels that don't.
             # They are no faster than float32, so a processor that needs none must not get them.
             settings.add_session_config_entry("session.x64quantprecision", "1")
-        self._run_options = onnxruntime.RunOptions()
         if not optimize:
-            # A longer run takes more memory than the one before, which would be kept beside that.
-            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
             settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             # Shapes are taken as soon as they can be: only then are tensors freed of which no more is asked.
             settings.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
@@ -145,8 +142,7 @@ class Session:
         self.check_process()
         try:
             with runs:
-                arrays = self._session.run(names, dict(feeds), self._run_options)
-                return dict(zip(names, arrays, strict=True))
+                return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
         except Exception as error:
             raise self.failure(error) from error
 

@@ -20,7 +20,7 @@ STANDARD = "ort_standard"
 NATIVE = "native"
 """The native engine on a processor, which runs a voice's decoder with any number of threads."""
 
-VERSION = 3
+VERSION = 4
 """Of what these targets make of a plain graph: goes up whenever that changes."""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import resource
 import sys
 from pathlib import Path
+
+from balacoon_tk.runtime.process import give_back_memory
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -35,9 +36,7 @@ class PeakMemory:
     def __init__(self) -> None:
         # What is free and not given back would be taken again, and not be seen.
         gc.collect()
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "malloc_trim"):  # glibc's
-            libc.malloc_trim(0)
+        give_back_memory()
         if _CLEAR.exists():
             _CLEAR.write_text(_PEAK)
         self._before = resident_bytes()
