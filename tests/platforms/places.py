@@ -29,7 +29,7 @@ RELEASES = {
 """Releases, and packages of them, that have the Pythons which this system may not have."""
 
 _NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "VIRTUAL_ENV", "BALACOON_TK_CACHE")
-_BASE = ("base-files", "ca-certificates", "coreutils", "dash", "libc-bin")
+_BASE = ("base-files", "ca-certificates", "coreutils", "dash", "libc-bin", "libstdc++6")
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt")
 
 
