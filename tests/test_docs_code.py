@@ -41,7 +41,10 @@ from tiny_voice import build_tiny_voice, decoder_model
 
 README = ROOT / "README.md"
 CODE = {name_of(page): page for page in DOCUMENTS if page != README and fences(page, "python", "sh")}
-ELSEWHERE = {"writing_a_source.md": "test_writing_a_source.py"}
+ELSEWHERE = {
+    "execution_providers.md": "test_execution_providers.py",
+    "writing_a_source.md": "test_writing_a_source.py",
+}
 # Programs that pages name and that aren't ours: there is nothing of them to try.
 STRANGERS = {"aplay", "journalctl", "python3", "scp", "some-llm", "sudo"}
 ALL = os.environ.get("DOCS_CODE") == "all"
@@ -96,7 +99,7 @@ class Page:
 
     def prepare(self, place):
         """Return names that the page's code takes for granted."""
-        place.give_voices("voices/joe", "voices/eve", "joe", "joe-int8")
+        place.give_voices("voices/joe", "voices/joe-int8", "voices/eve", "joe", "joe-int8")
         place.give_sentences()
         return {}
 
@@ -155,6 +158,15 @@ class Asyncio(Page):
         given = {"say_all": ["It is so.", "Is it?"], "say_pieces": pieces()}.get(called, "It is so.")
         asyncio.run(names[called](given, send))
         assert len(sent) > 1
+
+
+class Corpora(Page):
+    def prepare(self, place):
+        (place.folder / "metadata.csv").write_text("LJ1|Abc|Abc\nLJ2|bed|bed\n", encoding="utf-8")
+        return super().prepare(place)
+
+    def after(self, number, names):
+        assert names.get("rtf", 1.0) > 0.0
 
 
 class Native(Page):
@@ -224,6 +236,7 @@ class Served(Page):
 
 # What other pages find is the same for all of them.
 PAGES = {
+    "corpora.md": Corpora,
     "words.md": Words,
     "live_text.md": LiveText,
     "native.md": Native,

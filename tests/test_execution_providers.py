@@ -32,6 +32,7 @@ from balacoon_tk.voice.backends import BackendWarning
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.inspection import inspect_voice
 from decoder_streams import N_CHANNELS, close, push_all, vocoder
+from pages import ROOT, commands, fences, run_python
 from streaming_laws import make_streaming
 from tiny_voice import build_tiny_voice, decoder_model, encoder_model, write_voice
 
@@ -80,6 +81,20 @@ def places(monkeypatch, tmp_path):
     note("empty", value, "ortvalue_from_shape_and_type", lambda shape, *_: tuple(shape))
     note("output", binding, "bind_output", lambda _self, name, *_: name)
     return found
+
+
+def test_the_page_s_code_runs(places, tmp_path, monkeypatch, cli):
+    monkeypatch.chdir(tmp_path)
+    build_tiny_voice(tmp_path / "voices/joe", streaming=True)
+    page = ROOT / "docs/execution_providers.md"
+    (block,) = fences(page, "python")
+    names = {}
+    run_python(block, names)
+    assert names["tts"].voice.backend.name == "onnxruntime"
+    for command in commands("balacoon-tk", page):
+        done = cli(*command)
+        assert done.status == 0, done.err
+    assert (tmp_path / "hello.wav").is_file()
 
 
 # --- how they are named --------------------------------------------------------------------------

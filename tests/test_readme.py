@@ -39,6 +39,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "vocoder.onnx.json").write_text(json.dumps(said), encoding="utf-8")
     write_wav(tmp_path / "recording.wav", np.sin(np.arange(400.0)) / 2, SAMPLE_RATE)
     (tmp_path / "talk.txt").write_text("One. Two.", encoding="utf-8")
+    (tmp_path / "sentences.txt").write_text("One.\nTwo.\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -66,7 +67,17 @@ def test_the_python_blocks_run(folder, capsys):
 @pytest.mark.voice
 def test_the_shell_blocks_run(folder, capfd, monkeypatch):
     lines = commands("balacoon-tk", PAGE)
-    names = {"synthesize", "compare", "evaluate", "export", "resynthesize", "inspect", "deploy", "serve"}
+    names = {
+        "synthesize",
+        "compare",
+        "evaluate",
+        "export",
+        "resynthesize",
+        "inspect",
+        "deploy",
+        "serve",
+        "corpus",
+    }
     # It would go on until somebody ends it; the server has tests of its own.
     monkeypatch.setattr("balacoon_tk.cli.serve._listen", lambda *_: nullcontext())
     monkeypatch.setattr("balacoon_tk.cli.serve._serve", lambda args, *_: load_voice(args.voice[0]))
@@ -81,6 +92,7 @@ def test_the_shell_blocks_run(folder, capfd, monkeypatch):
     assert (folder / "evaluation/report.md").is_file()
     assert (folder / "voices/joe/voice.json").is_file()
     assert (folder / "joe-server/models/decoder/config.pbtxt").is_file()
+    assert (folder / "corpus/metadata.parquet").is_file()
 
 
 def test_every_make_target_that_is_named_exists():

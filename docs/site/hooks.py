@@ -53,8 +53,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for uri, text in made.items():
         files.append(File.generated(config, uri, content=text))
     elsewhere = {uri: ROOT / name for name, uri in PAGES.items() if name != "README.md"}
-    results = sorted(path for path in (ROOT / RESULTS).iterdir() if path.is_file())
-    elsewhere |= {f"benchmarks/{path.name}": path for path in results}
+    results = sorted(path for path in (ROOT / RESULTS).rglob("*") if path.is_file())
+    elsewhere |= {f"benchmarks/{path.relative_to(ROOT / RESULTS).as_posix()}": path for path in results}
     for uri, path in elsewhere.items():
         _origins[uri] = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, uri, abs_src_path=str(path)))
@@ -72,8 +72,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Fill in what stands elsewhere, render formulas, and let links lead to pages of the site."""
     uri = page.file.src_uri
     origin = _origins.get(uri, f"docs/{uri}")
-    markdown = rewrite_links(markdown, origin=origin, page=uri, source_url=config.extra["source"])
-    return render_formulas(_FROM_ELSEWHERE.sub(_block, markdown))
+    source_url = config.extra["source"]
+    markdown = rewrite_links(markdown, origin=origin, page=uri, source_url=source_url)
+
+    def from_elsewhere(match: re.Match[str]) -> str:
+        return rewrite_links(_block(match), origin=match["file"], page=uri, source_url=source_url)
+
+    return render_formulas(_FROM_ELSEWHERE.sub(from_elsewhere, markdown))
 
 
 def _block(match: re.Match[str]) -> str:

@@ -55,6 +55,6 @@ def _page_of(place: str) -> str | None:
     if place in PAGES:
         return PAGES[place]
     for folder, there in (("docs", ""), (RESULTS, "benchmarks/")):
-        if place.startswith(f"{folder}/"):
+        if place.startswith(f"{folder}/") and not (ROOT / place).is_dir():
             return there + place.removeprefix(f"{folder}/")
     return None
