@@ -351,7 +351,9 @@ def convolve_predicted(
     cdef bk_window window = window_of(x.shape[0], x.shape[1], n_taps, n_rows, stride, dilation)
     cdef Py_ssize_t n_read = n_taps * x.shape[1] * n_columns + BK_WIDTH
     if not 0 <= channel < n_columns or weights.shape[0] < n_read:
-        raise ParameterError(f"{weights.shape[0]} weights must be at least {n_read}, channel={channel} one of them")
+        raise ParameterError(
+            f"{weights.shape[0]} weights must be at least {n_read}, channel={channel} one of them"
+        )
     window.input, window.weights = &x[0, 0], &weights[channel]
     window.bias = pointer(bias, BK_WIDTH)
     with nogil:
