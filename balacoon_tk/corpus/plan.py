@@ -81,7 +81,8 @@ class CorpusPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
 
     def check_same(self, kept: Self, folder: Path) -> None:
         """Refuse a folder that was made with other settings; the message names the first that differs."""
