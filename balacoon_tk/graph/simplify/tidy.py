@@ -102,16 +102,20 @@ def fold_branches(model: ir.Model, shapes: Shapes) -> bool:
 
 
 def _inline(graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> bool:
-    # An output keeps its name, which a result that is no node's can't take over.
-    if any(value.is_graph_output() for value in node.outputs):
-        return False
+    # An output keeps its name, which a result can take over if a node of the branch makes it.
+    results = list(branch.outputs)
+    for value, result in zip(node.outputs, results, strict=True):
+        producer = result.producer()
+        own = producer is not None and producer.graph is branch and results.count(result) == 1
+        if value.is_graph_output() and not own:
+            return False
     names = Names(graph)
     for value in list(branch.initializers.values()):
         del branch.initializers[value.name or ""]
         value.name = names.take(value.name or "constant")
         graph.register_initializer(value)
     # A graph owns its nodes and outputs: both are taken out of the branch before they are put in here.
-    results, inner = list(branch.outputs), list(branch)
+    inner = list(branch)
     branch.outputs.clear()
     branch.remove(inner)
     for moved in inner:
