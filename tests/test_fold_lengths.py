@@ -104,7 +104,7 @@ def test_counts_are_what_the_graph_computes():
 
 
 def branching(axis, *, size=1, last=False):
-    """Build x.squeeze(axis) of (1, 4, n) as torch exports it if the size is 1, `last` or with more behind it."""
+    """Build x.squeeze(axis) of (1, 4, n) as torch exports it if the size is 1; unless `last`, and a Neg."""
 
     def graph(name, nodes, output):
         info = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
