@@ -39,7 +39,11 @@ TEXT = "So it is. Is it so? It is, and so it stays. Oh."
 PIECES = ("So i", "t", " is.", " Is it so? It is, and so it st", "ays. Oh.")
 OUTCOME = 'balacoon_tk_requests_total{{protocol="{}",outcome="{}"}}'
 
-pytestmark = pytest.mark.filterwarnings("ignore:tiny is streamed")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:tiny is streamed"),
+    # A client's doing, of which the server warns its operator: as an error it would be the server's.
+    pytest.mark.filterwarnings("ignore::balacoon_tk.frontend.NothingToSayWarning"),
+]
 
 
 @pytest.fixture(scope="module")
