@@ -130,7 +130,7 @@ class VoiceFiles:
         for info in self.manifest.files:
             if info not in self._checked:
                 limit = _WEIGHTS_BYTES if info == self.manifest.weights else _GRAPH_BYTES
-                self._check(info, self._place.digest(info.file, limit))
+                self._check(info, self._place.digest(info.file, limit, info.sha256))
 
     def check_weights(self) -> FileInfo | None:
         """Compare the weights with their checksum, once; return which file they are, if there is one."""
@@ -139,7 +139,7 @@ class VoiceFiles:
             if where is not None and where not in self._checked:
                 if self.path.is_dir():
                     # Whoever loads a graph from a folder reads them there: they would be in memory twice.
-                    self._check(where, self._place.digest(where.file, _WEIGHTS_BYTES))
+                    self._check(where, self._place.digest(where.file, _WEIGHTS_BYTES, where.sha256))
                 else:
                     self._weights = self._read(where, _WEIGHTS_BYTES)
         return where

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from balacoon_tk.errors import VoiceError
+from balacoon_tk.voice.known_digests import KnownDigests
 
 _MOST_ENTRIES = 1000
 _DIRECTORY_BYTES = 1 << 20  # of an archive: enough for many thousands of entries
@@ -58,8 +59,8 @@ class Place(Protocol):
         """Return the content of a file of at most `limit` bytes."""
         ...
 
-    def digest(self, name: str, limit: int) -> str:
-        """Return the sha256 of a file, which is never in memory at once."""
+    def digest(self, name: str, limit: int, expected: str) -> str:
+        """Return the sha256 of a file, which is never in memory at once and should be `expected`."""
         ...
 
     def size(self, name: str) -> int:
@@ -80,16 +81,17 @@ class Folder:
         repository = hub_repository(self._real)
         # Not resolved: where the blobs themselves are a link, no file's real path lies in them.
         self._homes = {self._real} if repository is None else {self._real, repository / "blobs"}
+        self._known = KnownDigests(self._real)
 
     def read(self, name: str, limit: int) -> bytes:
         """Return the content of a file."""
         with self._open(name, limit) as file:
             return file.read()
 
-    def digest(self, name: str, limit: int) -> str:
-        """Return the sha256 of a file."""
+    def digest(self, name: str, limit: int, expected: str) -> str:
+        """Return the sha256 of a file, without reading it if it is known to be as `expected`."""
         with self._open(name, limit) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return self._known.digest(name, file, expected)
 
     def size(self, name: str) -> int:
         """Return the number of bytes of a file."""
@@ -127,7 +129,7 @@ class Addon:
             # Piece by piece: all would be unpacked before it is cut to the size that the member says it has.
             return b"".join(iter(lambda: file.read(_PIECE_BYTES), b""))
 
-    def digest(self, name: str, limit: int) -> str:
+    def digest(self, name: str, limit: int, expected: str) -> str:
         """Return the sha256 of a member."""
         found = hashlib.sha256()
         with self._open(name, limit) as file:
