@@ -205,6 +205,10 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         lambda g, x: g.op("Concat", *g.op("Split", x, n_outputs=2, axis=2, num_outputs=2), axis=1), "Split", "along time"),
     "repeating in time": (lambda g, x: g.op("Tile", x, g.const([1, 1, 2])), "Tile", "along time"),
     "time mixed with channels": (flattened, "Reshape", "mixes time"),
+    "a shape that another input decides": (
+        lambda g, x: g.op("Reshape", x, g.op(
+            "Add", g.const([1, N, -1]), g.op("Mul", g.input("shape", [3], np.int64), g.const([0])))),
+        "Reshape", "its input 1 ('Add_2') must be a constant"),
     "interpolation from corner to corner": (
         lambda g, x: g.op("Resize", x, "", g.const([1, 1, 2], np.float32), mode="linear",
                           coordinate_transformation_mode="align_corners"), "Resize", "length of the utterance"),

@@ -33,7 +33,7 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.graph.counts import Counts, is_fixed, shape_counts
 from balacoon_tk.graph.edit import FAR, Names, add_constant, bypass, remove_unused
 from balacoon_tk.graph.known import Known, Shapes, read_known
-from balacoon_tk.graph.match import is_standard
+from balacoon_tk.graph.match import input_of, is_standard
 from balacoon_tk.graph.probe import Probe, probe
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
 
@@ -167,7 +167,13 @@ def _same_as(node: ir.Node, known: Known) -> ir.Value | None:
         return None if condition is None else node.inputs[1 if condition else 2]
     if node.op_type in ("Concat", "Max", "Min", "Sum") and len(node.inputs) == 1:
         return node.inputs[0]  # case 5
-    if node.op_type == "Expand" or (node.op_type == "Slice" and _takes_all(node, known)):
+    if node.op_type == "Slice":
+        return node.inputs[0] if _takes_all(node, known) else None  # case 5
+    # A shape that another input says would be the one of the probe's lengths by chance.
+    shape = input_of(node, 1)
+    if shape is not None and shape.const_value is None and shape not in known.counts:
+        return None
+    if node.op_type == "Expand":
         return node.inputs[0]  # case 5
     if node.op_type in _KEEPS_ORDER:
         return _way_back(node, known)  # cases 5 and 6
