@@ -21,6 +21,7 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.execution_providers import check_available, provider_settings
 from balacoon_tk.runtime.options import HOST, Memory, RuntimeOptions
+from balacoon_tk.runtime.ort_errors import reason
 from balacoon_tk.runtime.process import generation, keep_for_ever, runs, watch
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Session:
                 self._session = _load(model, settings, providers)
         except Exception as error:  # onnxruntime raises a dozen unrelated types, here and below
             where = " or ".join(self._providers) or "ONNX Runtime"
-            raise ModelError(f"{self.label}: {where} can't load it: {error}") from error
+            raise ModelError(f"{self.label}: {where} can't load it: {reason(error)}") from error
         # One whose libraries aren't there is left out, and said so in a log alone.
         if left_out := sorted(providers.keys() - self._session.get_providers()):
             raise ModelError(
@@ -179,7 +180,7 @@ class Session:
     def failure(self, error: Exception) -> ModelError:
         """Return the error that says that a run has failed, and in which execution provider."""
         where = " or ".join(self._providers)
-        return ModelError(f"{self.label}: the run failed{where and f' in {where}'}: {error}")
+        return ModelError(f"{self.label}: the run failed{where and f' in {where}'}: {reason(error)}")
 
     def check_process(self) -> None:
         """Refuse to run in a child of the process that has loaded the graph, if that needs threads."""
@@ -321,7 +322,7 @@ def fold_constants(model: bytes) -> bytes:
             with runs:
                 onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ModelError(f"ONNX Runtime can't load the graph: {error}") from error
+            raise ModelError(f"ONNX Runtime can't load the graph: {reason(error)}") from error
         return path.read_bytes()
 
 
