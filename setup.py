@@ -29,6 +29,7 @@ _RELEASE: dict[str, object] = {
     "binding": True,
     "boundscheck": False,
     "cdivision": True,
+    "freethreading_compatible": True,
     "initializedcheck": False,
     "wraparound": False,
 }

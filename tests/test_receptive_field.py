@@ -58,6 +58,12 @@ def vocos(g: TinyGraph, x: str) -> str:
     return g.slice(x, 6, -6, 2)
 
 
+def space_to_depth(g: TinyGraph, x: str) -> str:
+    y = g.unsqueeze(g.conv(g.up(x, N, N, 2, 2), N, N, 2, pads=[0, 1]), 2)
+    blocks = g.op("SpaceToDepth", g.op("Concat", y, y, axis=2), blocksize=2)
+    return g.conv(g.squeeze(blocks, 2), 4 * N, 1, 1)
+
+
 FIELDS: dict[str, Callable[[TinyGraph, str], str]] = {
     "nothing": lambda g, x: g.op("Relu", x),
     "same": lambda g, x: g.conv(x, N, 1, 5, pads=[2, 2]),
@@ -97,6 +103,7 @@ FIELDS: dict[str, Callable[[TinyGraph, str], str]] = {
         g.const([1, 2, -1])), 2, 1, 3, pads=[1, 1]),
     "looking ahead, and folded": lambda g, x: g.transpose(g.op("Reshape", g.transpose(
         g.conv(g.up(x, N, N, 2, 2), N, N, 2, pads=[0, 1]), 0, 2, 1), g.const([1, -1, 2 * N])), 0, 2, 1),
+    "looking ahead, and folded by blocks": space_to_depth,
     "hifigan": hifigan,
     "wavenet": wavenet,
     "vocos": vocos,

@@ -1,7 +1,6 @@
 """Bind the executor: a program laid out for C once, and runs of it without the GIL."""
 
 cimport cython
-cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
@@ -517,7 +516,7 @@ cdef class Executor:
             held = positions
             return outputs, (positions, rows)
         finally:
-            self.runs.append((taken[0], held))
+            self._give_back(taken[0], held)
 
     def check(self, state):
         """Refuse arrays that can't be a state with a `ParameterError`."""
@@ -525,20 +524,31 @@ cdef class Executor:
         try:
             self._restore(<bk_run *> <size_t> address, state)
         finally:
-            self.runs.append((address, None))
+            self._give_back(address, None)
 
     cdef tuple _borrow(self, positions):
-        # One that holds the state of these positions, if there is such a one.
         cdef bk_run *run
-        for k, (_, held) in enumerate(self.runs):
-            if held is not None and held is positions:
-                return self.runs.pop(k)
-        if self.runs:
-            return self.runs.pop()
-        run = bk_new_run(&self.c, self.n_threads)
-        if run == NULL:
-            raise MemoryError
-        return <size_t> run, None
+        taken = None
+        # Without the GIL the list may change between two looks at it.
+        with cython.critical_section(self):
+            # One that holds the state of these positions, if there is such a one.
+            for k, (_, held) in enumerate(self.runs):
+                if held is not None and held is positions:
+                    taken = self.runs.pop(k)
+                    break
+            else:
+                if self.runs:
+                    taken = self.runs.pop()
+        if taken is None:
+            run = bk_new_run(&self.c, self.n_threads)
+            if run == NULL:
+                raise MemoryError
+            taken = (<size_t> run, None)
+        return taken
+
+    cdef _give_back(self, address, held):
+        with cython.critical_section(self):
+            self.runs.append((address, held))
 
     cdef _restore(self, bk_run *run, state):
         cdef const int64_t[::1] positions
