@@ -163,7 +163,10 @@ def test_what_is_complete_is_given_at_once():
     [
         ("<speak>\n  <s>One</p></speak>", "SSML, line 2, column 11: not well formed: mismatched tag"),
         ("<speak>é &foo;</speak>", "SSML, line 1, column 10: not well formed: undefined entity"),
-        ("<speak>x</speak>y", "line 1, column 17: not well formed: junk after document element"),
+        ("<speak>x</speak>y", "line 1, column 17: not well formed: text outside of the document's element"),
+        ("<speak>x</speak>\n <!-- -->y،", "line 2, column 10: not well formed: text outside of the"),
+        ("<?xml version='1.0'?>\ny،<speak>", "line 2, column 1: not well formed: text outside of the"),
+        ("<speak>x</speak><speak>", "line 1, column 17: not well formed: junk after document element"),
         ("<speak>\x00</speak>", "line 1, column 8: not well formed"),
         ("<speak>\ud800</speak>", "line 1, column 8: half of a surrogate pair"),
         ("<speak>one", "line 1, column 11: the document ends where an element is still open"),
@@ -191,6 +194,8 @@ def test_what_can_not_be_read_is_refused_by_line_and_column(text, message):
     _, error = read(text)
     assert error is not None
     assert re.search(message, error)
+    if len(text) < MAX_TAG:
+        assert read(text, range(len(text)))[1] == error
 
 
 def test_what_is_passed_over_is_named_once():

@@ -18,6 +18,7 @@ MAX_TAG = 16_384
 """Most characters of a tag or a comment: what isn't complete is kept, and read again with each piece."""
 _BLOCK = 2048  # characters that are read before what was found in them is given
 _TAG = re.compile(r"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>")
+_TEXT_OUTSIDE = re.compile("[ \t\r\n]*([^< \t\r\n])")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CDATA, _CDATA_END = len("<![CDATA["), len("]]>")
 
@@ -118,6 +119,10 @@ class XmlSource:
             self._parser.Parse(text, last)
         except expat.ExpatError as error:
             place = self._come_to(self._parser.ErrorByteIndex)
+            # Outside of all elements expat says where the token is wrong that it has so far, or where it begins.
+            outside = _TEXT_OUTSIDE.match(self._text.text, self._done)
+            if not self._depth and outside:
+                self._refuse("not well formed: text outside of the document's element", outside.start(1))
             # Of text before a `]]>` expat says nothing, but for what came in a piece of its own. What stands
             # behind the document is none of its text.
             before = self._text[self._done : place]
