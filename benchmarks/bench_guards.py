@@ -2,7 +2,7 @@
 
     python benchmarks/bench_guards.py       # five minutes; writes benchmarks/results/guards.json
 
-The default voice is loaded as it is, as it is the first time, when no checksum is known yet, and with no file
+The default voice is loaded as it is, as it is the first time, when nothing of it is known, and with no file
 hashed and no graph or program looked at, in turn. In a stream everything that only looks is timed where it is
 called: against a whole stream its share is too small to be seen as a difference.
 """
@@ -25,7 +25,7 @@ from balacoon_tk._files import write_whole
 from balacoon_tk.decoder import renderer
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.stages import encoder, upsampler
-from balacoon_tk.voice import files, known_digests, programs
+from balacoon_tk.voice import files, known_files, programs
 from balacoon_tk.voice.default import default_voice_folder
 from balacoon_tk.voice.voice import load_voice
 from speed.machine import facts
@@ -69,7 +69,7 @@ def _unguarded(load: Callable[[], object]) -> None:
     with contextlib.ExitStack() as patches:
         for owner, name, instead in (
             (files, "hashlib", unhashed),
-            (known_digests.KnownDigests, "digest", lambda *_: digest),
+            (known_files.KnownFiles, "digest", lambda *_: digest),
             (files, "check_graph", lambda *_, **__: frozenset()),
             (files.VoiceFiles, "_check", lambda *_: None),
             (files.VoiceFiles, "check_rest", lambda _: None),
@@ -81,7 +81,7 @@ def _unguarded(load: Callable[[], object]) -> None:
 
 def _first(load: Callable[[], object]) -> None:
     """Load with all files read, as where nothing is known of them."""
-    with patch.object(known_digests.KnownDigests, "_load", lambda _: {}):
+    with patch.object(known_files.KnownFiles, "_recall", lambda *_: None):
         load()
 
 

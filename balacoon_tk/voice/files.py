@@ -8,6 +8,7 @@ known by its own checksum, which whoever loads a voice may ask for.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import threading
@@ -20,6 +21,7 @@ from balacoon_tk.errors import MissingExtraError, ModelError, ParameterError, Vo
 from balacoon_tk.runtime.session import GraphSource, PackedGraph
 from balacoon_tk.voice.guard.graphs import ExternalFile, check_graph
 from balacoon_tk.voice.guard.recurrences import GUARDED, guard_recurrences
+from balacoon_tk.voice.known_files import KnownFiles
 from balacoon_tk.voice.manifest import FileInfo, Manifest
 from balacoon_tk.voice.places import open_place
 
@@ -58,7 +60,8 @@ class VoiceFiles:
         _check_pin(sha256)
         _check_place(path)
         self.path = path
-        self._place = open_place(path)
+        self._known = KnownFiles(path.resolve())
+        self._place = open_place(path, self._known)
         data = self._place.read(MANIFEST_FILE, _MANIFEST_BYTES)
         self.sha256 = hashlib.sha256(data).hexdigest()
         if sha256 is not None and sha256.lower() != self.sha256:
@@ -148,8 +151,11 @@ class VoiceFiles:
         """Return a graph that may be run, and its operators."""
         data, where = self._read(info, _GRAPH_BYTES), self.manifest.weights
         beside = None if where is None else ExternalFile(where.file, self._place.size(where.file))
+        is_ort = info.file.lower().endswith(".ort")
+        graph = f"{info.sha256} {beside} {'ORT' if is_ort else 'ONNX'}"
+        look = functools.partial(check_graph, data, beside, is_ort=is_ort)
         try:
-            return data, check_graph(data, beside, is_ort=info.file.lower().endswith(".ort"))
+            return data, self._known.op_types(graph, len(data), look)
         except ModelError as error:
             raise VoiceError(f"{info.file}: {error}") from error
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from balacoon_tk.errors import VoiceError
-from balacoon_tk.voice.known_digests import KnownDigests
+from balacoon_tk.voice.known_files import KnownFiles
 
 _MOST_ENTRIES = 1000
 _DIRECTORY_BYTES = 1 << 20  # of an archive: enough for many thousands of entries
@@ -75,13 +75,13 @@ class Place(Protocol):
 class Folder:
     """A folder; its files may be links to each other, in the hub's cache to blobs, and to nothing else."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known: KnownFiles) -> None:
         self.path = path
+        self._known = known
         self._real = path.resolve()
         repository = hub_repository(self._real)
         # Not resolved: where the blobs themselves are a link, no file's real path lies in them.
         self._homes = {self._real} if repository is None else {self._real, repository / "blobs"}
-        self._known = KnownDigests(self._real)
 
     def read(self, name: str, limit: int) -> bytes:
         """Return the content of a file."""
@@ -206,9 +206,9 @@ def hub_repository(folder: Path) -> Path | None:
     return None
 
 
-def open_place(path: Path) -> Place:
+def open_place(path: Path, known: KnownFiles) -> Place:
     """Return the folder or the archive at a path; an archive is looked at when a member is asked for."""
-    return Folder(path) if path.is_dir() else Addon(path)
+    return Folder(path, known) if path.is_dir() else Addon(path)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ _HINT = "; a Piper voice comes with its JSON (config=... if it lies elsewhere)"
 
 _PHONEME_TYPES = ("espeak", "text", "hebrew", "japanese", "thai")
 _UNDETERMINED = "und"  # BCP 47's name for a language that nobody has named
+_MAX_SPEAKERS = 1 << 16  # each gets a name before the graph has been looked at
 
 _READ = (
     "audio espeak language phoneme_type phoneme_id_map phoneme_map vowel_clusters inference num_speakers "
@@ -64,7 +65,9 @@ def read_piper_json(path: Path, *, voice: Path) -> VoiceFacts:
     if espeak_voice is None and phoneme_type == "espeak":
         root.record("espeak").text("voice")  # raises the error that names it
     provenance = read_provenance(voice)
-    n_speakers = 1 if root.is_null("num_speakers") else max(1, root.integer("num_speakers", minimum=0))
+    n_speakers = 1
+    if not root.is_null("num_speakers"):
+        n_speakers = max(1, root.integer("num_speakers", minimum=0, maximum=_MAX_SPEAKERS))
     return VoiceFacts(
         name=voice.stem,
         # Each stands for the other where one is missing: files of the first Piper have espeak alone.

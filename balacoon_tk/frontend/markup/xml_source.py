@@ -119,7 +119,7 @@ class XmlSource:
             self._parser.Parse(text, last)
         except expat.ExpatError as error:
             place = self._come_to(self._parser.ErrorByteIndex)
-            # Outside of all elements expat says where the token is wrong that it has so far, or where it begins.
+            # Outside of all elements expat says where a token begins, or where it is wrong if that is there.
             outside = _TEXT_OUTSIDE.match(self._text.text, self._done)
             if not self._depth and outside:
                 self._refuse("not well formed: text outside of the document's element", outside.start(1))

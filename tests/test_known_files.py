@@ -1,4 +1,4 @@
-"""Files whose checksum was compared before: when they are read again, and when not."""
+"""Files that were looked at before: when they are looked at again, and when not."""
 
 import hashlib
 import json
@@ -8,31 +8,31 @@ from pathlib import Path
 import pytest
 
 from balacoon_tk import load_voice
-from balacoon_tk.errors import VoiceError
-from balacoon_tk.voice import known_digests
+from balacoon_tk.errors import ModelError, VoiceError
+from balacoon_tk.voice import files, known_files
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.finish import compile_again
-from balacoon_tk.voice.known_digests import KnownDigests
+from balacoon_tk.voice.known_files import KnownFiles
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """An empty cache, and files of which the clock says nothing."""
     monkeypatch.setenv("BALACOON_TK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(known_digests, "_SETTLED_NS", -1)
-    return tmp_path / "cache" / "digests"
+    monkeypatch.setattr(known_files, "_SETTLED_NS", -1)
+    return tmp_path / "cache" / "known_files"
 
 
 @pytest.fixture
 def read(monkeypatch):
     """The sizes of the files that were read."""
-    sizes, sum_up = [], known_digests._sum_up
+    sizes, sum_up = [], known_files._sum_up
 
     def noting(file):
         sizes.append(os.fstat(file.fileno()).st_size)
         return sum_up(file)
 
-    monkeypatch.setattr(known_digests, "_sum_up", noting)
+    monkeypatch.setattr(known_files, "_sum_up", noting)
     return sizes
 
 
@@ -51,9 +51,7 @@ def sha256(path: Path) -> str:
 def digest(path: Path, expected: str | None = None) -> str:
     """What another process would be told."""
     with path.open("rb") as file:
-        return KnownDigests(path.parent).digest(
-            path.name, file, sha256(path) if expected is None else expected
-        )
+        return KnownFiles(path.parent).digest(path.name, file, sha256(path) if expected is None else expected)
 
 
 def test_an_unchanged_file_is_read_once(weights, read):
@@ -130,22 +128,24 @@ def test_what_is_small_is_read_each_time(weights, read, cache):
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(weights, cache, monkeypatch):
-    sum_up = known_digests._sum_up
+    sum_up = known_files._sum_up
 
     def changing(file):
         found = sum_up(file)
         os.utime(weights, ns=(0, 0))
         return found
 
-    monkeypatch.setattr(known_digests, "_sum_up", changing)
+    monkeypatch.setattr(known_files, "_sum_up", changing)
     assert digest(weights) == sha256(weights)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[" * 100_000, "\x00", "[]", "{}", '{"format_version": 2, "digests": {}}', '{"format_version": 1}',
-     '{"format_version": 1, "digests": 3}', '{"format_version": 1, "digests": {"weights.bin": null}}'],
+    ["", "[" * 100_000, "\x00", "[]", "{}", '{"format_version": 2, "digests": {}, "graphs": {}}',
+     '{"format_version": 1}',
+     '{"format_version": 1, "digests": 3, "graphs": {}}',
+     '{"format_version": 1, "digests": {"weights.bin": null}, "graphs": {}}'],
 )  # fmt: skip
 def test_a_damaged_record_costs_time_alone(weights, read, cache, text):
     digest(weights)
@@ -170,17 +170,92 @@ def test_a_cache_that_cant_be_written_costs_time_alone(weights, read, cache):
     assert len(read) == 2
 
 
+# --- graphs
+
+
+GRAPH = "0" * 64
+OP_TYPES = frozenset({"Conv", "Tanh"})
+
+
+@pytest.fixture
+def looked(weights):
+    """Ask another process's `KnownFiles` for the operators of a graph, and say whether it had to look."""
+
+    def ask(graph=GRAPH, n_bytes=1 << 16, found=lambda: OP_TYPES):
+        looks = []
+
+        def look():
+            looks.append(graph)
+            return found()
+
+        assert KnownFiles(weights.parent).op_types(graph, n_bytes, look) == OP_TYPES
+        return bool(looks)
+
+    return ask
+
+
+def test_a_graph_is_looked_at_once(looked):
+    assert [looked(), looked()] == [True, False]
+    assert looked(GRAPH.replace("0", "1"))
+
+
+def test_a_small_graph_is_looked_at_each_time(looked):
+    assert [looked(n_bytes=65535), looked(n_bytes=65535)] == [True, True]
+
+
+def test_another_version_looks_again(looked, monkeypatch):
+    looked()
+    monkeypatch.setattr(known_files, "version", lambda _: "0.0.1")
+    assert looked()
+
+
+def test_a_refusal_is_not_kept(weights, cache):
+    def refuse():
+        raise ModelError("it has a Loop")
+
+    for _ in range(2):
+        with pytest.raises(ModelError, match="it has a Loop"):
+            KnownFiles(weights.parent).op_types(GRAPH, 1 << 16, refuse)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("value", [None, 3, "Conv", [3], {"Conv": 1}])
+def test_a_damaged_record_of_a_graph_is_looked_through(looked, cache, value):
+    looked()
+    (record,) = cache.iterdir()
+    found = json.loads(record.read_text())
+    found["graphs"] = dict.fromkeys(found["graphs"], value)
+    record.write_text(json.dumps(found))
+    assert [looked(), looked()] == [True, False]
+
+
+def test_records_of_a_folder_are_bounded(looked, cache):
+    for number in range(70):
+        looked(f"{number:064}")
+    (record,) = cache.iterdir()
+    assert len(json.loads(record.read_text())["graphs"]) == 64
+    assert not looked(f"{69:064}")
+    assert looked(f"{0:064}")
+
+
+# --- a voice
+
+
 def test_a_voice_is_summed_up_once_and_damage_is_found_afterwards(
     tmp_path, tiny_voice_folder, read, monkeypatch
 ):
-    monkeypatch.setattr(known_digests, "_LEAST_BYTES", 1)
+    monkeypatch.setattr(known_files, "_LEAST_BYTES", 1)
+    monkeypatch.setattr(known_files, "_LEAST_GRAPH_BYTES", 1)
+    looks, check = [], files.check_graph
+    monkeypatch.setattr(files, "check_graph", lambda *args, **named: looks.append(0) or check(*args, **named))
     folder = tmp_path / "tiny"
     compile_again(VoiceFiles(tiny_voice_folder), folder)  # with weights beside the graphs
     load_voice(folder, n_threads=1)
-    assert read
+    assert read and looks
     read.clear()
+    looks.clear()
     load_voice(folder, n_threads=1)
-    assert not read
+    assert not read and not looks
     for file in folder.iterdir():
         if file.name != "voice.json":
             data = bytearray(file.read_bytes())
