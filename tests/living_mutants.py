@@ -236,6 +236,37 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("*/stateful.py", "if step < 1:", "if step < 0:", "the same: ONNX has no steps of 0"),
     (
         "*/stateful.py",
+        'timeline, down = ctx.only_time(), ctx.int("blocksize", 1)',
+        '*"blocksize", [02])',
+        "the same: ONNX takes no SpaceToDepth without it",
+    ),
+    (
+        "*/stateful.py",
+        "for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):",
+        "*strict=False*",
+        "the same: ONNX Runtime has run the node, and takes no others",
+    ),
+    (
+        "*/stateful.py",
+        "if timeline.phased and end < 0:",
+        "*end <= 0:",
+        "the same: an end at the utterance's first step was refused before",
+    ),
+    (
+        "*/stateful.py",
+        "build.keep(to_skip, build.slice(to_skip, 0, 0, 0))",
+        "*0, -1, 0))",
+        "the same: neither leaves a step",
+    ),
+    ("*/stateful.py", "if down > 1:", "if down >= 1:", "the same: one of one is all of them"),
+    (
+        "*/stateful.py",
+        'build.keep(to_skip, build.slice(zeros, 0, 0, build.one("Sub", reached, build.length(value, axis))))',
+        "*zeros, -1, *",
+        "the same: it has one axis",
+    ),
+    (
+        "*/stateful.py",
         "if timeline.phased and end < 0:",
         "*end < 1:",
         "the same: an end at the utterance's first step was refused before",

@@ -21,6 +21,7 @@ from balacoon_tk.graph.streaming.segments import find_cuts, measure_segment, tim
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.runtime.stateful_graph import StreamingSpec
 from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
 from balacoon_tk.targets.ort_cpu.halves import find_halves
 from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
@@ -180,9 +181,18 @@ def stream(pair: Streamed, feeds: Feeds, pushes: Sequence[int]) -> dict[str, np.
         part = pair.cut(feeds, position, position + n_frames)
         position += n_frames
         given.append(as_dict(decoder.push(part, last=k == len(pushes) - 1), pair.graph))
+        if k < len(pushes) - 1:
+            assert_states_fit(decoder, pair.spec)
     return {
         name: np.concatenate([part[name] for part in given], axis=-1) for name in pair.graph.contract.outputs
     }
+
+
+def assert_states_fit(decoder: StatefulDecoder, spec: StreamingSpec) -> None:
+    """No state is longer than it says: some targets hold so many steps of it, and no more."""
+    tensors = decoder.snapshot().tensors
+    for state in spec.states:
+        assert tensors[state.input].shape[state.axis] <= state.max_length, state.input
 
 
 def schedules(n_frames: int, lag_frames: int, *, thorough: bool) -> Iterator[list[int]]:

@@ -333,6 +333,14 @@ def test_time_goes_into_channels_and_back_by_blocks(mode: str) -> None:
     assert_streams(g.model(g.op("DepthToSpace", x, blocksize=2, mode=mode)), multiple=2)
 
 
+def test_blocks_of_every_steps_own_image_leave_time_where_it_is() -> None:
+    g = TinyGraph()
+    images = g.op("Reshape", g.transpose(g.frames(8), 2, 1, 0), g.const([-1, 2, 2, 2]))
+    blocks = g.op("SpaceToDepth", images, blocksize=2)
+    x = g.transpose(g.op("Reshape", blocks, g.const([-1, 8, 1])), 2, 1, 0)
+    assert_streams(g.model(g.conv(x, 8, 1, 3, pads=[1, 1])))
+
+
 @pytest.mark.parametrize("opset", [11, 13, 17])
 def test_a_squeeze_without_axes_leaves_time_where_a_push_brings_one_step(opset: int) -> None:
     g = TinyGraph(opset=opset)

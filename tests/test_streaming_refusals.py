@@ -205,6 +205,9 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         lambda g, x: g.op("Concat", *g.op("Split", x, n_outputs=2, axis=2, num_outputs=2), axis=1), "Split", "along time"),
     "repeating in time": (lambda g, x: g.op("Tile", x, g.const([1, 1, 2])), "Tile", "along time"),
     "time mixed with channels": (flattened, "Reshape", "mixes time"),
+    "blocks whose channels are time": (
+        lambda g, x: g.op("SpaceToDepth", g.unsqueeze(g.transpose(x, 0, 2, 1), 3), blocksize=1),
+        "SpaceToDepth", "its channels lie along time"),
     "a shape that another input decides": (
         lambda g, x: g.op("Reshape", x, g.op(
             "Add", g.const([1, N, -1]), g.op("Mul", g.input("shape", [3], np.int64), g.const([0])))),
