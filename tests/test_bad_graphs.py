@@ -98,6 +98,17 @@ def test_a_graph_that_can_not_be_taken_says_why(name, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", [b"Tanh_0", b"Tanh", b"frames"])
+def test_a_name_that_is_no_text_is_damage(name, tmp_path):
+    g = TinyGraph()
+    path = write(tmp_path, g.model(g.op("Tanh", g.frames(N))))
+    path.write_bytes(path.read_bytes().replace(name, b"\xff" + name[1:]))
+    with pytest.raises(ModelError, match=r"the graph is damaged: a name of node .* is not UTF-8"):
+        make_streaming(onnx.load(path))
+    with pytest.raises(ModelError, match=r"tiny\.onnx: the graph is damaged: a name of node"):
+        export_voice(path, tmp_path / "out")
+
+
 def test_another_batch_streams_and_is_no_voice(tmp_path):
     model = decoder((2, N, "n_frames"))
     assert_streams(model)

@@ -15,8 +15,12 @@ _CHANGED_SINCE = frozenset({"BatchNormalization", "RoiAlign"})
 """Operators whose meaning changed between the two."""
 
 
-def check_opset(model: onnx.ModelProto) -> None:
-    """Raise ModelError if a graph is of an opset that isn't read."""
+def check_readable(model: onnx.ModelProto) -> None:
+    """Raise ModelError if a graph is of an opset that isn't read, or has names that are no text."""
+    # Protobuf gives what isn't UTF-8 as bytes, which nothing behind this looks for.
+    for node in model.graph.node:
+        if not all(isinstance(name, str) for name in (node.op_type, node.domain, *node.input, *node.output)):
+            raise ModelError(f"the graph is damaged: a name of node {node.name!r} is not UTF-8")
     opset = max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0)
     if opset < _OLDEST_READ:
         raise ModelError(

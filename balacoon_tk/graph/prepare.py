@@ -13,7 +13,7 @@ from balacoon_tk.graph.analysis import Analysis, analyse
 from balacoon_tk.graph.attention.fuse import fuse_attention
 from balacoon_tk.graph.attention.operator import attention_written_out
 from balacoon_tk.graph.errors import NotStreamableError
-from balacoon_tk.graph.opset import check_opset
+from balacoon_tk.graph.opset import check_readable
 from balacoon_tk.graph.probe import probe
 from balacoon_tk.graph.simplify.definitions import write_definitions
 from balacoon_tk.graph.simplify.fix_shapes import FixShapesPass
@@ -45,7 +45,7 @@ def _prepared(
 ) -> tuple[ir.Model, TimeInputs]:
     # Through the protocol buffer, so that the passes change nothing of the original.
     proto = model if isinstance(model, onnx.ModelProto) else ir.to_proto(model)
-    check_opset(proto)
+    check_readable(proto)
     _check_complete(proto)
     copy = ir.from_proto(proto)
     lift_constants(copy)

@@ -33,7 +33,7 @@ except ImportError as _error:
 from balacoon_tk.graph.cost import count_multiply_adds, count_parameters
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.obstacles import Streamability, judge_streaming
-from balacoon_tk.graph.opset import check_opset
+from balacoon_tk.graph.opset import check_readable
 from balacoon_tk.graph.probe import make_feeds
 from balacoon_tk.graph.receptive_field import receptive_field
 from balacoon_tk.graph.time_inputs import find_time_inputs
@@ -205,7 +205,7 @@ def _load(path: Path, model: onnx.ModelProto) -> Session:
         # ONNX Runtime says of an opset that it doesn't know what only its developers understand.
         if model.graph.node:
             try:
-                check_opset(model)
+                check_readable(model)
             except ModelError as error:
                 raise ModelError(f"{path}: {error}") from error
         raise

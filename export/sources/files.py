@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from balacoon_tk.errors import ModelError, VoiceError
 from balacoon_tk.graph.edit import Names
-from balacoon_tk.graph.opset import check_opset
+from balacoon_tk.graph.opset import check_readable
 from balacoon_tk.voice.places import hub_repository, kind_of
 
 _LICENSE = re.compile(r"^\W*licen[cs]e\W+(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
@@ -70,7 +70,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     # Protobuf reads many other files without complaint, as a message of fields that it doesn't know.
     if not model.graph.node:
         raise ModelError("not an ONNX file, or a damaged one: there is no graph in it")
-    check_opset(model)
+    check_readable(model)
     return model
 
 
