@@ -18,7 +18,7 @@ export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo picture notebooks notebook-times lab test lint typecheck test-debug test-release test-aarch64 \
-    test-clang test-minimum test-wheels wheels chroots browser-test ray-test docs docs-look docs-code sanitize sanitize-threads \
+    test-clang test-minimum test-without-gil test-wheels wheels chroots browser-test ray-test docs docs-look docs-code sanitize sanitize-threads \
     coverage mutants fuzz soak kills cuts piper-ids word-boundaries bench bench-passes bench-decoders bench-native \
     bench-live bench-serve bench-corpus bench-guards peers clean
 
@@ -187,6 +187,15 @@ test-wheels: $(STAMP) ## Try each wheel in an environment without the source tre
 
 test-minimum: $(STAMP) ## Run a part of the suite with the oldest NumPy, ONNX Runtime and onnx that are allowed
 	$(PLATFORMS).minimum
+
+# A Python without the GIL, as Debian's source of python3.13 makes it with `./configure --disable-gil`.
+FREE_PYTHON ?= python3.13t
+WITHOUT_GIL := build/without_gil
+
+test-without-gil: $(STAMP) ## Stream from many threads at once in a Python without the GIL, FREE_PYTHON=python3.13t
+	@rm -rf $(WITHOUT_GIL) && $(FREE_PYTHON) -m venv $(WITHOUT_GIL) && $(WITHOUT_GIL)/bin/python -m pip install -q .
+	$(WITHOUT_GIL)/bin/python -P tests/platforms/without_gil.py \
+	    $$($(BIN)/python -c 'from balacoon_tk.voice.default import default_voice_folder; print(default_voice_folder())')
 
 # Files of tests are divided between two processes. Speed isn't tested, so nothing minds the other one.
 test-release: $(STAMP)
