@@ -193,7 +193,7 @@ FREE_PYTHON ?= python3.13t
 WITHOUT_GIL := build/without_gil
 
 test-without-gil: $(STAMP) ## Stream from many threads at once in a Python without the GIL, FREE_PYTHON=python3.13t
-	@rm -rf $(WITHOUT_GIL) && $(FREE_PYTHON) -m venv $(WITHOUT_GIL) && $(WITHOUT_GIL)/bin/python -m pip install -q .
+	@rm -rf $(WITHOUT_GIL) && $(FREE_PYTHON) -m venv $(WITHOUT_GIL) && $(WITHOUT_GIL)/bin/python -m pip install -q --prefer-binary .
 	$(WITHOUT_GIL)/bin/python -P tests/platforms/without_gil.py \
 	    $$($(BIN)/python -c 'from balacoon_tk.voice.default import default_voice_folder; print(default_voice_folder())')
 
