@@ -70,7 +70,7 @@ def _unguarded(load: Callable[[], object]) -> None:
         for owner, name, instead in (
             (files, "hashlib", unhashed),
             (known_files.KnownFiles, "digest", lambda *_: digest),
-            (files, "check_graph", lambda *_, **__: frozenset()),
+            (known_files.KnownFiles, "op_types", lambda *_: frozenset()),  # nor is that kept
             (files.VoiceFiles, "_check", lambda *_: None),
             (files.VoiceFiles, "check_rest", lambda _: None),
             (programs, "check_program_records", lambda _: None),
