@@ -363,7 +363,9 @@ def test_a_random_graph_streams_exactly_or_is_refused(made, kind, optimize, data
                     got = stream(pair, feeds, way)
                 except ModelError:
                     continue
-                raise AssertionError(f"whole run of {n_frames} fails, {way} gives {got}")  # noqa: B904
+                # Of a cut that leaves no steps a transposed convolution makes none in a stream, and an error else.
+                if any(array.size for array in got.values()):
+                    raise AssertionError(f"whole run of {n_frames} fails, {way} gives {got}")  # noqa: B904
             continue
         for way in ([n_frames], pushes, [1] * n_frames):
             got = stream(pair, feeds, way)
