@@ -4,7 +4,9 @@ A GRU over no steps, and a GRU or LSTM over no utterances, call ``std::terminate
 Whether a graph comes to that depends on what it is run on. So each is given its input through a few nodes
 that fail before, with an error like any other; else they cost microseconds and copy nothing::
 
-    Shape ─▶ Sub 1 ─▶ Min 0 ─▶ Mul mask ─▶ Gather of [0] ─▶ Reshape      -2 is no index; 0 keeps an axis
+    Shape ─▶ Equal 0 ─▶ Where mask, 0 ─▶ Gather of [0] ─▶ Reshape        2 is no index; 0 keeps an axis
+
+All of them take int64 since opset 9.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ GUARDED = frozenset({"GRU", "LSTM"})
 _PREFIX = "balacoon_tk.guard."
 _INT64 = 7
 # Constants by their names: of an LSTM time may be empty, its first axis or, by `layout`, its second.
-_NUMBERS = {"one": [1], "zero": [0], "every": [2, 2, 2], "not_first": [0, 2, 2], "not_second": [2, 0, 2]}
+_NUMBERS = {"zero": [0], "every": [2, 2, 2], "not_first": [0, 2, 2], "not_second": [2, 0, 2]}
 
 
 def guard_recurrences(data: bytes) -> bytes:
@@ -74,9 +76,8 @@ def _layout(wire: Wire, fields: list[tuple[int, int, int]]) -> int:
 def _guard(source: str, prefix: str, mask: str) -> Iterator[bytes]:
     steps = (
         ("Shape", (source,), "shape"),
-        ("Sub", (f"{prefix}shape", f"{_PREFIX}one"), "less"),
-        ("Min", (f"{prefix}less", f"{_PREFIX}zero"), "missing"),
-        ("Mul", (f"{prefix}missing", f"{_PREFIX}{mask}"), "index"),
+        ("Equal", (f"{prefix}shape", f"{_PREFIX}zero"), "missing"),
+        ("Where", (f"{prefix}missing", f"{_PREFIX}{mask}", f"{_PREFIX}zero"), "index"),
         ("Gather", (f"{_PREFIX}zero", f"{prefix}index"), "same"),
         ("Reshape", (source, f"{prefix}same"), "out"),
     )
