@@ -178,7 +178,7 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         "*",
         "the same: ONNX demands the attribute",
     ),
-    (_RULES, "*ctx.output_shapes()[[]0])", "*ctx.output_shapes()[[] -1])", _SAME_RANKS),
+    (_RULES, "*len(ctx.output_shapes()[[]0])*", "*len(ctx.output_shapes()[[] *1])*", _SAME_RANKS),
     (
         "*/layout.py",
         'if ctx.int("axis", 0) % len(ctx.output_shapes()[0]) == axis:',
@@ -259,6 +259,12 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         "the same: neither leaves a step",
     ),
     ("*/stateful.py", "if down > 1:", "if down >= 1:", "the same: one of one is all of them"),
+    (
+        "*/local.py",
+        "build.keep(to_skip, build.slice(zeros, 0, 0, build.larger(ahead, build.ints(0))))",
+        "*zeros, -1, *",
+        "the same: it has one axis",
+    ),
     (
         "*/stateful.py",
         'build.keep(to_skip, build.slice(zeros, 0, 0, build.one("Sub", reached, build.length(value, axis))))',

@@ -84,6 +84,16 @@ def test_a_strided_convolution_streams(name: str) -> None:
     assert_streams(g.model(g.conv(g.frames(), 4, 4, **STRIDED[name])))
 
 
+@pytest.mark.parametrize(("kernel", "stride", "held"), [(3, 3, [2]), (2, 3, [1, 1]), (1, 4, [0, 3])])
+def test_a_strided_convolution_counts_only_steps_that_no_window_sees(
+    kernel: int, stride: int, held: list[int]
+) -> None:
+    g = TinyGraph()
+    model = g.model(g.conv(g.frames(), 4, 4, kernel, strides=[stride]))
+    (twin, *_) = assert_streams(model, plans=("states",))
+    assert [state.max_length for state in twin.spec.states] == held
+
+
 @pytest.mark.parametrize("name", TRANSPOSED)
 def test_a_transposed_convolution_streams(name: str) -> None:
     g = TinyGraph()
@@ -114,6 +124,13 @@ def test_a_padding_that_repeats_the_ends_streams(mode: str, pads: tuple[int, int
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
+def test_a_padding_beside_time_keeps_nothing(mode: str) -> None:
+    g = TinyGraph()
+    for pair in assert_streams(g.model(g.pad(g.frames(), 2, 1, axis=1, mode=mode)), tolerance=0):
+        assert not pair.spec.states
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
 @pytest.mark.parametrize("pads", [(4, 0), (2, 2), (0, 4), (3, 5)])
 def test_a_convolution_behind_a_padding_streams(mode: str, pads: tuple[int, int]) -> None:
     g = TinyGraph()
@@ -134,12 +151,14 @@ def test_a_padding_behind_a_convolution_sees_its_ends(mode: str) -> None:
 POOLS = {
     "mean": ("AveragePool", {"kernel_shape": [3]}),
     "mean, padded": ("AveragePool", {"kernel_shape": [3], "pads": [1, 1]}),
+    "mean, padded left": ("AveragePool", {"kernel_shape": [3], "pads": [2, 0]}),
     "mean, padding counted": ("AveragePool", {"kernel_shape": [4], "pads": [2, 1], "count_include_pad": 1}),
     "mean, strided": ("AveragePool", {"kernel_shape": [2], "strides": [2]}),
     "mean, strided, overlapping": ("AveragePool", {"kernel_shape": [4], "strides": [2]}),
     "mean, SAME_UPPER": ("AveragePool", {"kernel_shape": [4], "auto_pad": "SAME_UPPER"}),
     "largest": ("MaxPool", {"kernel_shape": [3]}),
     "largest, padded": ("MaxPool", {"kernel_shape": [3], "pads": [1, 1]}),
+    "largest, padded right": ("MaxPool", {"kernel_shape": [3], "pads": [0, 2]}),
     "largest, dilated": ("MaxPool", {"kernel_shape": [3], "dilations": [2], "pads": [2, 2]}),
     "largest, strided": ("MaxPool", {"kernel_shape": [3], "strides": [2]}),
     "largest, kernel below stride": ("MaxPool", {"kernel_shape": [2], "strides": [3]}),
@@ -204,13 +223,19 @@ def test_a_convolution_over_frequency_and_time_streams(axis: int) -> None:
     assert_streams(two_dimensional(axis))
 
 
-def test_automatic_padding_of_several_axes_streams_where_time_is_one_of_them() -> None:
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("stride", [1, 3])
+def test_automatic_padding_of_several_axes_streams_where_time_is_one_of_them(
+    stride: int, auto_pad: str
+) -> None:
     g = TinyGraph()
-    x = g.input("image", [1, 2, 6, "n"])
-    assert_streams(g.model(g.op("Conv", x, g.weight(3, 2, 3, 3), auto_pad="SAME_UPPER")))
+    x = g.input("image", [1, 2, 7, "n"])
+    weight = g.weight(3, 2, 4, 3)
+    assert_streams(g.model(g.op("Conv", x, weight, auto_pad=auto_pad, strides=[stride, 1])))
 
 
 def test_a_convolution_over_other_axes_with_time_as_the_batch_streams() -> None:
     g = TinyGraph()
     x = g.input("spectra", ["n", 2, 9])
-    assert_streams(g.model(g.conv(x, 2, 3, 3, pads=[1, 1], strides=[2])))
+    x = g.conv(x, 2, 3, 3, pads=[1, 1], strides=[2])
+    assert_streams(g.model(g.up(x, 3, 2, 4, 2, pads=[1, 1])))

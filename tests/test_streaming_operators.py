@@ -104,6 +104,13 @@ def quantized(g: TinyGraph, x: str) -> str:
     return g.op("DequantizeLinear", y, scale, zero, axis=1)
 
 
+def quantized_by_its_default_axis(g: TinyGraph, x: str) -> str:
+    scale, zero = g.const([0.02, 0.03, 0.04, 0.05], np.float32), g.const([1, 2, 3, 4], np.uint8)
+    steps = g.transpose(g.squeeze(x, 0), 1, 0)
+    y = g.op("DequantizeLinear", g.op("QuantizeLinear", steps, scale, zero), scale, zero)
+    return g.unsqueeze(g.transpose(y, 1, 0), 0)
+
+
 def integer_product(g: TinyGraph, x: str) -> str:
     y = g.op("QuantizeLinear", x, g.number(0.02), g.const(7, np.uint8))
     y = g.op("MatMulInteger", y, g.const(np.arange(12).reshape(4, 3) - 6, np.int8), g.const(7, np.uint8))
@@ -178,6 +185,11 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "MatMul by channels": (lambda g, x: g.op("MatMul", g.weight(3, N), x), 3),
     "MatMul with a vector": (
         by_steps(lambda g, x: g.unsqueeze(g.op("MatMul", g.op("Tanh", x), g.weight(N)), 2)), 1),
+    "MatMul of a vector by channels": (lambda g, x: g.unsqueeze(g.op("MatMul", g.weight(N), x), 1), 1),
+    "MatMul by a matrix for every step": (
+        lambda g, x: g.transpose(g.op("MatMul", g.weight(3, N), g.transpose(x, 2, 1, 0)), 2, 1, 0), 3),
+    "MatMul of a vector by a matrix for every step": (
+        lambda g, x: g.unsqueeze(g.transpose(g.op("MatMul", g.weight(N), g.transpose(x, 2, 1, 0)), 1, 0), 0), 1),
     "MatMul of two with time": (
         lambda g, x: g.transpose(
             g.squeeze(g.op("MatMul", *[g.unsqueeze(g.transpose(x, 0, 2, 1), 2), g.unsqueeze(
@@ -207,6 +219,9 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "Einsum with an ellipsis over time": (
         lambda g, x: g.transpose(g.op(
             "Einsum", g.transpose(x, 0, 2, 1), g.weight(N, 3), equation="...c,cd->d..."), 1, 0, 2), 3),
+    "Einsum with an ellipsis between": (
+        lambda g, x: g.op("Reshape", g.transpose(g.op(
+            "Einsum", x, g.weight(1, 2), equation="b...t,bd->t...d"), 1, 2, 0), g.const([1, 2 * N, -1])), 2 * N),
     "Einsum without a result": (  # its letters by the alphabet, so that time comes first
         lambda g, x: g.unsqueeze(g.transpose(g.op("Einsum", x, g.weight(N), equation="zct,c"), 1, 0), 0), 1),
     "Einsum with an ellipsis and no result": (
@@ -217,10 +232,17 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
         by_frames(lambda g, y: g.op("InstanceNormalization", y, g.weight(2), g.weight(2))), N),
     "MeanVarianceNormalization by frames": (
         by_frames(lambda g, y: g.op("MeanVarianceNormalization", y, axes=[2])), N),
+    "MeanVarianceNormalization by frames, over its default axes": (by_steps(
+        lambda g, x: g.squeeze(g.op("MeanVarianceNormalization", g.unsqueeze(x, 3)), 3)), N),
     **{f"{op_type} by frames": (pooled_by_frames(op_type), 2)
        for op_type in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")},
     "DFT over channels": (discrete_fourier, 6),
+    "DFT over another axis than its default": (
+        lambda g, x: g.squeeze(g.op("ReduceSum", g.op("DFT", g.unsqueeze(x, 3), "", g.const(1)), g.const([3])), 3), N),
+    "BatchNormalization of every step": (
+        lambda g, x: g.unsqueeze(g.transpose(batch_norm(g, g.transpose(g.squeeze(x, 0), 1, 0)), 1, 0), 0), N),
     "QuantizeLinear": (quantized, N),
+    "QuantizeLinear by steps, along its default axis": (quantized_by_its_default_axis, N),
     **{
         op_type: (lambda g, x, op_type=op_type: g.reduce(op_type, g.op("Exp", x), 1), 1)
         for op_type in (
@@ -278,6 +300,16 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "a repetition by Concat": (
         lambda g, x: g.op("Reshape", g.op("Concat", *[g.unsqueeze(x, 3)] * 2, axis=3), g.const([1, N, -1])), N),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [17, 20])
+def test_a_transform_runs_over_the_axis_that_is_its_default(opset: int) -> None:
+    def transform(g: TinyGraph, x: str) -> str:
+        y = g.unsqueeze(x if opset < 20 else g.transpose(x, 0, 2, 1), 3)
+        y = g.squeeze(g.reduce("ReduceSum", g.op("DFT", y), 3), 3)
+        return y if opset < 20 else g.transpose(y, 0, 2, 1)
+
+    assert_streams(between(transform, opset=opset))
 
 
 DECIMATIONS = {

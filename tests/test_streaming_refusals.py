@@ -102,6 +102,8 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "attention": (attention, "MatMul", "every step meets every other"),
     "a product that sums over time": (
         lambda g, x: g.op("MatMul", x, g.transpose(x, 0, 2, 1)), "MatMul", "sums over time"),
+    "a product with a number for every step": (
+        lambda g, x: g.op("MatMul", x, g.op("ConstantOfShape", g.length(x))), "MatMul", "sums over time"),
     "softmax over time": (lambda g, x: g.op("Softmax", x), "Softmax", "normalises over time"),
     "log softmax over time": (lambda g, x: g.op("LogSoftmax", x, axis=2), "LogSoftmax", "normalises over time"),
     "hardmax over time": (lambda g, x: g.op("Hardmax", x), "Hardmax", "normalises over time"),
@@ -117,6 +119,12 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "mean variance norm": (
         lambda g, x: g.op("MeanVarianceNormalization", x, axes=[0, 2]),
         "MeanVarianceNormalization", WHOLE),
+    **{
+        f"mean variance norm over axis {axis}, by default": (
+            lambda g, x, turn=turn: g.op("MeanVarianceNormalization", g.transpose(g.unsqueeze(x, 3), *turn)),
+            "MeanVarianceNormalization", WHOLE)
+        for axis, turn in ((0, (2, 1, 0, 3)), (2, (0, 1, 2, 3)), (3, (0, 1, 3, 2)))
+    },
     "adaptive instance norm written out": (adain, "ReduceMean", "reduces over time"),
     "a mean over time": (lambda g, x: g.op("Sub", x, g.reduce("ReduceMean", x, 2)), "ReduceMean", "reduces over time"),
     "a mean over everything": (lambda g, x: g.op("Sub", x, g.op("ReduceMean", x)), "ReduceMean", "reduces over time"),
@@ -219,6 +227,8 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         lambda g, x: g.op("Resize", x, "", g.const([1, 1, 1.5], np.float32), mode="nearest"), "Resize", "whole number"),
     "a pool with ceil_mode": (
         lambda g, x: g.op("AveragePool", x, kernel_shape=[2], strides=[2], ceil_mode=1), "AveragePool", "ceil_mode"),
+    "a pool that pads and reduces the rate": (
+        lambda g, x: g.op("AveragePool", x, kernel_shape=[3], strides=[2], pads=[1, 1]), "AveragePool", "pad before it"),
     "places of the largest": (
         lambda g, x: g.op("MaxPool", x, kernel_shape=[2], n_outputs=2)[1], "MaxPool", "counted from"),
     "automatic padding with a stride": (

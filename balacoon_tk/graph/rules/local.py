@@ -54,14 +54,14 @@ def _windowed(ctx: NodeContext, local: Local, *, fill: float = 0.0) -> Effect:
     return Effect(ctx.only_time().axis, local, write=None if local.pointwise else write, fill=fill)
 
 
-@rule("Conv", "ConvInteger")
+@rule("Conv")
 def _conv(ctx: NodeContext) -> Effect:
-    kernel = _kernel(ctx, list(ctx.shape(1)[2:]))
-    if ctx.node.op_type == "ConvInteger" and (kernel.pad_left or kernel.pad_right):
-        zero = ctx.const(2)
-        if zero is not None and zero.any():
-            ctx.refuse("its padding is not of zeros: pad before it")
-    return _windowed(ctx, kernel)
+    return _windowed(ctx, _kernel(ctx, list(ctx.shape(1)[2:])))
+
+
+@rule("ConvInteger")
+def _conv_integer(ctx: NodeContext) -> Effect:
+    return _windowed(ctx, _kernel(ctx, list(ctx.shape(1)[2:])), fill=_zero_point(ctx))
 
 
 @rule("QLinearConv")
@@ -73,7 +73,7 @@ def _qlinear_conv(ctx: NodeContext) -> Effect:
 def _zero_point(ctx: NodeContext) -> float:
     # The byte that stands for zero is what a convolution of bytes pads with.
     zero = ctx.const(2)
-    return 0.0 if zero is None else float(zero.reshape(-1)[0])
+    return 0.0 if zero is None else float(zero.item())
 
 
 @rule("ConvTranspose")
