@@ -233,6 +233,30 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         "*place + pace.frame_s*",
         "ends at other places rarely differ in work by so little; with frames of a second it is the same",
     ),
+    (
+        "*/interpolation.py",
+        "if self.up > self.down:",
+        "if self.up >= self.down:",
+        "the same: a rate of 1 is no stretch",
+    ),
+    (
+        "*/interpolation.py",
+        'if ctx.int("antialias", 0) and rate < 1:',
+        "*rate <= 1:",
+        "the same: a rate of 1 is no stretch",
+    ),
+    (
+        "*/interpolation.py",
+        "reach = 2 * self.radius if self.up > self.down else self.radius + self.down // self.up + 2",
+        "*self.up + 3",
+        "a step more is kept than need be, which changes no result",
+    ),
+    (
+        "*/interpolation.py",
+        "stretch = _Stretch(up, down, 1, half_pixel=False, first_if_single=False)",
+        "*down, 2, *",
+        "a step more is kept than need be, which changes no result",
+    ),
     ("*/stateful.py", "if step < 1:", "if step < 0:", "the same: ONNX has no steps of 0"),
     (
         "*/stateful.py",

@@ -59,11 +59,28 @@ def test_interpolation_that_goes_down_in_rate_streams(rate: float, transform: st
     assert_streams(g.model(g.conv(x, N, 2, 3, pads=[1, 1])), tolerance=1e-5)
 
 
+@pytest.mark.parametrize("rate", [1 / 2, 1 / 4, 2 / 5])
+def test_the_first_step_of_a_longer_utterance_is_not_taken_for_its_only_one(rate: float) -> None:
+    """Of one step of the output pytorch_half_pixel has the place elsewhere."""
+    g = TinyGraph(opset=19)
+    mode = {"coordinate_transformation_mode": "pytorch_half_pixel"}
+    assert_streams(g.model(stretch(g, g.frames(), rate, mode="linear", **mode)), tolerance=1e-5)
+
+
 @pytest.mark.parametrize("rate", [3 / 4, 2 / 5])
 def test_cubic_interpolation_by_a_fraction_below_one_streams(rate: float) -> None:
     g = TinyGraph(opset=19)
     x = g.up(g.frames(), N, N, 8, 4, pads=[2, 2])
     assert_streams(g.model(stretch(g, x, rate, mode="cubic")), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("transform", ["half_pixel", "asymmetric"])
+def test_a_stretch_that_goes_down_waits_for_no_frame_that_it_does_not_read(transform: str) -> None:
+    g = TinyGraph(opset=19)
+    x = g.up(g.frames(), N, N, 8, 4, pads=[0, 4])
+    x = stretch(g, x, 1 / 2, mode="linear", coordinate_transformation_mode=transform)
+    for pair in assert_streams(g.model(x)):
+        assert pair.spec.min_first_frames == 1
 
 
 @pytest.mark.parametrize("rate", [1 / 2, 1 / 4])
@@ -97,6 +114,13 @@ def test_stretches_follow_each_other_and_join() -> None:
     assert_streams(g.model(g.op("Add", y, z)), tolerance=1e-5)
 
 
+def test_stretches_of_tensors_that_trail_by_different_steps_join() -> None:
+    g = TinyGraph(opset=19)
+    x = g.frames()
+    y, z = (stretch(g, each, 3, mode="linear") for each in (g.conv(x, N, N, 5, pads=[2, 2]), x))
+    assert_streams(g.model(g.op("Add", y, z)))
+
+
 def test_an_image_is_stretched_in_time_and_frequency() -> None:
     g = TinyGraph(opset=19)
     x = g.input("image", [1, 2, 6, "n"])
@@ -110,6 +134,12 @@ def test_a_stretch_names_its_axes() -> None:
         "Resize", g.unsqueeze(g.frames(), 2), "", g.const([1, 2], np.float32), mode="linear", axes=[2, 3]
     )
     assert_streams(g.model(g.squeeze(x, 2)))
+
+
+def test_a_stretch_of_other_axes_leaves_time_alone() -> None:
+    g = TinyGraph(opset=19)
+    scales = g.const([2], np.float32)
+    assert_streams(g.model(g.op("Resize", g.frames(), "", scales, mode="nearest", axes=[1])), tolerance=0)
 
 
 def test_interpolation_streams_as_opset_10_has_it() -> None:

@@ -89,7 +89,7 @@ class _Stretch:
         """Return how many steps of the output are known, given how many of the input are."""
         # The place of step i is at most ``n_steps - radius``, solved for i.
         known = (self._factor * self.up * n_steps - self._shift) // (self._factor * self.down)
-        result: Steps = np.clip(known, 0, n_steps * self.up // self.down)
+        result: Steps = np.minimum(known, n_steps * self.up // self.down)
         return result
 
     def write_known(self, build: GraphBuilder, n_steps: ir.Value) -> ir.Value:
