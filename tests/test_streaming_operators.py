@@ -350,6 +350,15 @@ def test_a_slice_of_time_takes_every_second_channel() -> None:
     assert_streams(g.model(g.conv(g.op("Slice", x, *bounds), N // 2, 2, 3, pads=[1, 1])))
 
 
+@pytest.mark.parametrize("steps", [None, [1, 1, 1]])
+def test_a_slice_of_all_axes_need_not_name_them(steps: list[int] | None) -> None:
+    g = TinyGraph()
+    bounds = [g.const(values) for values in ([0, 1, 2], [TO_THE_END, 3, -1])]
+    bounds += [] if steps is None else ["", g.const(steps)]
+    x = g.conv(g.frames(), N, N, 3, pads=[1, 1])
+    assert_streams(g.model(g.conv(g.op("Slice", x, *bounds), 2, 2, 3, pads=[1, 1])))
+
+
 def test_a_slice_cuts_off_the_end_behind_a_reduction_of_the_rate() -> None:
     g = TinyGraph()
     x = g.conv(g.up(g.frames(), N, N, 4, 2, pads=[1, 1]), N, N, 3, strides=[3], pads=[1, 1])

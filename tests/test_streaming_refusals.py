@@ -155,6 +155,9 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "time backwards": (lambda g, x: g.slice(x, -1, -TO_THE_END, 2, -1), "Slice", "turns time round"),
     "time backwards, every second step": (
         lambda g, x: g.slice(x, -1, -TO_THE_END, 2, -2), "Slice", "turns time round"),
+    "every second channel of axes that are not named": (
+        lambda g, x: g.op("Slice", x, g.const([0] * 3), g.const([TO_THE_END] * 3), "", g.const([1, 2, 1])),
+        "Slice", "names no axes"),
     "one step by its number": (lambda g, x: g.op("Gather", x, g.const([3]), axis=2), "Gather", "by their number"),
     "positions that are no whole numbers": (positions, "Range", "fractions"),
     "a division by the number of frames": (mean_by_length, "Div", "computed from the number of frames"),
