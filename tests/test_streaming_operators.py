@@ -105,9 +105,8 @@ def quantized(g: TinyGraph, x: str) -> str:
 
 
 def quantized_by_its_default_axis(g: TinyGraph, x: str) -> str:
-    scale, zero = g.const([0.02, 0.03, 0.04, 0.05], np.float32), g.const([1, 2, 3, 4], np.uint8)
-    steps = g.transpose(g.squeeze(x, 0), 1, 0)
-    y = g.op("DequantizeLinear", g.op("QuantizeLinear", steps, scale, zero), scale, zero)
+    scale, steps = g.const([0.02, 0.03, 0.04, 0.05], np.float32), g.transpose(g.squeeze(x, 0), 1, 0)
+    y = g.op("DequantizeLinear", g.op("QuantizeLinear", steps, scale), scale)
     return g.unsqueeze(g.transpose(y, 1, 0), 0)
 
 
@@ -423,6 +422,21 @@ def in_bytes(*, channels_last: bool):
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_bytes_stream_with_their_channels_first_or_last(channels_last: bool) -> None:
     assert_streams(between(in_bytes(channels_last=channels_last)), plans=("planned", "states"))
+
+
+@pytest.mark.parametrize(("auto_pad", "stride"), [("SAME_UPPER", 3), ("SAME_LOWER", 5)])
+def test_bytes_with_their_channels_last_are_padded_by_the_length_of_their_own_axes(
+    auto_pad: str, stride: int
+) -> None:
+    g = TinyGraph()
+    g.domains["com.microsoft"] = 1
+    bytes_ = (g.const(0.05, np.float32), g.const(100, np.uint8))
+    weights = [g.const(np.arange(-12, 12).reshape(2, 1, 4, 3), np.int8), g.const([0.02] * 2, np.float32)]
+    x = g.op("Reshape", g.conv(g.frames(), N, 12, 3, pads=[1, 1]), g.const([1, 1, 12, -1]))
+    x = g.op("QuantizeLinear", g.transpose(x, 0, 2, 3, 1), *bytes_)
+    x = g.op("QLinearConv", x, *bytes_, *weights, g.const([0] * 2, np.int8), *bytes_, channels_last=1,
+             auto_pad=auto_pad, strides=[stride, 1], domain="com.microsoft")  # fmt: skip
+    assert_streams(g.model(g.op("DequantizeLinear", x, *bytes_)), plans=("states",))
 
 
 NEW = {

@@ -183,7 +183,8 @@ def _pads(writer: StreamWriter, node: ir.Node, n_spatial: int) -> list[int]:
     kernel = ints_of(node, "kernel_shape", [])
     if not kernel:
         kernel = list(writer.analysis.inputs.probe.shape_of(node.inputs[WEIGHT_INPUT[node.op_type]])[2:])
-    for k, length in enumerate(writer.shape(writer.source(node))[2:]):
+    first, shape = first_spatial_axis(node), writer.shape(writer.source(node))
+    for k, length in enumerate(shape[first : first + n_spatial]):
         last_start = (ceil(length / strides[k]) - 1) * strides[k]
         total = max(0, last_start + dilations[k] * (kernel[k] - 1) + 1 - length)
         smaller, larger = total // 2, total - total // 2
