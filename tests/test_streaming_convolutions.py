@@ -117,7 +117,7 @@ def test_an_explicit_padding_streams(pads: tuple[int, int], value: float | None)
 
 
 @pytest.mark.parametrize("mode", ["reflect", "edge"])
-@pytest.mark.parametrize("pads", [(3, 0), (0, 3), (2, 3)])
+@pytest.mark.parametrize("pads", [(3, 0), (0, 3), (2, 3), (-2, 3), (3, -2)])
 def test_a_padding_that_repeats_the_ends_streams(mode: str, pads: tuple[int, int]) -> None:
     g = TinyGraph()
     assert_streams(g.model(g.pad(g.frames(), *pads, mode=mode)), tolerance=0)

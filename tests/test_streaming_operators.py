@@ -301,6 +301,13 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
 }  # fmt: skip
 
 
+def test_a_softmax_runs_over_all_axes_behind_the_batch_by_default_before_opset_13() -> None:
+    def every_step(g: TinyGraph, x: str) -> str:
+        return g.transpose(g.op("Softmax", g.transpose(x, 2, 0, 1)), 1, 2, 0)
+
+    assert_streams(between(every_step, opset=12))
+
+
 @pytest.mark.parametrize("opset", [17, 20])
 def test_a_transform_runs_over_the_axis_that_is_its_default(opset: int) -> None:
     def transform(g: TinyGraph, x: str) -> str:

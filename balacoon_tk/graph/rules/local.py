@@ -123,7 +123,8 @@ def _pad(ctx: NodeContext) -> Effect:
     mode = ctx.string("mode", "constant")
     if mode == "wrap":
         ctx.refuse("it continues the utterance's end at its start")
-    reach = max(left, right) + 1 if mode in ("reflect", "edge") else 0
+    # What is cut off at one end isn't there to be mirrored at the other.
+    reach = max(left, right) + 1 - min(left, right, 0) if mode in ("reflect", "edge") else 0
     return Effect(timeline.axis, Local(pad_left=left, pad_right=right, reach=reach if left or right else 0))
 
 
