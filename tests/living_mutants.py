@@ -234,6 +234,18 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         "ends at other places rarely differ in work by so little; with frames of a second it is the same",
     ),
     (
+        "*/channels.py",
+        'term.replace("...", hidden[len(hidden) - n :]) for term, n in zip(terms, n_hidden, strict=True)',
+        "*strict=False*",
+        "the same: a number was worked out for each term",
+    ),
+    (
+        "*/channels.py",
+        'n_gone = 0 if ctx.int("keepdims", 1) else sum(n < axis for n in {n % rank for n in axes})',
+        "*sum(n <= axis *",
+        "the same: time is none of them, or was refused",
+    ),
+    (
         "*/interpolation.py",
         "if self.up > self.down:",
         "if self.up >= self.down:",

@@ -215,6 +215,8 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
         lambda g, x: g.unsqueeze(g.op("Einsum", x, g.op("Exp", x), equation="bct,bct->bt"), 1), 1),
     "Einsum with an ellipsis": (
         lambda g, x: g.op("Einsum", g.weight(3, N), x, equation="dc,...ct->...dt"), 3),
+    "Einsum with an ellipsis of no axes": (
+        lambda g, x: g.unsqueeze(g.op("Einsum", g.weight(3, N), g.squeeze(x, 0), equation="dc,...ct->...dt"), 0), 3),
     "Einsum with an ellipsis over time": (
         lambda g, x: g.transpose(g.op(
             "Einsum", g.transpose(x, 0, 2, 1), g.weight(N, 3), equation="...c,cd->d..."), 1, 0, 2), 3),
@@ -254,11 +256,16 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "a reduction of nothing": (
         lambda g, x: g.op("ReduceSum", x, g.const([], np.int64), noop_with_empty_axes=1), N),
     "ArgMax": (lambda g, x: g.op("Cast", g.op("ArgMax", x, axis=1), to=TensorProto.FLOAT), 1),
+    "ArgMax of the batch, which is its default": (
+        lambda g, x: g.op("Cast", g.op("ArgMax", x), to=TensorProto.FLOAT), N),
     "ArgMin": (
         lambda g, x: g.op(
             "Cast", g.unsqueeze(g.op("ArgMin", x, axis=1, keepdims=0), 1), to=TensorProto.FLOAT), 1),
     "gates by slices": (gated_by_slices, 2),
     "gates by Split": (gated_by_split, 2),
+    "Split of the batch, which is its default": (by_steps(
+        lambda g, x: g.op("Mul", *g.op(
+            "Split", g.op("Concat", x, g.op("Exp", x), axis=0), g.const([1, 1]), n_outputs=2))), N),
     "Split into single channels": (lambda g, x: g.op("Sum", *g.split(x, 1, 1, 2)[:2]), 1),
     "snake": (snake, N),
     "flip by Slice": (lambda g, x: g.slice(x, -1, -TO_THE_END, 1, -1), N),

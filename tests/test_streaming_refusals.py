@@ -115,6 +115,10 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "group norm": (
         lambda g, x: g.op("GroupNormalization", x, g.weight(N), g.weight(N), num_groups=2),
         "GroupNormalization", WHOLE),
+    "group norm of steps": (
+        lambda g, x: g.op(
+            "GroupNormalization", g.transpose(x, 0, 2, 1), g.weight(1), g.weight(1), num_groups=1),
+        "GroupNormalization", WHOLE),
     "group norm as torch writes it": (
         lambda g, x: g.op("InstanceNormalization", g.op("Reshape", x, g.const([1, 2, -1])), g.weight(2), g.weight(2)),
         "Reshape", "as group norm does"),
@@ -133,6 +137,8 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "the largest step": (
         lambda g, x: g.op("Add", x, g.op("Cast", g.op("ArgMax", x, axis=2), to=TensorProto.FLOAT)),
         "ArgMax", "reduces over time"),
+    "the largest step, which comes first by default": (
+        lambda g, x: g.op("ArgMax", g.transpose(x, 2, 0, 1)), "ArgMax", "reduces over time"),
     "a norm over time": (lambda g, x: g.op("LpNormalization", x), "LpNormalization", "normalises over time"),
     "layer norm over time": (
         lambda g, x: g.op("LayerNormalization", g.transpose(x, 2, 0, 1), g.weight(1, N), axis=0),
@@ -283,6 +289,7 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
 OPSETS = {
     "softmax over channels and all behind them": 12,
     "group norm": 21,
+    "group norm of steps": 18,
     "attention in one operator": 23,
 }
 """Of operators that are newer, or were others before."""

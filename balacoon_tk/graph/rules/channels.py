@@ -195,7 +195,7 @@ def _written_out(ctx: NodeContext, equation: str) -> tuple[list[str], str]:
 @rule("DFT")
 def _dft(ctx: NodeContext) -> Effect:
     # The axis is an attribute before opset 20, and has another default.
-    given = ctx.const(2) if len(ctx.node.inputs) > 2 else None
+    given = ctx.const(2)
     axis = int(given) if given is not None else ctx.int("axis", 1 if ctx.opset < 20 else -2)
     return _along(ctx, [axis], f"{_WHOLE}: the transform runs over time")
 
