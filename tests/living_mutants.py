@@ -259,15 +259,27 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "*/interpolation.py",
-        "reach = 2 * self.radius if self.up > self.down else self.radius + self.down // self.up + 2",
-        "*self.up + 3",
-        "a step more is kept than need be, which changes no result",
+        "_LARGEST_DENOMINATOR = 4096  # 24000 / 22050 is 160 / 147, and a frame has few thousands of samples",
+        "*",
+        "a choice: which ratios count as small",
     ),
     (
         "*/interpolation.py",
-        "stretch = _Stretch(up, down, 1, half_pixel=False, first_if_single=False)",
-        "*down, 2, *",
-        "a step more is kept than need be, which changes no result",
+        "late = max(0, -(-self._shift // self._factor)) + down - 1",
+        "late = max( -1, *",
+        "a plan's estimate: how late a step is that goes down by a fraction is written down frame by frame",
+    ),
+    (
+        "*/interpolation.py",
+        "return -(-2 * self.down // self.up) if self.first_if_single else 1",
+        "* else 0",
+        "the same: a step is asked for of each tensor anyway",
+    ),
+    (
+        "*/interpolation.py",
+        "if down > 1:",
+        "if down >= 1:",
+        "the same: a group of one step is always whole",
     ),
     ("*/stateful.py", "if step < 1:", "if step < 0:", "the same: ONNX has no steps of 0"),
     (
