@@ -117,10 +117,13 @@ def test_an_explicit_padding_streams(pads: tuple[int, int], value: float | None)
 
 
 @pytest.mark.parametrize("mode", ["reflect", "edge"])
-@pytest.mark.parametrize("pads", [(3, 0), (0, 3), (2, 3), (-2, 3), (3, -2)])
-def test_a_padding_that_repeats_the_ends_streams(mode: str, pads: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("left", "right", "n_first"), [(3, 0, 4), (0, 3, 4), (2, 3, 4), (-2, 3, 6), (3, -2, 6)]
+)
+def test_a_padding_that_repeats_the_ends_streams(mode: str, left: int, right: int, n_first: int) -> None:
     g = TinyGraph()
-    assert_streams(g.model(g.pad(g.frames(), *pads, mode=mode)), tolerance=0)
+    for pair in assert_streams(g.model(g.pad(g.frames(), left, right, mode=mode)), tolerance=0):
+        assert pair.spec.min_first_frames == n_first
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
@@ -224,14 +227,28 @@ def test_a_convolution_over_frequency_and_time_streams(axis: int) -> None:
 
 
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
-@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 1), (4, 3), (1, 4)])
 def test_automatic_padding_of_several_axes_streams_where_time_is_one_of_them(
-    stride: int, auto_pad: str
+    kernel: int, stride: int, auto_pad: str
 ) -> None:
     g = TinyGraph()
     x = g.input("image", [1, 2, 7, "n"])
-    weight = g.weight(3, 2, 4, 3)
+    weight = g.weight(3, 2, kernel, 3)
     assert_streams(g.model(g.op("Conv", x, weight, auto_pad=auto_pad, strides=[stride, 1])))
+
+
+@pytest.mark.parametrize("auto_pad", ["NOTSET", "VALID"])
+def test_a_convolution_over_frequency_and_time_without_padding_streams(auto_pad: str) -> None:
+    g = TinyGraph()
+    x = g.input("image", [1, 2, 6, "n"])
+    assert_streams(g.model(g.op("Conv", x, g.weight(3, 2, 3, 3), auto_pad=auto_pad)))
+
+
+def test_a_convolution_and_what_is_added_to_it_wait_in_one_state() -> None:
+    g = TinyGraph()
+    x = g.frames()
+    (twin,) = assert_streams(g.model(g.op("Add", x, g.conv(x, 4, 4, 5, pads=[2, 2]))), plans=("states",))
+    assert len(twin.spec.states) == 1
 
 
 def test_a_convolution_over_other_axes_with_time_as_the_batch_streams() -> None:

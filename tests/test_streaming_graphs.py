@@ -242,6 +242,12 @@ def test_time_folded_into_channels_and_back_streams() -> None:
     assert_streams(g.model(pixel_shuffle(g, x, 3, 2)), multiple=3)
 
 
+def test_a_fold_keeps_what_is_no_whole_group() -> None:
+    g = TinyGraph()
+    (twin,) = assert_streams(g.model(pixel_unshuffle(g, g.frames(), 3, N)), plans=("states",), multiple=3)
+    assert [state.max_length for state in twin.spec.states] == [2]
+
+
 def test_folds_of_tensors_that_trail_by_different_steps_join() -> None:
     g = TinyGraph()
     x = g.up(g.frames(), N, 2, 2, 2)

@@ -158,6 +158,7 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         lambda g, x: g.op("Mul", x, g.reduce("ReduceSum", lstm(g, x)[1], 0, 1, 2)), "LSTM", "final state"),
     "a reversed sum": (lambda g, x: g.op("CumSum", x, g.const(2), reverse=1), "CumSum", "from the utterance's end"),
     "the first steps": (lambda g, x: g.slice(x, 0, 30, 2), "Slice", "counted from the other end"),
+    "no steps": (lambda g, x: g.slice(x, 0, 0, 2), "Slice", "counted from the other end"),
     "the last step": (lambda g, x: g.slice(x, -1, TO_THE_END, 2), "Slice", "counted from the other end"),
     "the last steps": (lambda g, x: g.slice(x, -30, TO_THE_END, 2), "Slice", "counted from the other end"),
     "time backwards": (lambda g, x: g.slice(x, -1, -TO_THE_END, 2, -1), "Slice", "turns time round"),

@@ -123,9 +123,10 @@ def _pad(ctx: NodeContext) -> Effect:
     mode = ctx.string("mode", "constant")
     if mode == "wrap":
         ctx.refuse("it continues the utterance's end at its start")
+    mirrors = mode in ("reflect", "edge") and (left or right)
     # What is cut off at one end isn't there to be mirrored at the other.
-    reach = max(left, right) + 1 - min(left, right, 0) if mode in ("reflect", "edge") else 0
-    return Effect(timeline.axis, Local(pad_left=left, pad_right=right, reach=reach if left or right else 0))
+    reach = max(left, right) + 1 - min(left, right, 0) if mirrors else 0
+    return Effect(timeline.axis, Local(pad_left=left, pad_right=right, reach=reach))
 
 
 def _write_window(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
