@@ -341,7 +341,7 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         "*/stateful.py",
         "by_length = step > 1 or not (timeline.phased or local.pointwise)",
         "by_length = step >*[01] or *",
-        "a guard: the probe may miss the phase in which a tensor trails least, though no graph so far shows it",
+        "a guard: the probe's lengths may miss the phase in which a tensor trails least",
     ),
     (
         "*/scheduler.py",
