@@ -282,6 +282,12 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
         "the same: a group of one step is always whole",
     ),
     (
+        "*/timeline.py",
+        "return Fraction(max(up * n - down * m for n, m in zip(n_frames, self.lengths, strict=True)), down)",
+        "*strict=False*",
+        "the same: both are those of one probe",
+    ),
+    (
         "*/local.py",
         "pads[k], pads[k + n_spatial] = (smaller, larger) if upper else (larger, smaller)",
         "pads[k], pads[k - n_spatial] = *",
