@@ -283,6 +283,12 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "*/timeline.py",
+        "left = max(0.0, self.left * local.up - local.up + local.span + 1 - local.pad_left) / local.down",
+        "*) [*] local.down",
+        "no segment runs over a stretch by a fraction, so nobody asks for the margin behind one",
+    ),
+    (
+        "*/timeline.py",
         "return Fraction(max(up * n - down * m for n, m in zip(n_frames, self.lengths, strict=True)), down)",
         "*strict=False*",
         "the same: both are those of one probe",
