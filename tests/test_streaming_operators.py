@@ -237,6 +237,8 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
         lambda g, x: g.squeeze(g.op("MeanVarianceNormalization", g.unsqueeze(x, 3)), 3)), N),
     **{f"{op_type} by frames": (pooled_by_frames(op_type), 2)
        for op_type in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")},
+    "GlobalAveragePool of every channel, which is a step": (
+        by_steps(lambda g, x: g.op("GlobalAveragePool", x)), 1),
     "DFT over channels": (discrete_fourier, 6),
     "DFT over another axis than its default": (
         lambda g, x: g.squeeze(g.op("ReduceSum", g.op("DFT", g.unsqueeze(x, 3), "", g.const(1)), g.const([3])), 3), N),

@@ -107,6 +107,8 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
     "softmax over time": (lambda g, x: g.op("Softmax", x), "Softmax", "normalises over time"),
     "softmax over channels and all behind them": (
         lambda g, x: g.op("Softmax", x, axis=1), "Softmax", "normalises over time"),
+    "softmax over all axes behind the batch, by default": (
+        lambda g, x: g.op("Softmax", g.transpose(x, 0, 2, 1)), "Softmax", "normalises over time"),
     "log softmax over time": (lambda g, x: g.op("LogSoftmax", x, axis=2), "LogSoftmax", "normalises over time"),
     "hardmax over time": (lambda g, x: g.op("Hardmax", x), "Hardmax", "normalises over time"),
     "instance norm": (
@@ -260,6 +262,8 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         lambda g, x: g.op("Einsum", x, g.weight(N, 2), equation="bct,cd->bd"), "Einsum", "sums over time"),
     "a transform over time": (
         lambda g, x: g.op("DFT", g.unsqueeze(x, 3), "", g.const(2)), "DFT", "runs over time"),
+    "a transform over time, which is its default": (
+        lambda g, x: g.op("DFT", g.transpose(g.slice(x, 0, 1, 1), 0, 2, 1)), "DFT", "runs over time"),
     "squeezing whatever has length one": (lambda g, x: g.op("Squeeze", x), "Squeeze", "without axes"),
     "a length that is bounded": (
         lambda g, x: g.op("Slice", x, g.const([0]), g.op("Min", g.length(x), g.const([100])), g.const([2])),
@@ -289,6 +293,7 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
 
 OPSETS = {
     "softmax over channels and all behind them": 12,
+    "softmax over all axes behind the batch, by default": 12,
     "group norm": 21,
     "group norm of steps": 18,
     "attention in one operator": 23,
