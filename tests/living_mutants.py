@@ -277,6 +277,12 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "*/interpolation.py",
+        "stretch = _Stretch(up, down, 0, half_pixel=False, first_if_single=False)",
+        "*half_pixel=True, *",
+        "the same: a step is known when its group is whole, wherever in it its place lies",
+    ),
+    (
+        "*/interpolation.py",
         "if down > 1:",
         "if down >= 1:",
         "the same: a group of one step is always whole",
