@@ -301,14 +301,8 @@ REASONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "*/local.py",
-        "left, right = pads[k], pads[k + len(axes)]",
+        "*pads[[]k + *",
         "*pads[[]k - *",
-        "the same: counted from the end it is that place",
-    ),
-    (
-        "*/local.py",
-        "pads[k], pads[k + n_spatial] = (smaller, larger) if upper else (larger, smaller)",
-        "pads[k], pads[k - n_spatial] = *",
         "the same: counted from the end it is that place",
     ),
     (
