@@ -7,7 +7,7 @@ from balacoon_tk.export import NotStreamableError, make_streaming
 from balacoon_tk.graph import find_obstacles, streaming
 from balacoon_tk.graph.advice import advice_for
 from balacoon_tk.graph.obstacles import judge_streaming
-from test_streaming_refusals import REFUSED
+from test_streaming_refusals import OPSETS, REFUSED
 from tiny_graphs import TO_THE_END, TinyGraph
 
 N = 4
@@ -94,7 +94,7 @@ def test_an_obstacle_says_which_part_of_the_module_it_is(name, scopes, module) -
 @pytest.mark.parametrize("name", REFUSED)
 def test_every_refusal_is_an_obstacle_with_advice(name: str) -> None:
     build, op_type, reason = REFUSED[name]
-    g = TinyGraph(opset={"group norm": 21, "attention in one operator": 23}.get(name, 20))
+    g = TinyGraph(opset=OPSETS.get(name, 20))
     x = g.op("Tanh", g.frames())
     g.domains["com.microsoft"] = 1
     found = find_obstacles(g.model(build(g, x)))

@@ -84,6 +84,16 @@ def test_a_strided_convolution_streams(name: str) -> None:
     assert_streams(g.model(g.conv(g.frames(), 4, 4, **STRIDED[name])))
 
 
+@pytest.mark.parametrize(("kernel", "stride", "held"), [(3, 3, [2]), (2, 3, [1, 1]), (1, 4, [0, 3])])
+def test_a_strided_convolution_counts_only_steps_that_no_window_sees(
+    kernel: int, stride: int, held: list[int]
+) -> None:
+    g = TinyGraph()
+    model = g.model(g.conv(g.frames(), 4, 4, kernel, strides=[stride]))
+    (twin, *_) = assert_streams(model, plans=("states",))
+    assert [state.max_length for state in twin.spec.states] == held
+
+
 @pytest.mark.parametrize("name", TRANSPOSED)
 def test_a_transposed_convolution_streams(name: str) -> None:
     g = TinyGraph()
@@ -94,6 +104,7 @@ def test_a_causal_convolution_has_no_lag() -> None:
     g = TinyGraph()
     x = g.conv(g.frames(), 4, 4, 3, pads=[2, 0])
     x = g.conv(x, 4, 4, 5, pads=[8, 0], dilations=[2])
+    x = g.conv(x, 4, 4, 3, pads=[2, 0])
     for pair in assert_streams(g.model(x)):
         assert pair.spec.outputs[0].lag == 0
         assert pair.spec.min_first_frames == 1
@@ -107,10 +118,20 @@ def test_an_explicit_padding_streams(pads: tuple[int, int], value: float | None)
 
 
 @pytest.mark.parametrize("mode", ["reflect", "edge"])
-@pytest.mark.parametrize("pads", [(3, 0), (0, 3), (2, 3)])
-def test_a_padding_that_repeats_the_ends_streams(mode: str, pads: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("left", "right", "n_first"), [(3, 0, 4), (0, 3, 4), (2, 3, 4), (-2, 3, 6), (3, -2, 6)]
+)
+def test_a_padding_that_repeats_the_ends_streams(mode: str, left: int, right: int, n_first: int) -> None:
     g = TinyGraph()
-    assert_streams(g.model(g.pad(g.frames(), *pads, mode=mode)), tolerance=0)
+    for pair in assert_streams(g.model(g.pad(g.frames(), left, right, mode=mode)), tolerance=0):
+        assert pair.spec.min_first_frames == n_first
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
+def test_a_padding_beside_time_keeps_nothing(mode: str) -> None:
+    g = TinyGraph()
+    for pair in assert_streams(g.model(g.pad(g.frames(), 2, 1, axis=1, mode=mode)), tolerance=0):
+        assert not pair.spec.states
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
@@ -134,12 +155,14 @@ def test_a_padding_behind_a_convolution_sees_its_ends(mode: str) -> None:
 POOLS = {
     "mean": ("AveragePool", {"kernel_shape": [3]}),
     "mean, padded": ("AveragePool", {"kernel_shape": [3], "pads": [1, 1]}),
+    "mean, padded left": ("AveragePool", {"kernel_shape": [3], "pads": [2, 0]}),
     "mean, padding counted": ("AveragePool", {"kernel_shape": [4], "pads": [2, 1], "count_include_pad": 1}),
     "mean, strided": ("AveragePool", {"kernel_shape": [2], "strides": [2]}),
     "mean, strided, overlapping": ("AveragePool", {"kernel_shape": [4], "strides": [2]}),
     "mean, SAME_UPPER": ("AveragePool", {"kernel_shape": [4], "auto_pad": "SAME_UPPER"}),
     "largest": ("MaxPool", {"kernel_shape": [3]}),
     "largest, padded": ("MaxPool", {"kernel_shape": [3], "pads": [1, 1]}),
+    "largest, padded right": ("MaxPool", {"kernel_shape": [3], "pads": [0, 2]}),
     "largest, dilated": ("MaxPool", {"kernel_shape": [3], "dilations": [2], "pads": [2, 2]}),
     "largest, strided": ("MaxPool", {"kernel_shape": [3], "strides": [2]}),
     "largest, kernel below stride": ("MaxPool", {"kernel_shape": [2], "strides": [3]}),
@@ -204,13 +227,33 @@ def test_a_convolution_over_frequency_and_time_streams(axis: int) -> None:
     assert_streams(two_dimensional(axis))
 
 
-def test_automatic_padding_of_several_axes_streams_where_time_is_one_of_them() -> None:
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 1), (4, 3), (1, 4)])
+def test_automatic_padding_of_several_axes_streams_where_time_is_one_of_them(
+    kernel: int, stride: int, auto_pad: str
+) -> None:
+    g = TinyGraph()
+    x = g.input("image", [1, 2, 7, "n"])
+    weight = g.weight(3, 2, kernel, 3)
+    assert_streams(g.model(g.op("Conv", x, weight, auto_pad=auto_pad, strides=[stride, 1])))
+
+
+@pytest.mark.parametrize("auto_pad", ["NOTSET", "VALID"])
+def test_a_convolution_over_frequency_and_time_without_padding_streams(auto_pad: str) -> None:
     g = TinyGraph()
     x = g.input("image", [1, 2, 6, "n"])
-    assert_streams(g.model(g.op("Conv", x, g.weight(3, 2, 3, 3), auto_pad="SAME_UPPER")))
+    assert_streams(g.model(g.op("Conv", x, g.weight(3, 2, 3, 3), auto_pad=auto_pad)))
+
+
+def test_a_convolution_and_what_is_added_to_it_wait_in_one_state() -> None:
+    g = TinyGraph()
+    x = g.frames()
+    (twin,) = assert_streams(g.model(g.op("Add", x, g.conv(x, 4, 4, 5, pads=[2, 2]))), plans=("states",))
+    assert len(twin.spec.states) == 1
 
 
 def test_a_convolution_over_other_axes_with_time_as_the_batch_streams() -> None:
     g = TinyGraph()
     x = g.input("spectra", ["n", 2, 9])
-    assert_streams(g.model(g.conv(x, 2, 3, 3, pads=[1, 1], strides=[2])))
+    x = g.conv(x, 2, 3, 3, pads=[1, 1], strides=[2])
+    assert_streams(g.model(g.up(x, 3, 2, 4, 2, pads=[1, 1])))

@@ -242,6 +242,19 @@ def test_time_folded_into_channels_and_back_streams() -> None:
     assert_streams(g.model(pixel_shuffle(g, x, 3, 2)), multiple=3)
 
 
+def test_a_fold_keeps_what_is_no_whole_group() -> None:
+    g = TinyGraph()
+    (twin,) = assert_streams(g.model(pixel_unshuffle(g, g.frames(), 3, N)), plans=("states",), multiple=3)
+    assert [state.max_length for state in twin.spec.states] == [2]
+
+
+def test_folds_of_tensors_that_trail_by_different_steps_join() -> None:
+    g = TinyGraph()
+    x = g.up(g.frames(), N, 2, 2, 2)
+    later = g.conv(x, 2, 2, 2, pads=[0, 1])
+    assert_streams(g.model(g.op("Add", pixel_unshuffle(g, later, 2, 2), pixel_unshuffle(g, x, 2, 2))))
+
+
 def test_a_filter_bank_streams() -> None:
     """PQMF synthesis: bands are spread by zeros and filtered (Nguyen 1994)."""
     g = TinyGraph()
@@ -501,16 +514,14 @@ def test_a_quantized_graph_streams() -> None:
     assert_streams(g.model(g.up(x, N, 1, 4, 2, pads=[1, 1])), tolerance=0.05)
 
 
-def test_integer_convolutions_stream_where_zero_is_zero() -> None:
+@pytest.mark.parametrize("zeros", [(), (7,), (7, 3), (0, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_integer_convolutions_pad_with_what_stands_for_zero(stride: int, zeros: tuple[int, ...]) -> None:
     g = TinyGraph()
-    x = g.op("QuantizeLinear", g.frames(), g.number(0.02), g.const(0, np.int8))
-    weight = g.const(np.arange(-24, 24).reshape(4, 4, 3), np.int8)
-    x = g.op(
-        "ConvInteger",
-        g.op("Cast", x, to=TensorProto.UINT8),
-        g.op("Cast", weight, to=TensorProto.UINT8),
-        pads=[1, 1],
-    )
+    points = [g.const(zero, np.uint8) for zero in zeros]
+    x = g.op("QuantizeLinear", g.frames(), g.number(0.02), points[0] if points else g.const(0, np.uint8))
+    weight = g.const(np.arange(48).reshape(4, 4, 3), np.uint8)
+    x = g.op("ConvInteger", x, weight, *points, pads=[2, 1], strides=[stride])
     assert_streams(g.model(g.op("Cast", x, to=TensorProto.FLOAT)), tolerance=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_interpolation_that_goes_down_in_rate_streams(rate: float, transform: st
     assert_streams(g.model(g.conv(x, N, 2, 3, pads=[1, 1])), tolerance=1e-5)
 
 
+@pytest.mark.parametrize("rate", [1 / 2, 1 / 4, 2 / 5])
+def test_the_first_step_of_a_longer_utterance_is_not_taken_for_its_only_one(rate: float) -> None:
+    """Of one step of the output pytorch_half_pixel has the place elsewhere."""
+    g = TinyGraph(opset=19)
+    mode = {"coordinate_transformation_mode": "pytorch_half_pixel"}
+    for pair in assert_streams(g.model(stretch(g, g.frames(), rate, mode="linear", **mode)), tolerance=1e-5):
+        assert pair.spec.min_first_frames == ceil(2 / rate)
+
+
 @pytest.mark.parametrize("rate", [3 / 4, 2 / 5])
 def test_cubic_interpolation_by_a_fraction_below_one_streams(rate: float) -> None:
     g = TinyGraph(opset=19)
@@ -66,10 +76,23 @@ def test_cubic_interpolation_by_a_fraction_below_one_streams(rate: float) -> Non
     assert_streams(g.model(stretch(g, x, rate, mode="cubic")), tolerance=1e-5)
 
 
+@pytest.mark.parametrize("transform", ["half_pixel", "asymmetric"])
+def test_a_stretch_that_goes_down_waits_for_no_frame_that_it_does_not_read(transform: str) -> None:
+    g = TinyGraph(opset=19)
+    x = g.up(g.frames(), N, N, 8, 4, pads=[0, 4])
+    x = stretch(g, x, 1 / 2, mode="linear", coordinate_transformation_mode=transform)
+    for pair in assert_streams(g.model(x)):
+        assert pair.spec.min_first_frames == 1
+
+
 @pytest.mark.parametrize("rate", [1 / 2, 1 / 4])
 def test_every_few_steps_are_taken_as_the_nearest(rate: float) -> None:
     mode = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
     assert_streams(stretched(rate, mode="nearest", **mode))
+    g = TinyGraph(opset=19)
+    for pair in assert_streams(g.model(stretch(g, g.frames(), rate, mode="nearest", **mode))):
+        assert pair.spec.min_first_frames == 1 / rate
+        assert [state.max_length for state in pair.spec.states] == [2 / rate - 1]
     with pytest.raises(NotStreamableError, match="not a whole number"):
         make_streaming(stretched(1 / 3, mode="nearest", **mode))
 
@@ -97,6 +120,31 @@ def test_stretches_follow_each_other_and_join() -> None:
     assert_streams(g.model(g.op("Add", y, z)), tolerance=1e-5)
 
 
+def test_stretches_of_tensors_that_trail_by_different_steps_join() -> None:
+    g = TinyGraph(opset=19)
+    x = g.frames()
+    y, z = (stretch(g, each, 3, mode="linear") for each in (g.conv(x, N, N, 5, pads=[2, 2]), x))
+    assert_streams(g.model(g.op("Add", y, z)))
+
+
+@pytest.mark.parametrize(
+    ("rate", "mode", "n_kept"),
+    [(2, "linear", 2), (2, "cubic", 4), (3 / 2, "linear", 3), (2 / 5, "linear", 8)],
+)
+def test_a_stretch_keeps_the_steps_that_what_is_to_come_looks_at(rate: float, mode: str, n_kept: int) -> None:
+    """The window of interpolation, what a step waits for that goes down, and the rest of a group of steps."""
+    g = TinyGraph(opset=19)
+    model = g.model(stretch(g, g.frames(), rate, mode=mode))
+    (twin,) = assert_streams(model, plans=("states",), tolerance=1e-5)
+    assert max(state.max_length for state in twin.spec.states) == n_kept
+
+
+@pytest.mark.parametrize("rate", [3 / 2, 2])
+def test_a_stretch_that_goes_up_has_nothing_to_smooth(rate: float) -> None:
+    g = TinyGraph(opset=19)
+    assert_streams(g.model(stretch(g, g.frames(), rate, mode="linear", antialias=1)), tolerance=1e-5)
+
+
 def test_an_image_is_stretched_in_time_and_frequency() -> None:
     g = TinyGraph(opset=19)
     x = g.input("image", [1, 2, 6, "n"])
@@ -110,6 +158,12 @@ def test_a_stretch_names_its_axes() -> None:
         "Resize", g.unsqueeze(g.frames(), 2), "", g.const([1, 2], np.float32), mode="linear", axes=[2, 3]
     )
     assert_streams(g.model(g.squeeze(x, 2)))
+
+
+def test_a_stretch_of_other_axes_leaves_time_alone() -> None:
+    g = TinyGraph(opset=19)
+    scales = g.const([2], np.float32)
+    assert_streams(g.model(g.op("Resize", g.frames(), "", scales, mode="nearest", axes=[1])), tolerance=0)
 
 
 def test_interpolation_streams_as_opset_10_has_it() -> None:

@@ -104,6 +104,12 @@ def quantized(g: TinyGraph, x: str) -> str:
     return g.op("DequantizeLinear", y, scale, zero, axis=1)
 
 
+def quantized_by_its_default_axis(g: TinyGraph, x: str) -> str:
+    scale, steps = g.const([0.02, 0.03, 0.04, 0.05], np.float32), g.transpose(g.squeeze(x, 0), 1, 0)
+    y = g.op("DequantizeLinear", g.op("QuantizeLinear", steps, scale), scale)
+    return g.unsqueeze(g.transpose(y, 1, 0), 0)
+
+
 def integer_product(g: TinyGraph, x: str) -> str:
     y = g.op("QuantizeLinear", x, g.number(0.02), g.const(7, np.uint8))
     y = g.op("MatMulInteger", y, g.const(np.arange(12).reshape(4, 3) - 6, np.int8), g.const(7, np.uint8))
@@ -178,6 +184,11 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "MatMul by channels": (lambda g, x: g.op("MatMul", g.weight(3, N), x), 3),
     "MatMul with a vector": (
         by_steps(lambda g, x: g.unsqueeze(g.op("MatMul", g.op("Tanh", x), g.weight(N)), 2)), 1),
+    "MatMul of a vector by channels": (lambda g, x: g.unsqueeze(g.op("MatMul", g.weight(N), x), 1), 1),
+    "MatMul by a matrix for every step": (
+        lambda g, x: g.transpose(g.op("MatMul", g.weight(3, N), g.transpose(x, 2, 1, 0)), 2, 1, 0), 3),
+    "MatMul of a vector by a matrix for every step": (
+        lambda g, x: g.unsqueeze(g.transpose(g.op("MatMul", g.weight(N), g.transpose(x, 2, 1, 0)), 1, 0), 0), 1),
     "MatMul of two with time": (
         lambda g, x: g.transpose(
             g.squeeze(g.op("MatMul", *[g.unsqueeze(g.transpose(x, 0, 2, 1), 2), g.unsqueeze(
@@ -204,9 +215,14 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
         lambda g, x: g.unsqueeze(g.op("Einsum", x, g.op("Exp", x), equation="bct,bct->bt"), 1), 1),
     "Einsum with an ellipsis": (
         lambda g, x: g.op("Einsum", g.weight(3, N), x, equation="dc,...ct->...dt"), 3),
+    "Einsum with an ellipsis of no axes": (
+        lambda g, x: g.unsqueeze(g.op("Einsum", g.weight(3, N), g.squeeze(x, 0), equation="dc,...ct->...dt"), 0), 3),
     "Einsum with an ellipsis over time": (
         lambda g, x: g.transpose(g.op(
             "Einsum", g.transpose(x, 0, 2, 1), g.weight(N, 3), equation="...c,cd->d..."), 1, 0, 2), 3),
+    "Einsum with an ellipsis between": (
+        lambda g, x: g.op("Reshape", g.transpose(g.op(
+            "Einsum", x, g.weight(1, 2), equation="b...t,bd->t...d"), 1, 2, 0), g.const([1, 2 * N, -1])), 2 * N),
     "Einsum without a result": (  # its letters by the alphabet, so that time comes first
         lambda g, x: g.unsqueeze(g.transpose(g.op("Einsum", x, g.weight(N), equation="zct,c"), 1, 0), 0), 1),
     "Einsum with an ellipsis and no result": (
@@ -217,10 +233,19 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
         by_frames(lambda g, y: g.op("InstanceNormalization", y, g.weight(2), g.weight(2))), N),
     "MeanVarianceNormalization by frames": (
         by_frames(lambda g, y: g.op("MeanVarianceNormalization", y, axes=[2])), N),
+    "MeanVarianceNormalization by frames, over its default axes": (by_steps(
+        lambda g, x: g.squeeze(g.op("MeanVarianceNormalization", g.unsqueeze(x, 3)), 3)), N),
     **{f"{op_type} by frames": (pooled_by_frames(op_type), 2)
        for op_type in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")},
+    "GlobalAveragePool of every channel, which is a step": (
+        by_steps(lambda g, x: g.op("GlobalAveragePool", x)), 1),
     "DFT over channels": (discrete_fourier, 6),
+    "DFT over another axis than its default": (
+        lambda g, x: g.squeeze(g.op("ReduceSum", g.op("DFT", g.unsqueeze(x, 3), "", g.const(1)), g.const([3])), 3), N),
+    "BatchNormalization of every step": (
+        lambda g, x: g.unsqueeze(g.transpose(batch_norm(g, g.transpose(g.squeeze(x, 0), 1, 0)), 1, 0), 0), N),
     "QuantizeLinear": (quantized, N),
+    "QuantizeLinear by steps, along its default axis": (quantized_by_its_default_axis, N),
     **{
         op_type: (lambda g, x, op_type=op_type: g.reduce(op_type, g.op("Exp", x), 1), 1)
         for op_type in (
@@ -233,11 +258,16 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
     "a reduction of nothing": (
         lambda g, x: g.op("ReduceSum", x, g.const([], np.int64), noop_with_empty_axes=1), N),
     "ArgMax": (lambda g, x: g.op("Cast", g.op("ArgMax", x, axis=1), to=TensorProto.FLOAT), 1),
+    "ArgMax of the batch, which is its default": (
+        lambda g, x: g.op("Cast", g.op("ArgMax", x), to=TensorProto.FLOAT), N),
     "ArgMin": (
         lambda g, x: g.op(
             "Cast", g.unsqueeze(g.op("ArgMin", x, axis=1, keepdims=0), 1), to=TensorProto.FLOAT), 1),
     "gates by slices": (gated_by_slices, 2),
     "gates by Split": (gated_by_split, 2),
+    "Split of the batch, which is its default": (by_steps(
+        lambda g, x: g.op("Mul", *g.op(
+            "Split", g.op("Concat", x, g.op("Exp", x), axis=0), g.const([1, 1]), n_outputs=2))), N),
     "Split into single channels": (lambda g, x: g.op("Sum", *g.split(x, 1, 1, 2)[:2]), 1),
     "snake": (snake, N),
     "flip by Slice": (lambda g, x: g.slice(x, -1, -TO_THE_END, 1, -1), N),
@@ -280,6 +310,23 @@ MIXING: dict[str, tuple[Callable[[TinyGraph, str], str], int]] = {
 }  # fmt: skip
 
 
+def test_a_softmax_runs_over_all_axes_behind_the_batch_by_default_before_opset_13() -> None:
+    def every_step(g: TinyGraph, x: str) -> str:
+        return g.transpose(g.op("Softmax", g.transpose(x, 2, 0, 1)), 1, 2, 0)
+
+    assert_streams(between(every_step, opset=12))
+
+
+@pytest.mark.parametrize("opset", [17, 20])
+def test_a_transform_runs_over_the_axis_that_is_its_default(opset: int) -> None:
+    def transform(g: TinyGraph, x: str) -> str:
+        y = g.unsqueeze(x if opset < 20 else g.transpose(x, 0, 2, 1), 3)
+        y = g.squeeze(g.reduce("ReduceSum", g.op("DFT", y), 3), 3)
+        return y if opset < 20 else g.transpose(y, 0, 2, 1)
+
+    assert_streams(between(transform, opset=opset))
+
+
 DECIMATIONS = {
     "every second step": (0, TO_THE_END, 2),
     "every second step from the second on": (1, TO_THE_END, 2),
@@ -316,6 +363,15 @@ def test_a_slice_of_time_takes_every_second_channel() -> None:
     bounds = (g.const(values) for values in ([2, 0], [-1, N], [2, 1], [1, 2]))
     x = g.conv(g.frames(), N, N, 3, pads=[1, 1])
     assert_streams(g.model(g.conv(g.op("Slice", x, *bounds), N // 2, 2, 3, pads=[1, 1])))
+
+
+@pytest.mark.parametrize("steps", [None, [1, 1, 1]])
+def test_a_slice_of_all_axes_need_not_name_them(steps: list[int] | None) -> None:
+    g = TinyGraph()
+    bounds = [g.const(values) for values in ([0, 1, 2], [TO_THE_END, 3, -1])]
+    bounds += [] if steps is None else ["", g.const(steps)]
+    x = g.conv(g.frames(), N, N, 3, pads=[1, 1])
+    assert_streams(g.model(g.conv(g.op("Slice", x, *bounds), 2, 2, 3, pads=[1, 1])))
 
 
 def test_a_slice_cuts_off_the_end_behind_a_reduction_of_the_rate() -> None:
@@ -382,6 +438,21 @@ def in_bytes(*, channels_last: bool):
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_bytes_stream_with_their_channels_first_or_last(channels_last: bool) -> None:
     assert_streams(between(in_bytes(channels_last=channels_last)), plans=("planned", "states"))
+
+
+@pytest.mark.parametrize(("auto_pad", "stride"), [("SAME_UPPER", 3), ("SAME_LOWER", 5)])
+def test_bytes_with_their_channels_last_are_padded_by_the_length_of_their_own_axes(
+    auto_pad: str, stride: int
+) -> None:
+    g = TinyGraph()
+    g.domains["com.microsoft"] = 1
+    bytes_ = (g.const(0.05, np.float32), g.const(100, np.uint8))
+    weights = [g.const(np.arange(-12, 12).reshape(2, 1, 4, 3), np.int8), g.const([0.02] * 2, np.float32)]
+    x = g.op("Reshape", g.conv(g.frames(), N, 12, 3, pads=[1, 1]), g.const([1, 1, 12, -1]))
+    x = g.op("QuantizeLinear", g.transpose(x, 0, 2, 3, 1), *bytes_)
+    x = g.op("QLinearConv", x, *bytes_, *weights, g.const([0] * 2, np.int8), *bytes_, channels_last=1,
+             auto_pad=auto_pad, strides=[stride, 1], domain="com.microsoft")  # fmt: skip
+    assert_streams(g.model(g.op("DequantizeLinear", x, *bytes_)), plans=("states",))
 
 
 NEW = {

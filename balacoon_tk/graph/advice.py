@@ -73,7 +73,7 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "to their final rate before the decoder.",
     ),
     (
-        r"automatic padding|ceil_mode|and pads is not supported|not of zeros|share of the length",
+        r"automatic padding|ceil_mode|and pads is not supported|share of the length",
         "Write the padding out as numbers, by an operator of its own before this one if need be.",
     ),
     (

@@ -87,13 +87,10 @@ def _batch_norm(ctx: NodeContext) -> Effect:
 def _matmul(ctx: NodeContext) -> Effect:
     n_dims = len(ctx.output_shapes()[0])
     left, right = ctx.time(0), ctx.time(1)
-    if (left is not None and left.axis == ctx.rank(0) - 1) or (
-        right is not None and right.axis == ctx.rank(1) - 2
-    ):
+    # What is summed over is as long in both, so the left one tells.
+    if left is not None and left.axis == ctx.rank(0) - 1:
         ctx.refuse(f"{_WHOLE}: the product sums over time, as attention does")
     if left is not None and right is not None:
-        if left.axis == ctx.rank(0) - 2 or right.axis == ctx.rank(1) - 1:
-            ctx.refuse(f"{_WHOLE}: every step meets every other, as in attention")
         return Effect(broadcast_axis(ctx))
     n_vectors = (ctx.rank(0) == 1) + (ctx.rank(1) == 1)  # a vector's axis is not in the result
     if left is not None:
@@ -198,7 +195,7 @@ def _written_out(ctx: NodeContext, equation: str) -> tuple[list[str], str]:
 @rule("DFT")
 def _dft(ctx: NodeContext) -> Effect:
     # The axis is an attribute before opset 20, and has another default.
-    given = ctx.const(2) if len(ctx.node.inputs) > 2 else None
+    given = ctx.const(2)
     axis = int(given) if given is not None else ctx.int("axis", 1 if ctx.opset < 20 else -2)
     return _along(ctx, [axis], f"{_WHOLE}: the transform runs over time")
 

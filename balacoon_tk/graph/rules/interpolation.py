@@ -82,14 +82,14 @@ class _Stretch:
     @property
     def n_back(self) -> int:
         """Steps behind the newest that what isn't known yet may look at, and that a piece must have."""
-        reach = 2 * self.radius if self.up > self.down else self.radius + self.down // self.up + 2
-        return max(reach, self.min_length)
+        # Going down, the utterance may have to be longer to have a step whose place is known.
+        return max(2 * self.radius + self.down // self.up, self.min_length)
 
     def known(self, n_steps: Steps) -> Steps:
         """Return how many steps of the output are known, given how many of the input are."""
         # The place of step i is at most ``n_steps - radius``, solved for i.
         known = (self._factor * self.up * n_steps - self._shift) // (self._factor * self.down)
-        result: Steps = np.clip(known, 0, n_steps * self.up // self.down)
+        result: Steps = np.minimum(known, n_steps * self.up // self.down)
         return result
 
     def write_known(self, build: GraphBuilder, n_steps: ir.Value) -> ir.Value:
@@ -156,7 +156,7 @@ def _repeat(ctx: NodeContext, rate: Fraction, transform: str) -> Effect:
     axis, up, down = ctx.only_time().axis, rate.numerator, rate.denominator
     # Every so many steps; only a power of two is so many exactly, counted in float32.
     if up == 1 and not down & (down - 1) and mode == ("asymmetric", "floor"):
-        stretch = _Stretch(up, down, 1, half_pixel=False, first_if_single=False)
+        stretch = _Stretch(up, down, 0, half_pixel=False, first_if_single=False)
         return Effect(axis, stretch.local, write=partial(_write_stretch, stretch))
     if down != 1:
         ctx.refuse(f"it stretches time by {float(rate):g}, which is not a whole number")

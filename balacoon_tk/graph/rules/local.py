@@ -54,14 +54,14 @@ def _windowed(ctx: NodeContext, local: Local, *, fill: float = 0.0) -> Effect:
     return Effect(ctx.only_time().axis, local, write=None if local.pointwise else write, fill=fill)
 
 
-@rule("Conv", "ConvInteger")
+@rule("Conv")
 def _conv(ctx: NodeContext) -> Effect:
-    kernel = _kernel(ctx, list(ctx.shape(1)[2:]))
-    if ctx.node.op_type == "ConvInteger" and (kernel.pad_left or kernel.pad_right):
-        zero = ctx.const(2)
-        if zero is not None and zero.any():
-            ctx.refuse("its padding is not of zeros: pad before it")
-    return _windowed(ctx, kernel)
+    return _windowed(ctx, _kernel(ctx, list(ctx.shape(1)[2:])))
+
+
+@rule("ConvInteger")
+def _conv_integer(ctx: NodeContext) -> Effect:
+    return _windowed(ctx, _kernel(ctx, list(ctx.shape(1)[2:])), fill=_zero_point(ctx))
 
 
 @rule("QLinearConv")
@@ -73,7 +73,7 @@ def _qlinear_conv(ctx: NodeContext) -> Effect:
 def _zero_point(ctx: NodeContext) -> float:
     # The byte that stands for zero is what a convolution of bytes pads with.
     zero = ctx.const(2)
-    return 0.0 if zero is None else float(zero.reshape(-1)[0])
+    return 0.0 if zero is None else float(zero.item())
 
 
 @rule("ConvTranspose")
@@ -123,8 +123,10 @@ def _pad(ctx: NodeContext) -> Effect:
     mode = ctx.string("mode", "constant")
     if mode == "wrap":
         ctx.refuse("it continues the utterance's end at its start")
-    reach = max(left, right) + 1 if mode in ("reflect", "edge") else 0
-    return Effect(timeline.axis, Local(pad_left=left, pad_right=right, reach=reach if left or right else 0))
+    mirrors = mode in ("reflect", "edge") and (left or right)
+    # What is cut off at one end isn't there to be mirrored at the other.
+    reach = max(left, right) + 1 - min(left, right, 0) if mirrors else 0
+    return Effect(timeline.axis, Local(pad_left=left, pad_right=right, reach=reach))
 
 
 def _write_window(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
@@ -183,7 +185,8 @@ def _pads(writer: StreamWriter, node: ir.Node, n_spatial: int) -> list[int]:
     kernel = ints_of(node, "kernel_shape", [])
     if not kernel:
         kernel = list(writer.analysis.inputs.probe.shape_of(node.inputs[WEIGHT_INPUT[node.op_type]])[2:])
-    for k, length in enumerate(writer.shape(writer.source(node))[2:]):
+    first, shape = first_spatial_axis(node), writer.shape(writer.source(node))
+    for k, length in enumerate(shape[first : first + n_spatial]):
         last_start = (ceil(length / strides[k]) - 1) * strides[k]
         total = max(0, last_start + dilations[k] * (kernel[k] - 1) + 1 - length)
         smaller, larger = total // 2, total - total // 2

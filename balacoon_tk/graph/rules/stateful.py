@@ -7,6 +7,8 @@ few steps keeps how many it has yet to skip.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,6 @@ import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk.graph.edit import FAR
-from balacoon_tk.graph.match import constant_of
 from balacoon_tk.graph.rules.base import Effect, NodeContext, rule
 from balacoon_tk.graph.rules.positions import table_of_positions
 from balacoon_tk.graph.timeline import Local
@@ -75,29 +76,35 @@ def _write_fold(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
 def _slice(ctx: NodeContext) -> Effect:
     if ctx.time(0) is None:
         return table_of_positions(ctx)
-    timeline = ctx.only_time()
+    timeline, bounds = ctx.only_time(), _bounds(ctx)
+    if timeline.axis not in bounds:
+        return Effect(timeline.axis)
+    start, end, step = bounds.pop(timeline.axis)
+    if step < 1:
+        ctx.refuse("it turns time round, so that the last step comes first")
+    if start < 0 or (0 <= end < FAR):
+        ctx.refuse("it cuts at a place counted from the other end of the utterance")
+    if step > 1 and timeline.phased and end < 0:
+        ctx.refuse("it takes every few steps and cuts off the end behind a reduction of the rate")
+    local = Local(down=step, pad_left=-start, pad_right=min(end, 0))
+    # Behind a reduction of the rate how far a tensor trails depends on the phase: a segment sees to that.
+    by_length = step > 1 or not (timeline.phased or local.pointwise)
+    return Effect(timeline.axis, local, write=partial(_write_slice, bounds) if by_length else None)
+
+
+def _bounds(ctx: NodeContext) -> dict[int, tuple[int, int, int]]:
+    """Return the start, the end and the step of each axis that a slice cuts."""
     starts, ends = ctx.ints("starts", 1) or [], ctx.ints("ends", 2) or []
-    axes = ctx.ints("axes", 3) or list(range(len(starts)))
-    steps = ctx.ints("steps", 4) or [1] * len(starts)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if axis % ctx.rank(0) != timeline.axis:
-            continue
-        if step < 1:
-            ctx.refuse("it turns time round, so that the last step comes first")
-        if start < 0 or (0 <= end < FAR):
-            ctx.refuse("it cuts at a place counted from the other end of the utterance")
-        local = Local(down=step, pad_left=-start, pad_right=min(end, 0))
-        if step > 1:
-            if timeline.phased and end < 0:
-                ctx.refuse("it takes every few steps and cuts off the end behind a reduction of the rate")
-            return Effect(timeline.axis, local, write=_write_slice)
-        # Behind a reduction of the rate how far a tensor trails depends on the phase: a segment sees to that.
-        by_length = not (timeline.phased or local.pointwise)
-        return Effect(timeline.axis, local, write=_write_slice if by_length else None)
-    return Effect(timeline.axis)
+    axes, steps = ctx.ints("axes", 3), ctx.ints("steps", 4) or [1] * len(starts)
+    if axes is None and set(steps) != {1}:
+        ctx.refuse("it takes every few steps and names no axes: ONNX Runtime may take every step then")
+    axes = [axis % ctx.rank(0) for axis in axes or range(len(starts))]
+    return dict(zip(axes, zip(starts, ends, steps, strict=True), strict=True))
 
 
-def _write_slice(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
+def _write_slice(
+    others: Mapping[int, tuple[int, int, int]], writer: StreamWriter, node: ir.Node, effect: Effect
+) -> None:
     name, build = writer.source(node), writer.builder
     axis, value = writer.axis(name), writer.values[name]
     n_start, n_end = -effect.local.pad_left, -effect.local.pad_right
@@ -117,7 +124,10 @@ def _write_slice(writer: StreamWriter, node: ir.Node, effect: Effect) -> None:
     before_the_end = -n_held if n_held else FAR
     more = build.one("Mul", build.last, build.ints(-n_end - before_the_end))
     end = build.one("Add", build.ints(before_the_end), more) if n_end else before_the_end
-    cut = _slice_other_axes(writer, node, build.slice(value, axis, start, end))
+    cut = build.slice(value, axis, start, end)
+    if others:  # these are as long in a push as in the whole run
+        starts, ends, strides = zip(*others.values(), strict=True)
+        cut = build.one("Slice", cut, *(build.ints(*each) for each in (starts, ends, others, strides)))
     right, down = n_start + n_held, effect.local.down
     if down > 1:
         cut = _every(writer, cut, axis, down)
@@ -135,23 +145,3 @@ def _every(writer: StreamWriter, value: ir.Value, axis: int, down: int) -> ir.Va
     zeros = build.constant(np.zeros(down - 1, dtype=np.float32))
     build.keep(to_skip, build.slice(zeros, 0, 0, build.one("Sub", reached, build.length(value, axis))))
     return taken
-
-
-def _slice_other_axes(writer: StreamWriter, node: ir.Node, value: ir.Value) -> ir.Value:
-    # Where the node slices several: those beside time are as long in a push as in the whole run.
-    # The rule has seen to it that all that are there are constants.
-    bounds = [constant_of(node, index) for index in range(1, len(node.inputs))]
-    starts, ends, *rest = [bound for bound in bounds if bound is not None]
-    name, build = writer.source(node), writer.builder
-    rank = len(writer.shape(name))
-    axes = [int(axis) % rank for axis in rest[0]] if rest else list(range(len(starts)))
-    if len(axes) == 1:
-        return value
-    is_time = np.array(axes) == writer.axis(name)
-    of_others = [
-        np.where(is_time, 0, starts),
-        np.where(is_time, FAR, ends),
-        rest[0] if rest else np.array(axes),
-    ]
-    of_others += [np.where(is_time, 1, steps) for steps in rest[1:]]
-    return build.one("Slice", value, *map(build.constant, of_others))
