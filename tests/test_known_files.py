@@ -145,6 +145,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(weights, cache, monkey
     ["", "[" * 100_000, "\x00", "[]", "{}", '{"format_version": 2, "digests": {}, "graphs": {}}',
      '{"format_version": 1}',
      '{"format_version": 1, "digests": 3, "graphs": {}}',
+     '{"format_version": 1, "digests": {"\\ud800": []}, "graphs": {}}',
      '{"format_version": 1, "digests": {"weights.bin": null}, "graphs": {}}'],
 )  # fmt: skip
 def test_a_damaged_record_costs_time_alone(weights, read, cache, text):

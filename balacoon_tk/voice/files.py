@@ -2,8 +2,9 @@
 
 An .addon file is a ZIP archive that packs nothing: its members are read one by one, and never unpacked to the
 disk. Every file but the manifest is compared with the checksum that the manifest has for it before anything
-is made of it, and a graph is looked at before ONNX Runtime sees it: it is a program. The manifest itself is
-known by its own checksum, which whoever loads a voice may ask for.
+is made of it, and a graph is looked at before ONNX Runtime sees it: it is a program. What was found before is
+known while the file is the same (`known_files`). The manifest itself is known by its own checksum, which
+whoever loads a voice may ask for.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from balacoon_tk._files import cache_folder, json_text, write_whole
+from balacoon_tk._files import cache_folder, write_whole
 
 _FORMAT_VERSION = 1
 _LEAST_BYTES = 1 << 20  # of a smaller file the checksum is there as soon as the record
@@ -94,7 +94,8 @@ class KnownFiles:
             with contextlib.suppress(OSError):  # a cache that can't be written
                 path = self._path()
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, json_text({"format_version": _FORMAT_VERSION, **self._found}))
+                # In ASCII, which holds whatever a damaged record may have given.
+                write_whole(path, json.dumps({"format_version": _FORMAT_VERSION, **self._found}))
 
     def _path(self) -> Path:
         key = hashlib.sha256(os.fsencode(self._voice)).hexdigest()[:16]
