@@ -13,9 +13,13 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+Engine = Literal["native", "onnxruntime"]
+
+ENGINES: tuple[Engine, ...] = ("native", "onnxruntime")
 N_THREADS = 16
 CHUNKS = (3, 5, 8, 16)
 
@@ -28,7 +32,7 @@ def main() -> int:
     given = parser.parse_args()
     warnings.simplefilter("error", RuntimeWarning)  # what Python says when a module brings the GIL back
     is_wrong = False
-    for backend in ("native", "onnxruntime"):
+    for backend in ENGINES:
         n_differ = count_different(given.voice, backend, given.streams)
         is_free = not getattr(sys, "_is_gil_enabled", lambda: True)()
         print(
@@ -38,11 +42,11 @@ def main() -> int:
     return int(is_wrong)
 
 
-def count_different(folder: Path, backend: str, n_streams: int) -> int:
+def count_different(folder: Path, backend: Engine, n_streams: int) -> int:
     """Return how many streams of random frames aren't as the whole run, of threads that begin together."""
-    from balacoon_tk import load_voice
+    from balacoon_tk import load_voice  # here, where a warning is an error
 
-    voice = load_voice(folder, n_threads=2, backend=backend)  # type: ignore[arg-type]
+    voice = load_voice(folder, n_threads=2, backend=backend)
     rng = np.random.default_rng(0)
     n_frames = [40 + 7 * k for k in range(8)]
     frames = [rng.standard_normal((voice.manifest.n_channels, n)).astype(np.float32) for n in n_frames]
