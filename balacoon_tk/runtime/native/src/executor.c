@@ -38,7 +38,7 @@ typedef struct {
     int64_t first; /* group */
     int64_t n_groups;
     int64_t n_total; /* steps of the whole output; large if nobody knows */
-    int64_t n_taken; /* parts that some thread has taken */
+    uint64_t taken; /* parts that some thread has taken, from both ends */
 } piece;
 
 static char *aligned(char *memory) { return memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT); }
@@ -763,7 +763,7 @@ static void run_chains(const piece *p, const bk_block *block, const bk_bundle_ti
 /* Tile by tile, of which each has its inputs combined once for all blocks; or, of a stage with many weights, block by
  * block, so that these are read once for all tiles. Blocks are divided among threads only where the tiles are too few,
  * or so that no two threads need the same weights, as each has to combine the inputs. */
-static void run_parts_of_bundles(piece *p, float *scratch)
+static void run_parts_of_bundles(piece *p, int thread, float *scratch)
 {
     const bk_stage *stage = p->stage;
     const bk_kernels *kernels = p->run->program->kernels;
@@ -782,8 +782,8 @@ static void run_parts_of_bundles(piece *p, float *scratch)
     bk_bundle_tile tile;
     int64_t set_there = -1, laid = -1;
     for (;;) {
-        const int64_t item = bk_next_part(&p->n_taken);
-        if (item >= n_sets * n_shares)
+        const int64_t item = bk_next_part(&p->taken, n_sets * n_shares, thread);
+        if (item < 0)
             return;
         const int64_t set = item / n_shares, share = item % n_shares;
         const int64_t first_tile = n_tiles * set / n_sets, end_tile = n_tiles * (set + 1) / n_sets;
@@ -847,13 +847,14 @@ static void run_parts(void *context, int thread)
         n_together = 1;
     float *scratch = p->run->scratch + (size_t)thread * p->run->scratch_size;
     if (stage->kind == BK_PAIRED || stage->kind == BK_FOURS) {
-        run_parts_of_bundles(p, scratch);
+        run_parts_of_bundles(p, thread, scratch);
         return;
     }
     for (;;) {
-        const int64_t first = bk_next_part(&p->n_taken) * n_together;
-        if (first >= n_items)
+        const int64_t part = bk_next_part(&p->taken, (n_items + n_together - 1) / n_together, thread);
+        if (part < 0)
             return;
+        const int64_t first = part * n_together;
         run_tiles(p, first, smaller(first + n_together, n_items), n_tiles, scratch);
     }
 }

@@ -26,7 +26,11 @@ void bk_share(bk_pool *pool, bk_task task, void *context)
     (void)pool;
     task(context, 0);
 }
-int64_t bk_next_part(int64_t *counter) { return (*counter)++; }
+int64_t bk_next_part(uint64_t *taken, int64_t n_parts, int thread)
+{
+    (void)thread;
+    return (int64_t)*taken < n_parts ? (int64_t)(*taken)++ : -1;
+}
 void bk_raise_flag(int *flag) { *flag = 1; }
 
 #else
@@ -214,7 +218,15 @@ void bk_share(bk_pool *pool, bk_task task, void *context)
     }
 }
 
-int64_t bk_next_part(int64_t *counter) { return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
+int64_t bk_next_part(uint64_t *taken, int64_t n_parts, int thread)
+{
+    const int from_behind = thread & 1;
+    const uint64_t before = __atomic_fetch_add(taken, from_behind ? (uint64_t)1 << 32 : 1, __ATOMIC_RELAXED);
+    const int64_t in_front = (int64_t)(before & UINT32_MAX), behind = (int64_t)(before >> 32);
+    if (in_front + behind >= n_parts)
+        return -1;
+    return from_behind ? n_parts - 1 - behind : in_front;
+}
 
 void bk_raise_flag(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
 

@@ -20,8 +20,9 @@ int bk_take_pool(bk_pool *pool);
 void bk_leave_pool(bk_pool *pool);
 /* Let the threads of a pool work on a task, and return when it is done. By one thread alone if pool is NULL. */
 void bk_share(bk_pool *pool, bk_task task, void *context);
-/* Take the next part of a task from a counter that all its threads share, and that begins at 0. */
-int64_t bk_next_part(int64_t *counter);
+/* Take one of a task's parts, by a counter that all its threads share and that begins at 0: -1 if none are left. Every
+ * second thread takes them from behind, so that of neighbours in time, stage after stage, most stay in its cache. */
+int64_t bk_next_part(uint64_t *taken, int64_t n_parts, int thread);
 /* Set to 1 what other threads of the task may set at the same time. */
 void bk_raise_flag(int *flag);
 
