@@ -155,6 +155,32 @@ def test_ray_speaks_the_same_corpus(made, voice, tmp_path):
     assert rows_in(tmp_path / "out") == rows_in(made)
 
 
+def actors():
+    """Return the processes in which Ray's actors speak."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(b"ray::") and b"RaySpeaker" in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+@LINUX
+@pytest.mark.ray
+def test_a_killed_actor_costs_what_it_was_speaking(made, voice, tmp_path):
+    pytest.importorskip("ray")
+    out = tmp_path / "out"
+    process = begin(out, voice, "--engine", "ray")
+    wait_for_audio(out, 5, process)
+    os.kill(actors()[0], signal.SIGKILL)
+    assert len([*out.glob("audio/*/*/*.flac")]) < len(SENTENCES), "it was killed while it spoke"
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert audio_of(out) == audio_of(made)
+    assert rows_in(out) == rows_in(made)
+    assert not [path for path in out.rglob(".*") if path.is_file()], "nothing is left behind"
+
+
 @pytest.fixture
 def actor(made, voice, tmp_path, monkeypatch):
     """Make the worker of a node, which sees the voice or not."""
