@@ -219,7 +219,7 @@ endif
 	@mkdir -p $(COVERAGE)/data && find $(COVERAGE)/lib -type l -delete
 	@cp -rsn $(CURDIR)/balacoon_tk $(COVERAGE)/lib/ && cp -rsn $(CURDIR)/export $(COVERAGE)/lib/balacoon_tk/
 	PYTHONPATH=$(CURDIR)/$(COVERAGE)/lib PYTHONSAFEPATH=1 $(BIN)/coverage run -m pytest -q --benchmark-disable -n 2 --dist loadfile $(COVERED)
-	$(BIN)/python tests/line_coverage.py
+	$(BIN)/python tests/line_coverage.py $(if $(COVERED),--out $(COVERAGE)/part.json)
 
 # MODULE=balacoon_tk/decoder/chunking.py is one of them, or several; EVERY=5 tries a fifth of the mutants.
 MODULE ?=

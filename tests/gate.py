@@ -4,7 +4,8 @@ import threading
 
 from balacoon_tk.frontend import Sentence
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
+"""Also where each line that a thread runs is counted, which takes tens of times as long."""
 
 
 class Gate:

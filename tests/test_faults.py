@@ -22,6 +22,7 @@ from balacoon_tk.frontend import CharacterFrontend, EspeakFrontend
 from balacoon_tk.runtime.process import Runs
 from balacoon_tk.voice import load_voice
 from tiny_voice import build_tiny_voice
+from unmeasured import unmeasured_environment
 
 TEXT = "So it is. Is it so? It is, and so it stays. Oh."
 TIMEOUT_S = 30.0
@@ -267,7 +268,9 @@ def test_a_program_that_ends_while_streams_run_ends_with_its_own_status(folder, 
         "time.sleep(0.1)\n"
         "sys.exit(7)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=TIMEOUT_S)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=TIMEOUT_S, env=unmeasured_environment()
+    )
     assert (done.returncode, done.stdout, done.stderr) == (7, b"", b"")
 
 
