@@ -158,7 +158,7 @@ class Bench:
         return [name for name, end in zip(tests, ends, strict=True) if end <= SECONDS or name == tests[0]]
 
     def start(self, mutant: Mutant) -> tuple[int, float]:
-        """Begin to test a mutant; return the child and when its time is up."""
+        """Begin to test a mutant; return the child and how many seconds it has."""
         tests = self.chosen(mutant)
         expected = sum(self.seconds[name] for name in tests)
 
@@ -170,7 +170,7 @@ class Bench:
             sys.meta_path.insert(0, Loader(self.module, self.path, mutant.source))
             return run_tests(sorted({name.split("::")[0] for name in tests}), [Chosen(tests)])
 
-        return in_child(look), time.monotonic() + 300 + 20 * expected
+        return in_child(look), 300 + 20 * expected
 
 
 def prepare(paths: Sequence[Path]) -> Iterator[Bench]:
@@ -231,13 +231,17 @@ def in_child(work) -> int:
 def outcomes(bench: Bench, mutants: Sequence[Mutant], n_jobs: int) -> Iterator[tuple[Mutant, bool]]:
     """Test mutants, so many at a time; say of each whether it was killed."""
     waiting, running = list(reversed(mutants)), {}
+    before = time.monotonic()
     while waiting or running:
         while waiting and len(running) < n_jobs:
             mutant = waiting.pop()
-            pid, end = bench.start(mutant)
-            running[pid] = (mutant, end)
-        for pid, (mutant, end) in list(running.items()):
-            if time.monotonic() > end:
+            pid, left_s = bench.start(mutant)
+            running[pid] = (mutant, left_s)
+        # Who is stopped for minutes, and its children with it, has used up none of their time.
+        passed_s, before = min(time.monotonic() - before, 1.0), time.monotonic()
+        for pid, (mutant, left_s) in list(running.items()):
+            running[pid] = (mutant, left_s - passed_s)
+            if left_s < passed_s:
                 os.kill(pid, signal.SIGKILL)
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
