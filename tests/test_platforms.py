@@ -132,3 +132,13 @@ def test_the_native_engine_is_standard_c_for_compilers_without_vectors():
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32" or shutil.which("cc") is None, reason="needs a C compiler")
+def test_the_program_that_sanitizers_look_at_still_runs(tmp_path):
+    built = tmp_path / "share_pool"
+    sources = [ROOT / "tests" / "native" / "share_pool.c", *sorted(NATIVE_C.glob("*.c"))]
+    exact = ("-O0", "-fno-math-errno", "-fno-trapping-math", f"-I{NATIVE_C}")
+    subprocess.run(["cc", *exact, *sources, "-lm", "-lpthread", "-o", built], check=True)
+    done = subprocess.run([built], check=True, capture_output=True, text=True)
+    assert re.search(r"0 streams of \d+ wrong", done.stdout)

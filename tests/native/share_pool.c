@@ -24,11 +24,16 @@ static float source[N_STEPS * N_IN], symbols[N_STEPS];
 
 /* before, after: what the windows of their readers reach beyond the ends. */
 static const bk_edge edges[N_EDGES] = {
-    [SOURCE] = {N_IN, N_IN, 4, 0, 0, 0, 1, 1, 1, 0},
-    [SYMBOL] = {1, 1, 4, 0, 0, 0, 0, 0, 1, 1},
-    [HIDDEN] = {N_HIDDEN, N_HIDDEN, 4, 0, 0, 0, 3, 3, 1, 2},
-    [PAIRED] = {N_HIDDEN, N_HIDDEN, 4, 0, 0, 0, 1, 1, 1, 3},
-    [OUTPUT] = {N_OUT, N_OUT, 4, 0, 0, 0, 0, 0, 1, 4},
+    [SOURCE] = {.n_channels = N_IN, .row = N_IN, .item_size = 4,
+     .before = 1, .after = 1, .n_readers = 1, .first_reader = 0},
+    [SYMBOL] = {.n_channels = 1, .row = 1, .item_size = 4,
+     .before = 0, .after = 0, .n_readers = 1, .first_reader = 1},
+    [HIDDEN] = {.n_channels = N_HIDDEN, .row = N_HIDDEN, .item_size = 4,
+     .before = 3, .after = 3, .n_readers = 1, .first_reader = 2},
+    [PAIRED] = {.n_channels = N_HIDDEN, .row = N_HIDDEN, .item_size = 4,
+     .before = 1, .after = 1, .n_readers = 1, .first_reader = 3},
+    [OUTPUT] = {.n_channels = N_OUT, .row = N_OUT, .item_size = 4,
+     .before = 0, .after = 0, .n_readers = 1, .first_reader = 4},
 };
 static const bk_reader readers[] = {
     {0, BK_WINDOW}, {0, BK_BY_ROW}, {1, BK_WINDOW}, {2, BK_WINDOW}, {0, BK_OUTPUT},
