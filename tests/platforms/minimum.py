@@ -29,7 +29,8 @@ def lower_bounds() -> dict[str, str]:
     """Return the oldest version of each package of `PINNED` that pyproject.toml allows."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     stated = map(Requirement, (*project["dependencies"], *project["optional-dependencies"]["voice"]))
-    bounds = {each.name: each.specifier for each in stated if each.name in PINNED}
+    here = (each for each in stated if each.marker is None or each.marker.evaluate())
+    bounds = {each.name: each.specifier for each in here if each.name in PINNED}
     return {name: spec.version for name in PINNED for spec in bounds[name] if spec.operator == ">="}
 
 
