@@ -109,6 +109,24 @@ def test_a_name_that_is_no_text_is_damage(name, tmp_path):
         export_voice(path, tmp_path / "out")
 
 
+@pytest.mark.parametrize("of", ["a branch", "a function"])
+def test_a_name_within_a_node_that_is_no_text_is_damage_too(of):
+    g = TinyGraph()
+    node = helper.make_node("Tanh", ["frames"], ["within"])
+    if of == "a branch":
+        value = helper.make_tensor_value_info("within", TensorProto.FLOAT, None)
+        bodies = {key: helper.make_graph([node], key, [], [value]) for key in ("then_branch", "else_branch")}
+        x = g.op("If", g.op("Equal", g.length(g.frames(N), axis=1), g.const([N])), **bodies)
+    else:
+        g.domains["tiny"] = 1
+        opsets = [helper.make_opsetid("", 17)]
+        g.functions = [helper.make_function("tiny", "Act", ["frames"], ["within"], [node], opsets)]
+        x = g.op("Act", g.frames(N), domain="tiny")
+    data = g.model(x).SerializeToString().replace(b"within", b"\xffithin")
+    with pytest.raises(ModelError, match=r"the graph is damaged: a name of node .* is not UTF-8"):
+        make_streaming(onnx.load_from_string(data))
+
+
 def test_another_batch_streams_and_is_no_voice(tmp_path):
     model = decoder((2, N, "n_frames"))
     assert_streams(model)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
 import onnx
 import onnx_ir as ir
 
@@ -18,7 +21,7 @@ _CHANGED_SINCE = frozenset({"BatchNormalization", "RoiAlign"})
 def check_readable(model: onnx.ModelProto) -> None:
     """Raise ModelError if a graph is of an opset that isn't read, or has names that are no text."""
     # Protobuf gives what isn't UTF-8 as bytes, which nothing behind this looks for.
-    for node in model.graph.node:
+    for node in chain(_nodes(model.graph.node), *(_nodes(each.node) for each in model.functions)):
         if not all(isinstance(name, str) for name in (node.op_type, node.domain, *node.input, *node.output)):
             raise ModelError(f"the graph is damaged: a name of node {node.name!r} is not UTF-8")
     opset = max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0)
@@ -33,6 +36,15 @@ def check_readable(model: onnx.ModelProto) -> None:
             f"the graph is of opset {opset}: {newest} is the newest that is known here, export it with that "
             "one, or update onnx and onnxruntime"
         )
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield nodes, and those of the graphs that they hold."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _nodes(graph.node)
 
 
 def raise_opset(model: ir.Model) -> bool:
