@@ -197,9 +197,11 @@ test-without-gil: $(STAMP) ## Stream from many threads at once in a Python witho
 	$(WITHOUT_GIL)/bin/python -P tests/platforms/without_gil.py \
 	    $$($(BIN)/python -c 'from balacoon_tk.voice.default import default_voice_folder; print(default_voice_folder())')
 
-# Files of tests are divided between two processes. Speed isn't tested, so nothing minds the other one.
+# Files of tests are divided between two processes, in the order in which they are named: by the number of their tests
+# a few long ones would come last. Speed isn't tested, so nothing minds the other one.
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
 test-release: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile --benchmark-disable
+	$(BIN)/pytest $(IN_TWO)
 
 # Kernels with line tracing, and C that counts its lines, beside links to the Python files: these are measured where
 # they are. COVERED=tests/test_tts.py runs a part of the suite, and adds it to what was measured before.
@@ -218,7 +220,7 @@ ifeq ($(COVERED),)
 endif
 	@mkdir -p $(COVERAGE)/data && find $(COVERAGE)/lib -type l -delete
 	@cp -rsn $(CURDIR)/balacoon_tk $(COVERAGE)/lib/ && cp -rsn $(CURDIR)/export $(COVERAGE)/lib/balacoon_tk/
-	PYTHONPATH=$(CURDIR)/$(COVERAGE)/lib PYTHONSAFEPATH=1 $(BIN)/coverage run -m pytest -q --benchmark-disable -n 2 --dist loadfile $(COVERED)
+	PYTHONPATH=$(CURDIR)/$(COVERAGE)/lib PYTHONSAFEPATH=1 $(BIN)/coverage run -m pytest -q $(IN_TWO) $(COVERED)
 	$(BIN)/python tests/line_coverage.py $(if $(COVERED),--out $(COVERAGE)/part.json)
 
 # MODULE=balacoon_tk/decoder/chunking.py is one of them, or several; EVERY=5 tries a fifth of the mutants.

@@ -93,7 +93,7 @@ def test_a_graph_that_can_not_be_taken_says_why(name, tmp_path):
     model = build()
     with pytest.raises(ModelError, match=streamed):
         make_streaming(model)
-    with pytest.raises(ModelError, match=rf"tiny\.onnx: .*{exported}"):
+    with pytest.raises(ModelError, match=rf"tiny\.onnx: (?!<model>).*{exported}"):
         export_voice(write(tmp_path, model), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

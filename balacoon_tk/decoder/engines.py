@@ -11,7 +11,7 @@ from balacoon_tk.errors import BalacoonError, MissingExtraError, ModelError
 from balacoon_tk.runtime.engine import Engine
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
-from balacoon_tk.runtime.session import GraphSource, PackedGraph
+from balacoon_tk.runtime.session import NAMELESS, GraphSource, PackedGraph
 from balacoon_tk.runtime.stateful_graph import StreamingSpec
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _read(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tuple[str,
     except ImportError as error:
         raise MissingExtraError("compiling a graph for the native engine", extra="voice") from error
     if isinstance(model, onnx.ModelProto):
-        return "<model>", model
+        return NAMELESS, model
     label = f"<{len(model)} bytes>" if isinstance(model, bytes) else str(Path(model))
     try:
         if isinstance(model, bytes):

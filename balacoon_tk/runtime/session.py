@@ -41,6 +41,8 @@ _DTYPES = {
 
 
 Tensor: TypeAlias = "OrtValue"  # a tensor that ONNX Runtime holds
+NAMELESS = "<model>"
+"""What messages call a graph that comes from no file."""
 _LARGE = 16 << 20  # bytes of a graph that is handed over in a file
 
 
@@ -217,7 +219,7 @@ def _label(model: GraphSource | UnweightedGraph) -> str:
             raise ModelError(f"{Path(model)}: no such file")
         return str(Path(model))
     data = model.graph if isinstance(model, PackedGraph | UnweightedGraph) else model
-    return f"<{len(data)} bytes>" if isinstance(data, bytes) else "<model>"
+    return f"<{len(data)} bytes>" if isinstance(data, bytes) else NAMELESS
 
 
 def _load(

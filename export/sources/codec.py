@@ -17,7 +17,7 @@ import onnx
 
 from balacoon_tk._typing import AnyArray, FloatArray
 from balacoon_tk.errors import MissingExtraError, ModelError, VoiceError
-from balacoon_tk.export.sources.files import folder_name, read_json, read_license, read_provenance
+from balacoon_tk.export.sources.files import folder_name, naming, read_json, read_license, read_provenance
 from balacoon_tk.export.sources.hf_vits import CARDS, is_pickled, read_config, weights_file
 from balacoon_tk.export.sources.onnx_vocoder import draw_codes
 from balacoon_tk.export.sources.source import Progress, SourceVocoder, VocoderFacts
@@ -69,7 +69,7 @@ class Codec:
             try:
                 halves = codec_modules(model, n_codebooks=n_codebooks)
             except ModelError as error:
-                raise ModelError(f"{path}: {error}") from error
+                raise naming(path, error) from error
             weights, folder = weights_file(path, trust=trust), folder_name(path)
             provenance = read_provenance(weights, name=f"{folder}/{weights.name}", cards=CARDS)
             trained = vocoder_of(

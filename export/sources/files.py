@@ -19,6 +19,7 @@ import onnx_ir as ir
 from balacoon_tk.errors import ModelError, VoiceError
 from balacoon_tk.graph.edit import Names
 from balacoon_tk.graph.opset import check_readable
+from balacoon_tk.runtime.session import NAMELESS
 from balacoon_tk.voice.places import hub_repository, kind_of
 
 _LICENSE = re.compile(r"^\W*licen[cs]e\W+(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
@@ -55,6 +56,11 @@ def folder_name(path: Path) -> str:
     if repository is None or folder.parent != repository / "snapshots":
         return folder.name
     return repository.name.rpartition("--")[2]
+
+
+def naming(path: Path, error: ModelError) -> ModelError:
+    """Return an error about a graph as one about the file that it was read from."""
+    return ModelError(f"{path}: {str(error).removeprefix(f'{NAMELESS}: ')}")
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:

@@ -21,6 +21,7 @@ from balacoon_tk.export.sources.files import (
     finished,
     free_names,
     load_onnx,
+    naming,
     private_copy,
     read_inputs,
     read_json,
@@ -84,7 +85,7 @@ class OnnxVocoder:
         except VoiceError:
             raise  # about the JSON, which it names
         except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
+            raise naming(path, error) from error
         progress("reading", 1.0)
         # The appended transform is ours and not the trained model's, so it is compared with NumPy's.
         codebook_size = facts.codebook_size

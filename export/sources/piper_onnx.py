@@ -12,6 +12,7 @@ from balacoon_tk.errors import ModelError, VoiceError
 from balacoon_tk.export.sources.files import (
     finished,
     load_onnx,
+    naming,
     private_copy,
 )
 from balacoon_tk.export.sources.float_weights import to_float_weights
@@ -41,7 +42,7 @@ class PiperOnnx:
         except VoiceError:
             raise  # about the JSON, which it names
         except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
+            raise naming(path, error) from error
 
 
 def _read(path: Path, config: Path, progress: Progress) -> SourceVoice:
