@@ -628,7 +628,7 @@ state = engine.load(dict(np.load(folder / "state.npz")))
 samples = engine.step(state, {"frames": np.load(folder / "rest.npy")}, last=True)[0]["samples"]
 np.save(folder / "samples.npy", samples)
 """
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    subprocess.run([sys.executable, "-P", "-c", script, str(tmp_path)], check=True)
     joined = np.concatenate([first["samples"], np.load(tmp_path / "samples.npy")], -1)
     assert_same_bits({"samples": joined}, engine.whole(feeds))
 
