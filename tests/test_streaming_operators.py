@@ -462,8 +462,10 @@ NEW = {
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_an_operator_of_a_new_opset_streams_where_the_runtime_has_it(name: str) -> None:
+def test_an_operator_of_a_new_opset_streams_where_onnx_and_the_runtime_have_it(name: str) -> None:
     opset, build = NEW[name]
+    if opset > onnx.defs.onnx_opset_version():
+        pytest.skip(f"onnx doesn't know {name} yet")
     model = between(build, opset=opset)
     try:
         Session(model)
