@@ -103,9 +103,7 @@ def install(python: Python, folder: Path, wheel: Path, *others: str) -> Path:
     copy = Path(shutil.copy(wheel, folder))
     executable = python.environment(folder)
     asked = (f"{python.place.name_of(copy)}[voice]", *others)
-    # What is imported is compiled then; all of it takes an emulator many minutes.
-    options = ("--quiet", "--no-compile")
-    python.place.run(executable, "-m", "pip", "install", *options, *asked, folder=folder)
+    python.place.run(executable, "-m", "pip", "install", "--quiet", *asked, folder=folder)
     return executable
 
 
