@@ -51,6 +51,7 @@ def keep(page, name):
     """Keep a picture of the whole page."""
     for image in page.locator("article img").all():  # those that come when they are scrolled to
         image.scroll_into_view_if_needed()
+        image.evaluate("image => image.decode()")  # fails where it is broken
     page.evaluate("window.scrollTo(0, 0)")
     folder = ROOT / "out" / "docs"
     folder.mkdir(parents=True, exist_ok=True)
