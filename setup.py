@@ -47,7 +47,8 @@ if build not in BUILDS:
 
 # No option changes a result. Contraction would make it depend on the machine; the other two promise
 # what no kernel looks at (errno, trap flags), without which square roots and selections don't vectorise.
-_LEVEL = "-O1" if build == "sanitize" else "-O3"
+# Our level stands behind that of CFLAGS, which many systems set to -O2. Whoever asks for none is in a hurry.
+_LEVEL = "-O1" if build == "sanitize" else "-O0" if "-O0" in os.environ.get("CFLAGS", "").split() else "-O3"
 GCC_OPTIONS = [_LEVEL, "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 # The native engine is measured against a graph's outputs, and lives from products that add: there they are
 # wanted. No -march: a file asks for its instructions itself, and is called where they are.
