@@ -27,13 +27,15 @@ help: ## Say what there is to make
 
 setup: $(STAMP) ## Make .venv, install everything, build the kernels
 
-# Built again when a kernel or the list of dependencies changes; Python files are used where they are.
+# Built again when a kernel or the list of dependencies changes; Python files are used where they are. Without
+# isolation pip doesn't bring what a source distribution names by setup_requires, nor does setuptools since 84:
+# that is NumPy, for pesq.
 $(STAMP): pyproject.toml setup.py $(KERNEL_SOURCES) $(KERNEL_PARTS)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python >= 3.11 is needed; $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=... setup")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV) (the first time takes a minute or two)"
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $(VENV)/build-requires.txt
-	@$(BIN)/python -m pip install -q -r $(VENV)/build-requires.txt
+	@$(BIN)/python -m pip install -q -r $(VENV)/build-requires.txt numpy
 	@BALACOON_TK_BUILD=release $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
 	@touch $@
 
