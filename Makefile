@@ -150,7 +150,7 @@ endif
 
 # Kernels for processors that aren't here: as one program, under emulation. AARCH64=package goes on with the package.
 AARCH64_CC := aarch64-linux-gnu-gcc
-AARCH64_RUN := $(firstword $(shell command -v qemu-aarch64 qemu-aarch64-static) qemu-aarch64)
+AARCH64_RUN := $(or $(shell command -v qemu-aarch64),$(shell command -v qemu-aarch64-static),qemu-aarch64)
 AARCH64 ?= kernels
 PLATFORMS := PYTHONPATH=tests:benchmarks $(BIN)/python -m platforms
 

@@ -103,7 +103,8 @@ def install(python: Python, folder: Path, wheel: Path, *others: str) -> Path:
     copy = Path(shutil.copy(wheel, folder))
     executable = python.environment(folder)
     asked = (f"{python.place.name_of(copy)}[voice]", *others)
-    python.place.run(executable, "-m", "pip", "install", "--quiet", *asked, folder=folder)
+    # Modules are compiled as they are imported: an emulator takes half an hour over all of them.
+    python.place.run(executable, "-m", "pip", "install", "--quiet", "--no-compile", *asked, folder=folder)
     return executable
 
 

@@ -13,7 +13,7 @@ from balacoon_tk.runtime.native.program import Program, Stage
 WIDTH = 32
 """Channels of a block, BK_WIDTH in C."""
 COLUMNS = 16
-"""Channels that are combined at once, and of the output summed up at once for pairs, BK_COLUMNS in C."""
+"""Channels of the input that are combined at once, BK_COLUMNS in C."""
 N_SUMS = 12
 """What four outputs are summed up in, BK_SUMS in C."""
 MOST_BYTES = 1 << 20
@@ -79,10 +79,9 @@ def in_pairs(taps: AnyArray) -> AnyArray:
     Returns
     -------
     ndarray, shape (n_taps * n_in * WIDTH,)
-        As ``[half of the columns][taps in threes][channel][3, 2 or 1][COLUMNS]``.
+        As ``[taps in threes][channel][3, 2 or 1][WIDTH]``.
     """
-    halves = np.split(taps.astype(np.float32), WIDTH // COLUMNS, axis=2)
-    threes = [half[tap : tap + 3] for half in halves for tap in range(0, len(taps), 3)]
+    threes = [taps[tap : tap + 3].astype(np.float32) for tap in range(0, len(taps), 3)]
     return np.concatenate([three.swapaxes(0, 1).ravel() for three in threes])
 
 

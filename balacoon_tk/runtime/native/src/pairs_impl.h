@@ -11,13 +11,15 @@
  * Two taps take three, A = (e0 - e1) g0, B = 2 e1 (g0 + g1), D = (e2 - e1) g1, and one takes two, A = f0 g, D = f1 g.
  * More than three taps are threes and a rest of them, summed up in the same four numbers. What only the earlier
  * output reads goes into A alone, what only the later one reads into D. Weights are
- * [half of the columns][taps in threes][channel][3, 2 or 1][BK_COLUMNS].
+ * [taps in threes][channel][3, 2 or 1][BK_WIDTH].
  */
 #ifndef BALACOON_TK_PAIRS_IMPL_H
 #define BALACOON_TK_PAIRS_IMPL_H
 
 /* Numbers of one combined input, of all pairs and BK_COLUMNS channels. */
 #define BK_PLANE (BK_PAIRS * BK_COLUMNS)
+/* Four sums of each pair and both vectors of columns stay in registers, weights and an input beside them. */
+#define BK_PAIRS_AT_ONCE 3
 
 /* A vector of a step from channel k on, zeros behind its n channels. */
 BK_INLINE vec pair_channels(const float *step, int k, int n)
@@ -74,82 +76,85 @@ static void BK_KERNEL(combine_pairs)(const bk_bundle *pairs, int n_pairs, ptrdif
     }
 }
 
-/* BK_COLUMNS columns of n_pairs, a constant wherever this is inlined. What weights are combined to is made here, of
- * as few numbers as there are: all that a small push has to wait for. */
+/* All columns of n_pairs from the one that x points to, a constant wherever this is inlined. What weights are combined
+ * to is made here, of as few numbers as there are: all that a small push has to wait for. */
 BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int n_taps, int n_channels,
                          const int n_pairs, const int (*rows)[BK_BUNDLE], float *tile)
 {
-    vec sums[4][BK_PAIRS];
-    const vec start = bias ? load_vec(bias) : splat(0);
-#pragma GCC unroll 8
-    for (int p = 0; p < n_pairs; p++) {
-        sums[0][p] = sums[2][p] = sums[3][p] = splat(0);
-        sums[1][p] = start + start;
-    }
-/* One product for each pair: combined input k, added to sum s. */
+    enum { N_VECTORS = BK_WIDTH / BK_LANES };
+    vec sums[4][BK_PAIRS_AT_ONCE][N_VECTORS];
+#pragma GCC unroll 4
+    for (int p = 0; p < n_pairs; p++)
+#pragma GCC unroll 4
+        for (int v = 0; v < N_VECTORS; v++) {
+            const vec start = bias ? load_vec(bias + v * BK_LANES) : splat(0);
+            sums[0][p][v] = sums[2][p][v] = sums[3][p][v] = splat(0);
+            sums[1][p][v] = start + start;
+        }
+/* One product for each pair: combined input k, added to sum s. A number is read once for all vectors. */
 #define BK_ADD_PRODUCTS(s, k, weights)                                                                         \
-    _Pragma("GCC unroll 8") for (int p = 0; p < n_pairs; p++)                                                  \
-        sums[s][p] += (weights) * x[(k) * BK_PLANE + p * BK_COLUMNS + c];
+    _Pragma("GCC unroll 4") for (int p = 0; p < n_pairs; p++)                                                  \
+    {                                                                                                          \
+        vec number = splat(x[(k) * BK_PLANE + p * BK_COLUMNS + c]);                                            \
+        BK_IN_REGISTER(number);                                                                                \
+        _Pragma("GCC unroll 4") for (int v = 0; v < N_VECTORS; v++) sums[s][p][v] += weights[v] * number;      \
+    }
+#define BK_FOR_VECTORS(...)                                                                                    \
+    _Pragma("GCC unroll 4") for (int v = 0; v < N_VECTORS; v++) { __VA_ARGS__; }
 /* All channels of a group of taps, whose combined inputs are one more than its weights. */
 #define BK_FOR_CHANNELS(n_weights, ...)                                                                        \
     for (int left = n_channels; left > 0; left -= BK_COLUMNS, x += ((n_weights) + 1) * BK_PLANE) {             \
         const int n = left < BK_COLUMNS ? left : BK_COLUMNS;                                                   \
-        for (int c = 0; c < n; c++, w += (n_weights) * BK_COLUMNS) {                                           \
+        for (int c = 0; c < n; c++, w += (n_weights) * BK_WIDTH) {                                             \
+            vec first[N_VECTORS], last[N_VECTORS];                                                             \
+            BK_FOR_VECTORS(first[v] = load_vec(w + v * BK_LANES))                                              \
+            BK_FOR_VECTORS(last[v] = load_vec(w + ((n_weights) - 1) * BK_WIDTH + v * BK_LANES))                \
+            BK_ADD_PRODUCTS(0, 0, first)                                                                       \
+            BK_ADD_PRODUCTS(3, n_weights, last)                                                                \
             __VA_ARGS__                                                                                        \
         }                                                                                                      \
     }
     for (; n_taps >= 3; n_taps -= 3)
         BK_FOR_CHANNELS(3, {
-            const vec w0 = load_vec(w), w1 = load_vec(w + BK_COLUMNS), w2 = load_vec(w + 2 * BK_COLUMNS);
-            const vec outer = w0 + w2, plus = outer + w1, minus = outer - w1;
-            BK_ADD_PRODUCTS(0, 0, w0)
+            vec plus[N_VECTORS], minus[N_VECTORS];
+            BK_FOR_VECTORS(const vec outer = first[v] + last[v], middle = load_vec(w + BK_WIDTH + v * BK_LANES);
+                           plus[v] = outer + middle; minus[v] = outer - middle)
             BK_ADD_PRODUCTS(1, 1, plus)
             BK_ADD_PRODUCTS(2, 2, minus)
-            BK_ADD_PRODUCTS(3, 3, w2)
         })
     if (n_taps == 2)
         BK_FOR_CHANNELS(2, {
-            const vec w0 = load_vec(w), w1 = load_vec(w + BK_COLUMNS), both = w0 + w1;
-            BK_ADD_PRODUCTS(0, 0, w0)
+            vec both[N_VECTORS];
+            BK_FOR_VECTORS(both[v] = first[v] + last[v])
             BK_ADD_PRODUCTS(1, 1, both)
-            BK_ADD_PRODUCTS(3, 2, w1)
         })
     if (n_taps == 1)
-        BK_FOR_CHANNELS(1, {
-            const vec w0 = load_vec(w);
-            BK_ADD_PRODUCTS(0, 0, w0)
-            BK_ADD_PRODUCTS(3, 1, w0)
-        })
+        BK_FOR_CHANNELS(1, )
 #undef BK_ADD_PRODUCTS
+#undef BK_FOR_VECTORS
 #undef BK_FOR_CHANNELS
-#pragma GCC unroll 8
-    for (int p = 0; p < n_pairs; p++) {
-        store_vec(tile + rows[p][0] * BK_WIDTH, sums[0][p] + (sums[1][p] + sums[2][p]) * 0.5f);
-        store_vec(tile + rows[p][1] * BK_WIDTH, sums[3][p] + (sums[1][p] - sums[2][p]) * 0.5f);
-    }
+#pragma GCC unroll 4
+    for (int p = 0; p < n_pairs; p++)
+#pragma GCC unroll 4
+        for (int v = 0; v < N_VECTORS; v++) {
+            const vec b = sums[1][p][v], c = sums[2][p][v];
+            store_vec(tile + rows[p][0] * BK_WIDTH + v * BK_LANES, sums[0][p][v] + (b + c) * 0.5f);
+            store_vec(tile + rows[p][1] * BK_WIDTH + v * BK_LANES, sums[3][p][v] + (b - c) * 0.5f);
+        }
 }
 
 static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_channels, const float *weights,
                                       const float *bias, int n_pairs, const int (*rows)[BK_BUNDLE], float *tile)
 {
-    for (int column = 0; column < BK_WIDTH; column += BK_COLUMNS) {
-        const float *bias_part = bias ? bias + column : NULL;
-#define BK_SUM(n)                                                                                              \
-    BK_CASE(n, BK_PAIRS,                                                                                       \
-            sum_pairs(combined, weights, bias_part, n_taps, n_channels, N_ROWS, rows, tile + column))
-        switch (n_pairs) {
-            BK_SUM(1)
-            BK_SUM(2)
-            BK_SUM(3)
-            BK_SUM(4)
-            BK_SUM(5)
-            BK_SUM(6)
-        }
-#undef BK_SUM
-        weights += (ptrdiff_t)n_taps * n_channels * BK_COLUMNS;
+    for (int pair = 0, n; pair < n_pairs; pair += n) {
+        n = next_rows(n_pairs - pair, BK_PAIRS_AT_ONCE);
+        const float *x = combined + pair * BK_COLUMNS;
+        BK_SWITCH_ROWS(n, BK_PAIRS_AT_ONCE,
+                       sum_pairs(x, weights, bias, n_taps, n_channels, N_ROWS, rows + pair, tile))
     }
 }
 
+#undef BK_PAIRS_AT_ONCE
 #undef BK_PLANE
 
 #endif
