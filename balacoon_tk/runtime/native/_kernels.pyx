@@ -18,7 +18,6 @@ cdef extern from "kernels.h" nogil:
         BK_ROWS
         BK_BUNDLE
         BK_BUNDLES
-        BK_PAIRS
         BK_QUAD
         BK_N_FUNCTIONS
         BK_TILE
@@ -216,7 +215,7 @@ def convolve_bundles(
     x begins with what the first step reads, or in fours a dilation before where `reads_older` says so.
     """
     cdef const bk_kernels* k = find(kernels)
-    cdef int _i, b, n, n_rows = out.shape[0], n_channels = x.shape[1], n_highest = BK_PAIRS
+    cdef int _i, b, n, n_rows = out.shape[0], n_channels = x.shape[1]
     cdef int64_t index, row, start
     cdef float rows[(BK_NOWHERE + 1) * BK_WIDTH]
     cdef bk_bundle bundles[BK_BUNDLES]
@@ -229,7 +228,6 @@ def convolve_bundles(
     cdef bk_bundling bundling = k.pairs
     if n_outputs == BK_BUNDLE:
         bundling = k.fours
-        n_highest = BK_BUNDLES
     cdef int n_older = dilation if bk_reads_older(n_outputs, n_taps) else 0
     cdef bk_window window = window_of(x.shape[0] - n_older, n_channels, n_taps, n_rows, 1, dilation)
     if n_taps < 2 or first < 0 or n_rows < 1 or out.shape[1] != BK_WIDTH:
@@ -246,7 +244,7 @@ def convolve_bundles(
         for _i in range(n_times):
             index = 0
             while index < range_.n_bundles:
-                n = <int>min(<int64_t>n_highest, range_.n_bundles - index)
+                n = <int>min(<int64_t>BK_BUNDLES, range_.n_bundles - index)
                 bk_lay_bundles(&range_, index, n, &tile)
                 for b in range(n):
                     start = tile.steps[b] - first + n_older

@@ -26,7 +26,7 @@ from balacoon_tk.runtime.native.program import Program, Stage
 
 QUAD = 4
 """Bytes that are multiplied at once, BK_QUAD in C."""
-_TILES_TOGETHER = 12
+_TILES_TOGETHER = 6
 """Tiles of pairs whose inputs are combined before a block's weights are read, where these come from memory:
 they fit into a second cache together, and each weight is read once for all of them."""
 _MOST_NARROW = 4

@@ -15,6 +15,7 @@
 #include "kernels.h"
 
 #define BK_NOWHERE (BK_BUNDLES * BK_BUNDLE) /* the row of an output that isn't due */
+#define BK_PLANE (BK_BUNDLES * BK_COLUMNS) /* numbers of one combined input, of all bundles and BK_COLUMNS channels */
 
 /* Steps that follow each other, and the rows that hold them, of BK_ROWS that a chain of functions works on at once. */
 typedef struct {
@@ -153,9 +154,8 @@ static inline int bk_n_products(int n_outputs, int n_taps)
 /* Floats that the combined inputs of a tile take. */
 static inline size_t bk_combined_size(int n_outputs, int n_taps, int n_channels)
 {
-    const size_t n_rows = (size_t)(n_outputs == 2 ? BK_PAIRS : BK_BUNDLES);
     const size_t width = (size_t)((n_channels + BK_COLUMNS - 1) / BK_COLUMNS * BK_COLUMNS);
-    return (size_t)bk_n_products(n_outputs, n_taps) * width * n_rows;
+    return (size_t)bk_n_products(n_outputs, n_taps) * width * BK_BUNDLES;
 }
 
 #endif

@@ -768,10 +768,10 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
     const bk_stage *stage = p->stage;
     const bk_kernels *kernels = p->run->program->kernels;
     const int in_fours = stage->kind == BK_FOURS, n_outputs = in_fours ? BK_BUNDLE : 2;
-    const int64_t n_highest = in_fours ? BK_BUNDLES : BK_PAIRS, n_threads = p->run->n_threads;
+    const int64_t n_threads = p->run->n_threads;
     const bk_bundling *bundling = in_fours ? &kernels->fours : &kernels->pairs;
     const bk_bundle_range range = bk_find_bundles(p->first, p->first + p->n_groups, stage->dilation, n_outputs);
-    const int64_t n_tiles = (range.n_bundles + n_highest - 1) / n_highest;
+    const int64_t n_tiles = (range.n_bundles + BK_BUNDLES - 1) / BK_BUNDLES;
     const int64_t n_sets = (n_tiles + stage->n_together - 1) / stage->n_together;
     int64_t n_shares = n_threads == 1 ? 1 : (n_threads * PARTS_OF_A_THREAD + n_sets - 1) / n_sets;
     if (n_threads > 1 && stage->n_together > 1)

@@ -17,9 +17,6 @@
 #ifndef BALACOON_TK_FOURS_IMPL_H
 #define BALACOON_TK_FOURS_IMPL_H
 
-/* Numbers of one combined input, of all fours and BK_COLUMNS channels. */
-#define BK_FOURS_PLANE (BK_BUNDLES * BK_COLUMNS)
-
 /* What one filter of two taps needs of three steps; where its first tap is no tap, two products. */
 BK_INLINE void put_products(float *const *planes, ptrdiff_t at, vec a, vec b, vec c, const int one)
 {
@@ -43,7 +40,7 @@ BK_INLINE void combine_four(const float *const *steps, const int n_taps, int n_c
 #pragma GCC unroll 16
         for (int i = odd; i < 2 * n_filters + 3; i++)
             x[i] = pair_channels(steps[i - odd], k, n_channels);
-        const ptrdiff_t at = k / BK_COLUMNS * BK_FOURS_PLANE;
+        const ptrdiff_t at = k / BK_COLUMNS * BK_PLANE;
         if (n_filters == 1) {
             put_products(planes, at, x[0], x[1], x[2], odd);
             put_products(planes + 9, at, x[2], x[3], x[4], odd);
@@ -63,7 +60,7 @@ BK_INLINE void combine_four(const float *const *steps, const int n_taps, int n_c
 static void BK_KERNEL(combine_fours)(const bk_bundle *fours, int n_fours, ptrdiff_t tap_step, int n_taps,
                                      int n_channels, float *combined)
 {
-    const ptrdiff_t plane = (ptrdiff_t)((n_channels + BK_COLUMNS - 1) / BK_COLUMNS) * BK_FOURS_PLANE;
+    const ptrdiff_t plane = (ptrdiff_t)((n_channels + BK_COLUMNS - 1) / BK_COLUMNS) * BK_PLANE;
     float *next[BK_SUMS], *planes[BK_SUMS];
     for (int s = 0; s < BK_SUMS; s++) {
         next[s] = combined;
@@ -108,7 +105,7 @@ BK_INLINE void sum_products(const float *x, const float *w, ptrdiff_t n_blocks, 
 #pragma GCC unroll 4
         for (int v = 0; v < N_VECTORS; v++)
             sums[k][v] = splat(0);
-    for (; n_blocks > 0; n_blocks--, x += BK_FOURS_PLANE)
+    for (; n_blocks > 0; n_blocks--, x += BK_PLANE)
         for (int c = 0; c < BK_COLUMNS; c++, w += BK_WIDTH) {
             vec row[N_VECTORS];
 #pragma GCC unroll 4
@@ -140,7 +137,7 @@ static void BK_KERNEL(convolve_fours)(const float *combined, int n_taps, int n_c
     for (int s = 0; s < BK_SUMS; s++) {
         const ptrdiff_t n = bk_n_products_of(s, n_taps) * n_blocks;
         BK_SWITCH_ROWS(n_fours, BK_BUNDLES, sum_products(combined, weights, n, N_ROWS, sums[s]))
-        combined += n * BK_FOURS_PLANE;
+        combined += n * BK_PLANE;
         weights += n * BK_COLUMNS * BK_WIDTH;
     }
     for (int column = 0; column < BK_WIDTH; column += BK_LANES) {
@@ -162,7 +159,5 @@ static void BK_KERNEL(convolve_fours)(const float *combined, int n_taps, int n_c
         }
     }
 }
-
-#undef BK_FOURS_PLANE
 
 #endif

@@ -19,7 +19,6 @@
 #define BK_ROWS 12  /* most steps in a tile */
 #define BK_BUNDLE 4 /* most steps that are made together (bundles.h) */
 #define BK_BUNDLES 12 /* most bundles in a tile of these */
-#define BK_PAIRS 6  /* the same of pairs, bundles of two */
 #define BK_COLUMNS 16 /* channels of the input that are combined at once */
 #define BK_SUMS 12  /* sums that four outputs are made of */
 #define BK_ADDED 2  /* most tensors that an ending adds */

@@ -16,8 +16,6 @@
 #ifndef BALACOON_TK_PAIRS_IMPL_H
 #define BALACOON_TK_PAIRS_IMPL_H
 
-/* Numbers of one combined input, of all pairs and BK_COLUMNS channels. */
-#define BK_PLANE (BK_PAIRS * BK_COLUMNS)
 /* Four sums of each pair and both vectors of columns stay in registers, weights and an input beside them. */
 #define BK_PAIRS_AT_ONCE 3
 
@@ -155,6 +153,5 @@ static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_c
 }
 
 #undef BK_PAIRS_AT_ONCE
-#undef BK_PLANE
 
 #endif
