@@ -16,6 +16,7 @@ typedef struct {
     int64_t base;     /* step of the first row */
     int64_t count;    /* steps that are known */
     int ended;
+    int settled; /* whether what runs now adds no more steps */
 } track;
 
 struct bk_run {
@@ -941,12 +942,30 @@ static int is_long_enough(const bk_run *run, const bk_stage *stage, int64_t n_gr
     return 1;
 }
 
-/* A piece that ends where bundles do, so that it doesn't make some of which the next one has to make others. */
-static int64_t to_whole_bundles(const bk_stage *stage, int64_t first, int64_t n_groups)
+/* Steps from one place where bundles of a stage begin to the next. */
+static int64_t bundle_period(const bk_stage *stage)
 {
-    const int64_t n_outputs = stage->kind == BK_FOURS ? BK_BUNDLE : stage->kind == BK_PAIRED ? 2 : 1;
-    const int64_t period = n_outputs * stage->dilation, end = (first + n_groups) / period * period;
-    return n_outputs > 1 && end > first ? end - first : n_groups;
+    return stage->kind == BK_FOURS ? BK_BUNDLE * stage->dilation : stage->kind == BK_PAIRED ? 2 * stage->dilation : 1;
+}
+
+/* Whether nothing that a stage reads becomes longer before this push, or whole run, is done with. */
+static int reads_settled(const bk_run *run, const bk_stage *stage)
+{
+    int settled = stage->source < 0 || run->tracks[stage->source].settled;
+    if (stage->kind == BK_PREDICTED)
+        settled = settled && run->tracks[stage->kernels].settled
+                  && (stage->biases < 0 || run->tracks[stage->biases].settled);
+    for (int k = 0; k < stage->n_calls; k++)
+        if (stage->calls[k].action == BK_LOAD || stage->calls[k].action == BK_LOOKUP)
+            settled = settled && run->tracks[stage->calls[k].edge].settled;
+    return settled;
+}
+
+static void settle(bk_run *run, const bk_stage *stage, int settled)
+{
+    for (int k = 0; k < stage->n_calls; k++)
+        if (stage->calls[k].action == BK_STORE)
+            run->tracks[stage->calls[k].edge].settled = settled;
 }
 
 static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
@@ -954,14 +973,20 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
     const bk_stage *stage = &run->program->stages[index];
     int all;
     const int64_t possible = n_possible(run, stage, &all);
-    int64_t n_groups = possible - run->done[index];
-    if (n_groups < 0)
-        n_groups = 0;
+    const int64_t first = run->done[index], period = bundle_period(stage);
+    int64_t n_groups = possible > first ? possible - first : 0;
+    const int settled = reads_settled(run, stage);
     /* Not a large piece and a small one behind it. */
-    if (n_groups > stage->n_most) {
+    const int is_large = n_groups >= stage->n_most + period;
+    if (is_large)
         n_groups = n_groups >= 2 * stage->n_most ? stage->n_most : (n_groups + 1) / 2;
-        n_groups = to_whole_bundles(stage, run->done[index], n_groups);
+    /* A piece that ends where bundles do makes no outputs of one of which the next piece makes the others; it waits for
+     * these as long as something else will run. */
+    if (is_large || !settled) {
+        const int64_t n_whole = (first + n_groups) / period * period - first;
+        n_groups = n_whole > 0 ? n_whole : settled ? n_groups : 0;
     }
+    settle(run, stage, settled && first + n_groups >= possible);
     if (all && stage->kind == BK_PAD && stage->padding == BK_REFLECT && possible > 0) {
         const int64_t longest = stage->n_left > stage->n_right ? stage->n_left : stage->n_right;
         if (run->tracks[stage->source].count <= longest)
@@ -969,13 +994,13 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
     }
     if (all && stage->source >= 0 && possible > 0 && !is_long_enough_to_pad(run, stage->source))
         return -3;
-    const int finishes = all && run->done[index] + n_groups >= possible && !run->finished[index];
+    const int finishes = all && first + n_groups >= possible && !run->finished[index];
     if (finishes && run->begun && !is_long_enough(run, stage, possible))
         return -3;
     if (n_groups == 0 && !finishes)
         return 0;
     int64_t n_total = INT64_MAX;
-    const int64_t first = run->done[index], end = first + n_groups;
+    const int64_t end = first + n_groups;
     if (all && stage->transposed)
         n_total = run->tracks[stage->source].count * stage->n_phases + stage->n_extra;
     /* Steps that are known behind this piece. */
@@ -1044,9 +1069,13 @@ int bk_execute(bk_run *run, bk_pool *pool)
     const bk_program *program = run->program;
     int code = 0;
     run->unknown_symbol = 0;
-    for (int k = 0; k < program->n_stages; k++)
+    for (int k = 0; k < program->n_edges; k++)
+        run->tracks[k].settled = 1;
+    for (int k = 0; k < program->n_stages; k++) {
+        settle(run, &program->stages[k], program->stages[k].timeless);
         if (program->stages[k].timeless && run_timeless(run, k) < 0)
             return -1;
+    }
     for (int made = 1; made;) {
         made = 0;
         for (int segment = 0; segment < program->n_segments; segment++) {
