@@ -29,6 +29,8 @@ cdef extern from "kernels.h" nogil:
         BK_DIV
     ctypedef int bk_function
     ctypedef int bk_operand
+    ctypedef struct bk_prefetch:
+        pass
     ctypedef struct bk_window:
         const void* input
         ptrdiff_t row_step
@@ -40,12 +42,13 @@ cdef extern from "kernels.h" nogil:
         const float* scale
         const int32_t* offset
         int half
+        bk_prefetch* prefetch
     ctypedef struct bk_bundle:
         pass
     ctypedef struct bk_bundling:
         void (*combine)(const bk_bundle*, int, ptrdiff_t, int, int, float*) noexcept nogil
         void (*convolve)(
-            const float*, int, int, const float*, const float*, int, const int (*)[BK_BUNDLE], float*
+            const float*, int, int, const float*, const float*, int, const int (*)[BK_BUNDLE], float*, bk_prefetch*
         ) noexcept nogil
     ctypedef struct bk_out "bk_output":
         void* rows
@@ -140,6 +143,9 @@ cdef int check_tile(const float[:, ::1] tile) except -1:
     return 0
 
 
+cdef bk_prefetch NO_PREFETCH
+
+
 cdef bk_window window_of(
     Py_ssize_t n_steps, Py_ssize_t n_channels, Py_ssize_t n_taps, int n_rows, int stride, int dilation
 ) except *:
@@ -154,6 +160,7 @@ cdef bk_window window_of(
     window.bias = window.scale = <const float*>NO_NUMBERS
     window.offset = <const int32_t*>NO_NUMBERS
     window.half = False
+    window.prefetch = &NO_PREFETCH
     return window
 
 
@@ -252,7 +259,7 @@ def convolve_bundles(
                 bundling.combine(bundles, n, window.tap_step, n_taps, n_channels, &combined[0])
                 bundling.convolve(
                     &combined[0], n_taps, n_channels, &weights[0], added, n,
-                    <const int (*)[BK_BUNDLE]>tile.rows, rows,
+                    <const int (*)[BK_BUNDLE]>tile.rows, rows, &NO_PREFETCH,
                 )
                 row = 0
                 for b in range(tile.n_spans):

@@ -446,7 +446,7 @@ static void convolve_predicted(const bk_run *run, const bk_stage *stage, const b
 }
 
 static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group, int rows,
-                      const float *normalised, float *tile)
+                      const float *normalised, float *tile, bk_prefetch *prefetch)
 {
     const bk_program *program = run->program;
     if (stage->kind == BK_POINTWISE)
@@ -470,6 +470,7 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
         .scale = block->scale,
         .offset = block->offset,
         .half = block->width <= BK_WIDTH / 2,
+        .prefetch = prefetch,
     };
     switch (stage->kind) {
     case BK_CONVOLVE:
@@ -707,7 +708,8 @@ static void run_chain(const piece *p, const bk_block *block, const bk_span *span
         finish(p, block, &spans[s], scratch);
 }
 
-static void run_tile(const piece *p, const bk_block *block, int64_t group, int rows, float *scratch)
+static void run_tile(const piece *p, const bk_block *block, int64_t group, int rows, float *scratch,
+                     bk_prefetch *prefetch)
 {
     const bk_stage *stage = p->stage;
     /* Rows that are steps of the output: a transposed convolution is cropped at both ends. A row of joined steps
@@ -719,7 +721,7 @@ static void run_tile(const piece *p, const bk_block *block, int64_t group, int r
         end--;
     if (first_row == end)
         return;
-    make_tile(p->run, stage, block, group, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, scratch);
+    make_tile(p->run, stage, block, group, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, scratch, prefetch);
     const bk_span span = {group + first_row, first_row, end - first_row};
     run_chain(p, block, &span, 1, rows, scratch);
 }
@@ -761,6 +763,25 @@ static void run_chains(const piece *p, const bk_block *block, const bk_bundle_ti
     }
 }
 
+/* The weights that a thread most likely needs behind those of a block: of its next one, or of the next stage. */
+static bk_prefetch weights_behind(const piece *p, int64_t block, int thread)
+{
+    const bk_program *program = p->run->program;
+    const bk_stage *stage = p->stage, *end = program->stages + program->n_stages;
+    const int from_behind = thread & 1; /* as bk_next_part has it */
+    block += from_behind ? -1 : 1;
+    if (block < 0 || block >= stage->n_blocks) {
+        do
+            stage++;
+        while (stage < end && (stage->n_blocks == 0 || stage->blocks[0].weights == NULL));
+        if (stage == end)
+            return (bk_prefetch){0, 0};
+        block = from_behind ? stage->n_blocks - 1 : 0;
+    }
+    const uintptr_t weights = (uintptr_t)stage->blocks[block].weights;
+    return (bk_prefetch){weights, weights + (size_t)stage->n_taps * (size_t)stage->n_in * BK_WIDTH * sizeof(float)};
+}
+
 /* Tile by tile, of which each has its inputs combined once for all blocks; or, of a stage with many weights, block by
  * block, so that these are read once for all tiles. Blocks are divided among threads only where the tiles are too few,
  * or so that no two threads need the same weights, as each has to combine the inputs. */
@@ -794,24 +815,27 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
             combine_tile(p, &tile, n_outputs, bundling, combined + (size_t)(k - first_tile) * size);
         }
         set_there = set;
-        for (int64_t b = stage->n_blocks * share / n_shares; b < end_block; b++)
+        for (int64_t b = stage->n_blocks * share / n_shares; b < end_block; b++) {
+            bk_prefetch prefetch = weights_behind(p, b, thread);
             for (int64_t k = first_tile; k < end_tile; k++) {
                 const bk_block *block = &stage->blocks[b];
                 if (k != laid)
                     lay_tile(&range, laid = k, n_tiles, &tile);
                 bundling->convolve(combined + (size_t)(k - first_tile) * size, stage->n_taps, stage->n_in,
                                    block->weights, block->bias, tile.n_bundles, (const int(*)[BK_BUNDLE])tile.rows,
-                                   scratch);
+                                   scratch, &prefetch);
                 run_chains(p, block, &tile, scratch);
             }
+        }
     }
 }
 
 /* Tiles of equal height, as far as that goes: twelve steps and one would take twice as long as six and seven. */
-static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int64_t n_tiles, float *scratch)
+static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int64_t n_tiles, int thread, float *scratch)
 {
     const bk_run *run = p->run;
     const bk_stage *stage = p->stage;
+    bk_prefetch prefetch = {0, 0};
     for (int64_t item = first_item; item < end_item; item++) {
         /* Block by block, so that its weights stay in a cache while time passes by. */
         const int64_t tile = item % n_tiles;
@@ -819,7 +843,9 @@ static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int6
         const int64_t group = p->first + first;
         const int rows = (int)(next - first);
         if (stage->kind != BK_NORMALISE) {
-            run_tile(p, &stage->blocks[item / n_tiles], group, rows, scratch);
+            if (tile == 0 || item == first_item)
+                prefetch = weights_behind(p, item / n_tiles, thread);
+            run_tile(p, &stage->blocks[item / n_tiles], group, rows, scratch, &prefetch);
             continue;
         }
         /* A norm looks at all channels, so its blocks belong together. */
@@ -829,7 +855,7 @@ static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int6
                                          scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, run->program->longest_row,
                                          stage->epsilon, stage->centre);
         for (int k = 0; k < stage->n_blocks; k++)
-            run_tile(p, &stage->blocks[k], group, rows, scratch);
+            run_tile(p, &stage->blocks[k], group, rows, scratch, &prefetch);
     }
 }
 
@@ -856,7 +882,7 @@ static void run_parts(void *context, int thread)
         if (part < 0)
             return;
         const int64_t first = part * n_together;
-        run_tiles(p, first, smaller(first + n_together, n_items), n_tiles, scratch);
+        run_tiles(p, first, smaller(first + n_together, n_items), n_tiles, thread, scratch);
     }
 }
 

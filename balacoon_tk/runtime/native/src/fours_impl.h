@@ -130,10 +130,12 @@ BK_INLINE void sum_products(const float *x, const float *w, ptrdiff_t n_blocks, 
 }
 
 static void BK_KERNEL(convolve_fours)(const float *combined, int n_taps, int n_channels, const float *weights,
-                                      const float *bias, int n_fours, const int (*rows)[BK_BUNDLE], float *tile)
+                                      const float *bias, int n_fours, const int (*rows)[BK_BUNDLE], float *tile,
+                                      bk_prefetch *prefetch)
 {
     float sums[BK_SUMS][BK_BUNDLES * BK_WIDTH] __attribute__((aligned(64)));
     const ptrdiff_t n_blocks = (n_channels + BK_COLUMNS - 1) / BK_COLUMNS;
+    (void)prefetch; /* such weights stay in a cache */
     for (int s = 0; s < BK_SUMS; s++) {
         const ptrdiff_t n = bk_n_products_of(s, n_taps) * n_blocks;
         BK_SWITCH_ROWS(n_fours, BK_BUNDLES, sum_products(combined, weights, n, N_ROWS, sums[s]))

@@ -24,6 +24,12 @@
 #define BK_ADDED 2  /* most tensors that an ending adds */
 #define BK_QUAD 4   /* bytes that int8 kernels multiply at once: channels of u8 rows are padded to these */
 
+/* Addresses to prefetch while a kernel works, a part of them with each call; none from `end` on. These are weights that
+ * will be read next: the processor's own prefetching begins with the first that is missed. */
+typedef struct {
+    uintptr_t next, end;
+} bk_prefetch;
+
 /* The window that the first row of a tile reads, and how to get from there to the others. */
 typedef struct {
     const void *input;   /* first channel of the first tap: float, or uint8_t */
@@ -36,6 +42,7 @@ typedef struct {
     const float *scale;  /* int8: [BK_WIDTH], what a sum is multiplied by */
     const int32_t *offset; /* int8: [BK_WIDTH], added to a sum: - zero point * sum of the weights; or NULL */
     int half;            /* whether convolve makes the first half of the columns alone */
+    bk_prefetch *prefetch; /* by convolve alone */
 } bk_window;
 
 /* What the outputs of a bundle read: with n taps and m outputs n + m - 1 steps a dilation apart, each a row of
@@ -52,7 +59,7 @@ typedef struct {
     void (*combine)(const bk_bundle *bundles, int n_bundles, ptrdiff_t tap_step, int n_taps, int n_channels,
                     float *combined);
     void (*convolve)(const float *combined, int n_taps, int n_channels, const float *weights, const float *bias,
-                     int n_bundles, const int (*rows)[BK_BUNDLE], float *tile);
+                     int n_bundles, const int (*rows)[BK_BUNDLE], float *tile, bk_prefetch *prefetch);
 } bk_bundling;
 
 /* Functions of a number, or of two. */

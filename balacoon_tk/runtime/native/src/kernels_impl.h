@@ -68,10 +68,14 @@ BK_INLINE void sum_up(const bk_window *window, const float *input, const float *
             sums[r][v] = bias ? load_vec(bias + v * BK_LANES) : splat(0);
     const ptrdiff_t row_step = window->row_step;
     const int n_channels = window->n_channels;
+    uintptr_t fetched = window->prefetch->next;
+    const int fetch_step = fetched < window->prefetch->end ? BK_LINE : 0;
     for (int tap = 0; tap < window->n_taps; tap++) {
         const float *x = input + tap * window->tap_step;
         const float *w = weights + (ptrdiff_t)tap * n_channels * BK_WIDTH;
         for (int c = 0; c < n_channels; c++) {
+            BK_PREFETCH(fetched);
+            fetched += fetch_step;
             vec row[2 * BK_VECTORS];
 #pragma GCC unroll 8
             for (int v = 0; v < n_vectors; v++) {
@@ -88,6 +92,7 @@ BK_INLINE void sum_up(const bk_window *window, const float *input, const float *
             w += BK_WIDTH;
         }
     }
+    window->prefetch->next = fetched;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8

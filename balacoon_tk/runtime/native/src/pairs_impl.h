@@ -77,9 +77,11 @@ static void BK_KERNEL(combine_pairs)(const bk_bundle *pairs, int n_pairs, ptrdif
 /* All columns of n_pairs from the one that x points to, a constant wherever this is inlined. What weights are combined
  * to is made here, of as few numbers as there are: all that a small push has to wait for. */
 BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int n_taps, int n_channels,
-                         const int n_pairs, const int (*rows)[BK_BUNDLE], float *tile)
+                         const int n_pairs, const int (*rows)[BK_BUNDLE], float *tile, bk_prefetch *prefetch)
 {
     enum { N_VECTORS = BK_WIDTH / BK_LANES };
+    uintptr_t fetched = prefetch->next;
+    const int fetch_step = fetched < prefetch->end ? 2 * BK_LINE : 0;
     vec sums[4][BK_PAIRS_AT_ONCE][N_VECTORS];
 #pragma GCC unroll 4
     for (int p = 0; p < n_pairs; p++)
@@ -104,6 +106,9 @@ BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int 
     for (int left = n_channels; left > 0; left -= BK_COLUMNS, x += ((n_weights) + 1) * BK_PLANE) {             \
         const int n = left < BK_COLUMNS ? left : BK_COLUMNS;                                                   \
         for (int c = 0; c < n; c++, w += (n_weights) * BK_WIDTH) {                                             \
+            BK_PREFETCH(fetched);                                                                              \
+            BK_PREFETCH(fetched + BK_LINE);                                                                    \
+            fetched += fetch_step;                                                                             \
             vec first[N_VECTORS], last[N_VECTORS];                                                             \
             BK_FOR_VECTORS(first[v] = load_vec(w + v * BK_LANES))                                              \
             BK_FOR_VECTORS(last[v] = load_vec(w + ((n_weights) - 1) * BK_WIDTH + v * BK_LANES))                \
@@ -128,6 +133,7 @@ BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int 
         })
     if (n_taps == 1)
         BK_FOR_CHANNELS(1, )
+    prefetch->next = fetched;
 #undef BK_ADD_PRODUCTS
 #undef BK_FOR_VECTORS
 #undef BK_FOR_CHANNELS
@@ -142,13 +148,14 @@ BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int 
 }
 
 static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_channels, const float *weights,
-                                      const float *bias, int n_pairs, const int (*rows)[BK_BUNDLE], float *tile)
+                                      const float *bias, int n_pairs, const int (*rows)[BK_BUNDLE], float *tile,
+                                      bk_prefetch *prefetch)
 {
     for (int pair = 0, n; pair < n_pairs; pair += n) {
         n = next_rows(n_pairs - pair, BK_PAIRS_AT_ONCE);
         const float *x = combined + pair * BK_COLUMNS;
         BK_SWITCH_ROWS(n, BK_PAIRS_AT_ONCE,
-                       sum_pairs(x, weights, bias, n_taps, n_channels, N_ROWS, rows + pair, tile))
+                       sum_pairs(x, weights, bias, n_taps, n_channels, N_ROWS, rows + pair, tile, prefetch))
     }
 }
 

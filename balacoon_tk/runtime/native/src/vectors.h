@@ -14,6 +14,14 @@
 #define BK_INLINE static inline
 #endif
 
+#define BK_LINE 64 /* bytes of the second cache that are fetched at once */
+/* Fetch a line into the second cache; an address that isn't there does no harm. */
+#if defined(__GNUC__)
+#define BK_PREFETCH(address) __builtin_prefetch((const void *)(address), 0, 2)
+#else
+#define BK_PREFETCH(address) (void)(address)
+#endif
+
 #if BK_LANES > 1
 
 typedef float vec __attribute__((vector_size(BK_LANES * 4)));
