@@ -48,7 +48,8 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct bk_bundling:
         void (*combine)(const bk_bundle*, int, ptrdiff_t, int, int, float*) noexcept nogil
         void (*convolve)(
-            const float*, int, int, const float*, const float*, int, const int (*)[BK_BUNDLE], float*, bk_prefetch*
+            const float*, int, int, const float*, const float*, int, const int (*)[BK_BUNDLE], float*,
+            bk_prefetch*
         ) noexcept nogil
     ctypedef struct bk_out "bk_output":
         void* rows
