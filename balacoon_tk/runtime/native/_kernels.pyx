@@ -5,7 +5,7 @@ An argument `kernels` is the name of an instruction set, one of `names`. A tile 
 """
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -233,6 +233,7 @@ def convolve_bundles(
         raise ParameterError(f"kernels={kernels!r} must be some that convolve in pairs")
     if n_outputs not in (2, BK_BUNDLE):
         raise ParameterError(f"n_outputs={n_outputs} must be 2 or {BK_BUNDLE}")
+    memset(&tile, 0, sizeof(tile))
     cdef bk_bundling bundling = k.pairs
     if n_outputs == BK_BUNDLE:
         bundling = k.fours

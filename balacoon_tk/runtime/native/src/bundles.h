@@ -25,6 +25,7 @@ typedef struct {
 
 typedef struct {
     int n_bundles, n_rows, n_spans;
+    int64_t place;                      /* within a period, of the first; -1 where some outputs aren't due */
     int64_t steps[BK_BUNDLES];          /* of the earliest output of each */
     int rows[BK_BUNDLES][BK_BUNDLE];    /* of its outputs */
     bk_span spans[BK_BUNDLES * BK_BUNDLE]; /* in the order of time */
@@ -73,14 +74,25 @@ static inline int bk_add_row(bk_bundle_tile *tile, int64_t step)
     return tile->n_rows++;
 }
 
-/* A tile of n <= BK_BUNDLES bundles of a range. */
+/* A tile of n <= BK_BUNDLES bundles of a range; it may be one that was laid before. */
 static inline void bk_lay_bundles(const bk_bundle_range *range, int64_t index, int n, bk_bundle_tile *tile)
 {
     const int64_t d = range->dilation, period = range->n_outputs * d;
-    tile->n_bundles = n;
-    tile->n_rows = tile->n_spans = 0;
     const int64_t bundle = range->first_bundle + index + (index >= range->hole_at ? range->hole : 0);
     int64_t start = bundle / d * period, place = bundle % d;
+    const int64_t end = (place + n + d - 1) / d * period + start; /* of the last period */
+    const int all_due = start + place >= range->first && end <= range->end && range->hole == 0;
+    if (all_due && tile->n_bundles == n && tile->place == place) {
+        const int64_t shift = start + place - tile->steps[0];
+        for (int k = 0; k < n; k++)
+            tile->steps[k] += shift;
+        for (int k = 0; k < tile->n_spans; k++)
+            tile->spans[k].step += shift;
+        return;
+    }
+    tile->n_bundles = n;
+    tile->place = all_due ? place : -1;
+    tile->n_rows = tile->n_spans = 0;
     for (int first = 0, k = 0; first < n; first = k, start += period, place = 0) {
         for (; k < n && place < d; k++, index++, place++) {
             if (k > 0 && index == range->hole_at)

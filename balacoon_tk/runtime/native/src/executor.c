@@ -6,6 +6,7 @@
 #define ALIGNMENT 64
 #define LONGEST ((int64_t)1 << 40) /* steps of a stream: products with strides and rows stay within 64 bits */
 #define PARTS_OF_A_THREAD 4 /* of a stage, as far as it has so many tiles: who is done early takes another */
+#define FEW_TILES 3 /* of which one that is nearly empty would cost */
 #define GUARD 256 /* bytes behind a buffer, which a kernel may read and never uses */
 
 /* The rows of an edge that a run holds. */
@@ -726,10 +727,14 @@ static void run_tile(const piece *p, const bk_block *block, int64_t group, int r
     run_chain(p, block, &span, 1, rows, scratch);
 }
 
-/* Tiles of as many bundles each, as far as that goes. */
+/* Full tiles and what is left, which most often lie alike; where there are few, tiles of as many bundles each. */
 static void lay_tile(const bk_bundle_range *range, int64_t index, int64_t n_tiles, bk_bundle_tile *tile)
 {
-    const int64_t first = range->n_bundles * index / n_tiles, next = range->n_bundles * (index + 1) / n_tiles;
+    int64_t first = range->n_bundles * index / n_tiles, next = range->n_bundles * (index + 1) / n_tiles;
+    if (n_tiles > FEW_TILES) {
+        first = index * BK_BUNDLES;
+        next = smaller(first + BK_BUNDLES, range->n_bundles);
+    }
     bk_lay_bundles(range, first, (int)(next - first), tile);
 }
 
@@ -801,7 +806,7 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
     n_shares = smaller(n_shares, stage->n_blocks);
     const size_t size = bk_combined_size(n_outputs, stage->n_taps, stage->n_in);
     float *combined = scratch + p->run->scratch_size - p->run->program->combined_size;
-    bk_bundle_tile tile;
+    bk_bundle_tile tile = {0};
     int64_t set_there = -1, laid = -1;
     for (;;) {
         const int64_t item = bk_next_part(&p->taken, n_sets * n_shares, thread);

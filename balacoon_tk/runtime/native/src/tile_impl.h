@@ -166,39 +166,37 @@ static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_
     }
 
 /* `n_vectors` of each row, a constant wherever this is inlined. */
-BK_INLINE void finish_rows(const bk_ending *given, int rows, const float *tile, const int n_vectors)
+BK_INLINE void finish_rows(const bk_ending *restrict ending, int rows, const float *tile, const int n_vectors)
 {
-    /* A copy, which no store of a byte can be thought to change. */
-    const bk_ending ending = *given;
-    const vec factor = splat(ending.factor), slope = splat(ending.slope);
+    const vec factor = splat(ending->factor), slope = splat(ending->slope);
     /* Of a number and a part of it the greater one is what leaky ReLU gives, whatever its sign. */
-    const int is_part = ending.slope > 0 && ending.slope <= 1;
+    const int is_part = ending->slope > 0 && ending->slope <= 1;
     BK_KERNEL(rounding) to_bytes[2];
     for (int k = 0; k < 2; k++)
-        to_bytes[k] = rounding_of(ending.out[k].scale ? ending.out[k].scale : 1, ending.out[k].zero_point);
+        to_bytes[k] = rounding_of(ending->out[k].scale ? ending->out[k].scale : 1, ending->out[k].zero_point);
     for (int r = 0; r < rows; r++, tile += BK_WIDTH) {
         vec x[BK_WIDTH / BK_LANES];
         BK_FOR_ROW(x[v] = load_vec(tile + v * BK_LANES))
-        for (int k = 0; k < ending.n_added; k++) {
-            const float *added = ending.added[k] + r * ending.added_step[k];
+        for (int k = 0; k < ending->n_added; k++) {
+            const float *added = ending->added[k] + r * ending->added_step[k];
             BK_FOR_ROW(x[v] = x[v] + load_vec(added + v * BK_LANES))
         }
-        if (ending.scaling == BK_MUL)
+        if (ending->scaling == BK_MUL)
             BK_FOR_ROW(x[v] = x[v] * factor)
-        else if (ending.scaling == BK_DIV)
+        else if (ending->scaling == BK_DIV)
             BK_FOR_ROW(x[v] = x[v] / factor)
         for (int k = 0; k < 2; k++) {
-            if (k == 1 && ending.activated && is_part)
+            if (k == 1 && ending->activated && is_part)
                 BK_FOR_ROW(x[v] = BK_GREATER(x[v], x[v] * slope))
-            else if (k == 1 && ending.activated)
+            else if (k == 1 && ending->activated)
                 BK_FOR_ROW(x[v] = select_vec(less(x[v], splat(0)), x[v] * slope, x[v]))
-            if (ending.out[k].rows == NULL)
+            if (ending->out[k].rows == NULL)
                 continue;
-            const ptrdiff_t first = r * ending.out[k].step;
-            if (ending.out[k].scale)
-                BK_FOR_ROW(store_rounded(x[v], &to_bytes[k], (uint8_t *)ending.out[k].rows + first + v * BK_LANES))
+            const ptrdiff_t first = r * ending->out[k].step;
+            if (ending->out[k].scale)
+                BK_FOR_ROW(store_rounded(x[v], &to_bytes[k], (uint8_t *)ending->out[k].rows + first + v * BK_LANES))
             else
-                BK_FOR_ROW(store_vec((float *)ending.out[k].rows + first + v * BK_LANES, x[v]))
+                BK_FOR_ROW(store_vec((float *)ending->out[k].rows + first + v * BK_LANES, x[v]))
         }
     }
 }
