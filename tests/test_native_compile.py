@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from balacoon_tk.errors import ModelError
 from balacoon_tk.export import NotStreamableError
 from balacoon_tk.export.sources import TorchScript
 from balacoon_tk.export.sources.piper_onnx import PiperOnnx
@@ -293,6 +294,41 @@ def test_channels_are_split_sliced_gathered_and_joined() -> None:
     flipped = g.op("Gather", c, g.const([2, 0, 1]), axis=1)
     joined = g.op("Concat", flipped, b, a, g.slice(x, 1, 5, 1, 2), axis=1)
     assert_native(g.model(g.op("Tanh", joined), g.conv(joined, 8, 3, 3), names=["a", "b"]))
+
+
+def test_what_is_joined_is_read_in_several_ways() -> None:
+    g = TinyGraph(opset=17)
+    x = g.conv(g.frames(), 4, 4, 3, pads=[1, 1])
+    y = g.op("Add", x, g.op("Tanh", x))
+    joined = g.op("Concat", y, x, axis=1)
+    flipped = g.op("Concat", y, g.op("Gather", x, g.const([3, 2, 1, 0], np.int64), axis=1), axis=1)
+    assert_native(
+        g.model(g.op("Tanh", joined), g.op("Tanh", flipped), g.conv(joined, 8, 3, 1), names=["a", "b", "c"])
+    )
+
+
+def test_a_constant_of_which_the_length_alone_is_asked_for_is_no_stage() -> None:
+    g = TinyGraph(opset=17)
+    x = g.conv(g.frames(), 4, 4, 3, pads=[1, 1])
+
+    def as_long_as(y: str, value: float) -> str:
+        length = g.op("Gather", g.op("Shape", y), g.const([2], np.int64), axis=0)
+        shape = g.op("Concat", g.const([1, 1], np.int64), length, axis=0)
+        return g.op("ConstantOfShape", shape, value=numpy_helper.from_array(np.array([value], np.float32)))
+
+    joined = g.op("Concat", x, as_long_as(x, 0.5), axis=1)
+    pair = assert_native(g.model(as_long_as(joined, 0.25)))
+    assert [stage.kind for stage in pair.program.stages] == ["convolve", "pointwise"]
+
+
+def test_an_utterance_has_the_steps_that_are_cut_off() -> None:
+    g = TinyGraph(opset=17)
+    pair = NativePair(g.model(g.pad(g.frames(), 0, -2)))
+    for n_frames, n_left in ((2, 0), (3, 1)):
+        feeds = pair.time_last(pair.feeds(n_frames))
+        assert next(iter(pair.engine.whole(feeds).values())).shape[-1] == n_left
+    with pytest.raises(ModelError, match="too short"):
+        pair.engine.whole(pair.time_last(pair.feeds(1)))
 
 
 def test_norms_of_some_of_the_channels() -> None:

@@ -260,8 +260,16 @@ class Builder:
         return View.of(Value(n_channels, rate if not timeless else Fraction(1), timeless, draft, number))
 
     def finish(self) -> Program:
-        """Return the program."""
+        """Return the program, without stages of which no output needs anything."""
         stages = tuple(self._reordered(draft) for draft in self.drafts)
+        needed: set[int | None] = {port.edge for port in self.outputs}
+        n_before = 0
+        while n_before < len(needed):
+            n_before = len(needed)
+            for stage in stages:
+                if not needed.isdisjoint(_edges(stage, "store")):
+                    needed |= {stage.source, stage.kernels, stage.biases, *_edges(stage, "load", "lookup")}
+        stages = tuple(stage for stage in stages if not needed.isdisjoint(_edges(stage, "store")))
         used = {name for stage in stages for name in (stage.weights, stage.bias, stage.scales)}
         used |= {name for stage in stages for call in stage.chain for name in (call.array, call.order)}
         arrays = {name: array for name, array in self.arrays.items() if name in used}
@@ -336,18 +344,21 @@ class Builder:
         in_order = np.array_equal(view.channels, np.arange(first, first + view.n_channels))
         if len(view.bases) == 1 and in_order:
             return self._load(draft, Call("load", edge=self._stored(view.bases[0], name), channel=first))
-        number: int | None = None
-        for k, base in enumerate(view.bases):
-            order = np.where(view.which == k, view.channels, -1).astype(np.int32)
-            call = Call("load", edge=self._stored(base, name), order=self.array(order, f"{name}.order"))
-            number = self._load(draft, call) if number is None else draft.add(replace(call, a=number))
-        assert number is not None
-        return number
+        orders = [np.where(view.which == k, view.channels, -1) for k in range(len(view.bases))]
+        names = [self.array(order.astype(np.int32), f"{name}.order") for order in orders]
+        edges = [self._stored(base, name) for base in view.bases]
+        return self._load(
+            draft, *(Call("load", edge=edge, order=order) for edge, order in zip(edges, names, strict=True))
+        )
 
-    def _load(self, draft: Draft, call: Call) -> int:
-        if call not in draft.loads:
-            draft.loads[call] = draft.add(call)
-        return draft.loads[call]
+    def _load(self, draft: Draft, *calls: Call) -> int:
+        """Return the number of what calls load together, each going on with what the one before has begun."""
+        if calls not in draft.loads:
+            number = draft.add(calls[0])
+            for call in calls[1:]:
+                number = draft.add(replace(call, a=number))
+            draft.loads[calls] = number
+        return draft.loads[calls]
 
     def _pointwise(self, name: str, n_channels: int, rate: Fraction, *, timeless: bool) -> Draft:
         stage = Stage("pointwise", name, None, n_channels, rate=(rate.numerator, rate.denominator))
@@ -399,3 +410,7 @@ class Builder:
     def _edge(self, name: str, n_channels: int, timeless: bool) -> int:
         self.edges.append(Edge(name, n_channels, timeless))
         return len(self.edges) - 1
+
+
+def _edges(stage: Stage, *functions: str) -> set[int | None]:
+    return {call.edge for call in stage.chain if call.function in functions}

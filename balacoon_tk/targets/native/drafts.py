@@ -30,7 +30,7 @@ class Draft:
     n_values: int = 1
     stores: dict[int, list[int]] = field(default_factory=dict)  # edges by the value's number
     places: AnyArray | None = None  # for each channel that the weights make, where it lies in the end
-    loads: dict[Call, int] = field(default_factory=dict)
+    loads: dict[tuple[Call, ...], int] = field(default_factory=dict)  # the value of calls in a row
 
     def add(self, call: Call) -> int:
         """Append a call and return the number of what it gives."""

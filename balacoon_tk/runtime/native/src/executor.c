@@ -951,9 +951,11 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
 static int is_long_enough(const bk_run *run, const bk_stage *stage, int64_t n_groups)
 {
     int64_t n_steps = n_groups * stage->n_phases - stage->crop;
-    /* Nothing may be left by what only takes steps away. */
+    /* Nothing may be left by what only takes steps away; it can't take more than there are. */
     const int takes_away = stage->kind == BK_PAD && stage->n_left <= 0 && stage->n_right <= 0;
     if (stage->source >= 0 && n_groups == 0 && !takes_away)
+        return 0;
+    if (takes_away && run->tracks[stage->source].count + stage->n_left + stage->n_right < 0)
         return 0;
     if (stage->transposed) {
         n_steps = smaller(n_steps, run->tracks[stage->source].count * stage->n_phases + stage->n_extra);
