@@ -19,7 +19,7 @@ N_EXAMPLES = int(os.environ.get("STREAMING_FUZZ_EXAMPLES", "0"))
 
 TOLERANCE = 2e-5
 LONGEST_WINDOW = 8
-"""Of a random operator, in frames that may be in front of the first one it makes: the lag counts those behind."""
+"""Of a random operator, in frames in front of the first one it makes: the lag counts those behind."""
 
 
 @settings(
