@@ -121,6 +121,26 @@ def test_steps_in_bundles_are_the_oracles(kernels, n_outputs, n_taps, dilation, 
 
 
 @every_dilation
+@every_tap
+@of_pairs
+def test_pairs_are_the_same_however_they_are_summed_up(kernels, n_taps, dilation):
+    x, weights, bias = bundle_case(33, n_taps, dilation)
+    found = []
+    for in_halves in (False, True):
+        _kernels.sum_pairs_in_halves(in_halves)
+        try:
+            found.append(
+                [
+                    convolve_bundles(kernels, 2, x, weights, bias, dilation, 0, n).tobytes()
+                    for n in (1, 7, 13, 64)
+                ]
+            )
+        finally:
+            _kernels.sum_pairs_in_halves(False)
+    assert found[0] == found[1]
+
+
+@every_dilation
 @pytest.mark.parametrize("n_taps", [2, 3, 4, 5, 7])
 @every_bundle
 @of_pairs

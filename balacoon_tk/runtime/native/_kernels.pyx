@@ -86,6 +86,7 @@ cdef extern from "kernels.h" nogil:
         double (*peak)(int) noexcept nogil
     const bk_kernels* bk_find_kernels(const char* name)
     const char* bk_kernel_name(int index)
+    int bk_pairs_in_halves
 
 cdef extern from "bundles.h" nogil:
     enum:
@@ -206,6 +207,12 @@ def convolve(
     with nogil:
         for _i in range(n_times):
             k.convolve(&window, n_rows, &tile[0, 0])
+
+
+def sum_pairs_in_halves(bint yes):
+    """Sum up six pairs of half of the columns at once, or three of all of them."""
+    global bk_pairs_in_halves
+    bk_pairs_in_halves = yes
 
 
 def has_pairs(str kernels):

@@ -46,6 +46,7 @@ cdef extern from "kernels.h":
         bk_bundling pairs
         bk_bundling fours
     const bk_kernels *bk_find_kernels(const char *name) nogil
+    void bk_choose_pairs(const bk_kernels *kernels) nogil
 
 cdef extern from "bundles.h":
     size_t bk_combined_size(int n_outputs, int n_taps, int n_channels) nogil
@@ -255,6 +256,7 @@ cdef class Executor:
         self.c.kernels = bk_find_kernels(wanted)
         if self.c.kernels == NULL:
             raise ModelError("this processor has no instructions that the native engine's kernels need")
+        bk_choose_pairs(self.c.kernels)
         self.kernels = self.c.kernels.name.decode()
         self.n_threads = n_threads
         self.inputs = tuple((port.name, port.edge) for port in program.inputs)

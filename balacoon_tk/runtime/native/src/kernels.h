@@ -165,4 +165,10 @@ const bk_kernels *bk_find_kernels(const char *name);
 /* The names of those that this processor can run, best first, by index; NULL behind the last. */
 const char *bk_kernel_name(int index);
 
+/* How pairs are summed up: three of all columns of a tile at once, or six of half of them, which reads more numbers and
+ * fewer weights. What is faster depends on the processor; the numbers are the same. */
+extern int bk_pairs_in_halves;
+/* Measure which one is faster, once a process, in a fraction of a millisecond. */
+void bk_choose_pairs(const bk_kernels *kernels);
+
 #endif

@@ -16,8 +16,8 @@
 #ifndef BALACOON_TK_PAIRS_IMPL_H
 #define BALACOON_TK_PAIRS_IMPL_H
 
-/* Four sums of each pair and both vectors of columns stay in registers, weights and an input beside them. */
-#define BK_PAIRS_AT_ONCE 3
+/* Four sums of so many vectors stay in registers, weights and an input beside them. */
+#define BK_MOST_SUMMED 6
 
 /* A vector of a step from channel k on, zeros behind its n channels. */
 BK_INLINE vec pair_channels(const float *step, int k, int n)
@@ -74,33 +74,33 @@ static void BK_KERNEL(combine_pairs)(const bk_bundle *pairs, int n_pairs, ptrdif
     }
 }
 
-/* All columns of n_pairs from the one that x points to, a constant wherever this is inlined. What weights are combined
- * to is made here, of as few numbers as there are: all that a small push has to wait for. */
+/* `n_vectors` of columns of `n_pairs`; both are constants wherever this is inlined. What weights are combined to is made
+ * here, of as few numbers as there are: all that a small push has to wait for. */
 BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int n_taps, int n_channels,
-                         const int n_pairs, const int (*rows)[BK_BUNDLE], float *tile, bk_prefetch *prefetch)
+                         const int n_vectors, const int n_pairs, const int (*rows)[BK_BUNDLE], float *tile,
+                         bk_prefetch *prefetch)
 {
-    enum { N_VECTORS = BK_WIDTH / BK_LANES };
     uintptr_t fetched = prefetch->next;
     const int fetch_step = fetched < prefetch->end ? 2 * BK_LINE : 0;
-    vec sums[4][BK_PAIRS_AT_ONCE][N_VECTORS];
-#pragma GCC unroll 4
+    vec sums[4][BK_MOST_SUMMED][BK_WIDTH / BK_LANES];
+#pragma GCC unroll 8
     for (int p = 0; p < n_pairs; p++)
 #pragma GCC unroll 4
-        for (int v = 0; v < N_VECTORS; v++) {
+        for (int v = 0; v < n_vectors; v++) {
             const vec start = bias ? load_vec(bias + v * BK_LANES) : splat(0);
             sums[0][p][v] = sums[2][p][v] = sums[3][p][v] = splat(0);
             sums[1][p][v] = start + start;
         }
 /* One product for each pair: combined input k, added to sum s. A number is read once for all vectors. */
 #define BK_ADD_PRODUCTS(s, k, weights)                                                                         \
-    _Pragma("GCC unroll 4") for (int p = 0; p < n_pairs; p++)                                                  \
+    _Pragma("GCC unroll 8") for (int p = 0; p < n_pairs; p++)                                                  \
     {                                                                                                          \
         vec number = splat(x[(k) * BK_PLANE + p * BK_COLUMNS + c]);                                            \
         BK_IN_REGISTER(number);                                                                                \
-        _Pragma("GCC unroll 4") for (int v = 0; v < N_VECTORS; v++) sums[s][p][v] += weights[v] * number;      \
+        _Pragma("GCC unroll 4") for (int v = 0; v < n_vectors; v++) sums[s][p][v] += weights[v] * number;      \
     }
 #define BK_FOR_VECTORS(...)                                                                                    \
-    _Pragma("GCC unroll 4") for (int v = 0; v < N_VECTORS; v++) { __VA_ARGS__; }
+    _Pragma("GCC unroll 4") for (int v = 0; v < n_vectors; v++) { __VA_ARGS__; }
 /* All channels of a group of taps, whose combined inputs are one more than its weights. */
 #define BK_FOR_CHANNELS(n_weights, ...)                                                                        \
     for (int left = n_channels; left > 0; left -= BK_COLUMNS, x += ((n_weights) + 1) * BK_PLANE) {             \
@@ -109,7 +109,7 @@ BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int 
             BK_PREFETCH(fetched);                                                                              \
             BK_PREFETCH(fetched + BK_LINE);                                                                    \
             fetched += fetch_step;                                                                             \
-            vec first[N_VECTORS], last[N_VECTORS];                                                             \
+            vec first[BK_WIDTH / BK_LANES], last[BK_WIDTH / BK_LANES];                                                             \
             BK_FOR_VECTORS(first[v] = load_vec(w + v * BK_LANES))                                              \
             BK_FOR_VECTORS(last[v] = load_vec(w + ((n_weights) - 1) * BK_WIDTH + v * BK_LANES))                \
             BK_ADD_PRODUCTS(0, 0, first)                                                                       \
@@ -119,7 +119,7 @@ BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int 
     }
     for (; n_taps >= 3; n_taps -= 3)
         BK_FOR_CHANNELS(3, {
-            vec plus[N_VECTORS], minus[N_VECTORS];
+            vec plus[BK_WIDTH / BK_LANES], minus[BK_WIDTH / BK_LANES];
             BK_FOR_VECTORS(const vec outer = first[v] + last[v], middle = load_vec(w + BK_WIDTH + v * BK_LANES);
                            plus[v] = outer + middle; minus[v] = outer - middle)
             BK_ADD_PRODUCTS(1, 1, plus)
@@ -127,7 +127,7 @@ BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int 
         })
     if (n_taps == 2)
         BK_FOR_CHANNELS(2, {
-            vec both[N_VECTORS];
+            vec both[BK_WIDTH / BK_LANES];
             BK_FOR_VECTORS(both[v] = first[v] + last[v])
             BK_ADD_PRODUCTS(1, 1, both)
         })
@@ -137,10 +137,10 @@ BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int 
 #undef BK_ADD_PRODUCTS
 #undef BK_FOR_VECTORS
 #undef BK_FOR_CHANNELS
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int p = 0; p < n_pairs; p++)
 #pragma GCC unroll 4
-        for (int v = 0; v < N_VECTORS; v++) {
+        for (int v = 0; v < n_vectors; v++) {
             const vec b = sums[1][p][v], c = sums[2][p][v];
             store_vec(tile + rows[p][0] * BK_WIDTH + v * BK_LANES, sums[0][p][v] + (b + c) * 0.5f);
             store_vec(tile + rows[p][1] * BK_WIDTH + v * BK_LANES, sums[3][p][v] + (b - c) * 0.5f);
@@ -151,14 +151,22 @@ static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_c
                                       const float *bias, int n_pairs, const int (*rows)[BK_BUNDLE], float *tile,
                                       bk_prefetch *prefetch)
 {
+    enum { ALL = BK_WIDTH / BK_LANES, OF_ALL = BK_MOST_SUMMED / ALL };
     for (int pair = 0, n; pair < n_pairs; pair += n) {
-        n = next_rows(n_pairs - pair, BK_PAIRS_AT_ONCE);
+        /* Few pairs are few sums, which a processor would have to wait for. */
+        const int in_halves = bk_pairs_in_halves && n_pairs - pair > OF_ALL;
         const float *x = combined + pair * BK_COLUMNS;
-        BK_SWITCH_ROWS(n, BK_PAIRS_AT_ONCE,
-                       sum_pairs(x, weights, bias, n_taps, n_channels, N_ROWS, rows + pair, tile, prefetch))
+        n = next_rows(n_pairs - pair, in_halves ? BK_MOST_SUMMED : OF_ALL);
+        for (int column = 0; in_halves && column < BK_WIDTH; column += BK_LANES)
+            BK_SWITCH_ROWS(n, BK_MOST_SUMMED,
+                           sum_pairs(x, weights + column, bias ? bias + column : NULL, n_taps, n_channels, 1, N_ROWS,
+                                     rows + pair, tile + column, prefetch))
+        if (!in_halves)
+            BK_SWITCH_ROWS(n, OF_ALL,
+                           sum_pairs(x, weights, bias, n_taps, n_channels, ALL, N_ROWS, rows + pair, tile, prefetch))
     }
 }
 
-#undef BK_PAIRS_AT_ONCE
+#undef BK_MOST_SUMMED
 
 #endif
