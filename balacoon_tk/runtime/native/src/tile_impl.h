@@ -165,8 +165,9 @@ static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_
         __VA_ARGS__;                                                                                           \
     }
 
-/* `n_vectors` of each row, a constant wherever this is inlined. */
-BK_INLINE void finish_rows(const bk_ending *restrict ending, int rows, const float *tile, const int n_vectors)
+/* `n_vectors` of each row, a constant wherever this is inlined. No store of a byte changes `ending`; MSVC without
+ * options knows that word with underscores alone. */
+BK_INLINE void finish_rows(const bk_ending *__restrict ending, int rows, const float *tile, const int n_vectors)
 {
     const vec factor = splat(ending->factor), slope = splat(ending->slope);
     /* Of a number and a part of it the greater one is what leaky ReLU gives, whatever its sign. */
