@@ -74,7 +74,8 @@ static inline int bk_add_row(bk_bundle_tile *tile, int64_t step)
     return tile->n_rows++;
 }
 
-/* A tile of n <= BK_BUNDLES bundles of a range; it may be one that was laid before. */
+/* A tile of n <= BK_BUNDLES bundles of a range. It is of zeros, or was laid before, and is only moved where it will lie
+ * alike. */
 static inline void bk_lay_bundles(const bk_bundle_range *range, int64_t index, int n, bk_bundle_tile *tile)
 {
     const int64_t d = range->dilation, period = range->n_outputs * d;

@@ -109,7 +109,7 @@ BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int 
             BK_PREFETCH(fetched);                                                                              \
             BK_PREFETCH(fetched + BK_LINE);                                                                    \
             fetched += fetch_step;                                                                             \
-            vec first[BK_WIDTH / BK_LANES], last[BK_WIDTH / BK_LANES];                                                             \
+            vec first[BK_WIDTH / BK_LANES], last[BK_WIDTH / BK_LANES];                                         \
             BK_FOR_VECTORS(first[v] = load_vec(w + v * BK_LANES))                                              \
             BK_FOR_VECTORS(last[v] = load_vec(w + ((n_weights) - 1) * BK_WIDTH + v * BK_LANES))                \
             BK_ADD_PRODUCTS(0, 0, first)                                                                       \
