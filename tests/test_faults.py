@@ -19,6 +19,7 @@ import pytest
 from balacoon_tk import TTS
 from balacoon_tk.errors import BusyError, ModelError, StreamStateError, VoiceError
 from balacoon_tk.frontend import CharacterFrontend, EspeakFrontend
+from balacoon_tk.frontend.naming import LeftOutNames
 from balacoon_tk.runtime.process import Runs
 from balacoon_tk.voice import load_voice
 from tiny_voice import build_tiny_voice
@@ -119,6 +120,24 @@ def test_a_child_reads_text_that_was_forked_while_another_thread_did():
         expected = list(frontend.phonemize(TEXT))
         for _ in range(8):
             assert status_of_child(lambda: list(frontend.phonemize(TEXT)) != expected) == 0
+    finally:
+        stop.set()
+        thread.join(TIMEOUT_S)
+
+
+@needs_fork
+def test_a_child_names_what_is_left_out_that_was_forked_while_another_thread_did():
+    names, stop = LeftOutNames("left out", UserWarning), threading.Event()
+
+    def warn():
+        while not stop.is_set():
+            names.warn((), stacklevel=1)
+
+    thread = threading.Thread(target=warn)
+    thread.start()
+    try:
+        for _ in range(200):
+            assert status_of_child(lambda: bool(names.warn((), stacklevel=1))) == 0
     finally:
         stop.set()
         thread.join(TIMEOUT_S)

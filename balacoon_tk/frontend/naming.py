@@ -8,6 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from balacoon_tk.runtime.process import hold_across_forks
+
+# One for all names: it is held for a look at a few, and a child that is forked meanwhile finds it free.
+_LOCK = threading.Lock()
+hold_across_forks(_LOCK)
+
 
 class NothingToSayWarning(UserWarning):
     """A text holds nothing that can be said, so there is no audio of it."""
@@ -51,15 +57,15 @@ class LeftOutNames:
 
     def __init__(self, message: str, category: type[Warning], name: Callable[[str], str] = shortened) -> None:
         self._message, self._category, self._name = message, category, name
-        self._lock = threading.Lock()
         self._named: set[str] = set()
 
     def warn(self, left_out: Iterable[str], *, stacklevel: int) -> None:
         """Warn of those that were not named before, in the order in which they are given."""
         if _SILENT.get():
             return
-        with self._lock:
-            new = [each for each in dict.fromkeys(left_out) if each not in self._named]
+        found = dict.fromkeys(left_out)
+        with _LOCK:
+            new = [each for each in found if each not in self._named]
             new = new[: MAX_NAMED - len(self._named)]
             self._named.update(new)
             is_last = len(self._named) == MAX_NAMED
