@@ -143,8 +143,7 @@ ifeq ($(wildcard $(TSAN_LIBRARY)),)
 else
 	@mkdir -p $(SANITIZE)
 	$(CC) -O1 -g -fsanitize=thread -fno-math-errno -fno-trapping-math -I$(NATIVE_C) tests/native/share_pool.c \
-	    $(NATIVE_C)/executor.c $(NATIVE_C)/pool.c $(NATIVE_C)/dispatch.c $(wildcard $(NATIVE_C)/kernels_*.c) \
-	    -lm -lpthread -o $(SANITIZE)/share_pool
+	    $(wildcard $(NATIVE_C)/*.c) -lm -lpthread -o $(SANITIZE)/share_pool
 	$(SANITIZE)/share_pool && BALACOON_TK_KERNELS=plain $(SANITIZE)/share_pool
 endif
 

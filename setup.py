@@ -7,7 +7,13 @@ from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
-KERNELS = ("decoder._overlap_trim", "runtime._checks", "stages._random", "stages._upsampler")
+KERNELS = (
+    "decoder._overlap_trim",
+    "runtime._checks",
+    "runtime.native._layout",
+    "stages._random",
+    "stages._upsampler",
+)
 
 # Modules of the native engine, and the C that each of them is linked with.
 NATIVE = "balacoon_tk/runtime/native/src"
@@ -15,9 +21,12 @@ NATIVE_KERNELS = (
     f"{NATIVE}/dispatch.c",
     *sorted(path.as_posix() for path in Path(NATIVE).glob("kernels_*.c")),
 )
+NATIVE_EXECUTOR = tuple(
+    f"{NATIVE}/{name}.c" for name in ("attention", "executor", "pool", "spline", "tiles")
+)
 NATIVE_MODULES = {
     "runtime.native._kernels": NATIVE_KERNELS,
-    "runtime.native._native": (*NATIVE_KERNELS, f"{NATIVE}/executor.c", f"{NATIVE}/pool.c"),
+    "runtime.native._native": (*NATIVE_KERNELS, *NATIVE_EXECUTOR),
 }
 
 # Directives stand here once. `release` trusts the facades' checks; `debug` turns every check back

@@ -7,7 +7,7 @@ import pytest
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.native import _kernels
-from balacoon_tk.runtime.native.bundles import in_fours, in_pairs
+from balacoon_tk.runtime.native.bundles import in_fours
 from balacoon_tk.runtime.native.kernels import KERNELS_VARIABLE, choose_kernels
 
 WIDTH, QUAD, MOST_ROWS = _kernels.WIDTH, _kernels.QUAD, _kernels.N_ROWS
@@ -80,6 +80,13 @@ of_pairs = pytest.mark.parametrize(
 every_bundle = pytest.mark.parametrize("n_outputs", [2, 4])
 every_tap = pytest.mark.parametrize("n_taps", [2, 3, 4, 5, 6, 7, 11])
 every_dilation = pytest.mark.parametrize("dilation", [1, 2, 3, 5, 6, 12])
+
+
+def in_pairs(taps):
+    """Lay the weights of a block (n_taps, n_in, WIDTH) out as [taps in threes][channel][3, 2 or 1][WIDTH]."""
+    return np.concatenate([taps[tap : tap + 3].swapaxes(0, 1).ravel() for tap in range(0, len(taps), 3)])
+
+
 LAY = {2: in_pairs, 4: in_fours}
 
 

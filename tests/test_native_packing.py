@@ -50,7 +50,7 @@ def test_what_is_packed_is_the_weights():
     program = chained(32, 3)
     for k, stage in enumerate(pack(program)):
         assert stage.weights is not None
-        assert np.array_equal(stage.weights[0, 0], program.arrays[f"w{k}"][..., 0].T)
+        assert np.array_equal(stage.weights.reshape(32, 32), program.arrays[f"w{k}"][..., 0].T)
 
 
 def test_pieces_go_by_frames_until_the_rate_goes_up():

@@ -83,7 +83,8 @@ def test_the_manifest_says_what_the_native_engine_runs_and_how_near_it_comes(exp
     target = manifest.targets[NATIVE]
     assert manifest.not_native is None
     assert target.decoder.file == "decoder.native.json"
-    assert target.encoder is None
+    assert target.encoder.file == "encoder.native.json"
+    assert manifest.encoder_not_native is None
     assert target.streaming.lag_samples == manifest.targets[SEVERAL_THREADS].streaming.lag_samples
     assert 0 < target.streaming.n_state_bytes < 2**20
     assert target.streaming.max_abs_diff <= 2e-5

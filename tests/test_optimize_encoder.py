@@ -14,11 +14,11 @@ import pytest
 from onnx_ir.passes import InPlacePass
 
 from balacoon_tk.export.sources import find_source
+from balacoon_tk.graph.spelled_out.layer_norm import FuseLayerNormPass
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.ort_cpu import optimize
 from balacoon_tk.targets.ort_cpu.optimize import optimize_encoder
 from balacoon_tk.targets.ort_cpu.passes.channels_last import ChannelsLastPass
-from balacoon_tk.targets.ort_cpu.passes.fuse_layer_norm import FuseLayerNormPass
 from balacoon_tk.targets.ort_cpu.passes.split_sums import SplitSumsPass
 from tiny_graphs import TinyGraph
 from tiny_vits import BOUND, N_BINS, N_FLOWS, TinyVits, write_tiny_vits

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from balacoon_tk.errors import BalacoonError, MissingExtraError, ModelError
 from balacoon_tk.runtime.engine import Engine
+from balacoon_tk.runtime.native.opening import open_program
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import NAMELESS, GraphSource, PackedGraph
@@ -16,9 +17,6 @@ from balacoon_tk.runtime.stateful_graph import StreamingSpec
 
 if TYPE_CHECKING:
     import onnx
-
-    from balacoon_tk.runtime.native.engine import NativeEngine
-    from balacoon_tk.runtime.native.program import Program
 
 _COMPILER = "balacoon_tk.targets.native.compile"
 """Named and not imported: targets compile for the engines of these rooms, which know nothing of them."""
@@ -46,17 +44,6 @@ def open_engine(model: GraphSource, options: RuntimeOptions) -> Engine:
     if options.other_providers:
         raise ModelError(f"backend='native': providers={options.providers} are ONNX Runtime's")
     return _compile(model, options)
-
-
-def open_program(
-    program: Program, options: RuntimeOptions | None = None, *, label: str = "<program>"
-) -> NativeEngine:
-    """Open a program in the native engine; `ModelError` says why it can't be run here."""
-    try:
-        from balacoon_tk.runtime.native.engine import NativeEngine
-    except ImportError as error:
-        raise ModelError(f"{label}: the native engine was not built for this system: {error}") from error
-    return NativeEngine(program, options, label=label)
 
 
 def _compile(model: GraphSource, options: RuntimeOptions) -> Engine:

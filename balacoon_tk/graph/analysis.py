@@ -64,9 +64,15 @@ class Analysis:
 
 
 def analyse(
-    model: ir.Model, inputs: TimeInputs, *, refused: list[NotStreamableError] | None = None
+    model: ir.Model,
+    inputs: TimeInputs,
+    *,
+    refused: list[NotStreamableError] | None = None,
+    timeless_outputs: bool = False,
 ) -> Analysis:
     """Follow time through a graph; errors are those of `balacoon_tk.graph.prepare.analyse_model`.
+
+    With `timeless_outputs` an output may be one without time.
 
     Where `refused` is given, refusals go there instead, and time is followed on as the shapes behind the node
     suggest it. Such an analysis is for reading, never for a rewrite.
@@ -138,7 +144,7 @@ def analyse(
         if not clear:
             unclear |= _assume(node, timelines, probe)
     for value in model.graph.outputs:
-        if value.name not in timelines and not refused:
+        if value.name not in timelines and not refused and not timeless_outputs:
             raise ModelError(f"output {value.name!r} has no time axis, so there is nothing to stream")
     return Analysis(model, inputs, timelines, effects, sized_by)
 

@@ -93,8 +93,9 @@ def analyse_model(
     time_inputs: dict[str, int] | None = None,
     max_frames: int | None = None,
     refused: list[NotStreamableError] | None = None,
+    timeless_outputs: bool = False,
 ) -> Analysis:
-    """Prepare a copy of a model and follow time through it; `refused` is as for `analyse`.
+    """Prepare a copy of a model and follow time through it; the last two are as for `analyse`.
 
     A NotStreamableError names a node that has no bounded view of time, or isn't known; a ModelError says
     that the graph can't be run, or that it or one of its outputs has no time axis.
@@ -104,7 +105,7 @@ def analyse_model(
     prepared, inputs = prepare(attention_written_out(model), time_inputs=time_inputs)
     fuse_attention(prepared, inputs, max_frames=max_frames)
     try:
-        return analyse(prepared, inputs, refused=refused)
+        return analyse(prepared, inputs, refused=refused, timeless_outputs=timeless_outputs)
     except NotStreamableError as error:
         symbols = [name for name in inputs.axes if inputs.probe.dtypes[name].kind in "iu"]
         if symbols:

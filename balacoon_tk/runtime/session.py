@@ -1,17 +1,20 @@
 """The only file that imports onnxruntime: a graph, loaded and checked once, ready to run.
 
 onnxruntime is imported when the first session is made, not when the package is, so that
-``import balacoon_tk`` stays cheap.
+``import balacoon_tk`` stays cheap, and a voice that the native engine runs needs no more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import sys
 import tempfile
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -43,6 +46,8 @@ _DTYPES = {
 Tensor: TypeAlias = "OrtValue"  # a tensor that ONNX Runtime holds
 NAMELESS = "<model>"
 """What messages call a graph that comes from no file."""
+_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+"""Packages that bring it, one at a time."""
 _LARGE = 16 << 20  # bytes of a graph that is handed over in a file
 
 
@@ -275,7 +280,11 @@ def is_ort_format(data: bytes) -> bool:
 
 
 def runtime_version() -> str:
-    """Return the version of ONNX Runtime."""
+    """Return the version of ONNX Runtime, without loading it where its package is known."""
+    if "onnxruntime" not in sys.modules:
+        for package in _WHEELS:
+            with contextlib.suppress(PackageNotFoundError):
+                return version(package)
     import onnxruntime
 
     return str(onnxruntime.__version__)
@@ -283,6 +292,9 @@ def runtime_version() -> str:
 
 def check_providers(options: RuntimeOptions) -> None:
     """Refuse an execution provider that this build of ONNX Runtime hasn't, by a `ParameterError`."""
+    # Every build has the one for processors, so a voice that needs no other loads without ONNX Runtime.
+    if not options.other_providers:
+        return
     import onnxruntime
 
     check_available(options, onnxruntime.get_available_providers())

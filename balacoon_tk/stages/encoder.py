@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from balacoon_tk._typing import AnyArray, FloatArray, IntArray
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.runtime._checks import all_finite, sum_within
+from balacoon_tk.runtime.native.opening import open_session
+from balacoon_tk.runtime.native.program import Program
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import GraphSource, Session
 from balacoon_tk.stages.random import frame_noise
 from balacoon_tk.stages.upsampler import MAX_FRAMES
 from balacoon_tk.voice.contract import ENCODER_INPUTS, ENCODER_OUTPUTS, check_tensors
+
+if TYPE_CHECKING:
+    from balacoon_tk.runtime.native.session import NativeSession
 
 MAX_PHONEME_FRAMES = 2_000
 """Most frames of one id, about 23 s at 86 frames a second, whatever text, speed and noise.
@@ -44,12 +50,12 @@ class Encoding:
 
 
 class Encoder:
-    """An encoder graph, loaded and checked once; safe to use from many threads.
+    """An encoder, loaded and checked once; safe to use from many threads.
 
     Parameters
     ----------
-    model : path, bytes or ModelProto
-        The graph.
+    model : path, bytes, ModelProto or Program
+        The graph, or what was made of it for the native engine.
     n_symbols : int
         Ids are below this.
     options : RuntimeOptions, optional
@@ -61,6 +67,8 @@ class Encoder:
         Channels of an encoding, where the graph fixes them.
     has_speakers : bool
         Whether the graph wants a speaker.
+    kernels : str or None
+        The native engine's instruction set; None if ONNX Runtime runs the graph.
 
     Raises
     ------
@@ -68,8 +76,16 @@ class Encoder:
         If the graph can't be loaded or its inputs and outputs are not an encoder's.
     """
 
-    def __init__(self, model: GraphSource, *, n_symbols: int, options: RuntimeOptions | None = None) -> None:
-        self._session = Session(model, options)
+    def __init__(
+        self, model: GraphSource | Program, *, n_symbols: int, options: RuntimeOptions | None = None
+    ) -> None:
+        self._session: Session | NativeSession
+        self.kernels: str | None = None
+        if isinstance(model, Program):
+            self._session = session = open_session(model, options, label="encoder")
+            self.kernels = session.kernels
+        else:
+            self._session = Session(model, options)
         self._n_symbols = n_symbols
         inputs, outputs = self._session.inputs, self._session.outputs
         check_tensors("input", inputs, ENCODER_INPUTS, required=("phoneme_ids", "length_scale"))

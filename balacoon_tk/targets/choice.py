@@ -18,9 +18,9 @@ STANDARD = "ort_standard"
 """ONNX Runtime's other execution providers, which get standard operators alone."""
 
 NATIVE = "native"
-"""The native engine on a processor, which runs a voice's decoder with any number of threads."""
+"""The native engine on a processor, which runs decoders and encoders with any number of threads."""
 
-VERSION = 4
+VERSION = 5
 """Of what these targets make of a plain graph: goes up whenever that changes."""
 
 

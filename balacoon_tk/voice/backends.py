@@ -1,4 +1,4 @@
-"""Which engine runs a voice's decoder: the native one, or ONNX Runtime; and why.
+"""Which engine runs a voice's encoder and decoder, each by itself: the native one, or ONNX Runtime; and why.
 
 With ``backend="auto"`` both are run in turn the first time that a voice is loaded on a machine; which one was
 faster is kept in the user's cache, and later only that is loaded. What the native engine can't run, ONNX
@@ -12,23 +12,26 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
 from balacoon_tk._files import cache_folder, json_text, write_whole
-from balacoon_tk.decoder.engines import open_program
 from balacoon_tk.errors import ModelError, ParameterError, VoiceError
 from balacoon_tk.runtime.engine import Engine, Feeds
 from balacoon_tk.runtime.machine import cpu_name
+from balacoon_tk.runtime.native.opening import open_program
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.runtime.session import runtime_version
+from balacoon_tk.stages.encoder import Encoder
 from balacoon_tk.targets.choice import VERSION, CompiledFiles, find_native
 from balacoon_tk.voice.manifest import Manifest, TargetInfo
-from balacoon_tk.voice.race import Race, race
+from balacoon_tk.voice.race import Race, race, race_encoders
 
 BACKEND_VARIABLE = "BALACOON_TK_BACKEND"
 """Environment variable: what ``auto`` takes without measuring, native (where it can) or onnxruntime."""
@@ -45,7 +48,7 @@ class BackendWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class BackendChoice:
-    """Which engine runs a voice's decoder, and why."""
+    """Which engine runs a part of a voice, and why."""
 
     name: EngineName
     reason: str
@@ -64,13 +67,16 @@ class _Kept:
     """Those of the native engine at that time."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class OpenedDecoder:
-    """A decoder in one of the engines."""
+_Runner = TypeVar("_Runner", Engine, Encoder)
 
-    engine: Engine
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened(Generic[_Runner]):
+    """A part of a voice in one of the engines."""
+
+    runner: _Runner
     target: TargetInfo
-    """What was compiled for that engine; the encoder is ONNX Runtime's."""
+    """What was compiled for that engine."""
     choice: BackendChoice
     kernels: str | None = None
     """The native engine's, which depend on the processor."""
@@ -80,7 +86,7 @@ class OpenedDecoder:
 
 def open_decoders(
     manifest: Manifest, compiled: CompiledFiles, options: RuntimeOptions
-) -> list[OpenedDecoder]:
+) -> list[Opened[Engine]]:
     """Open a voice's decoder in the engine that runs it; in both, native first, if nobody has measured them.
 
     Parameters
@@ -95,63 +101,110 @@ def open_decoders(
     ModelError
         If the graph or the program can't be loaded; in ``auto`` ONNX Runtime takes over from the program.
     """
-    if options.backend == "onnxruntime":
-        return [_open_ort(compiled, options, _ASKED_FOR)]
     native = _find_native(compiled, options)
-    if options.backend == "native":
-        if isinstance(native, str):
-            raise ModelError(f"backend='native' can't run it: {native}")
-        return [_open_native(compiled, native, options, _ASKED_FOR)]
+    if options.backend == "native" and isinstance(native, str):
+        raise ModelError(f"backend='native' can't run it: {native}")
+    return _open(
+        native,
+        options,
+        _Choices(manifest, options, "decoder"),
+        partial(_open_ort_decoder, compiled, options),
+        partial(_open_native_decoder, compiled, options),
+    )
+
+
+def open_encoders(
+    manifest: Manifest, compiled: CompiledFiles, options: RuntimeOptions
+) -> list[Opened[Encoder]]:
+    """Open a voice's encoder as `open_decoders` does its decoder; without a program, in ONNX Runtime."""
+    native = _find_native(compiled, options)
+    if not isinstance(native, str) and native.encoder is None:
+        native = compiled.files.manifest.encoder_not_native or "the voice holds no program for its encoder"
+    n_symbols = manifest.frontend.n_symbols
+    return _open(
+        native,
+        options,
+        _Choices(manifest, options, "encoder"),
+        partial(_open_ort_encoder, compiled, options, n_symbols),
+        partial(_open_native_encoder, compiled, options, n_symbols),
+    )
+
+
+def _open(
+    native: TargetInfo | str,
+    options: RuntimeOptions,
+    choices: _Choices,
+    open_ort: Callable[[str], Opened[_Runner]],
+    open_native: Callable[[TargetInfo, str], Opened[_Runner]],
+) -> list[Opened[_Runner]]:
+    """Open a part of a voice; `native` is what was compiled for the native engine, or why nothing was."""
+    if options.backend == "onnxruntime":
+        return [open_ort(_ASKED_FOR)]
     if isinstance(native, str):
-        return [_open_ort(compiled, options, native)]
+        return [open_ort(native)]
+    if options.backend == "native":
+        return [open_native(native, _ASKED_FOR)]
     wanted = _preferred()
     try:
-        kept = None if wanted else _load_kept(manifest, options)
+        kept = None if wanted else choices.load()
         known = wanted if kept is None else kept.choice
         if known is not None and known.name == "onnxruntime":
-            return [_open_ort(compiled, options, known.reason)]
-        opened = _open_native(compiled, native, options, "" if known is None else known.reason)
+            return [open_ort(known.reason)]
+        opened = open_native(native, "" if known is None else known.reason)
     except VoiceError:  # a damaged file is no other engine's to pass over
         raise
     except ModelError as error:
-        opened = _open_ort(compiled, options, f"the native engine can't run it: {error}")
-        return [replace(opened, fell_back=True)]
+        return [replace(open_ort(f"the native engine can't run it: {error}"), fell_back=True)]
     # Other instructions than those that were measured may be switched off or on in a virtual machine.
     if known is None or (kept is not None and kept.kernels != opened.kernels):
-        return [opened, _open_ort(compiled, options, "")]
+        return [opened, open_ort("")]
     return [opened]
 
 
 def choose_decoder(
-    opened: Sequence[OpenedDecoder], manifest: Manifest, options: RuntimeOptions, timeless: Feeds
-) -> OpenedDecoder:
+    opened: Sequence[Opened[Engine]], manifest: Manifest, options: RuntimeOptions, timeless: Feeds
+) -> Opened[Engine]:
     """Return the one decoder that was opened, or the faster of two, and keep which one that is.
 
     `timeless` are the decoder's inputs without time, for the engines to be run with.
     """
+    choices = _Choices(manifest, options, "decoder")
+    return _choose(opened, manifest, choices, lambda first, other: race(first, other, manifest, timeless))
+
+
+def choose_encoder(
+    opened: Sequence[Opened[Encoder]], manifest: Manifest, options: RuntimeOptions
+) -> Opened[Encoder]:
+    """Return the one encoder that was opened, or the faster of two, and keep which one that is."""
+    choices = _Choices(manifest, options, "encoder")
+    return _choose(opened, manifest, choices, lambda first, other: race_encoders(first, other, manifest))
+
+
+def _choose(
+    opened: Sequence[Opened[_Runner]],
+    manifest: Manifest,
+    choices: _Choices,
+    run: Callable[[_Runner, _Runner], Race],
+) -> Opened[_Runner]:
     if len(opened) == 1:
         if opened[0].fell_back:
             message = f"{manifest.name}: {opened[0].choice.reason}; ONNX Runtime does"
-            warnings.warn(message, BackendWarning, stacklevel=4)
+            warnings.warn(message, BackendWarning, stacklevel=5)
         return opened[0]
     native, ort = opened
-    found = race(native.engine, ort.engine, manifest, timeless)
+    found = run(native.runner, ort.runner)
     choice = _judge(found)
     if found.difference is not None:
-        warnings.warn(f"{manifest.name}: {choice.reason}; ONNX Runtime runs it", BackendWarning, stacklevel=4)
-    # A cache that can't be written to costs another measurement, and no voice.
-    with contextlib.suppress(OSError):
-        path = _choice_file(manifest, options)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"format_version": _FORMAT_VERSION, "voice": manifest.name, "key": _key(manifest, options)}
-        write_whole(path, json_text({**record, **asdict(_Kept(choice, native.kernels))}))
+        warnings.warn(f"{manifest.name}: {choice.reason}; ONNX Runtime runs it", BackendWarning, stacklevel=5)
+    choices.keep(_Kept(choice, native.kernels))
     return replace(native if choice.name == "native" else ort, choice=choice)
 
 
 def forget_choice(manifest: Manifest, options: RuntimeOptions) -> None:
     """Forget what was measured of a voice on this machine, so that it is measured anew."""
-    with contextlib.suppress(OSError):
-        _choice_file(manifest, options).unlink(missing_ok=True)
+    for part in ("decoder", "encoder"):
+        with contextlib.suppress(OSError):
+            _Choices(manifest, options, part).path.unlink(missing_ok=True)
 
 
 def _find_native(compiled: CompiledFiles, options: RuntimeOptions) -> TargetInfo | str:
@@ -160,29 +213,59 @@ def _find_native(compiled: CompiledFiles, options: RuntimeOptions) -> TargetInfo
     return find_native(compiled)
 
 
-def _open_ort(compiled: CompiledFiles, options: RuntimeOptions, reason: str) -> OpenedDecoder:
+@contextmanager
+def _naming(file: str) -> Iterator[None]:
+    """Say of which file an error is."""
+    try:
+        yield
+    except VoiceError:
+        raise
+    except (ModelError, ParameterError) as error:
+        named = str(error).startswith(file)
+        raise ModelError(str(error) if named else f"{file}: {error}") from error
+
+
+def _open_ort_decoder(compiled: CompiledFiles, options: RuntimeOptions, reason: str) -> Opened[Engine]:
     info = compiled.info.decoder
     model = compiled.files.graph(info)
     try:
         engine = OrtEngine(model, options)
     except (ModelError, ParameterError) as error:
         raise VoiceError(f"{info.file}: {error}") from error
-    return OpenedDecoder(engine, compiled.info, BackendChoice("onnxruntime", reason))
+    return Opened(engine, compiled.info, BackendChoice("onnxruntime", reason))
 
 
-def _open_native(
-    compiled: CompiledFiles, target: TargetInfo, options: RuntimeOptions, reason: str
-) -> OpenedDecoder:
-    file = target.decoder.file
+def _open_native_decoder(
+    compiled: CompiledFiles, options: RuntimeOptions, target: TargetInfo, reason: str
+) -> Opened[Engine]:
+    with _naming(target.decoder.file):
+        program = compiled.files.program(target.decoder)
+        engine = open_program(program, options, label=target.decoder.file)
+    return Opened(engine, target, BackendChoice("native", reason), engine.kernels)
+
+
+def _open_ort_encoder(
+    compiled: CompiledFiles, options: RuntimeOptions, n_symbols: int, reason: str
+) -> Opened[Encoder]:
+    info = compiled.info.encoder
+    if info is None:
+        raise VoiceError("targets: the encoder was not compiled, and the voice speaks text")
+    model = compiled.files.graph(info)
     try:
-        engine = open_program(compiled.files.program(target.decoder), options, label=file)
-    except VoiceError:
-        raise
+        encoder = Encoder(model, n_symbols=n_symbols, options=options)
     except (ModelError, ParameterError) as error:
-        named = str(error).startswith(file)
-        raise ModelError(str(error) if named else f"{file}: {error}") from error
-    target = replace(target, encoder=compiled.info.encoder)
-    return OpenedDecoder(engine, target, BackendChoice("native", reason), engine.kernels)
+        raise VoiceError(f"{info.file}: {error}") from error
+    return Opened(encoder, compiled.info, BackendChoice("onnxruntime", reason))
+
+
+def _open_native_encoder(
+    compiled: CompiledFiles, options: RuntimeOptions, n_symbols: int, target: TargetInfo, reason: str
+) -> Opened[Encoder]:
+    assert target.encoder is not None
+    with _naming(target.encoder.file):
+        program = compiled.files.program(target.encoder)
+        encoder = Encoder(program, n_symbols=n_symbols, options=options)
+    return Opened(encoder, target, BackendChoice("native", reason), encoder.kernels)
 
 
 def _judge(found: Race) -> BackendChoice:
@@ -203,34 +286,50 @@ def _preferred() -> BackendChoice | None:
     return None if name == "auto" else BackendChoice(cast(EngineName, name), reason)
 
 
-def _load_kept(manifest: Manifest, options: RuntimeOptions) -> _Kept | None:
-    """Return what was measured of a voice on this machine, or None if nothing is to be trusted."""
-    try:
-        data = json.loads(_choice_file(manifest, options).read_text(encoding="utf-8"))
-        if data["format_version"] != _FORMAT_VERSION or data["key"] != _key(manifest, options):
+class _Choices:
+    """What was measured of a part of a voice on this machine, in the user's cache."""
+
+    def __init__(self, manifest: Manifest, options: RuntimeOptions, part: str) -> None:
+        self._manifest, self._options, self._part = manifest, options, part
+
+    def load(self) -> _Kept | None:
+        """Return what was kept, or None if nothing is to be trusted."""
+        try:
+            data = json.loads(self.path.read_text(encoding="utf-8"))
+            if data["format_version"] != _FORMAT_VERSION or data["key"] != self._key:
+                return None
+            # By the table, so that no other name passes.
+            name = {name: name for name in get_args(EngineName)}[data["choice"]["name"]]
+            return _Kept(BackendChoice(name, str(data["choice"]["reason"])), data["kernels"])
+        # It is measured again; nothing here is worth a voice that can't speak.
+        except (OSError, KeyError, TypeError, ValueError, RecursionError):
             return None
-        # By the table, so that no other name passes.
-        name = {name: name for name in get_args(EngineName)}[data["choice"]["name"]]
-        return _Kept(BackendChoice(name, str(data["choice"]["reason"])), data["kernels"])
-    # It is measured again; nothing here is worth a voice that can't speak.
-    except (OSError, KeyError, TypeError, ValueError, RecursionError):
-        return None
 
+    def keep(self, kept: _Kept) -> None:
+        """Keep what was measured."""
+        # A cache that can't be written to costs another measurement, and no voice.
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            record = {"format_version": _FORMAT_VERSION, "voice": self._manifest.name, "key": self._key}
+            write_whole(self.path, json_text({**record, **asdict(kept)}))
 
-def _choice_file(manifest: Manifest, options: RuntimeOptions) -> Path:
-    text = json.dumps([_FORMAT_VERSION, _key(manifest, options)], sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return cache_folder() / "backends" / f"{manifest.stem}-{digest}.json"
+    @property
+    def path(self) -> Path:
+        """Where it is kept."""
+        text = json.dumps([_FORMAT_VERSION, self._key], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return cache_folder() / "backends" / f"{self._manifest.stem}-{self._part}-{digest}.json"
 
-
-def _key(manifest: Manifest, options: RuntimeOptions) -> dict[str, str | int | None]:
-    """Return all that a measurement depends on."""
-    return {
-        "voice": manifest.fingerprint,
-        "compiled": VERSION,
-        "n_threads": options.n_threads,
-        "cpu": cpu_name(),
-        "n_cpus": os.cpu_count(),
-        "onnxruntime": runtime_version(),
-        "balacoon_tk": version("balacoon_tk"),  # whose kernels may have become faster
-    }
+    @property
+    def _key(self) -> dict[str, str | int | None]:
+        """All that a measurement depends on."""
+        return {
+            "voice": self._manifest.fingerprint,
+            "part": self._part,
+            "compiled": VERSION,
+            "n_threads": self._options.n_threads,
+            "cpu": cpu_name(),
+            "n_cpus": os.cpu_count(),
+            "onnxruntime": runtime_version(),
+            "balacoon_tk": version("balacoon_tk"),  # whose kernels may have become faster
+        }

@@ -11,7 +11,7 @@ import onnx
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.runtime.native.program import Program
 from balacoon_tk.targets.choice import NATIVE, STANDARD, VERSION
-from balacoon_tk.targets.native.verified import CompiledProgram, compile_decoder
+from balacoon_tk.targets.native.verified import CompiledProgram, compile_decoder, compile_voice_encoder
 from balacoon_tk.targets.ort_cpu.compile import Compiled, compile_voice
 from balacoon_tk.targets.standard import compile_standard
 from balacoon_tk.voice.files import MANIFEST_FILE, VoiceFiles
@@ -86,12 +86,16 @@ def finish_voice(
             progress=share_of(progress, 0.0, _COMPILED),
         )
     native: CompiledProgram | str | None = None
+    native_encoder: Program | str | None = None
     if with_program:
         native = compile_decoder(
             plain,
             precision=manifest.decoder.precision,
             progress=share_of(progress, _COMPILED, _COMPILED_NATIVE),
         )
+        if plain.encoder is not None and isinstance(native, CompiledProgram):
+            known_ids = manifest.frontend.known_ids
+            native_encoder = compile_voice_encoder(plain.encoder, phoneme_ids=known_ids)
     progress("writing", _COMPILED_NATIVE)
     written = _Files()
     decoder = written.add(_DECODER_FILE, plain.decoder)
@@ -101,7 +105,7 @@ def finish_voice(
     analyzer = None if plain.analyzer is None else written.add(_ANALYZER_FILE, plain.analyzer)
     targets = {name: _target(each, name, written) for name, each in compiled.items()}
     if isinstance(native, CompiledProgram):
-        targets[NATIVE] = _native_target(native, written)
+        targets[NATIVE] = _native_target(native, native_encoder, written)
     # All targets stream by the same rewriting, so that one's reason is everyone's.
     reason = next(iter(compiled.values())).not_streamable
     finished = replace(
@@ -112,6 +116,7 @@ def finish_voice(
         weights=written.add_weights(),
         targets=targets,
         not_native=native if isinstance(native, str) else None,
+        encoder_not_native=native_encoder if isinstance(native_encoder, str) else None,
     )
     files = {**written.contents, **(extra or {}), MANIFEST_FILE: finished.to_json().encode("utf-8")}
     install(files, target, overwrite=overwrite)
@@ -181,6 +186,13 @@ def _target(compiled: Compiled, name: str, written: _Files) -> TargetInfo:
     )
 
 
-def _native_target(compiled: CompiledProgram, written: _Files) -> TargetInfo:
-    file = written.add_program(f"decoder.{NATIVE}.json", compiled.program)
-    return TargetInfo(VERSION, CompiledGraph(file.file, file.sha256), streaming=compiled.streaming)
+def _native_target(decoder: CompiledProgram, encoder: Program | str | None, written: _Files) -> TargetInfo:
+    file = written.add_program(f"decoder.{NATIVE}.json", decoder.program)
+    compiled = None
+    if isinstance(encoder, Program):
+        compiled = _as_compiled(written.add_program(f"encoder.{NATIVE}.json", encoder))
+    return TargetInfo(VERSION, _as_compiled(file), compiled, streaming=decoder.streaming)
+
+
+def _as_compiled(file: FileInfo) -> CompiledGraph:
+    return CompiledGraph(file.file, file.sha256)

@@ -175,6 +175,7 @@ class Manifest:
     weights: FileInfo | None = None  # of all graphs, each once; None if the graphs hold their own
     targets: Mapping[str, TargetInfo] = field(default_factory=dict)
     not_native: str | None = None  # why no target is the native engine's; None if one is, or nobody has tried
+    encoder_not_native: str | None = None  # why that target lacks the encoder, which ONNX Runtime runs then
     # Where the weights come from: source file, its sha256, the exporter, the model card's words.
     provenance: Mapping[str, str] = field(default_factory=dict)
     # Each check of the export, and the largest difference that it saw.
@@ -281,6 +282,7 @@ class Manifest:
             weights=None if root.is_null("weights") else _read(FileInfo, root.record("weights")),
             targets={name: _target(record) for name, record in root.record_mapping("targets").items()},
             not_native=root.optional_text("not_native"),
+            encoder_not_native=root.optional_text("encoder_not_native"),
             provenance=root.text_mapping("provenance"),
             verified=root.number_mapping("verified"),
             stages=tuple(_read(ExportStage, record) for record in root.records("stages")),

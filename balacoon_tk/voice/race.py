@@ -1,4 +1,4 @@
-"""Two engines of one decoder, run in turn: whether they say the same, and which is faster here."""
+"""Two engines of one decoder or encoder, run in turn: whether they say the same, and which is faster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from timeit import timeit
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.decoder.renderer import decode_in_chunks
 from balacoon_tk.runtime.engine import Engine, Feeds
+from balacoon_tk.stages.encoder import Encoder, Encoding
 from balacoon_tk.voice.manifest import Manifest, Precision
 
 # Largest difference of a sample that is put down to other kernels of the same sums, rounded otherwise.
@@ -24,6 +26,8 @@ compiled; what a wrong kernel gives is noise alone."""
 _N_DRAWS = 3
 _WHOLE_FRAMES, _CHUNK_FRAMES = 64, 16
 _N_CHUNKS, _N_ROUNDS = 3, 9
+_N_PHONEMES = (15, 61)
+_ENCODERS_BUDGET_S = 0.4
 _BUDGET_S = 0.7  # one round is run in any case
 
 
@@ -63,6 +67,43 @@ def race(first: Engine, other: Engine, manifest: Manifest, timeless: Feeds) -> R
         if now - start + (now - begun) > _BUDGET_S:
             break
     return Race(math.sqrt(wholes.ratio * chunks.ratio), None)
+
+
+def race_encoders(first: Encoder, other: Encoder, manifest: Manifest) -> Race:
+    """Run two engines of a voice's encoder on random phonemes in turn, for about half a second at most."""
+    known, rng = np.array(manifest.frontend.known_ids, np.int64), np.random.default_rng(0)
+    speaker_id = 0 if manifest.speakers else None
+    texts = [rng.choice(known, n) for n in _N_PHONEMES for _ in range(_N_DRAWS)]
+
+    def encode(encoder: Encoder, seed: int) -> Encoding:
+        return encoder.encode(texts[seed], noise_w=1.0, speaker_id=speaker_id, seed=seed)
+
+    start = time.perf_counter()
+    differences = [_encoder_difference(encode(first, k), encode(other, k)) for k in range(len(texts))]
+    # A duration on the edge of two numbers may fall to either side, but hardly in several draws.
+    differs = [each for each in differences if each is not None]
+    if len(differs) > len(texts) // 2:
+        return Race(math.inf, differs[0])
+    times = [_Times() for _ in texts]
+    for _ in range(_N_ROUNDS):
+        begun = time.perf_counter()
+        for k, each in enumerate(times):
+            each.add(partial(encode, first, k), partial(encode, other, k))
+        now = time.perf_counter()
+        if now - start + (now - begun) > _ENCODERS_BUDGET_S:
+            break
+    return Race(math.prod(each.ratio for each in times) ** (1 / len(times)), None)
+
+
+def _encoder_difference(ours: Encoding, theirs: Encoding) -> str | None:
+    if not np.array_equal(ours.durations, theirs.durations):
+        return "their durations differ"
+    for a, b in ((ours.encodings, theirs.encodings), (ours.log_scales, theirs.log_scales)):
+        if a is not None and b is not None:
+            worst = float(np.abs(a - b).max(initial=0.0))
+            if not worst <= _MAX_STREAMED_DIFF * max(1.0, float(np.abs(b).max(initial=0.0))):
+                return f"their encodings differ by {worst:.3g}"
+    return None
 
 
 def streaming_difference(engine: Engine, manifest: Manifest, timeless: Feeds) -> str | None:

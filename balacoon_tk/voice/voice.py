@@ -25,12 +25,19 @@ from balacoon_tk.runtime.background import Background
 from balacoon_tk.runtime.engine import Engine
 from balacoon_tk.runtime.options import Backend, RuntimeOptions, choose_options
 from balacoon_tk.runtime.session import check_providers
-from balacoon_tk.stages.encoder import Encoder
+from balacoon_tk.stages.encoder import Encoder, Encoding
 from balacoon_tk.stages.mel import mel_spectrogram
 from balacoon_tk.stages.settings import DEFAULT_CHUNK_FRAMES, choose_chunk_frames
 from balacoon_tk.targets.choice import CompiledFiles, find_compiled
 from balacoon_tk.voice.analysis import find_codes
-from balacoon_tk.voice.backends import BackendChoice, BackendWarning, choose_decoder, open_decoders
+from balacoon_tk.voice.backends import (
+    BackendChoice,
+    BackendWarning,
+    choose_decoder,
+    choose_encoder,
+    open_decoders,
+    open_encoders,
+)
 from balacoon_tk.voice.contract import check_decoder, check_decoder_run, check_encoder, check_encoder_run
 from balacoon_tk.voice.files import VoiceFiles
 from balacoon_tk.voice.manifest import Manifest, TargetInfo
@@ -51,6 +58,7 @@ class Voice:
     renderer: Renderer  # the decoder, and the ways in which it can be run
     options: RuntimeOptions  # how its graphs are run
     backend: BackendChoice  # which engine the decoder is, and why
+    encoder_backend: BackendChoice | None  # the same of the encoder; None for a vocoder
     sha256: str  # of voice.json, which has the checksum of every other file; `load_voice` can ask for it
 
     @property
@@ -381,37 +389,41 @@ def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
     loading = Background(lambda: open_decoders(manifest, compiled, options), name="load-decoder")
     # Waited for even if the encoder fails: nobody else would end the threads.
     try:
-        encoder = None if manifest.text is None else _load_encoder(compiled, manifest, options)
+        encoders = [] if manifest.text is None else open_encoders(manifest, compiled, options)
     finally:
         loading.wait()
         if checking is not None:
             checking.wait()
     opened = loading.result()
-    for each in opened:
-        with _naming(each.target.decoder.file):
+    encoding: Encoding | None = None
+    for each in encoders:
+        with _naming(_encoder_file(each.target)):
+            check_encoder(each.runner, manifest)
+            encoding = check_encoder_run(each.runner, manifest)
+    spoken = choose_encoder(encoders, manifest, options) if encoders else None
+    encoder = None if spoken is None else spoken.runner
+    for decoder in opened:
+        with _naming(decoder.target.decoder.file):
             has_speaker_embedding = encoder is not None and encoder.has_speaker_embedding
-            promised = each.target.streaming
-            check_decoder(each.engine, manifest, promised, has_speaker_embedding=has_speaker_embedding)
+            promised = decoder.target.streaming
+            check_decoder(decoder.runner, manifest, promised, has_speaker_embedding=has_speaker_embedding)
     timeless: dict[str, AnyArray] = {}
-    encoder_info = compiled.info.encoder
-    if encoder is not None and encoder_info is not None:
-        with _naming(encoder_info.file):
-            embedding = check_encoder_run(encoder, manifest).speaker_embedding
-        if embedding is not None and "speaker_embedding" in opened[0].engine.contract.inputs:
-            timeless = {"speaker_embedding": embedding}
+    embedding = None if encoding is None else encoding.speaker_embedding
+    if embedding is not None and "speaker_embedding" in opened[0].runner.contract.inputs:
+        timeless = {"speaker_embedding": embedding}
     # Last, since a decoder that needs a speaker's embedding runs on what the encoder has just given.
-    for each in opened:
-        with _naming(each.target.decoder.file):
-            check_decoder_run(each.engine, manifest, timeless)
+    for decoder in opened:
+        with _naming(decoder.target.decoder.file):
+            check_decoder_run(decoder.runner, manifest, timeless)
     decoder = choose_decoder(opened, manifest, options, timeless)
-    target = decoder.target
+    target = replace(decoder.target, encoder=None if spoken is None else spoken.target.encoder)
     # What the processor says of a graph was compared when it was compiled, and what others say was not.
-    if options.other_providers and (difference := streaming_difference(decoder.engine, manifest, timeless)):
+    if options.other_providers and (difference := streaming_difference(decoder.runner, manifest, timeless)):
         where = " or ".join(options.other_providers)
         warnings.warn(f"{manifest.name}: in {where} {difference}", BackendWarning, stacklevel=4)
     renderer = Renderer(
         name=manifest.name,
-        engine=decoder.engine,
+        engine=decoder.runner,
         hop_length=manifest.hop_length,
         left_context=manifest.decoder.left_context,
         lookahead=manifest.decoder.lookahead,
@@ -420,7 +432,16 @@ def _load(files: VoiceFiles, options: RuntimeOptions) -> Voice:
     for place in {files, compiled.files}:
         place.check_rest()
     return Voice(
-        files.path, manifest, target, encoder, decoder.engine, renderer, options, decoder.choice, files.sha256
+        path=files.path,
+        manifest=manifest,
+        target=target,
+        text_encoder=encoder,
+        decoder=decoder.runner,
+        renderer=renderer,
+        options=options,
+        backend=decoder.choice,
+        encoder_backend=None if spoken is None else spoken.choice,
+        sha256=files.sha256,
     )
 
 
@@ -430,12 +451,5 @@ def _reason(manifest: Manifest, compiled: CompiledFiles) -> str:
     return next((reason for reason in found if reason is not None), "it was compiled so")
 
 
-def _load_encoder(compiled: CompiledFiles, manifest: Manifest, options: RuntimeOptions) -> Encoder:
-    info = compiled.info.encoder
-    if info is None:
-        raise VoiceError("targets: the encoder was not compiled, and the voice speaks text")
-    model = compiled.files.graph(info)
-    with _naming(info.file):
-        encoder = Encoder(model, n_symbols=manifest.frontend.n_symbols, options=options)
-        check_encoder(encoder, manifest)
-    return encoder
+def _encoder_file(target: TargetInfo) -> str:
+    return "encoder" if target.encoder is None else target.encoder.file

@@ -18,7 +18,6 @@ import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.decoder.engines import open_program
 from balacoon_tk.errors import ModelError
 from balacoon_tk.graph import int8
 from balacoon_tk.graph.cost import multiply_adds
@@ -30,6 +29,7 @@ from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.graph.streaming.segments import find_cuts, time_nodes
 from balacoon_tk.metrics.signal import log_spectral_distance_db
 from balacoon_tk.runtime.engine import Engine, Feeds
+from balacoon_tk.runtime.native.opening import open_program
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.targets.choice import SEVERAL_THREADS, choose_target

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.machinery import PathFinder
 from itertools import islice, pairwise
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -45,6 +49,7 @@ _PREPARE: Mapping[str, Callable[[SourceText], SourceText]] = MappingProxyType({"
 # For these it has no readings in Japanese, and says that they are Chinese letters.
 _KANJI = re.compile("[\u3400-\u9fff\uf900-\ufaff]")
 
+_BRIDGE = "piper.espeakbridge"
 _PROBE = "a 1"  # every voice has something to say of it
 
 # espeak-ng marks words that it reads by another language's rules: `(en)wˈɜːd(de)`.
@@ -108,13 +113,37 @@ def _in_one_word(before: str, after: str) -> bool:
 @functools.cache
 def _bridge() -> Any:
     """Load espeak-ng once; the caller holds the lock."""
+    module, folder = _load_alone(_BRIDGE)
+    if module is None or folder is None:
+        raise MissingExtraError("the espeak frontend", extra="espeak")
+    module.initialize(str(folder / "espeak-ng-data"))
+    return module
+
+
+def _load_alone(name: str) -> tuple[Any, Path | None]:
+    """Load a module without the package that it lies in, under its name there; return that folder as well.
+
+    piper-tts imports ONNX Runtime, which a voice of the native engine has no use for: it would take longer
+    than all else in front of the first sound.
+    """
+    package, _, _ = name.partition(".")
     try:
-        from piper import espeakbridge
-        from piper.phonemize_espeak import ESPEAK_DATA_DIR
-    except ImportError as error:
-        raise MissingExtraError("the espeak frontend", extra="espeak") from error
-    espeakbridge.initialize(str(ESPEAK_DATA_DIR))
-    return espeakbridge
+        around = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None, None
+    places = (
+        []
+        if around is None or around.submodule_search_locations is None
+        else around.submodule_search_locations
+    )
+    spec = PathFinder.find_spec(name, list(places))
+    if spec is None or spec.origin is None or spec.loader is None:
+        return None, None
+    if name not in sys.modules:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name], Path(spec.origin).parent
 
 
 # Setting a voice reads its dictionary anew, 0.3 ms of the 0.5 that a sentence takes, and the bridge has no

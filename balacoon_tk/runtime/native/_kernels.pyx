@@ -83,6 +83,7 @@ cdef extern from "kernels.h" nogil:
         void (*store_int8)(const float*, int, int, uint8_t*, ptrdiff_t, float, int) noexcept nogil
         void (*finish)(const bk_ending*, int, const float*) noexcept nogil
         void (*normalise)(const float*, ptrdiff_t, int, int, float*, ptrdiff_t, float, int) noexcept nogil
+        void (*softmax)(float*, ptrdiff_t, int, int) noexcept nogil
         double (*peak)(int) noexcept nogil
     const bk_kernels* bk_find_kernels(const char* name)
     const char* bk_kernel_name(int index)
@@ -226,7 +227,7 @@ def convolve_bundles(
 ):
     """Convolve to the steps from `first` on, which are the rows of `out`, any number, in pairs or in fours.
 
-    Weights are as `balacoon_tk.runtime.native.packing` lays out those of a block by `in_pairs` or `in_fours`;
+    Weights are those of a block as `balacoon_tk.runtime.native.packing` lays them out;
     x begins with what the first step reads, or in fours a dilation before where `reads_older` says so.
     """
     cdef const bk_kernels* k = find(kernels)
@@ -489,6 +490,14 @@ def normalise(
         k.normalise(
             &x[0, 0], x.shape[1], x.shape[1], x.shape[0], &out[0, 0], out.shape[1], epsilon, centre
         )
+
+
+def softmax(str kernels, float[:, ::1] rows, int n):
+    """Take the softmax of the first n numbers of each row, in place; zeros behind."""
+    cdef const bk_kernels* k = find(kernels)
+    if rows.shape[0] < 1 or not 1 <= n <= rows.shape[1] or rows.shape[1] % BK_WIDTH:
+        raise ParameterError(f"n={n} must be 1 to {rows.shape[1]}, a multiple of {BK_WIDTH}, of one row at least")
+    k.softmax(&rows[0, 0], rows.shape[1], n, rows.shape[0])
 
 
 cdef int check_part(

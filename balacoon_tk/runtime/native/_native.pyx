@@ -39,6 +39,7 @@ cdef extern from "kernels.h":
     bk_function BK_COS
     bk_function BK_ERF
     bk_function BK_SOFTPLUS
+    bk_function BK_CEIL
     ctypedef struct bk_bundling:
         const void *convolve
     ctypedef struct bk_kernels:
@@ -81,6 +82,7 @@ cdef extern from "executor.h":
     bk_reading BK_BY_GROUP
     bk_reading BK_BY_ROW
     bk_reading BK_BY_KERNEL
+    bk_reading BK_ALL
     bk_reading BK_OUTPUT
     ctypedef struct bk_reader:
         int stage
@@ -116,6 +118,8 @@ cdef extern from "executor.h":
     bk_kind BK_POINTWISE
     bk_kind BK_NORMALISE
     bk_kind BK_PAD
+    bk_kind BK_ATTEND
+    bk_kind BK_SPLINE
     ctypedef struct bk_last_calls:
         int first
         int tile
@@ -161,6 +165,14 @@ cdef extern from "executor.h":
         int biases
         int bias_channel
         int kernel_steps
+        int n_others
+        int others[2]
+        int other_channels[2]
+        int n_heads
+        int n_distances
+        const float *near_keys
+        const float *near_values
+        int n_bins
         int n_blocks
         int n_channel_blocks
         const bk_block *blocks
@@ -203,11 +215,12 @@ FUNCTIONS = {
     "neg": BK_NEG, "abs": BK_ABS, "relu": BK_RELU, "leaky_relu": BK_LEAKY_RELU, "elu": BK_ELU,
     "tanh": BK_TANH, "sigmoid": BK_SIGMOID, "exp": BK_EXP, "log": BK_LOG, "sqrt": BK_SQRT,
     "reciprocal": BK_RECIPROCAL, "sin": BK_SIN, "cos": BK_COS, "erf": BK_ERF, "softplus": BK_SOFTPLUS,
+    "ceil": BK_CEIL,
 }
 _KINDS = {
     "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "fours": BK_FOURS, "narrow": BK_NARROW,
     "depthwise": BK_DEPTHWISE, "predicted": BK_PREDICTED, "pointwise": BK_POINTWISE,
-    "normalise": BK_NORMALISE, "pad": BK_PAD,
+    "normalise": BK_NORMALISE, "pad": BK_PAD, "attend": BK_ATTEND, "spline": BK_SPLINE,
 }
 _PADDINGS = {"constant": BK_CONSTANT, "reflect": BK_REFLECT, "edge": BK_EDGE}
 _ROW = 16  # floats: rows of more are a multiple, so that each begins where a vector may
@@ -313,6 +326,8 @@ cdef class Executor:
             for edge in (stage.kernels, stage.biases):
                 if edge is not None:
                     readers[edge].append((k, BK_BY_KERNEL))
+            for edge, _ in stage.others:
+                readers[edge].append((k, BK_ALL if stage.kind == "attend" else BK_BY_ROW))
             for call in stage.chain:
                 if call.function in ("load", "lookup"):
                     readers[call.edge].append((k, BK_BY_GROUP if call.by_group else BK_BY_ROW))
@@ -354,7 +369,6 @@ cdef class Executor:
             stages[k].n_phases = stage.n_phases
             if item.kind == "pad":
                 stages[k].padding = _PADDINGS[stage.padding]
-                stages[k].value = stage.value
                 stages[k].n_left = stage.pad_left
                 stages[k].n_right = stage.pad_right
                 stages[k].pad_left = _reach(stage)
@@ -372,6 +386,17 @@ cdef class Executor:
             stages[k].biases = -1 if stage.biases is None else stage.biases
             stages[k].bias_channel = stage.bias_channel
             stages[k].kernel_steps = stage.kernel_steps
+            stages[k].n_others = len(stage.others)
+            for place, (edge, channel) in enumerate(stage.others):
+                stages[k].others[place] = edge
+                stages[k].other_channels[place] = channel
+            stages[k].n_heads = stage.n_groups
+            stages[k].n_bins = stage.n_in
+            stages[k].value = stage.value
+            if item.near_keys is not None:
+                stages[k].n_distances = item.near_values.shape[1]
+                stages[k].near_keys = <const float *> self._address(item.near_keys)
+                stages[k].near_values = <const float *> self._address(item.near_values)
             reads = [call.edge for call in stage.chain if call.function in ("load", "lookup")]
             if stage.source is not None:
                 reads.append(stage.source)

@@ -20,6 +20,8 @@ MOST_BYTES = 1 << 20
 """Of a stage's weights for a step of a frame: more than this come from memory anew for each push. Pairs need
 no more numbers than there are weights. Fours need 2 to 2.3 for one, which would take a small push longer to
 read than it saves."""
+PAIRED_TAPS = 3
+"""Taps whose weights lie together for steps in pairs, but for a rest of fewer."""
 _FEWEST_TAPS = 3
 """In pairs of steps, two taps save a quarter of the products: too little for what combining inputs costs."""
 _FEWEST_TAPS_IN_FOURS = 4
@@ -67,22 +69,6 @@ def comes_from_memory(program: Program, stage: Stage) -> bool:
     """Say whether a stage's weights are too many for a cache to keep until the next push."""
     most_bytes = MOST_BYTES * max(Fraction(1), Fraction(*stage.rate))
     return stage.weights is not None and program.arrays[stage.weights].nbytes > most_bytes
-
-
-def in_pairs(taps: AnyArray) -> AnyArray:
-    """Lay the weights of a block out for steps in pairs.
-
-    Parameters
-    ----------
-    taps : ndarray, shape (n_taps, n_in, WIDTH)
-
-    Returns
-    -------
-    ndarray, shape (n_taps * n_in * WIDTH,)
-        As ``[taps in threes][channel][3, 2 or 1][WIDTH]``.
-    """
-    threes = [taps[tap : tap + 3].astype(np.float32) for tap in range(0, len(taps), 3)]
-    return np.concatenate([three.swapaxes(0, 1).ravel() for three in threes])
 
 
 def in_fours(taps: AnyArray) -> AnyArray:

@@ -18,6 +18,8 @@ from balacoon_tk.runtime.native.program import N_REGISTERS, Call, Edge, Port, Pr
 
 _LARGEST = 1 << 24
 """Of any whole number in a program: products of two stay within those of C."""
+MOST_BINS = 32
+"""Of a spline: what a row of a tile holds, BK_WIDTH in C."""
 _AT_LEAST_ONE = ("n_channels", "n_groups", "n_taps", "dilation", "stride", "n_phases", "kernel_steps")
 
 
@@ -119,6 +121,10 @@ class _StageCheck:
             self.refuse("it is transposed and has a stride, a dilation or another kind")
         if stage.crop and not stage.transposed:
             self.refuse("it is cropped and not transposed")
+        if stage.kind not in ("attend", "spline") and stage.others:
+            self.refuse("it reads further edges and is neither an attention nor a spline")
+        if stage.kind != "attend" and (stage.near_keys is not None or stage.near_values is not None):
+            self.refuse("it has embeddings of distances and is no attention")
         if stage.kind != "predicted" and (stage.kernels is not None or stage.biases is not None):
             self.refuse("it has predicted kernels or biases and is no convolution with such")
         self._source()
@@ -163,6 +169,10 @@ class _StageCheck:
             n_read = self._weights(source)
         elif stage.kind == "predicted":
             n_read = self._kernels(source)
+        elif stage.kind == "attend":
+            n_read = self._attention(source)
+        elif stage.kind == "spline":
+            n_read = self._spline(source)
         elif stage.kind not in ("normalise", "pad"):
             self.refuse(f"kind={stage.kind!r} isn't known")
         elif stage.n_groups * stage.stride * stage.n_taps > 1 or (stage.kind != "pad" and stage.pad_left):
@@ -218,6 +228,48 @@ class _StageCheck:
             if first < 0 or first + n > edge.n_channels:
                 self.refuse(f"it reads {n} numbers from {first} on as a kernel or bias, of {edge.n_channels}")
         return stage.n_in
+
+    def _others(self, source: Edge, *n_wanted: int) -> None:
+        stage = self.stage
+        if stage.stride * stage.n_taps * stage.n_phases > 1 or stage.pad_left or stage.pad_right:
+            self.refuse("it has a window and is no convolution")
+        others: Any = stage.others
+        if len(others) != len(n_wanted) or not all(isinstance(first, int) for _, first in others):
+            self.refuse(f"others={others!r} must be {len(n_wanted)} edges with a channel each")
+        for (index, first), n in zip(others, n_wanted, strict=True):
+            edge = self.edge(index)
+            if edge.scale or edge.timeless or source.timeless:
+                self.refuse("it reads what has no time or is held in bytes")
+            if not 0 <= first <= edge.n_channels - n:
+                self.refuse(f"it reads {n} channels from {first} on, of {edge.n_channels}")
+
+    def _attention(self, source: Edge) -> int:
+        stage = self.stage
+        n_heads, n_in = stage.n_groups, stage.n_in
+        if n_in < 1:
+            self.refuse(f"n_in={n_in} must be at least 1")
+        self._others(source, n_heads * n_in, stage.n_channels)
+        if (stage.near_keys is None) != (stage.near_values is None):
+            self.refuse("it has embeddings of distances for keys alone, or for values alone")
+        if stage.near_keys is not None:
+            keys, values = self.array(stage.near_keys), self.array(stage.near_values)
+            n_distances = keys.shape[1] if keys.ndim == 3 else 0
+            shapes = (n_heads, n_distances, n_in), (n_heads, n_distances, stage.n_channels // n_heads)
+            if n_distances % 2 == 0 or (keys.shape, values.shape) != shapes:
+                self.refuse(f"its embeddings of distances have the shapes {keys.shape} and {values.shape}")
+            if keys.dtype != np.float32 or values.dtype != np.float32:
+                self.refuse(f"its embeddings of distances are {keys.dtype} and {values.dtype}")
+        return n_heads * n_in
+
+    def _spline(self, source: Edge) -> int:
+        stage = self.stage
+        if not 2 <= stage.n_in <= MOST_BINS or stage.n_channels > 1 or not stage.value > 0:
+            self.refuse(
+                f"n_in={stage.n_in} bins must be 2 to {MOST_BINS}, n_channels={stage.n_channels} 1, and "
+                f"value={stage.value} above 0"
+            )
+        self._others(source, 3 * stage.n_in - 1)
+        return 1
 
     def _vector(self, name: Any) -> None:
         if self.array(name).size not in (1, self.stage.n_channels):

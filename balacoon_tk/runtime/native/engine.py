@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.errors import ParameterError
+from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.runtime.engine import DecoderContract, Feeds, StreamingContract, TimeInput, TimeOutput
 from balacoon_tk.runtime.native import _kernels
 from balacoon_tk.runtime.native._native import Executor
@@ -69,12 +69,9 @@ class NativeEngine:
         label: str = "<program>",
         pairs: bool = True,
     ) -> None:
-        n_threads = (options or RuntimeOptions()).n_threads or _n_processors()
-        watch()
-        check_program(program)
-        kernels = choose_kernels()
-        packed = pack(program, pairs=pairs and _kernels.has_pairs(kernels), n_threads=n_threads)
-        self._executor = Executor(program, packed, n_threads, kernels)
+        if program.needs_all:
+            raise ModelError(f"{label}: an output depends on all steps of the inputs: it can't be streamed")
+        self._executor = open_executor(program, options, pairs=pairs)
         self.contract = _contract(program, label)
         self._shapes = {port.name: port.shape for port in program.outputs}
         self._start = _State(None)
@@ -122,6 +119,16 @@ class NativeEngine:
         state = arrays[_POSITIONS].copy(), arrays[_ROWS].copy()
         self._executor.check(state)
         return _State(state)
+
+
+def open_executor(program: Program, options: RuntimeOptions | None, *, pairs: bool = True) -> Executor:
+    """Check a program, and lay it out for the kernels of this processor; see `NativeEngine`."""
+    n_threads = (options or RuntimeOptions()).n_threads or _n_processors()
+    watch()
+    check_program(program)
+    kernels = choose_kernels()
+    packed = pack(program, pairs=pairs and _kernels.has_pairs(kernels), n_threads=n_threads)
+    return Executor(program, packed, n_threads, kernels)
 
 
 def _contract(program: Program, label: str) -> DecoderContract:

@@ -6,6 +6,7 @@ tile needs next is always what lies next. Channels that a block has too few of a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,13 +14,14 @@ import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
+from balacoon_tk.runtime.native._layout import interleave
 from balacoon_tk.runtime.native.bundles import (
     MOST_BYTES,
+    PAIRED_TAPS,
     WIDTH,
     choose_bundles,
     comes_from_memory,
     in_fours,
-    in_pairs,
 )
 from balacoon_tk.runtime.native.ending import Ending, find_ending
 from balacoon_tk.runtime.native.program import Program, Stage
@@ -39,6 +41,7 @@ _FIRST_FRAMES = 96
 what it waits for, and they come from memory again for each piece."""
 _FEWEST_GROUPS = 96
 """Groups in a piece of a stage with many weights: with a tile or two, it would wait for them."""
+_ALL_GROUPS = 1 << 30
 _ARENA_BYTES = 32 << 20
 """What weights are laid into, one array after the other. NumPy asks for large pages for so much: with small
 ones a push of few frames looks up more addresses than there is time for."""
@@ -70,6 +73,8 @@ class PackedStage:
     orders: dict[str, AnyArray]  # [n_phases, n_channel_blocks, WIDTH]
     vectors: dict[str, AnyArray]
     tables: dict[str, AnyArray]  # [n_symbols, n_channels]
+    near_keys: AnyArray | None  # [head][channel][distances, padded]
+    near_values: AnyArray | None  # [head][distance][blocks of the head * WIDTH]
     ending: Ending | None
     segment: int
     n_most: int
@@ -108,16 +113,16 @@ class _Arena:
         self._piece = min(n_expected, _ARENA_BYTES)
         self._left = np.empty(0, np.uint8)
 
-    def place(self, array: AnyArray) -> AnyArray:
-        """Return a copy that begins at the start of a cache line."""
-        n_bytes = -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
-        if n_bytes > self._left.size:
-            memory = np.empty(max(self._piece, n_bytes) + _ALIGNMENT, np.uint8)
+    def empty(self, shape: tuple[int, ...], dtype: type[np.generic]) -> AnyArray:
+        """Return an array that begins at the start of a cache line, of whatever numbers."""
+        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        n_taken = -(-n_bytes // _ALIGNMENT) * _ALIGNMENT
+        if n_taken > self._left.size:
+            memory = np.empty(max(self._piece, n_taken) + _ALIGNMENT, np.uint8)
             self._left = memory[-memory.ctypes.data % _ALIGNMENT :]
-        copy = self._left[: array.nbytes].view(array.dtype).reshape(array.shape)
-        copy[...] = array
-        self._left = self._left[n_bytes:]
-        return copy
+        array: AnyArray = self._left[:n_bytes].view(dtype).reshape(shape)
+        self._left = self._left[n_taken:]
+        return array
 
 
 def aligned(array: AnyArray) -> AnyArray:
@@ -147,7 +152,7 @@ def _pack_stage(
         n_in = weights.shape[1] if not stage.transposed else weights.shape[0] // n_groups
     elif stage.kind == "normalise":
         n_in = stage.n_channels
-    elif stage.kind == "predicted":
+    elif stage.kind in ("predicted", "attend"):
         n_in = stage.n_in
     blocks: list[Block] = []
     for phase in range(n_phases):
@@ -183,31 +188,38 @@ def _pack_stage(
         taps = _taps(stage, weights)  # [phase, tap, in, out of all groups]
         if joined:
             taps = taps.transpose(1, 2, 0, 3).reshape(1, *taps.shape[1:3], n_channels)
-        if stage.kind == "depthwise":
-            packed = np.zeros((len(blocks), stage.n_taps, WIDTH), np.float32)
-            for k, block in enumerate(blocks):
-                packed[k, :, : block.width] = taps[block.phase, :, 0, block.channel :][:, : block.width]
-        elif weights.dtype == np.int8:
-            packed, offsets = _pack_bytes(taps, blocks, n_in, 0 if source is None else source.zero_point)
-            n_in = packed.shape[2] * QUAD
-        elif stage.n_channels <= _MOST_NARROW and stage.n_phases == 1 and n_groups == 1:
+        if weights.dtype == np.int8:
+            lies, offsets = _pack_bytes(taps, blocks, n_in, 0 if source is None else source.zero_point)
+            n_in = lies.shape[2] * QUAD
+            packed = arena.empty(lies.shape, np.int8)
+            packed[...] = lies
+        elif stage.kind == "convolve" and _is_narrow(stage):
             kind = "narrow"
-            packed = np.ascontiguousarray(taps[0].transpose(2, 0, 1))[np.newaxis]
-        elif pairs and (bundles := choose_bundles(program, stage, n_in)) is not None:
-            kind, lay = bundles, in_pairs if bundles == "paired" else in_fours
-            padded = np.zeros((stage.n_taps, n_in, len(blocks) * WIDTH), np.float32)
-            padded[..., : stage.n_channels] = taps[0]
-            packed = np.stack([lay(part) for part in np.split(padded, len(blocks), axis=2)])
+            packed = arena.empty((1, stage.n_channels, stage.n_taps, n_in), np.float32)
+            packed[0] = taps[0].transpose(2, 0, 1)
+        elif (bundles := choose_bundles(program, stage, n_in) if pairs else None) == "fours":
+            kind = bundles
+            fours = [in_fours(_of_block(taps, block)) for block in blocks]
+            packed = arena.empty((len(blocks), fours[0].size), np.float32)
+            for row, four in zip(packed, fours, strict=True):
+                row[...] = four
+        elif stage.kind == "convolve" and not stage.transposed:
+            kind = bundles or kind
+            packed = arena.empty((len(blocks), stage.n_taps * n_in * WIDTH), np.float32)
+            together = np.ascontiguousarray(weights)
+            for row, block in zip(packed, blocks, strict=True):
+                _interleave(together, block, row, n_together=1 if bundles is None else PAIRED_TAPS)
         else:
-            packed = np.zeros((len(blocks), stage.n_taps, n_in, WIDTH), np.float32)
-            for k, block in enumerate(blocks):
-                packed[k, ..., : block.width] = taps[block.phase][..., block.channel :][..., : block.width]
+            # Of a depthwise one there is one channel in for each channel out.
+            packed = arena.empty((len(blocks), *taps.shape[1:3], WIDTH), np.float32)
+            for row, block in zip(packed, blocks, strict=True):
+                row[...] = _of_block(taps, block)
     return PackedStage(
         kind=kind,
         n_in=n_in,
         joined=joined,
         blocks=tuple(blocks),
-        weights=None if packed is None else arena.place(packed),
+        weights=packed,
         bias=None if stage.bias is None else vector(stage.bias),
         scales=None if stage.scales is None else vector(stage.scales),
         offsets=offsets,
@@ -222,11 +234,43 @@ def _pack_stage(
             for call in stage.chain
             if call.array is not None and call.function == "lookup"
         },
+        near_keys=None if stage.near_keys is None else _near(program, stage, stage.near_keys, keys=True),
+        near_values=None
+        if stage.near_values is None
+        else _near(program, stage, stage.near_values, keys=False),
         ending=find_ending(program, stage),
         segment=segment,
         n_most=n_most,
         n_together=_TILES_TOGETHER if kind == "paired" and comes_from_memory(program, stage) else 1,
     )
+
+
+def _interleave(weights: AnyArray, block: Block, row: AnyArray, *, n_together: int) -> None:
+    """Lay the weights of a block out as ``[taps, so many together][channel in][these taps][WIDTH]``."""
+    _, n_in, n_taps = weights.shape
+    for tap in range(0, n_taps, n_together):
+        n = min(n_together, n_taps - tap)
+        part = row[tap * n_in * WIDTH :][: n * n_in * WIDTH]
+        interleave(weights, block.channel, block.width, tap, part.reshape(n_in, n, WIDTH))
+
+
+def _is_narrow(stage: Stage) -> bool:
+    return stage.n_channels <= _MOST_NARROW and stage.n_phases == stage.n_groups == 1
+
+
+def _of_block(taps: AnyArray, block: Block) -> AnyArray:
+    """Return the weights of a block, (n_taps, n_in, WIDTH), zeros where it has too few channels."""
+    part: AnyArray = taps[block.phase][..., block.channel : block.channel + block.width]
+    if block.width == WIDTH:
+        return part
+    return np.pad(part, ((0, 0), (0, 0), (0, WIDTH - block.width)))
+
+
+def _near(program: Program, stage: Stage, name: str, *, keys: bool) -> AnyArray:
+    """Return embeddings of distances as the second factor of a product, of whole blocks of columns."""
+    array = _array(program, stage, name)
+    array = array.swapaxes(1, 2) if keys else array
+    return aligned(np.pad(array, ((0, 0), (0, 0), (0, -array.shape[2] % WIDTH))))
 
 
 def _joins_phases(program: Program, stage: Stage) -> bool:
@@ -254,7 +298,7 @@ def _array(program: Program, stage: Stage, name: str) -> AnyArray:
 def _taps(stage: Stage, weights: AnyArray) -> AnyArray:
     """Return weights as [phase, tap, channel of a group's input, channel of the output]."""
     if not stage.transposed:
-        return np.ascontiguousarray(weights.transpose(2, 1, 0))[np.newaxis]
+        return weights.transpose(2, 1, 0)[np.newaxis]
     # (in, out / groups, width): phase p of step q adds, for k of n_taps, the source's step q - n_taps + 1 + k
     # by the kernel's place p + (n_taps - 1 - k) * n_phases.
     n_in, n_out, width = weights.shape
@@ -307,6 +351,9 @@ def _most_groups(program: Program, segments: list[int], n_threads: int) -> list[
         heaviest[segment] = max(heaviest[segment], n_bytes)
         if _has_many_weights(program, stage) and stage.n_phases == 1:
             fewest[segment] = max(fewest[segment], _FEWEST_GROUPS / float(rate))
+    # Nothing can be taken before all is there: pieces would only read the weights again.
+    if program.needs_all:
+        return [_ALL_GROUPS] * len(program.stages)
     # Several threads wait for each other behind each stage, and each has a second cache of its own.
     piece_bytes = _PIECE_BYTES * (1 if n_threads == 1 else 2 * n_threads)
     most = []

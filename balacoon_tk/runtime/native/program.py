@@ -21,9 +21,12 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 
-Kind: TypeAlias = Literal["convolve", "depthwise", "predicted", "pointwise", "normalise", "pad"]
+Kind: TypeAlias = Literal[
+    "convolve", "depthwise", "predicted", "pointwise", "normalise", "pad", "attend", "spline"
+]
 """How a stage's tile is made of its source: a dense convolution, one of each channel by itself, a dense one
-whose kernel is predicted, nothing but the chain, a norm over channels, padding."""
+whose kernel is predicted, nothing but the chain, a norm over channels, padding, attention over all steps, the
+inverse of a spline."""
 
 Padding: TypeAlias = Literal["constant", "reflect", "edge"]
 """What stands in front of the first step and behind the last."""
@@ -106,6 +109,7 @@ class Stage:
     padding: Padding = "constant"
     """What a "pad" puts in front, `pad_left` times, and behind the last step; below 0 it crops."""
     value: float = 0.0
+    """Of a "pad"; of a spline the bound outside of which it is the identity."""
     weights: str | None = None
     """Name of an array: (n_out, n_in / n_groups, n_taps), or (n_in, n_out / n_groups, n_taps) if transposed.
     In int8 the weights are int8."""
@@ -123,7 +127,16 @@ class Stage:
     """The edge of its biases, with a step for each of the kernels; None for no bias."""
     bias_channel: int = 0
     n_in: int = 0
-    """Channels of the source that it reads."""
+    """Channels of the source that it reads; of an attention those of a head."""
+    others: tuple[tuple[int, int], ...] = ()
+    """Further edges that it reads, each with its first channel: of an attention, whose source are the queries
+    of all `n_groups` heads, keys and values; of a spline, whose source is what it inverts, the widths and
+    heights of its `n_in` bins before their softmax, and the derivatives between them before softplus."""
+    near_keys: str | None = None
+    """Name of an array, (n_groups, n_distances, n_in): embeddings of the distances -n to n, of which each is
+    added to the key that lies there; None for none."""
+    near_values: str | None = None
+    """The same of the values, (n_groups, n_distances, n_channels / n_groups)."""
     epsilon: float = 0.0
     """Of a norm."""
     centre: bool = True
@@ -139,13 +152,15 @@ class Port:
     name: str
     edge: int
     shape: tuple[int, ...]
-    """All axes of the tensor but time, which is its last."""
+    """All axes of the tensor but time."""
     rate: tuple[int, int] = (1, 1)
     """Steps for a frame, as a fraction; of a timeless input without meaning."""
     symbols: bool = False
-    """Whether an input holds whole numbers, int64, for tables."""
+    """Whether it holds whole numbers, int64: those of an input are for tables."""
     lag: int = 0
     """Of an output: the most steps by which it trails the input."""
+    axis: int = -1
+    """Which axis of the tensor is time; counted from the end if below 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,6 +174,11 @@ class Program:
     arrays: Mapping[str, AnyArray] = field(default_factory=dict)
     written: str | None = None
     """The fingerprint that stood in the program's file: arrays aren't read again for it."""
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether an output depends on all steps of the inputs, so that nothing of it can be streamed."""
+        return any(stage.kind == "attend" for stage in self.stages)
 
     @property
     def fingerprint(self) -> str:
@@ -207,7 +227,9 @@ FORMAT_VERSION = 1
 
 def _stage(data: Mapping[str, Any]) -> Stage:
     chain = tuple(Call(**item) for item in data.get("chain", ()))
-    return Stage(**{**data, "chain": chain, "rate": tuple(data.get("rate", (1, 1)))})
+    others = tuple((edge, channel) for edge, channel in data.get("others", ()))
+    rate = tuple(data.get("rate", (1, 1)))
+    return Stage(**{**data, "chain": chain, "others": others, "rate": rate})
 
 
 def _port(data: Mapping[str, Any]) -> Port:

@@ -41,18 +41,22 @@ class Builder:
         """Add an input of the program; its shape lacks time."""
         n_channels = int(np.prod(shape))
         edge = self._edge(name, n_channels, timeless)
-        self.inputs.append(Port(name, edge, shape, (rate.numerator, rate.denominator), symbols=symbols))
+        steps = rate.numerator, rate.denominator
+        self.inputs.append(Port(name, edge, shape, rate=steps, symbols=symbols))
         return View.of(Value(n_channels, rate, timeless, edge=edge))
 
-    def output(self, name: str, view: View, shape: tuple[int, ...]) -> None:
-        """Add an output, which has an edge that nothing else reads; its shape lacks time."""
+    def output(
+        self, name: str, view: View, shape: tuple[int, ...], *, axis: int = -1, symbols: bool = False
+    ) -> None:
+        """Add an output, which has an edge that nothing else reads; its shape lacks time, which is `axis`."""
         value = view.whole
         if value is None or value.draft is None:
             value = self._base(self.function("copy", [view], name, alone=True))
         assert value.draft is not None
         edge = self._edge(name, value.n_channels, value.timeless)
         value.draft.stores.setdefault(value.number, []).append(edge)
-        self.outputs.append(Port(name, edge, shape, (value.rate.numerator, value.rate.denominator)))
+        rate = value.rate.numerator, value.rate.denominator
+        self.outputs.append(Port(name, edge, shape, axis=axis, rate=rate, symbols=symbols))
 
     def array(self, array: AnyArray, name: str) -> str:
         """Keep an array and return the name under which it is kept; equal ones are kept once."""
@@ -269,8 +273,10 @@ class Builder:
             for stage in stages:
                 if not needed.isdisjoint(_edges(stage, "store")):
                     needed |= {stage.source, stage.kernels, stage.biases, *_edges(stage, "load", "lookup")}
+                    needed.update(edge for edge, _ in stage.others)
         stages = tuple(stage for stage in stages if not needed.isdisjoint(_edges(stage, "store")))
         used = {name for stage in stages for name in (stage.weights, stage.bias, stage.scales)}
+        used |= {name for stage in stages for name in (stage.near_keys, stage.near_values)}
         used |= {name for stage in stages for call in stage.chain for name in (call.array, call.order)}
         arrays = {name: array for name, array in self.arrays.items() if name in used}
         return Program(tuple(self.edges), stages, tuple(self.inputs), tuple(self.outputs), arrays)

@@ -6,14 +6,17 @@ is only written down for another runtime. A graph with one node that the engine 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import onnx
 import onnx_ir as ir
 from onnx import ValueInfoProto, helper, numpy_helper
 
 from balacoon_tk.graph.analysis import Analysis
-from balacoon_tk.graph.int8 import read_qdq
+from balacoon_tk.graph.int8 import LayerRounding, read_qdq
 from balacoon_tk.graph.match import constant_of, name_of
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.timeline import Timeline
@@ -24,6 +27,9 @@ from balacoon_tk.targets.native.errors import NotNativeError
 from balacoon_tk.targets.native.lengths import output_lengths, with_lags
 from balacoon_tk.targets.native.operators import Context, find_operator
 from balacoon_tk.targets.native.views import View
+
+Specials: TypeAlias = Mapping[str, Callable[[Context], list[View]]]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _ONE = Fraction(1)
 
@@ -52,6 +58,33 @@ def compile_native(
     plain = ir.from_proto(model if isinstance(model, onnx.ModelProto) else ir.to_proto(model))
     rounding = read_qdq(plain)
     analysis = analyse_model(plain, time_inputs=time_inputs)
+    return write_program(analysis, rounding=rounding.layers)
+
+
+def write_program(
+    analysis: Analysis,
+    *,
+    rounding: Mapping[str, LayerRounding] = NOTHING,
+    specials: Specials = NOTHING,
+    whole_numbers: Collection[str] = (),
+) -> Program:
+    """Write down an analysed graph as a program.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    rounding : mapping of str to LayerRounding
+        Of layers that run in int8, by the node's name.
+    specials : mapping of str to function
+        By the node's name, what makes a node's stages where it isn't its operator that says it.
+    whole_numbers : collection of str
+        Outputs that are int64.
+
+    Raises
+    ------
+    NotNativeError
+        If the engine doesn't know a node of it; the message names the node and what is unknown.
+    """
     builder = Builder()
     views = _inputs(analysis, builder)
     for node in analysis.model.graph:
@@ -59,23 +92,27 @@ def compile_native(
             continue  # arithmetic with lengths: whoever needs it is refused
         if _fold(node, analysis.model):
             continue
-        context = Context(node, analysis, builder, views, rounding.layers.get(str(node.name)))
-        for value, view in zip(node.outputs, find_operator(node)(context), strict=False):
+        context = Context(node, analysis, builder, views, rounding.get(str(node.name)))
+        write = specials.get(str(node.name)) or find_operator(node)
+        for value, view in zip(node.outputs, write(context), strict=False):
             if value.name and (value.uses() or value.is_graph_output()):
                 context.check(value, view)
                 views[value.name] = view
     for value in analysis.model.graph.outputs:
         name = name_of(value)
-        timeline = analysis.timelines[name]
+        timeline = analysis.timelines.get(name)
         if name not in views:
             raise NotNativeError(_producer(analysis, name), "it is an output that nobody computes")
-        shape = _without(analysis.inputs.probe.shape_of(value), timeline)
-        builder.output(name, views[name], shape)
+        shape = analysis.inputs.probe.shape_of(value)
+        if timeline is not None:
+            shape = _without(shape, timeline)
+        axis = -1 if timeline is None or timeline.axis == len(shape) else timeline.axis
+        builder.output(name, views[name], shape, axis=axis, symbols=name in whole_numbers)
     program = with_lags(builder.finish())
     lengths = output_lengths(program, analysis.inputs.probe.n_frames)
     for value, found in zip(analysis.model.graph.outputs, lengths, strict=True):
-        timeline = analysis.timelines[name_of(value)]
-        if found != list(timeline.lengths):
+        timeline = analysis.timelines.get(name_of(value))
+        if timeline is not None and found != list(timeline.lengths):
             reason = f"its length would be {found}, and not {list(timeline.lengths)}"
             raise NotNativeError(_producer(analysis, name_of(value)), reason)
     return program

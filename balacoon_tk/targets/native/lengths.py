@@ -22,7 +22,9 @@ _LONGEST = 1 << 20
 
 
 def with_lags(program: Program) -> Program:
-    """Return a program whose outputs say by how many steps they trail at most."""
+    """Return a program whose outputs say by how many steps they trail at most, if any number is enough."""
+    if program.needs_all:
+        return program
     n_frames = _frames_until_even(program)
     counts = _count(program, n_frames, ended=False)
     outputs = []
@@ -99,6 +101,10 @@ def _groups(program: Program, stage: Stage, counts: Sequence[AnyArray], *, ended
     for edge in (stage.kernels, stage.biases):
         if edge is not None:
             most = np.minimum(most, counts[edge] * stage.kernel_steps)
+    if stage.kind == "spline":
+        most = np.minimum(most, counts[stage.others[0][0]])
+    elif stage.kind == "attend" and not ended:
+        most = np.zeros_like(most)
     for call in stage.chain:
         if call.function not in ("load", "lookup") or call.edge is None or program.edges[call.edge].timeless:
             continue

@@ -1,8 +1,8 @@
-"""A voice's decoder as a program of the native engine, believed once it has run beside the plain graph."""
+"""A voice's graphs as programs of the native engine, believed once they have run beside the plain ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,16 +12,18 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.decoder.engines import open_program
 from balacoon_tk.errors import BalacoonError, ModelError
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.half import fold_weight_casts
 from balacoon_tk.graph.int8 import read_qdq
 from balacoon_tk.graph.streaming.equivalence import TOLERANCE, verify_streaming
 from balacoon_tk.runtime.engine import Engine
+from balacoon_tk.runtime.native.opening import open_program, open_session
 from balacoon_tk.runtime.native.program import Program
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.encoders import ENCODER_TIME_AXES, say_the_same
 from balacoon_tk.targets.native.compile import compile_native
+from balacoon_tk.targets.native.encoder import compile_encoder
 from balacoon_tk.voice.manifest import Precision, StreamingInfo
 
 if TYPE_CHECKING:
@@ -68,6 +70,24 @@ def compile_decoder(
         return CompiledProgram(program, _verify(plain, engine, precision, progress))
     except BalacoonError as error:
         return f"its program is not believed: {error}"
+
+
+def compile_voice_encoder(model: onnx.ModelProto, *, phoneme_ids: Collection[int]) -> Program | str:
+    """Compile a voice's encoder for the native engine, or return the reason why ONNX Runtime has to run it.
+
+    What was compiled must say what the plain encoder says, on 1 to 60 of the phonemes at random.
+    """
+    try:
+        program = compile_encoder(model, time_axes=ENCODER_TIME_AXES)
+        session = open_session(program)
+    except NotStreamableError as error:
+        return f"{error.op_type} node {error.node!r}: {error.reason}"
+    # NotNativeError, and whatever else the graph is refused for: there is an engine that runs it.
+    except BalacoonError as error:
+        return str(error)
+    if not say_the_same(session, Session(model), phoneme_ids=sorted(phoneme_ids)):
+        return "its program is not believed: encodings or durations differ"
+    return program
 
 
 def _verify(

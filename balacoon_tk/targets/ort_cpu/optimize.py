@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass
 
-from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.graph.half import fold_weight_casts
 from balacoon_tk.graph.int8 import read_qdq
@@ -21,14 +19,15 @@ from balacoon_tk.graph.known import Shapes
 from balacoon_tk.graph.opset import raise_opset
 from balacoon_tk.graph.prepare import prepare
 from balacoon_tk.graph.probe import Probe, graph_inputs, probe
+from balacoon_tk.graph.spelled_out.layer_norm import FuseLayerNormPass
 from balacoon_tk.graph.time_inputs import find_time_inputs
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.targets.encoders import ENCODER_TIME_AXES, say_the_same
 from balacoon_tk.targets.ort_cpu.int8.convolutions import round_convolutions
 from balacoon_tk.targets.ort_cpu.int8.products import multiply_int8
 from balacoon_tk.targets.ort_cpu.passes.band_attention import BandAttentionPass
 from balacoon_tk.targets.ort_cpu.passes.channels_last import ChannelsLastPass
 from balacoon_tk.targets.ort_cpu.passes.dense_spline import DenseSplinePass
-from balacoon_tk.targets.ort_cpu.passes.fuse_layer_norm import FuseLayerNormPass
 from balacoon_tk.targets.ort_cpu.passes.keep_blocked import KeepBlockedPass
 from balacoon_tk.targets.ort_cpu.passes.keep_rows import KeepRowsPass
 from balacoon_tk.targets.ort_cpu.passes.lift_to_2d import LiftTo2dPass
@@ -68,12 +67,7 @@ _WITHOUT_SHAPES = (PolyphasePass, SplitEluPass, FoldProductsPass)
 DECODER_PASSES, ENCODER_PASSES = tuple(_DECODER_PASSES), tuple(_ENCODER_PASSES)
 """Their names, in their order."""
 
-_ENCODER_TIME_AXES = {"phoneme_ids": 1, "duration_noise": 2}
 _PROBED_LENGTHS = ((5, 8, 13), (41, 48, 72))
-_COMPARED_LENGTHS = (1, 2, 5, 13, 60)
-# Of encodings of unit scale: what samples may differ by.
-_MAX_DIFF = 1e-4
-_N_DRAWS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +145,7 @@ def optimize_encoder(
     rounding = read_qdq(optimized)
     # Both sides are compared in floating point: in int8 the same sums in another order fall to other steps.
     unrounded = ir.to_proto(optimized) if rounding.layers else model
-    axes = {name: axis for name, axis in _ENCODER_TIME_AXES.items() if name in graph_inputs(optimized)}
+    axes = {name: axis for name, axis in ENCODER_TIME_AXES.items() if name in graph_inputs(optimized)}
     done = []
     seen: Probe | None = None
     for name in _names_without(leave_out, _ENCODER_PASSES):
@@ -161,8 +155,9 @@ def optimize_encoder(
             if make_pass(seen)(optimized).modified:
                 done.append(name)
                 seen = None
-    known, rng = np.asarray(phoneme_ids, np.int64), np.random.default_rng(seed)
-    if not done or not _say_the_same(unrounded, ir.to_proto(optimized), known, rng):
+    if not done or not say_the_same(
+        Session(unrounded), Session(ir.to_proto(optimized)), phoneme_ids=phoneme_ids, seed=seed
+    ):
         return Optimized(model, ())
     if rounding.dynamic and multiply_int8(optimized):
         done.append("int8")
@@ -174,31 +169,3 @@ def _names_without(names: Collection[str], passes: Collection[str]) -> list[str]
     if unknown := sorted(set(names).difference(passes)):
         raise ParameterError(f"leave_out={unknown} must be of {', '.join(passes)}")
     return [name for name in passes if name not in names]
-
-
-def _say_the_same(
-    model: onnx.ModelProto, other: onnx.ModelProto, known: AnyArray, rng: np.random.Generator
-) -> bool:
-    ours, theirs = Session(model), Session(other)
-    for length in _COMPARED_LENGTHS:
-        # A duration on the edge of two numbers may fall to either side, but hardly in several draws.
-        draws = [_draw(ours, known, length, rng) for _ in range(_N_DRAWS)]
-        if not any(_agree(ours.run(feeds), theirs.run(feeds)) for feeds in draws):
-            return False
-    return True
-
-
-def _draw(session: Session, known: AnyArray, length: int, rng: np.random.Generator) -> dict[str, AnyArray]:
-    feeds: dict[str, AnyArray] = {
-        "phoneme_ids": rng.choice(known, (1, length)),
-        "length_scale": np.ones(1, np.float32),
-        "duration_noise": rng.standard_normal((1, 2, length)).astype(np.float32),
-        "speaker_id": np.zeros(1, np.int64),
-    }
-    return {name: feeds[name] for name in session.inputs}
-
-
-def _agree(a: Mapping[str, AnyArray], b: Mapping[str, AnyArray]) -> bool:
-    encodings = [(a[name], b[name]) for name in a if name != "durations"]
-    same = (float(np.abs(x - y).max()) <= _MAX_DIFF * max(1.0, float(np.abs(x).max())) for x, y in encodings)
-    return np.array_equal(a["durations"], b["durations"]) and all(same)

@@ -92,4 +92,8 @@ _FITS: Mapping[str, Callable[[object], bool]] = {
     "tuple[Call, ...]": lambda value: isinstance(value, list),
     "tuple[int, int]": lambda value: _are_integers(value) and len(cast("list[int]", value)) == 2,
     "tuple[int, ...]": _are_integers,
+    "tuple[tuple[int, int], ...]": lambda value: (
+        isinstance(value, list)
+        and all(_are_integers(each) and len(cast("list[int]", each)) == 2 for each in value)
+    ),
 }

@@ -18,6 +18,7 @@
 #include "pool.h"
 
 #define BK_REGISTERS 8
+#define BK_OTHERS 2
 
 /* What stands in front of the first step and behind the last. */
 typedef enum { BK_CONSTANT, BK_REFLECT, BK_EDGE } bk_padding;
@@ -34,7 +35,7 @@ typedef struct {
     int n_readers, first_reader;
 } bk_edge;
 
-typedef enum { BK_WINDOW, BK_BY_GROUP, BK_BY_ROW, BK_BY_KERNEL, BK_OUTPUT } bk_reading;
+typedef enum { BK_WINDOW, BK_BY_GROUP, BK_BY_ROW, BK_BY_KERNEL, BK_ALL, BK_OUTPUT } bk_reading;
 
 typedef struct {
     int stage;
@@ -74,7 +75,9 @@ typedef enum {
     BK_PREDICTED,
     BK_POINTWISE,
     BK_NORMALISE,
-    BK_PAD
+    BK_PAD,
+    BK_ATTEND,
+    BK_SPLINE
 } bk_kind;
 
 /* Up to BK_WIDTH output channels of one phase; of joined phases, up to so many of all their channels. */
@@ -106,6 +109,11 @@ typedef struct {
     int kernels, kernel_channel; /* edge whose steps are kernels of a predicted convolution, and where they begin */
     int biases, bias_channel;    /* the same of its biases; -1 for an edge that there isn't */
     int kernel_steps;            /* of the output, that one kernel makes */
+    int n_others, others[BK_OTHERS], other_channels[BK_OTHERS]; /* keys and values, or parameters of a spline */
+    int n_heads, n_distances; /* of an attention: a block's source are the queries of its head */
+    const float *near_keys;   /* [head][channel][distance, padded], of n_distances */
+    const float *near_values; /* [head][distance][BK_WIDTH for each of its blocks] */
+    int n_bins;
     int n_blocks, n_channel_blocks;
     const bk_block *blocks;
     int n_calls;

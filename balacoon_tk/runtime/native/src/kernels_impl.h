@@ -274,6 +274,7 @@ const bk_kernels BK_PASTE(bk_kernels, BK_SUFFIX) = {
     .store_int8 = BK_KERNEL(store_int8),
     .finish = BK_KERNEL(finish),
     .normalise = BK_KERNEL(normalise),
+    .softmax = BK_KERNEL(softmax),
     .peak = BK_KERNEL(peak),
 };
 

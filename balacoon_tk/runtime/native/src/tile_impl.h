@@ -87,6 +87,10 @@ static void BK_KERNEL(apply)(bk_function function, bk_operand operand, int rows,
     case BK_COS: BK_KERNEL(apply_sin)(1, rows, out, a); break;
     case BK_ERF: BK_FOR_ALL(vec_erf(x))
     case BK_SOFTPLUS: BK_FOR_ALL(vec_softplus(x))
+    case BK_CEIL:
+        for (int i = 0; i < rows * BK_WIDTH; i++)
+            out[i] = ceilf(a[i]);
+        break;
     case BK_N_FUNCTIONS: break;
     }
 }
@@ -240,6 +244,31 @@ static void BK_KERNEL(normalise)(const float *rows_in, ptrdiff_t in_step, int n,
             store_vec(rows_out + c, (load_vec(rows_in + c) - mean) * factor);
         for (int c = n_whole; c < n; c++)
             rows_out[c] = (rows_in[c] - mean) * factor;
+    }
+}
+
+static void BK_KERNEL(softmax)(float *row, ptrdiff_t row_step, int n, int n_rows)
+{
+    const int n_padded = (n + BK_LANES - 1) / BK_LANES * BK_LANES;
+    for (int r = 0; r < n_rows; r++, row += row_step) {
+        for (int c = n; c < n_padded; c++)
+            row[c] = row[0];
+        vec largest = load_vec(row);
+        for (int c = BK_LANES; c < n_padded; c += BK_LANES)
+            largest = BK_GREATER(largest, load_vec(row + c));
+        float most = BK_LANE_OF(largest, 0);
+        for (int k = 1; k < BK_LANES; k++)
+            most = BK_LANE_OF(largest, k) > most ? BK_LANE_OF(largest, k) : most;
+        for (int c = 0; c < n_padded; c += BK_LANES)
+            store_vec(row + c, vec_exp(load_vec(row + c) - most));
+        for (int c = n; c < n_padded; c++)
+            row[c] = 0;
+        vec sums = splat(0);
+        for (int c = 0; c < n_padded; c += BK_LANES)
+            sums = sums + load_vec(row + c);
+        const float factor = 1.0f / sum_of_lanes(sums);
+        for (int c = 0; c < n_padded; c += BK_LANES)
+            store_vec(row + c, load_vec(row + c) * factor);
     }
 }
 

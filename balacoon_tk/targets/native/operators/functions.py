@@ -12,6 +12,7 @@ from balacoon_tk.targets.native.views import Operand, View
 _BINARY = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "max", "Min": "min", "Sum": "add"}
 _UNARY = {
     "Abs": "abs",
+    "Ceil": "ceil",
     "Cos": "cos",
     "Erf": "erf",
     "Exp": "exp",

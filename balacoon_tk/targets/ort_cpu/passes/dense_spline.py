@@ -1,9 +1,6 @@
 """Write a rational-quadratic spline for all positions at once, where an exporter masks and scatters.
 
-The flows of VITS's stochastic duration predictor invert a monotonic spline inside of [-bound, bound]
-and leave what lies outside of it. In torch that is done by boolean masks, which an exporter turns into
-about 260 nodes a flow: positions gathered, computed and scattered back, knots set by ranges and indices.
-Here every position is computed, and those outside are left by a choice at the end:
+Every position is computed, and those outside are left by a choice at the end:
 
 1. All that a position may need of its bin stands in one table: y at both ends, both derivatives, twice the
    height, the width, and x at the left. It is one product of the softmax and the derivatives as the
@@ -22,16 +19,14 @@ Here every position is computed, and those outside are left by a choice at the e
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.edit import FAR, Names, Writer
-from balacoon_tk.graph.match import constant_of, scalar_of
-from balacoon_tk.graph.walk import ancestors, descendants
-from balacoon_tk.targets.ort_cpu.passes.base import RewritePass
+from balacoon_tk.graph.shaped import RewritePass
+from balacoon_tk.graph.spelled_out.spline import Spline, find_spline
 
 # Least width, height and derivative of a bin, in [1] and in every VITS.
 _MIN_BIN = 1e-3
@@ -39,32 +34,13 @@ _MIN_BIN = 1e-3
 # `_inverse_in_bin` take both ends, and both derivatives, in one piece.
 _LOW, _HIGH, _RISE_HIGH, _RISE_LOW, _TWICE_HEIGHT, _WIDTH, _LEFT = range(7)
 _NUMBERS = 7
-_COMPARES = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
-
-
-class _Spline(NamedTuple):
-    """One flow's spline, as it is found."""
-
-    # What the convolution reads that gives widths, heights and inner derivatives.
-    source: ir.Value | None
-    # Of that convolution, for 3 n_bins - 1 channels.
-    weight: AnyArray
-    bias: AnyArray | None
-    # Shape (1, 1, T): what is inverted.
-    y: ir.Value
-    # Its inverse.
-    x: ir.Value
-    n_bins: int
-    bound: float
-    # Of widths and heights before their softmax.
-    divisor: float
 
 
 class DenseSplinePass(RewritePass):
     """Rewrite each inverse spline between a convolution and the join of a coupling layer."""
 
     def _rewrite(self, node: ir.Node, graph: ir.Graph, names: Names) -> bool:
-        spline = self._match(graph, node)
+        spline = find_spline(graph, node, self._shapes)
         producer = None if spline is None else spline.x.producer()
         if spline is None or producer is None:
             return False
@@ -74,50 +50,12 @@ class DenseSplinePass(RewritePass):
         spline.x.replace_all_uses_with(x)
         return True
 
-    def _match(self, graph: ir.Graph, node: ir.Node) -> _Spline | None:
-        weight = constant_of(node, 1) if node.op_type == "Conv" else None
-        if weight is None or weight.ndim != 3 or weight.shape[2] != 1:
-            return None
-        n_bins, rest = divmod(weight.shape[0] + 1, 3)
-        if rest or n_bins < 2:
-            return None
-        parameters = node.outputs[0]
-        behind = descendants(graph, [parameters])
-        joins = (other for other in graph if other.op_type == "Concat" and len(other.inputs) == 2)
-        joined = (value for join in joins for value in join.inputs if value in behind and self._is_row(value))
-        x = next(joined, None)
-        if x is None:
-            return None
-        # No single node tells a spline. What lies between the parameters and the join does, as a whole: it
-        # has two softmaxes over bins, and compares one row with one bound; the row alone is also made before.
-        before = ancestors([parameters])
-        between = [value.producer() for value in ancestors([x], stop=before) - before]
-        nodes = [n for n in between if n is not None and (n.outputs[0] in behind or n.op_type in _COMPARES)]
-        compared = [n for n in nodes if n.op_type in _COMPARES and self._is_row(n.inputs[0])]
-        bounds = {abs(number) for n in compared if (number := scalar_of(n, 1)) is not None}
-        sources = {n.inputs[0] for n in compared if scalar_of(n, 1) is not None}
-        divisors = {number for n in nodes if n.op_type == "Div" and (number := scalar_of(n, 1)) is not None}
-        softmaxes = [self.shapes_of(n.outputs[0]) for n in nodes if n.op_type == "Softmax"]
-        if len(softmaxes) != 2 or any(not shapes or shapes[0][-1] != n_bins for shapes in softmaxes):
-            return None
-        if len(bounds) != 1 or len(sources) != 1 or len(divisors) > 1 or 0.0 in bounds:
-            return None
-        (y,), bound = sources, bounds.pop()
-        if y is None:
-            return None
-        divisor = divisors.pop() if divisors else 1.0
-        return _Spline(node.inputs[0], weight, constant_of(node, 2), y, x, n_bins, bound, divisor)
 
-    def _is_row(self, value: ir.Value | None) -> bool:
-        shapes = self.shapes_of(value)
-        return bool(shapes) and all(len(shape) == 3 and shape[:2] == (1, 1) for shape in shapes)
-
-
-def _inverse(write: Writer, spline: _Spline) -> ir.Value:
+def _inverse(write: Writer, spline: Spline) -> ir.Value:
     """Write the inverse for all positions; return it as (1, 1, T)."""
     n = spline.n_bins
     weight, bias = _scaled(spline)
-    parameters = write.one("Conv", spline.source, write.constant(weight), write.constant(bias))
+    parameters = write.one("Conv", spline.parameters.inputs[0], write.constant(weight), write.constant(bias))
     rows = write.one("Transpose", parameters, perm=[0, 2, 1])
     given = write.one("Reshape", rows, write.ints(-1, 3 * n))
     shares = write.one("Softmax", write.one("Reshape", rows, write.ints(-1, n)), axis=-1)
@@ -154,7 +92,7 @@ def _inverse_in_bin(write: Writer, y: ir.Value, own: ir.Value) -> ir.Value:
     return write.one("Sub", left, write.one("Mul", width, write.one("Div", below, divisor)))
 
 
-def _scaled(spline: _Spline) -> tuple[AnyArray, AnyArray]:
+def _scaled(spline: Spline) -> tuple[AnyArray, AnyArray]:
     """Return weights and bias that give widths and heights as the softmax wants them, and derivatives."""
     n, dtype = spline.n_bins, spline.weight.dtype
     # The last row is nobody's: with it, all three have as many.

@@ -16,7 +16,8 @@ import onnx_ir as ir
 from balacoon_tk.graph.edit import Names, Writer
 from balacoon_tk.graph.known import Shapes
 from balacoon_tk.graph.match import constant_of, name_of
-from balacoon_tk.targets.ort_cpu.passes.base import CHANNELS, RewritePass
+from balacoon_tk.graph.shaped import RewritePass
+from balacoon_tk.targets.ort_cpu.passes.base import CHANNELS
 
 _BLOCK = 16
 _MADE_IN_BLOCKS = frozenset({"Add", "Conv", "Sum"})

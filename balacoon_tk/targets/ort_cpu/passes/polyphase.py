@@ -19,7 +19,8 @@ import onnx_ir as ir
 
 from balacoon_tk.graph.edit import FAR, Names, Writer
 from balacoon_tk.graph.match import constant_of, ints_of, name_of
-from balacoon_tk.targets.ort_cpu.passes.base import TO_IMAGE, TO_ROWS, RewritePass
+from balacoon_tk.graph.shaped import RewritePass
+from balacoon_tk.targets.ort_cpu.passes.base import TO_IMAGE, TO_ROWS
 
 
 class PolyphasePass(RewritePass):

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes import PassResult
 
 from balacoon_tk.graph.edit import Names, Writer
-from balacoon_tk.targets.ort_cpu.passes.base import RewritePass
+from balacoon_tk.graph.shaped import RewritePass
 
 _OTHER_FLOATS = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 

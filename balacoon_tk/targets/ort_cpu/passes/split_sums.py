@@ -16,7 +16,8 @@ import onnx_ir as ir
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.edit import Names, Writer
 from balacoon_tk.graph.match import constant_of, ints_of, only_user
-from balacoon_tk.targets.ort_cpu.passes.base import TO_ROWS, RewritePass
+from balacoon_tk.graph.shaped import RewritePass
+from balacoon_tk.targets.ort_cpu.passes.base import TO_ROWS
 
 _FILTERS_OF_A_PART = 64
 # With more of them the last one, alone, weighs little.

@@ -19,7 +19,8 @@ import onnx_ir as ir
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.edit import FAR, Names, Writer, bypass
 from balacoon_tk.graph.match import bounds_of, constant_of, only_user, producer_of, product_of
-from balacoon_tk.targets.ort_cpu.passes.base import CHANNELS, RewritePass
+from balacoon_tk.graph.shaped import RewritePass
+from balacoon_tk.targets.ort_cpu.passes.base import CHANNELS
 
 
 class _Summand(NamedTuple):

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.edit import Names, Writer, bypass
 from balacoon_tk.graph.match import constant_of, ints_of, only_user, producer_of, scalar_of
-from balacoon_tk.targets.ort_cpu.passes.base import RewritePass
+from balacoon_tk.graph.shaped import RewritePass
 
 
 class FuseLayerNormPass(RewritePass):

@@ -1,0 +1,72 @@
+/* What a run holds, and what is shared by the scheduling of stages (executor.c) and the making of their tiles. */
+#ifndef BALACOON_TK_RUN_H
+#define BALACOON_TK_RUN_H
+
+#include "executor.h"
+
+/* The rows of an edge that a run holds. */
+typedef struct {
+    char *memory; /* as it was allocated */
+    char *rows;
+    int64_t capacity; /* rows */
+    int64_t base;     /* step of the first row */
+    int64_t count;    /* steps that are known */
+    int ended;
+    int settled; /* whether what runs now adds no more steps */
+} track;
+
+struct bk_run {
+    const bk_program *program;
+    int n_threads;
+    track *tracks;
+    int64_t *done; /* groups that each stage has made */
+    int *finished; /* stages that will make no more */
+    float *scratch;
+    size_t scratch_size; /* floats of one thread */
+    char *memory;        /* of the scratch */
+    float *attention;    /* what an attention works in, which is as long as its tensors are */
+    size_t attention_size;
+    int unknown_symbol;
+    int begun; /* whether the inputs that have ended had a step */
+};
+
+/* What threads share of one piece of a stage. */
+typedef struct {
+    bk_run *run;
+    const bk_stage *stage;
+    int64_t first; /* group */
+    int64_t n_groups;
+    int64_t n_total; /* steps of the whole output; large if nobody knows */
+    uint64_t taken; /* parts that some thread has taken, from both ends */
+} piece;
+
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static inline int smaller_int(int a, int b) { return a < b ? a : b; }
+
+static inline size_t row_size(const bk_edge *edge) { return (size_t)edge->row * (size_t)edge->item_size; }
+
+static inline char *row_of(const bk_run *run, int edge, int64_t step)
+{
+    const track *t = &run->tracks[edge];
+    return t->rows + (step - t->base) * (int64_t)row_size(&run->program->edges[edge]);
+}
+
+/* The step that stands at a place in front of the first, or behind the last of n. */
+static inline int64_t padding_step(bk_padding padding, int64_t step, int64_t n)
+{
+    if (padding == BK_REFLECT)
+        return step < 0 ? -step : 2 * (n - 1) - step;
+    return step < 0 ? 0 : n - 1;
+}
+
+/* The chain of functions, on a tile of `rows` of which some are steps of the output (tiles.c). */
+void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, int n_spans, int rows, float *scratch);
+/* Tasks for bk_share: parts of a piece of a stage. */
+void bk_run_parts(void *context, int thread);
+void bk_run_attention(void *context, int thread);
+void bk_run_spline(void *context, int thread);
+/* Before an attention runs: -1 where memory is short. */
+int bk_prepare_attention(bk_run *run, const bk_stage *stage, bk_pool *pool);
+
+#endif

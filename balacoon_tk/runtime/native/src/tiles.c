@@ -1,0 +1,501 @@
+/* Tiles of a stage: how they are made of its source, the chain of functions behind, and which thread makes which. */
+#include "run.h"
+
+#include <string.h>
+
+#define PARTS_OF_A_THREAD 4 /* of a stage, as far as it has so many tiles: who is done early takes another */
+#define FEW_TILES 3 /* of which one that is nearly empty would cost */
+
+static void fill(bk_operand operand, int rows, float *tile, const float *values)
+{
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < BK_WIDTH; c++)
+            tile[r * BK_WIDTH + c] = operand == BK_SCALAR ? *values : values[c];
+}
+
+/* Rows that are steps of the source, or what stands for those that it hasn't. */
+static void pad(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group, int rows,
+                float *tile)
+{
+    const bk_edge *source = &run->program->edges[stage->source];
+    const int64_t n = run->tracks[stage->source].count;
+    for (int r = 0, n_rows; r < rows; r += n_rows) {
+        int64_t step = group + r - stage->n_left;
+        n_rows = step >= 0 && step < n ? (int)smaller(rows - r, n - step) : 1;
+        if (step < 0 || step >= n) {
+            if (stage->padding == BK_CONSTANT) {
+                fill(BK_SCALAR, 1, tile + r * BK_WIDTH, &stage->value);
+                continue;
+            }
+            step = padding_step(stage->padding, step, n);
+        }
+        const float *row = (const float *)row_of(run, stage->source, step) + block->source_channel;
+        run->program->kernels->load(row, source->row, block->width, n_rows, tile + r * BK_WIDTH);
+    }
+}
+
+/* The rows of each kernel by themselves. */
+static void convolve_predicted(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t step, int rows,
+                               bk_window *window, float *tile)
+{
+    const bk_kernels *kernels = run->program->kernels;
+    const float *input = window->input;
+    for (int row = 0, n; row < rows; row += n) {
+        const int64_t frame = (step + row) / stage->kernel_steps;
+        n = (int)smaller(rows - row, (frame + 1) * stage->kernel_steps - (step + row));
+        const float *weights = (const float *)row_of(run, stage->kernels, frame);
+        window->input = input + row * window->row_step;
+        window->weights = weights + stage->kernel_channel + block->channel;
+        if (stage->biases >= 0)
+            window->bias = (const float *)row_of(run, stage->biases, frame) + stage->bias_channel + block->channel;
+        kernels->convolve_predicted(window, stage->n_out, n, tile + row * BK_WIDTH);
+    }
+}
+
+static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group, int rows,
+                      const float *normalised, float *tile, bk_prefetch *prefetch)
+{
+    const bk_program *program = run->program;
+    if (stage->kind == BK_POINTWISE)
+        return;
+    const bk_edge *source = &program->edges[stage->source];
+    if (stage->kind == BK_PAD) {
+        pad(run, stage, block, group, rows, tile);
+        return;
+    }
+    const int64_t step = group * stage->stride - stage->pad_left;
+    const char *first = row_of(run, stage->source, step)
+                        + (ptrdiff_t)block->source_channel * source->item_size;
+    bk_window window = {
+        .input = first,
+        .row_step = (ptrdiff_t)stage->stride * source->row,
+        .tap_step = (ptrdiff_t)stage->dilation * source->row,
+        .n_taps = stage->n_taps,
+        .n_channels = stage->n_in,
+        .weights = block->weights,
+        .bias = block->bias,
+        .scale = block->scale,
+        .offset = block->offset,
+        .half = block->width <= BK_WIDTH / 2,
+        .prefetch = prefetch,
+    };
+    switch (stage->kind) {
+    case BK_CONVOLVE:
+        if (source->item_size == 1)
+            program->kernels->convolve_int8(&window, rows, tile);
+        else
+            program->kernels->convolve(&window, rows, tile);
+        break;
+    case BK_NARROW:
+        program->kernels->convolve_narrow(&window, block->width, rows, tile);
+        break;
+    case BK_DEPTHWISE:
+        program->kernels->convolve_depthwise(&window, block->width, rows, tile);
+        break;
+    case BK_PREDICTED:
+        convolve_predicted(run, stage, block, group, rows, &window, tile);
+        break;
+    case BK_NORMALISE:
+        program->kernels->load(normalised + block->channel, program->longest_row, block->width, rows, tile);
+        break;
+    case BK_PAIRED:
+    case BK_FOURS:
+    case BK_POINTWISE:
+    case BK_PAD:
+    case BK_ATTEND:
+    case BK_SPLINE:
+        break;
+    }
+}
+
+/* Between an edge and a tile, where a row of the tile is several steps of the edge (bk_stage.joined): each by
+ * itself, if it is a step of the output. */
+static void move_steps(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span, float *tile)
+{
+    const bk_stage *stage = p->stage;
+    const bk_kernels *kernels = p->run->program->kernels;
+    const bk_edge *edge = &p->run->program->edges[call->edge];
+    for (int r = 0; r < span->n_rows; r++) {
+        float *row = tile + (span->row + r) * BK_WIDTH;
+        for (int done = 0, n; done < block->width; done += n, row += n) {
+            const int place = block->channel + done, channel = place % stage->n_out;
+            const int64_t step = (span->step + r) * stage->n_phases + place / stage->n_out - stage->crop;
+            n = smaller_int(stage->n_out - channel, block->width - done);
+            if (step < 0 || step >= p->n_total)
+                continue;
+            char *rows_there = row_of(p->run, call->edge, step) + (call->channel + channel) * edge->item_size;
+            if (call->action == BK_LOAD && edge->item_size == 1)
+                kernels->load_int8((uint8_t *)rows_there, 0, n, 1, row, edge->scale, edge->zero_point);
+            else if (call->action == BK_LOAD)
+                memcpy(row, rows_there, (size_t)n * sizeof(float));
+            else if (edge->item_size == 1)
+                kernels->store_int8(row, n, 1, (uint8_t *)rows_there, 0, edge->scale, edge->zero_point);
+            else
+                memcpy(rows_there, row, (size_t)n * sizeof(float));
+        }
+    }
+}
+
+/* Whether the steps of a span lie in an edge as they do in the tile, one behind the other, all of them due. */
+static int lies_joined(const piece *p, const bk_call *call, const bk_span *span)
+{
+    const bk_stage *stage = p->stage;
+    const bk_edge *edge = &p->run->program->edges[call->edge];
+    const int64_t first = span->step * stage->n_phases - stage->crop;
+    return edge->item_size > 1 && edge->row == stage->n_out && first >= 0
+           && first + (int64_t)span->n_rows * stage->n_phases <= p->n_total;
+}
+
+/* Where an edge holds the first channel of a tile's first row, and how many elements to the next. */
+static char *place_of(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span,
+                      ptrdiff_t *row_step)
+{
+    const bk_edge *edge = &p->run->program->edges[call->edge];
+    const int64_t step = span->step * p->stage->n_phases + block->phase - p->stage->crop;
+    *row_step = (ptrdiff_t)edge->row * p->stage->n_phases;
+    return row_of(p->run, call->edge, step) + (ptrdiff_t)(call->channel + block->channel) * edge->item_size;
+}
+
+static void load(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span, float *tile)
+{
+    const bk_run *run = p->run;
+    const bk_stage *stage = p->stage;
+    const int rows = span->n_rows;
+    const bk_kernels *kernels = run->program->kernels;
+    const bk_edge *edge = &run->program->edges[call->edge];
+    ptrdiff_t step = edge->row;
+    int64_t from;
+    if (stage->joined && !edge->timeless && !lies_joined(p, call, span)) {
+        move_steps(p, block, call, span, tile);
+        return;
+    }
+    if (edge->timeless) {
+        from = 0;
+        step = 0;
+    } else if (call->by_group)
+        from = span->step;
+    else {
+        from = span->step * stage->n_phases + block->phase - stage->crop;
+        step *= stage->n_phases;
+    }
+    tile += span->row * BK_WIDTH;
+    const char *row = row_of(run, call->edge, from);
+    if (call->broadcast) {
+        for (int r = 0; r < rows; r++)
+            fill(BK_SCALAR, 1, tile + r * BK_WIDTH, (const float *)row + r * step + call->channel);
+        return;
+    }
+    if (call->order != NULL) {
+        const int32_t *order = call->order + (block->phase * stage->n_channel_blocks + block->channel_block) * BK_WIDTH;
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < block->width; c++)
+                if (order[c] >= 0)
+                    tile[r * BK_WIDTH + c] = ((const float *)row)[r * step + order[c]];
+        return;
+    }
+    const int channel = call->channel + block->channel;
+    if (edge->item_size == 1)
+        kernels->load_int8((const uint8_t *)row + channel, step, block->width, rows, tile, edge->scale,
+                           edge->zero_point);
+    else
+        kernels->load((const float *)row + channel, step, block->width, rows, tile);
+}
+
+static void look_up(bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
+                    const bk_span *span, float *tile)
+{
+    const bk_edge *edge = &run->program->edges[call->edge];
+    for (int r = 0; r < span->n_rows; r++) {
+        const int64_t step = (span->step + r) * stage->n_phases + block->phase - stage->crop;
+        const float symbol = ((const float *)row_of(run, call->edge, edge->timeless ? 0 : step))[call->channel];
+        int index = 0;
+        if (symbol >= 0 && symbol < (float)call->n_symbols)
+            index = (int)symbol;
+        else
+            bk_raise_flag(&run->unknown_symbol);
+        const float *row = call->vector + (ptrdiff_t)index * stage->n_out + block->channel;
+        run->program->kernels->load(row, 0, block->width, 1, tile + (span->row + r) * BK_WIDTH);
+    }
+}
+
+static void store(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span, float *tile)
+{
+    const bk_kernels *kernels = p->run->program->kernels;
+    const bk_edge *edge = &p->run->program->edges[call->edge];
+    ptrdiff_t step;
+    if (p->stage->joined && !lies_joined(p, call, span)) {
+        move_steps(p, block, call, span, tile);
+        return;
+    }
+    char *row = place_of(p, block, call, span, &step);
+    tile += span->row * BK_WIDTH;
+    if (edge->item_size == 1)
+        kernels->store_int8(tile, block->width, span->n_rows, (uint8_t *)row, step, edge->scale, edge->zero_point);
+    else
+        kernels->store(tile, block->width, span->n_rows, (float *)row, step);
+}
+
+/* Whether one kernel can do what a chain ends in: where rows are full, and lie in the edges as in the tile. */
+static int can_finish(const piece *p, const bk_block *block, const bk_span *spans, int n_spans)
+{
+    const bk_stage *stage = p->stage;
+    if (stage->ending.first == stage->n_calls || (block->width != BK_WIDTH && block->width != BK_WIDTH / 2))
+        return 0;
+    for (int k = stage->ending.first; stage->joined && k < stage->n_calls; k++)
+        for (int s = 0; s < n_spans; s++)
+            if (stage->calls[k].action != BK_APPLY && !lies_joined(p, &stage->calls[k], &spans[s]))
+                return 0;
+    return 1;
+}
+
+static void finish(const piece *p, const bk_block *block, const bk_span *span, const float *scratch)
+{
+    const bk_stage *stage = p->stage;
+    const bk_last_calls *last = &stage->ending;
+    bk_ending ending = {.n_added = last->n_added, .scaling = BK_COPY, .half = block->width < BK_WIDTH};
+    for (int k = 0; k < last->n_added; k++) {
+        const bk_call *call = &stage->calls[last->added[k]];
+        ending.added[k] = (const float *)place_of(p, block, call, span, &ending.added_step[k]);
+    }
+    if (last->scaling >= 0) {
+        ending.scaling = stage->calls[last->scaling].function;
+        ending.factor = stage->calls[last->scaling].scalar;
+    }
+    if (last->activation >= 0) {
+        ending.activated = 1;
+        ending.slope = stage->calls[last->activation].scalar;
+    }
+    for (int k = 0; k < 2; k++)
+        if (last->out[k] >= 0) {
+            const bk_call *call = &stage->calls[last->out[k]];
+            ending.out[k].rows = place_of(p, block, call, span, &ending.out[k].step);
+            ending.out[k].scale = p->run->program->edges[call->edge].scale;
+            ending.out[k].zero_point = p->run->program->edges[call->edge].zero_point;
+        }
+    const float *tile = scratch + (last->tile * BK_ROWS + span->row) * BK_WIDTH;
+    p->run->program->kernels->finish(&ending, span->n_rows, tile);
+}
+
+/* The chain of functions, on a tile of `rows` of which some are steps of the output. */
+void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, int n_spans, int rows,
+                      float *scratch)
+{
+    const bk_run *run = p->run;
+    const bk_stage *stage = p->stage;
+    const bk_kernels *kernels = run->program->kernels;
+    const int finishes = can_finish(p, block, spans, n_spans);
+    const int n_calls = finishes ? stage->ending.first : stage->n_calls;
+    for (int k = 0; k < n_calls; k++) {
+        const bk_call *call = &stage->calls[k];
+        float *out = scratch + call->out * BK_ROWS * BK_WIDTH;
+        const float *a = scratch + call->a * BK_ROWS * BK_WIDTH;
+        const float *b = call->operand == BK_TILE     ? scratch + call->b * BK_ROWS * BK_WIDTH
+                         : call->operand == BK_SCALAR ? &call->scalar
+                                                      : call->vector + block->channel_block * BK_WIDTH;
+        switch (call->action) {
+        case BK_LOAD:
+            for (int s = 0; s < n_spans; s++)
+                load(p, block, call, &spans[s], out);
+            break;
+        case BK_LOOKUP:
+            for (int s = 0; s < n_spans; s++)
+                look_up(p->run, stage, block, call, &spans[s], out);
+            break;
+        case BK_STORE:
+            for (int s = 0; s < n_spans; s++)
+                store(p, block, call, &spans[s], scratch + call->a * BK_ROWS * BK_WIDTH);
+            break;
+        case BK_FILL:
+            fill(call->operand, rows, out, b);
+            break;
+        case BK_APPLY:
+            kernels->apply(call->function, call->operand, rows, out, a, b);
+            break;
+        }
+    }
+    for (int s = 0; finishes && s < n_spans; s++)
+        finish(p, block, &spans[s], scratch);
+}
+
+static void run_tile(const piece *p, const bk_block *block, int64_t group, int rows, float *scratch,
+                     bk_prefetch *prefetch)
+{
+    const bk_stage *stage = p->stage;
+    /* Rows that are steps of the output: a transposed convolution is cropped at both ends. A row of joined steps
+     * may be cut within. */
+    int first_row = 0, end = rows;
+    while (!stage->joined && first_row < rows && (group + first_row) * stage->n_phases + block->phase - stage->crop < 0)
+        first_row++;
+    while (!stage->joined && end > first_row && (group + end - 1) * stage->n_phases + block->phase - stage->crop >= p->n_total)
+        end--;
+    if (first_row == end)
+        return;
+    make_tile(p->run, stage, block, group, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, scratch, prefetch);
+    const bk_span span = {group + first_row, first_row, end - first_row};
+    bk_run_chain(p, block, &span, 1, rows, scratch);
+}
+
+/* Full tiles and what is left, which most often lie alike; where there are few, tiles of as many bundles each. */
+static void lay_tile(const bk_bundle_range *range, int64_t index, int64_t n_tiles, bk_bundle_tile *tile)
+{
+    int64_t first = range->n_bundles * index / n_tiles, next = range->n_bundles * (index + 1) / n_tiles;
+    if (n_tiles > FEW_TILES) {
+        first = index * BK_BUNDLES;
+        next = smaller(first + BK_BUNDLES, range->n_bundles);
+    }
+    bk_lay_bundles(range, first, (int)(next - first), tile);
+}
+
+/* What the bundles of a tile are made of. */
+static void combine_tile(const piece *p, const bk_bundle_tile *tile, int n_outputs, const bk_bundling *bundling,
+                         float *combined)
+{
+    const bk_stage *stage = p->stage;
+    const ptrdiff_t row_size = p->run->program->edges[stage->source].row;
+    bk_bundle bundles[BK_BUNDLES];
+    for (int k = 0; k < tile->n_bundles; k++) {
+        const float *row = (const float *)row_of(p->run, stage->source, tile->steps[k] - stage->pad_left);
+        bundles[k] = bk_bundle_input(tile, k, n_outputs, row + stage->blocks[0].source_channel, stage->n_taps);
+    }
+    bundling->combine(bundles, tile->n_bundles, stage->dilation * row_size, stage->n_taps, stage->n_in, combined);
+}
+
+/* A chain works on BK_ROWS at once, from the last ones on: its other registers lie over rows that are done. The row
+ * of what isn't due lies behind all of them. */
+static void run_chains(const piece *p, const bk_block *block, const bk_bundle_tile *tile, float *scratch)
+{
+    int end = tile->n_spans, end_row = tile->n_rows;
+    while (end > 0) {
+        int first = end - 1;
+        while (tile->spans[first].row > 0)
+            first--;
+        const int row = (end_row - 1) / BK_ROWS * BK_ROWS;
+        bk_run_chain(p, block, &tile->spans[first], end - first, end_row - row, scratch + row * BK_WIDTH);
+        end = first;
+        end_row = row;
+    }
+}
+
+/* The weights that a thread most likely needs behind those of a block: of its next one, or of the next stage. */
+static bk_prefetch weights_behind(const piece *p, int64_t block, int thread)
+{
+    const bk_program *program = p->run->program;
+    const bk_stage *stage = p->stage, *end = program->stages + program->n_stages;
+    const int from_behind = thread & 1; /* as bk_next_part has it */
+    block += from_behind ? -1 : 1;
+    if (block < 0 || block >= stage->n_blocks) {
+        do
+            stage++;
+        while (stage < end && (stage->n_blocks == 0 || stage->blocks[0].weights == NULL));
+        if (stage == end)
+            return (bk_prefetch){0, 0};
+        block = from_behind ? stage->n_blocks - 1 : 0;
+    }
+    const uintptr_t weights = (uintptr_t)stage->blocks[block].weights;
+    return (bk_prefetch){weights, weights + (size_t)stage->n_taps * (size_t)stage->n_in * BK_WIDTH * sizeof(float)};
+}
+
+/* Tile by tile, of which each has its inputs combined once for all blocks; or, of a stage with many weights, block by
+ * block, so that these are read once for all tiles. Blocks are divided among threads only where the tiles are too few,
+ * or so that no two threads need the same weights, as each has to combine the inputs. */
+static void run_parts_of_bundles(piece *p, int thread, float *scratch)
+{
+    const bk_stage *stage = p->stage;
+    const bk_kernels *kernels = p->run->program->kernels;
+    const int in_fours = stage->kind == BK_FOURS, n_outputs = in_fours ? BK_BUNDLE : 2;
+    const int64_t n_threads = p->run->n_threads;
+    const bk_bundling *bundling = in_fours ? &kernels->fours : &kernels->pairs;
+    const bk_bundle_range range = bk_find_bundles(p->first, p->first + p->n_groups, stage->dilation, n_outputs);
+    const int64_t n_tiles = (range.n_bundles + BK_BUNDLES - 1) / BK_BUNDLES;
+    const int64_t n_sets = (n_tiles + stage->n_together - 1) / stage->n_together;
+    int64_t n_shares = n_threads == 1 ? 1 : (n_threads * PARTS_OF_A_THREAD + n_sets - 1) / n_sets;
+    if (n_threads > 1 && stage->n_together > 1)
+        n_shares = stage->n_blocks;
+    n_shares = smaller(n_shares, stage->n_blocks);
+    const size_t size = bk_combined_size(n_outputs, stage->n_taps, stage->n_in);
+    float *combined = scratch + p->run->scratch_size - p->run->program->combined_size;
+    bk_bundle_tile tile = {0};
+    int64_t set_there = -1, laid = -1;
+    for (;;) {
+        const int64_t item = bk_next_part(&p->taken, n_sets * n_shares, thread);
+        if (item < 0)
+            return;
+        const int64_t set = item / n_shares, share = item % n_shares;
+        const int64_t first_tile = n_tiles * set / n_sets, end_tile = n_tiles * (set + 1) / n_sets;
+        const int64_t end_block = stage->n_blocks * (share + 1) / n_shares;
+        for (int64_t k = first_tile; set != set_there && k < end_tile; k++) {
+            lay_tile(&range, laid = k, n_tiles, &tile);
+            combine_tile(p, &tile, n_outputs, bundling, combined + (size_t)(k - first_tile) * size);
+        }
+        set_there = set;
+        for (int64_t b = stage->n_blocks * share / n_shares; b < end_block; b++) {
+            bk_prefetch prefetch = weights_behind(p, b, thread);
+            for (int64_t k = first_tile; k < end_tile; k++) {
+                const bk_block *block = &stage->blocks[b];
+                if (k != laid)
+                    lay_tile(&range, laid = k, n_tiles, &tile);
+                bundling->convolve(combined + (size_t)(k - first_tile) * size, stage->n_taps, stage->n_in,
+                                   block->weights, block->bias, tile.n_bundles, (const int(*)[BK_BUNDLE])tile.rows,
+                                   scratch, &prefetch);
+                run_chains(p, block, &tile, scratch);
+            }
+        }
+    }
+}
+
+/* Tiles of equal height, as far as that goes: twelve steps and one would take twice as long as six and seven. */
+static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int64_t n_tiles, int thread, float *scratch)
+{
+    const bk_run *run = p->run;
+    const bk_stage *stage = p->stage;
+    bk_prefetch prefetch = {0, 0};
+    for (int64_t item = first_item; item < end_item; item++) {
+        /* Block by block, so that its weights stay in a cache while time passes by. */
+        const int64_t tile = item % n_tiles;
+        const int64_t first = p->n_groups * tile / n_tiles, next = p->n_groups * (tile + 1) / n_tiles;
+        const int64_t group = p->first + first;
+        const int rows = (int)(next - first);
+        if (stage->kind != BK_NORMALISE) {
+            if (tile == 0 || item == first_item)
+                prefetch = weights_behind(p, item / n_tiles, thread);
+            run_tile(p, &stage->blocks[item / n_tiles], group, rows, scratch, &prefetch);
+            continue;
+        }
+        /* A norm looks at all channels, so its blocks belong together. */
+        const bk_edge *source = &run->program->edges[stage->source];
+        const float *rows_in = (const float *)row_of(run, stage->source, group) + stage->blocks[0].source_channel;
+        run->program->kernels->normalise(rows_in, source->row, stage->n_in, rows,
+                                         scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, run->program->longest_row,
+                                         stage->epsilon, stage->centre);
+        for (int k = 0; k < stage->n_blocks; k++)
+            run_tile(p, &stage->blocks[k], group, rows, scratch, &prefetch);
+    }
+}
+
+void bk_run_parts(void *context, int thread)
+{
+    piece *p = context;
+    const bk_stage *stage = p->stage;
+    const int64_t n_tiles = (p->n_groups + BK_ROWS - 1) / BK_ROWS;
+    const int64_t n_blocks = stage->kind == BK_NORMALISE ? 1 : stage->n_blocks;
+    const int64_t n_items = n_tiles * n_blocks, n_threads = p->run->n_threads;
+    /* Whole blocks where there are enough of them, so that no two threads need the same weights. */
+    int64_t n_together = n_blocks >= 2 * n_threads ? n_tiles : n_items / (n_threads * PARTS_OF_A_THREAD);
+    if (n_threads == 1)
+        n_together = n_items;
+    if (n_together < 1)
+        n_together = 1;
+    float *scratch = p->run->scratch + (size_t)thread * p->run->scratch_size;
+    if (stage->kind == BK_PAIRED || stage->kind == BK_FOURS) {
+        run_parts_of_bundles(p, thread, scratch);
+        return;
+    }
+    for (;;) {
+        const int64_t part = bk_next_part(&p->taken, (n_items + n_together - 1) / n_together, thread);
+        if (part < 0)
+            return;
+        const int64_t first = part * n_together;
+        run_tiles(p, first, smaller(first + n_together, n_items), n_tiles, thread, scratch);
+    }
+}
+
