@@ -78,7 +78,7 @@ class TTS:
         Threads that one run of a graph may use. A `Voice` brings its own. One thread is best for many
         streams at once: `balacoon_tk.runtime.scheduler` lets one run follow another.
     backend : {"auto", "native", "onnxruntime"}, optional
-        What runs the decoder, as `load_voice` has it. A `Voice` brings its own.
+        What runs encoder and decoder, as `load_voice` has it. A `Voice` brings its own.
     options : RuntimeOptions, optional
         Threads, backend, execution providers and device. A `Voice` brings its own.
     sha256 : str, optional

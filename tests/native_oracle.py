@@ -53,7 +53,14 @@ def _run(program: Program, stage: Stage, edges: Arrays) -> None:
     else:
         assert stage.source is not None
         x = edges[stage.source][:, stage.source_channel :]
-        tile = _predicted(stage, x, edges) if stage.kind == "predicted" else _tile(program, stage, x)
+        if stage.kind == "predicted":
+            tile = _predicted(stage, x, edges)
+        elif stage.kind == "attend":
+            tile = _attention(program, stage, x, edges)
+        elif stage.kind == "spline":
+            tile = _spline(stage, x, edges)
+        else:
+            tile = _tile(program, stage, x)
     registers = {0: tile}
     for call in stage.chain:
         if call.function == "store":
@@ -118,6 +125,60 @@ def _predicted(stage: Stage, x: np.ndarray, edges: Arrays) -> np.ndarray:
             bias = edges[stage.biases][step // stage.kernel_steps, stage.bias_channel :]
             tile[step] += bias[: stage.n_channels]
     return tile
+
+
+def _attention(program: Program, stage: Stage, x: np.ndarray, edges: Arrays) -> np.ndarray:
+    n_heads, n_in, n_out = stage.n_groups, stage.n_in, stage.n_channels // stage.n_groups
+    keys, values = (edges[edge][:, first:] for edge, first in stage.others)
+    tile = np.zeros((len(x), stage.n_channels))
+    for head in range(n_heads):
+        mine, out = slice(head * n_in, (head + 1) * n_in), slice(head * n_out, (head + 1) * n_out)
+        for i, query in enumerate(x[:, mine]):
+            all_keys = keys[:, mine].copy()
+            all_values = values[:, out].copy()
+            for near, array in ((stage.near_keys, all_keys), (stage.near_values, all_values)):
+                embeddings = np.zeros((1, 1, 1)) if near is None else program.arrays[near].astype(float)
+                window = embeddings.shape[1] // 2
+                for j in range(max(0, i - window), min(len(x), i + window + 1)):
+                    array[j] += 0 if near is None else embeddings[head, j - i + window]
+            scores = all_keys @ query
+            shares = np.exp(scores - scores.max())
+            tile[i, out] = shares / shares.sum() @ all_values
+    return tile
+
+
+def _spline(stage: Stage, x: np.ndarray, edges: Arrays) -> np.ndarray:
+    """Find the x of which the spline makes y by bisection, so that nothing is shared with the engine."""
+    n, least = stage.n_in, 1e-3
+    edge, first = stage.others[0]
+    tile = np.zeros((len(x), 1))
+    for step, y in enumerate(x[:, 0]):
+        given = edges[edge][step, first : first + 3 * n - 1]
+        sizes = [np.exp(part - part.max()) for part in (given[:n], given[n : 2 * n])]
+        knots = [
+            2 * stage.value * np.concatenate([[0], np.cumsum(least + (1 - least * n) * part / part.sum())])
+            - stage.value
+            for part in sizes
+        ]
+        slopes = np.concatenate([[1.0], np.log1p(np.exp(given[2 * n :])) + least, [1.0]])
+        if not abs(y) <= stage.value:
+            tile[step] = y
+            continue
+        low, high = -stage.value, stage.value
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _bent(middle, *knots, slopes) < y else (low, middle)
+        tile[step] = (low + high) / 2
+    return tile
+
+
+def _bent(x: float, at: np.ndarray, to: np.ndarray, slopes: np.ndarray) -> float:
+    """Durkan et al., "Neural spline flows", 2019, equation 4."""
+    k = min(max(int(np.searchsorted(at, x, side="right")) - 1, 0), len(at) - 2)
+    width, height = at[k + 1] - at[k], to[k + 1] - to[k]
+    s, t = height / width, (x - at[k]) / width
+    above = height * (s * t**2 + slopes[k] * t * (1 - t))
+    return to[k] + above / (s + (slopes[k + 1] + slopes[k] - 2 * s) * t * (1 - t))
 
 
 def _padded(stage: Stage, x: np.ndarray) -> np.ndarray:

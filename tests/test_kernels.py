@@ -73,6 +73,24 @@ def test_convolution_is_the_oracles(kernels, n_channels, n_taps, dilation, strid
     assert np.isnan(half[:, WIDTH // 2 :]).all()
 
 
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 32, 33, 121])
+@every_set
+def test_a_softmax_adds_up_to_one_and_is_the_oracles(kernels, n):
+    rng = np.random.default_rng(n)
+    rows = np.full((5, -(-n // WIDTH) * WIDTH), np.nan, np.float32)
+    rows[:, :n] = noise(rng, 5, n) * [[0.0], [1.0], [10.0], [80.0], [1e37]]
+    shares = np.exp(rows[:, :n].astype(float) - rows[:, :n].max(1, keepdims=True).astype(float))
+    _kernels.softmax(kernels, rows, n)
+    np.testing.assert_allclose(rows[:, :n], shares / shares.sum(1, keepdims=True), rtol=1e-5, atol=1e-7)
+
+
+def test_a_softmax_needs_room_for_whole_tiles():
+    with pytest.raises(ParameterError, match="n=33 must be 1 to 32"):
+        _kernels.softmax(SETS[0], np.zeros((1, WIDTH), np.float32), 33)
+    with pytest.raises(ParameterError, match="a multiple of 32"):
+        _kernels.softmax(SETS[0], np.zeros((1, 5), np.float32), 5)
+
+
 of_pairs = pytest.mark.parametrize(
     "kernels",
     [name for name in SETS if _kernels.has_pairs(name)] or [pytest.param("", marks=pytest.mark.skip)],

@@ -29,95 +29,17 @@ from balacoon_tk.runtime.native.program import Call, Edge, Port, Program, Stage
 from balacoon_tk.runtime.options import RuntimeOptions
 from native_laws import ONE_THREAD, assert_same_bits
 from native_oracle import interpret
-
-TWO_THREADS = RuntimeOptions(n_threads=2)
-LENGTHS = (0, 1, 2, 5, 13, 40)
-
-rng = np.random.default_rng(11)
-
-
-def random(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def made(
-    n_in: int, *stages: Stage, arrays: dict[str, np.ndarray], n_edges: int = 0, more: tuple[Port, ...] = ()
-) -> Program:
-    """A program that reads `n_in` channels on edge 0; its last stage's tile, or register, is the output."""
-    last = stages[-1]
-    n_edges = n_edges or len(stages) + 1
-    channels = {0: n_in} | {port.edge: int(np.prod(port.shape)) for port in more}
-    for stage in stages:
-        for call in stage.chain:
-            if call.function == "store":
-                channels.setdefault(call.edge or 0, stage.n_channels)
-    edges = tuple(
-        Edge(str(k), channels[k], timeless=any(port.edge == k and not port.rate[0] for port in more))
-        for k in range(n_edges)
-    )
-    rate = (1, 1)
-    for stage in stages:
-        rate = (rate[0] * stage.n_phases, rate[1] * stage.stride)
-    inputs = (Port("frames", 0, (1, n_in)), *more)
-    outputs = (Port("samples", n_edges - 1, (1, last.n_channels), rate),)
-    return Program(edges, stages, inputs, outputs, arrays)
-
-
-def store(edge: int, a: int = 0) -> Call:
-    return Call("store", a=a, edge=edge)
-
-
-def feeds_of(program: Program, n_frames: int) -> dict[str, np.ndarray]:
-    feeds = {}
-    for port in program.inputs:
-        timeless = program.edges[port.edge].timeless
-        shape = port.shape if timeless else (*port.shape, n_frames * port.rate[0])
-        feeds[port.name] = rng.integers(0, 5, shape) if port.symbols else random(*shape)
-    return feeds
-
-
-def cut(program: Program, feeds: dict[str, np.ndarray], start: int, stop: int) -> dict[str, np.ndarray]:
-    rates = {port.name: port.rate[0] for port in program.inputs if not program.edges[port.edge].timeless}
-    return {
-        name: array[..., start * rates[name] : stop * rates[name]] if name in rates else array
-        for name, array in feeds.items()
-    }
-
-
-def streamed(
-    engine: Engine, program: Program, feeds: dict[str, np.ndarray], sizes: list[int]
-) -> dict[str, np.ndarray]:
-    state, position, given_ = engine.start(), 0, []
-    for k, size in enumerate(sizes):
-        part = cut(program, feeds, position, position + size)
-        outputs, state = engine.step(state, part, last=k == len(sizes) - 1)
-        position += size
-        given_.append(outputs)
-    return {name: np.concatenate([part[name] for part in given_], -1) for name in given_[0]}
-
-
-def ways(n_frames: int) -> list[list[int]]:
-    mixed: list[int] = []
-    while (left := n_frames - sum(mixed)) > 0:
-        mixed.append(int(min(left, rng.choice([0, 1, 2, 3, 7, 17]))))
-    return [[1] * n_frames + [0], [0, n_frames, 0], [*mixed, 0], [0, *mixed[::-1], 0]]
-
-
-def assert_lawful(program: Program, lengths: tuple[int, ...] = LENGTHS, *, tolerance: float = 1e-5) -> None:
-    """The oracle's numbers, and the same bits for any pushes and two threads."""
-    engine, twice = NativeEngine(program, ONE_THREAD), NativeEngine(program, TWO_THREADS)
-    for n_frames in lengths:
-        feeds = feeds_of(program, n_frames)
-        wanted = interpret(program, feeds)
-        whole = engine.whole(feeds)
-        for name, array in whole.items():
-            assert array.shape == wanted[name].shape, (n_frames, name)
-            limit = tolerance * max(1e-3, float(np.abs(wanted[name]).max(initial=0)))
-            np.testing.assert_allclose(array, wanted[name], rtol=0, atol=limit, err_msg=str(n_frames))
-        assert_same_bits(twice.whole(feeds), whole, (n_frames, "two threads"))
-        for sizes in ways(n_frames):
-            assert_same_bits(streamed(engine, program, feeds, sizes), whole, (n_frames, sizes))
-        assert_same_bits(streamed(twice, program, feeds, ways(n_frames)[2]), whole, (n_frames, "both"))
+from native_programs import (
+    LENGTHS,
+    TWO_THREADS,
+    assert_lawful,
+    cut,
+    feeds_of,
+    made,
+    random,
+    store,
+    streamed,
+)
 
 
 def convolution(n_in: int, n_out: int, n_taps: int, *, bias: bool = True, **options: Any) -> Program:

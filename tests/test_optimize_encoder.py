@@ -13,34 +13,15 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import InPlacePass
 
-from balacoon_tk.export.sources import find_source
 from balacoon_tk.graph.spelled_out.layer_norm import FuseLayerNormPass
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.ort_cpu import optimize
 from balacoon_tk.targets.ort_cpu.optimize import optimize_encoder
 from balacoon_tk.targets.ort_cpu.passes.channels_last import ChannelsLastPass
 from balacoon_tk.targets.ort_cpu.passes.split_sums import SplitSumsPass
+from tiny_encoders import LENGTHS, VARIANTS, WHOLE, encoder_of, feeds_of
 from tiny_graphs import TinyGraph
-from tiny_vits import BOUND, N_BINS, N_FLOWS, TinyVits, write_tiny_vits
-
-WHOLE = TinyVits(relative=True, splines=True)
-VARIANTS = {
-    "plain": TinyVits(),
-    "relative positions": TinyVits(relative=True),
-    "splines": TinyVits(splines=True),
-    "both": WHOLE,
-    "speakers": TinyVits(relative=True, splines=True, n_speakers=3),
-    "deterministic": TinyVits(relative=True, stochastic=False),
-    "opset 17, constants as nodes": TinyVits(relative=True, splines=True, opset=17, constants="nodes"),
-    "opset 13": TinyVits(relative=True, splines=True, opset=13),
-}
-LENGTHS = (1, 2, 3, 4, 7, 30)  # below, at and above the window
-
-
-@functools.cache
-def encoder_of(variant: TinyVits, folder: Path) -> onnx.ModelProto:
-    source = write_tiny_vits(folder, variant)
-    return find_source(source).read(source, config=None, progress=lambda stage, share: None).encoder
+from tiny_vits import BOUND, N_BINS, N_FLOWS, TinyVits
 
 
 @functools.cache
@@ -51,17 +32,6 @@ def optimized_of(variant: TinyVits, folder: Path) -> optimize.Optimized:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("encoders")
-
-
-def feeds_of(session: Session, length: int, *, noise: float = 1.0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(length)
-    feeds = {
-        "phoneme_ids": rng.integers(3, 11, (1, length)),
-        "length_scale": np.array([1.3], np.float32),
-        "duration_noise": noise * rng.standard_normal((1, 2, length)).astype(np.float32),
-        "speaker_id": np.array([2]),
-    }
-    return {name: feeds[name] for name in session.inputs}
 
 
 def count(model: onnx.ModelProto) -> Counter[str]:

@@ -83,7 +83,7 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "threads": {"type": positive_int, "metavar": "N", "help": "threads for one run of a graph"},
     "backend": {
         "choices": get_args(Backend),
-        "help": "what runs the decoder (default: auto, the one that was faster on this machine)",
+        "help": "what runs encoder and decoder (default: auto, for each the one that was faster here)",
     },
     "execution-provider": {
         "type": comma_separated,

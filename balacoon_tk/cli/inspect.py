@@ -28,6 +28,7 @@ from balacoon_tk.cli._common import (
 if TYPE_CHECKING:
     from balacoon_tk.graph.obstacles import Obstacle, Streamability
     from balacoon_tk.voice.inspection import GraphInfo, VoiceInfo
+    from balacoon_tk.voice.programs import ProgramInfo
 
 _N_OP_TYPES = 6
 _N_PLACES = 3  # of alike obstacles
@@ -84,11 +85,14 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
     elif manifest.codebook_size is not None:
         yield f"  frames are        codes of {manifest.codebook_size}, from {manifest.n_channels} codebooks"
     yield f"  engine            {info.backend}"
-    if (program := info.program) is not None:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in program.kinds.items())
-        yield f"  native program    {program.n_stages} stages: {kinds}; off by {program.max_abs_diff:.1e}"
+    if info.program is not None:
+        yield f"  native program    {_stages(info.program)}"
     elif info.not_native != info.backend.reason:
         yield f"  native program    none: {info.not_native}"
+    if info.encoder_backend is not None:
+        yield f"  encoder's engine  {info.encoder_backend}"
+    if info.encoder_program is not None:
+        yield f"  encoder's program {_stages(info.encoder_program)}"
     passes = ", ".join(info.compiled.decoder.passes) or "none"
     yield f"  target            {info.target}, version {info.compiled.version}; decoder's passes: {passes}"
     if streaming is not None:
@@ -120,6 +124,12 @@ def _voice_lines(info: VoiceInfo) -> Iterator[str]:
             yield ""
             yield f"{part}: {next(lines := _graph_lines(graph))}"
             yield from lines
+
+
+def _stages(program: ProgramInfo) -> str:
+    kinds = ", ".join(f"{n} {kind}" for kind, n in program.kinds.items())
+    off_by = "" if program.max_abs_diff is None else f"; off by {program.max_abs_diff:.1e}"
+    return f"{program.n_stages} stages: {kinds}{off_by}"
 
 
 def _graph_lines(info: GraphInfo) -> Iterator[str]:
@@ -192,6 +202,8 @@ def _voice_dict(info: VoiceInfo) -> dict[str, object]:
         "manifest": manifest,
         "engine": asdict(info.backend),
         "native_program": info.program and asdict(info.program),
+        "encoder_engine": info.encoder_backend and asdict(info.encoder_backend),
+        "encoder_program": info.encoder_program and asdict(info.encoder_program),
         "multiply_adds_per_audio_second": info.multiply_adds_per_audio_second,
         "encoder": info.encoder and _graph_dict(info.encoder),
         "decoder": _graph_dict(info.decoder),

@@ -96,7 +96,7 @@ def evaluate(
     n_threads : int, optional
         The same; a loaded voice brings its own.
     backend : {"auto", "native", "onnxruntime"}, optional
-        The same: what runs the decoder.
+        The same: what runs encoder and decoder.
     confidence : float
         Of the intervals, in (0, 1).
     n_resamples : int

@@ -53,7 +53,7 @@ class RuntimeOptions:
     """Where runs take place: streams on one device share its scheduler. ``auto`` becomes that of the first
     provider, such as ``cpu`` or ``cuda:0``."""
     backend: Backend = "auto"
-    """What runs the decoder of a voice; its encoder is always run by ONNX Runtime."""
+    """What runs the encoder and the decoder of a voice."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be run with."""

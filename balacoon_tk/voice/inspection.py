@@ -98,8 +98,10 @@ class VoiceInfo:
     backend: BackendChoice  # which engine runs its decoder here, and why
     target: str  # name of the target whose graphs ONNX Runtime runs here
     compiled: TargetInfo
-    program: ProgramInfo | None  # None if the native engine can't run it
+    encoder_backend: BackendChoice | None  # the same of its encoder; None for a vocoder
+    program: ProgramInfo | None  # of the decoder; None if the native engine can't run it
     not_native: str | None  # the reason, if it can't
+    encoder_program: ProgramInfo | None  # None if the native engine can't run it, or for a vocoder
     encoder: GraphInfo | None  # as it was compiled; None for a vocoder
     decoder: GraphInfo
 
@@ -154,6 +156,11 @@ def inspect_voice(
         would_stream=would_stream,
     )
     native = find_native(compiled)
+    program = encoder_program = None
+    if not isinstance(native, str):
+        program = describe_program(compiled.files, native.decoder, native.streaming)
+        if native.encoder is not None:
+            encoder_program = describe_program(compiled.files, native.encoder)
     return VoiceInfo(
         path=voice.path,
         sha256=voice.sha256,
@@ -161,8 +168,10 @@ def inspect_voice(
         backend=voice.backend,
         target=choose_target(voice.options),
         compiled=info,
-        program=None if isinstance(native, str) else describe_program(compiled.files, native),
+        encoder_backend=voice.encoder_backend,
+        program=program,
         not_native=native if isinstance(native, str) else None,
+        encoder_program=encoder_program,
         encoder=encoder,
         decoder=decoder,
     )

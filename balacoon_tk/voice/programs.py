@@ -25,7 +25,7 @@ from balacoon_tk.voice.weights import WeightsWriter
 
 if TYPE_CHECKING:
     from balacoon_tk.voice.files import VoiceFiles
-    from balacoon_tk.voice.manifest import TargetInfo
+    from balacoon_tk.voice.manifest import FileInfo, StreamingInfo
 
 _DTYPES = ("float32", "float16", "int8", "uint8", "int32", "int64")
 _LEAST_HALVED = 256  # numbers; as graphs of half precision have it
@@ -77,21 +77,22 @@ class ProgramInfo:
     kinds: Mapping[str, int]
     """Stages by their kind, the most frequent first."""
     n_parameters: int
-    max_abs_diff: float
-    """Largest difference seen to the plain decoder's samples."""
+    max_abs_diff: float | None
+    """Of a decoder's program: the largest difference seen to the plain decoder's samples."""
 
 
-def describe_program(files: VoiceFiles, target: TargetInfo) -> ProgramInfo:
-    """Say what the program of a voice is."""
-    file, streaming = target.decoder.file, target.streaming
-    program = files.program(target.decoder)
+def describe_program(
+    files: VoiceFiles, info: FileInfo, streaming: StreamingInfo | None = None
+) -> ProgramInfo:
+    """Say what a program of a voice is, and how it streams, if it is the decoder's."""
+    program = files.program(info)
     return ProgramInfo(
-        file=file,
-        n_bytes=len(files.member(file)),
+        file=info.file,
+        n_bytes=len(files.member(info.file)),
         n_stages=len(program.stages),
         kinds=dict(Counter(stage.kind for stage in program.stages).most_common()),
         n_parameters=sum(array.size for array in program.arrays.values()),
-        max_abs_diff=0.0 if streaming is None else streaming.max_abs_diff,
+        max_abs_diff=None if streaming is None else streaming.max_abs_diff,
     )
 
 

@@ -293,9 +293,9 @@ def load_voice(
     n_threads : int, optional
         Threads that one run of a graph may use; ONNX Runtime's own choice if None. Short for `options`.
     backend : {"auto", "native", "onnxruntime"}, optional
-        What runs the decoder. ``auto``, which None is, takes the one that was faster on this machine, and
-        ONNX Runtime for what the native engine can't run; the first time, both are run, for a second at most.
-        `Voice.backend` says which it is, and why. Short for `options`.
+        What runs encoder and decoder. ``auto``, which None is, takes for each the one that was faster on this
+        machine, and ONNX Runtime for what the native engine can't run; the first time, both are run, for a
+        second or so. `Voice.backend` and `Voice.encoder_backend` say which it is, and why. Short for `options`.
     options : RuntimeOptions, optional
         Threads, backend, execution providers and device. What another execution provider than ONNX Runtime's
         own for processors can't run, ``CPUExecutionProvider`` takes over if it is named behind it, with a
@@ -309,7 +309,7 @@ def load_voice(
     ------
     VoiceError
         If there is no voice, or it is damaged, or its parts don't fit each other; the message names
-        the file or the field. With ``backend="native"`` also if that can't run it, with the reason.
+        the file or the field. With ``backend="native"`` also if that can't run the decoder, with the reason.
     ParameterError
         If this build of ONNX Runtime hasn't an execution provider that `options` name.
     MissingExtraError

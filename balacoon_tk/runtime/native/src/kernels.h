@@ -156,7 +156,7 @@ typedef struct {
      * without centre: x / sqrt(mean of squares + epsilon) */
     void (*normalise)(const float *rows_in, ptrdiff_t in_step, int n, int rows, float *rows_out, ptrdiff_t out_step,
                       float epsilon, int centre);
-    /* in place, over the first n of each row, which has room for a multiple of BK_WIDTH; zeros behind */
+    /* in place, of the first n of each row; there is room for a multiple of BK_WIDTH, of whatever numbers */
     void (*softmax)(float *rows, ptrdiff_t row_step, int n, int n_rows);
     /* floating point operations per call of a loop that multiplies and adds in registers alone */
     double (*peak)(int n_loops);
