@@ -25,7 +25,7 @@ from speed.own_voice import use_own_voice
 from speed.results import compact_json, write_between
 from speed.targets import check
 
-PARTS = ("decoding", "layers", "int8", "speaking")
+PARTS = ("decoding", "encoding", "layers", "int8", "speaking")
 THREADS = (1, 2)
 N_ROUNDS = 9
 MARKS = ("<!-- native -->", "<!-- end -->")
@@ -38,6 +38,10 @@ def measure(part: str, folder: Path, *, n_rounds: int) -> dict[str, Any]:
         from native import decoding
 
         return decoding.measure(folder, n_rounds=n_rounds, threads=THREADS)
+    if part == "encoding":
+        from native import encoding
+
+        return encoding.measure(folder, n_rounds=n_rounds, threads=THREADS)
     if part == "layers":
         from native import layers
 

@@ -473,6 +473,10 @@ def native_parts():
     quality = {"dnsmos_drop": 0.1, "wer_increase": 0.0, "lsd_db": 5.0, "n_sentences": 3, "n_layers": 4}
     return {
         "decoding": {"multiply_adds": 1.4e10, "n_frames": 448, "threads": {n: threads(n) for n in "12"}},
+        "encoding": {
+            "n_phonemes": [31],
+            "threads": {n: {"seconds": {"native, 31": [0.02], "onnxruntime, 31": [0.04]}} for n in "12"},
+        },
         "layers": {
             "some": {
                 "multiply_adds": 1e9,
@@ -511,6 +515,7 @@ def test_what_the_native_engine_was_to_reach_is_checked_and_told():
     text = native_report.to_markdown({"facts": facts, "n_rounds": 1, "load": [0.1, 0.2], "parts": parts})
     assert "**missed**" in text and "| whole, native | 800 ms, 35 GFLOP/s | 400 ms, 70 GFLOP/s |" in text
     assert "| some | 100 | 50 | 200 |" in text
+    assert "| 31 ids | 20.0 ms, 40.0 ms: 0.50 |" in text
 
 
 def test_the_committed_table_of_the_native_engine_is_that_of_its_figures():

@@ -124,8 +124,8 @@ def _summary(target: Path, held: str) -> str:
             exact += f", of at most {decoder.max_frames} frames"
     rows.append(("exact streaming", exact))
     native = f"no: {manifest.not_native}"
-    if (target := manifest.targets.get(NATIVE)) is not None:
-        native = "runs the decoder" if target.encoder is None else "runs encoder and decoder"
+    if (compiled := manifest.targets.get(NATIVE)) is not None:
+        native = "runs the decoder" if compiled.encoder is None else "runs encoder and decoder"
     rows.append(("native engine", native))
     rows.append(("sandbox", held))
     rows += [("verified", f"{name}: {value:.1e}") for name, value in manifest.verified.items()]

@@ -295,7 +295,8 @@ def load_voice(
     backend : {"auto", "native", "onnxruntime"}, optional
         What runs encoder and decoder. ``auto``, which None is, takes for each the one that was faster on this
         machine, and ONNX Runtime for what the native engine can't run; the first time, both are run, for a
-        second or so. `Voice.backend` and `Voice.encoder_backend` say which it is, and why. Short for `options`.
+        second or so. `Voice.backend` and `Voice.encoder_backend` say which it is, and why. Short for
+        `options`.
     options : RuntimeOptions, optional
         Threads, backend, execution providers and device. What another execution provider than ONNX Runtime's
         own for processors can't run, ``CPUExecutionProvider`` takes over if it is named behind it, with a

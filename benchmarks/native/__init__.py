@@ -5,7 +5,8 @@ file              what it measures
 ================  =============================================================================
 ``layers.py``     convolutions of one shape
 ``decoding.py``   the default voice's decoder: whole, in chunks, its first push, its samples
-``rounded.py``    the same in int8: speed, and what is lost
+``encoding.py``   its encoder, for sentences of several lengths
+``rounded.py``    the decoder in int8: speed, and what is lost
 ``speaking.py``   from text to sound beside other engines; memory; loading
 ``report.py``     what was wanted, and the tables
 ================  =============================================================================

@@ -108,6 +108,7 @@ def to_markdown(result: Data) -> str:
     ]
     for part, write in (
         ("decoding", _decoding),
+        ("encoding", _encoding),
         ("layers", _layers),
         ("int8", _int8),
         ("speaking", _speaking),
@@ -159,6 +160,24 @@ def _decoding(data: Data, parts: Data) -> list[str]:
         "of the convolutions as they are written; kernels that need fewer may be beyond all of the peak.",
         "",
         *table(["decoding", *map(threads_label, threads)], rows),
+    ]
+
+
+def _encoding(data: Data, parts: Data) -> list[str]:
+    del parts
+    rows = []
+    for n in data["n_phonemes"]:
+        cells = []
+        for found in data["threads"].values():
+            ours, theirs = (found["seconds"][f"{engine}, {n}"] for engine in ("native", "onnxruntime"))
+            times = f"{MS * median(ours):.1f} ms, {MS * median(theirs):.1f} ms"
+            cells.append(f"{times}: {ratio(ours, theirs):.2f}")
+        rows.append([f"{n} ids", *cells])
+    return [
+        "The encoder, from ids to encodings and durations, in the native engine, in ONNX Runtime, and the "
+        "first over the second.",
+        "",
+        *table(["encoding", *map(threads_label, data["threads"])], rows),
     ]
 
 

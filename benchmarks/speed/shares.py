@@ -10,6 +10,8 @@ from typing import Any
 from balacoon_tk import TTS
 from balacoon_tk.runtime.engine import Engine
 from balacoon_tk.runtime.ort_engine import OrtEngine
+from balacoon_tk.runtime.session import Session
+from balacoon_tk.stages.encoder import Encoder
 from peers.protocol import NOISE_W
 
 _STEPS = ("whole", "step")
@@ -30,7 +32,7 @@ def shares(tts: TTS, text: str, *, n_rounds: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in ("total", "frontend", "encoder", "decoder", "rest")}
     for k in range(n_rounds + 1):
         with (
-            _clock(tts.voice.encoder._session._session, _RUNS) as encoder,
+            _clock_encoder(tts.voice.encoder) as encoder,
             _clock_decoder(tts.voice.decoder) as decoder,
         ):
             start = perf_counter()
@@ -46,6 +48,11 @@ def shares(tts: TTS, text: str, *, n_rounds: int) -> dict[str, list[float]]:
             for name, seconds in row.items():
                 found[name].append(seconds)
     return found
+
+
+def _clock_encoder(encoder: Encoder) -> AbstractContextManager[list[float]]:
+    session = encoder._session
+    return _clock(session._session, _RUNS) if isinstance(session, Session) else _clock(session, ("run",))
 
 
 def _clock_decoder(engine: Engine) -> AbstractContextManager[list[float]]:
