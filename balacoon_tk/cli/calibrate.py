@@ -1,8 +1,8 @@
 """Measure a voice on this machine, for streams that start early and never wait.
 
-It takes a few seconds; do it while nothing else runs. Which engine runs encoder and decoder faster is measured
-first, then what each stage costs with it. The result is kept in the user's cache for this voice, number of
-threads, processor and version of ONNX Runtime, and every stream uses it from then on.
+It takes a few seconds; do it while nothing else runs. Which engine runs encoder and decoder faster is
+measured first, then what each stage costs with it. The result is kept in the user's cache for this voice,
+number of threads, processor and version of ONNX Runtime, and every stream uses it from then on.
 
   balacoon-tk calibrate
   balacoon-tk calibrate -v voices/joe --threads 1 --json

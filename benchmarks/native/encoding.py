@@ -25,8 +25,8 @@ def measure(folder: Path, *, n_rounds: int, threads: Sequence[int]) -> dict[str,
     Returns
     -------
     dict
-        By the number of threads ``seconds`` of one run by ``engine, number of ids``, a value a round: the mean
-        of some runs.
+        By the number of threads ``seconds`` of one run by ``engine, number of ids``, a value a round: the
+        mean of some runs.
     """
     found: dict[str, Any] = {"n_phonemes": list(N_PHONEMES), "threads": {}}
     for k, n_threads in enumerate(threads):
