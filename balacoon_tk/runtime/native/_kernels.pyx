@@ -496,7 +496,9 @@ def softmax(str kernels, float[:, ::1] rows, int n):
     """Take the softmax of the first n numbers of each row, in place; what lies behind is written over."""
     cdef const bk_kernels* k = find(kernels)
     if rows.shape[0] < 1 or not 1 <= n <= rows.shape[1] or rows.shape[1] % BK_WIDTH:
-        raise ParameterError(f"n={n} must be 1 to {rows.shape[1]}, a multiple of {BK_WIDTH}, of one row at least")
+        raise ParameterError(
+            f"n={n} must be 1 to {rows.shape[1]}, a multiple of {BK_WIDTH}, of one row at least"
+        )
     k.softmax(&rows[0, 0], rows.shape[1], n, rows.shape[0])
 
 
