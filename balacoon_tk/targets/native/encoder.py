@@ -55,7 +55,8 @@ def compile_encoder(model: onnx.ModelProto, *, time_axes: dict[str, int]) -> Pro
     graph = ir.from_proto(model)
     raise_opset(graph)
     fold_weight_casts(graph)
-    if read_qdq(graph).layers:
+    rounding = read_qdq(graph)
+    if rounding.layers or rounding.dynamic:
         raise NotNativeError(next(iter(graph.graph)), "the graph is in int8")
     axes = {name: axis for name, axis in time_axes.items() if name in graph_inputs(graph)}
     seen = probe(graph, axes, dict.fromkeys(axes, 1), lengths=_LENGTHS)
