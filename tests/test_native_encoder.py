@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +15,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from balacoon_tk.errors import BalacoonError, ModelError
+from balacoon_tk._files import CACHE_VARIABLE
+from balacoon_tk.errors import BalacoonError, ModelError, VoiceError
 from balacoon_tk.runtime.native import _kernels
 from balacoon_tk.runtime.native.checks import MOST_BINS
 from balacoon_tk.runtime.native.engine import NativeEngine
@@ -22,13 +25,16 @@ from balacoon_tk.runtime.native.opening import open_session
 from balacoon_tk.runtime.native.program import Call, Edge, Port, Program, Stage
 from balacoon_tk.runtime.native.session import NativeSession
 from balacoon_tk.runtime.session import Session
+from balacoon_tk.stages import encoder as encoder_stage
 from balacoon_tk.stages.encoder import Encoder, Encoding
 from balacoon_tk.targets.encoders import ENCODER_TIME_AXES
 from balacoon_tk.targets.native import verified
 from balacoon_tk.targets.native.encoder import compile_encoder
 from balacoon_tk.targets.native.errors import NotNativeError
 from balacoon_tk.targets.native.verified import compile_voice_encoder
-from balacoon_tk.voice.race import race_encoders
+from balacoon_tk.voice import backends
+from balacoon_tk.voice.backends import BACKEND_VARIABLE, BackendWarning
+from balacoon_tk.voice.race import Race, race_encoders
 from balacoon_tk.voice.voice import load_voice
 from native_laws import ONE_THREAD, assert_same_bits
 from native_oracle import interpret
@@ -328,6 +334,66 @@ def test_encoders_that_differ_run_no_race(exported_vits_folder) -> None:
         found = race_encoders(other, encoder, voice.manifest)
         assert found.ratio == np.inf
         assert reason in found.difference
+
+
+@pytest.mark.parametrize(("ratio", "name"), [(0.5, "native"), (2.0, "onnxruntime")])
+def test_the_faster_encoder_is_measured_once_and_then_loaded_alone(
+    exported_vits_folder, tmp_path, monkeypatch: pytest.MonkeyPatch, ratio: float, name: str
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.delenv(BACKEND_VARIABLE, raising=False)
+    races = []
+
+    def measured(*encoders: object) -> Race:
+        races.append(encoders)
+        return Race(ratio, None)
+
+    monkeypatch.setattr(backends, "race_encoders", measured)
+    first, again = (load_voice(exported_vits_folder, n_threads=1) for _ in range(2))
+    assert len(races) == 1
+    assert first.encoder_backend == again.encoder_backend
+    assert first.encoder_backend.name == name
+    assert f"{ratio:.2f} of" in first.encoder_backend.reason
+    assert (again.encoder.kernels is None) == (name == "onnxruntime")
+    assert ("native" in again.target.encoder.file) == (name == "native")
+
+
+def test_encoders_that_do_not_agree_are_said_to(
+    exported_vits_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.delenv(BACKEND_VARIABLE, raising=False)
+    monkeypatch.setattr(backends, "race_encoders", lambda *encoders: Race(np.inf, "their durations differ"))
+    with pytest.warns(BackendWarning, match="their durations differ; ONNX Runtime runs it"):
+        voice = load_voice(exported_vits_folder, n_threads=1)
+    assert voice.encoder_backend.name == "onnxruntime"
+
+
+def test_onnx_runtime_takes_over_an_encoder_that_can_not_be_opened(
+    exported_vits_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise ModelError("no kernels")
+
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.delenv(BACKEND_VARIABLE, raising=False)
+    monkeypatch.setattr(encoder_stage, "open_session", broken)
+    with pytest.warns(BackendWarning, match="no kernels"):
+        voice = load_voice(exported_vits_folder, n_threads=1)
+    assert voice.encoder_backend.name == "onnxruntime"
+    with pytest.raises(VoiceError, match=r"encoder\.native\.json: no kernels"):
+        load_voice(exported_vits_folder, n_threads=1, backend="native")
+
+
+def test_a_voice_without_a_program_for_its_encoder_says_why(exported_vits_folder, tmp_path) -> None:
+    folder = shutil.copytree(exported_vits_folder, tmp_path / "voice")
+    data = json.loads((folder / "voice.json").read_text(encoding="utf-8"))
+    data["targets"]["native"]["encoder"] = None
+    data["encoder_not_native"] = "LSTM node 'x': unknown"
+    (folder / "voice.json").write_text(json.dumps(data), encoding="utf-8")
+    for backend in ("auto", "native"):
+        voice = load_voice(folder, n_threads=1, backend=backend)
+        assert str(voice.encoder_backend) == "onnxruntime: LSTM node 'x': unknown"
 
 
 def test_a_voice_of_the_native_engine_runs_without_onnx_runtime(exported_vits_folder) -> None:

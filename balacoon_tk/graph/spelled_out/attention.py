@@ -26,6 +26,7 @@ from balacoon_tk.graph.match import only_user, producer_of
 # Operators that put the numbers of their first input elsewhere.
 _RESHAPES = frozenset({"Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _MOVES = _RESHAPES | {"Concat", "Pad", "Slice", "Transpose"}
+_LAST = (-1, 3)
 
 
 class Attention(NamedTuple):
@@ -62,49 +63,47 @@ class _Term(NamedTuple):
 
 def find_attention(node: ir.Node) -> Attention | None:
     """Return the attention that a softmax belongs to, if it is one of a form that is known."""
-    all_scores = node.inputs[0] if node.op_type == "Softmax" else None
-    if all_scores is None:
+    if node.op_type != "Softmax" or node.attributes.get_int("axis", -1) not in _LAST:
         return None
-    scores, near_keys = _without_term(all_scores, None)
-    query_by_key = producer_of(scores, "MatMul")
-    probabilities = node.outputs[0]
+    all_scores, probabilities = node.inputs[0], node.outputs[0]
+    key = next((term for term in _terms(producer_of(all_scores, "Add")) if term.is_skewed), None)
+    scores = all_scores if key is None else key.other
+    product = producer_of(scores, "MatMul")
+    if all_scores is None or scores is None or product is None:
+        return None
+    queries, keys = product.inputs
+    if queries is None or keys is None or (key is not None and key.factor is not queries):
+        return None
     for user, _ in probabilities.uses():
-        if query_by_key is None or user.op_type != "MatMul" or user.inputs[0] is not probabilities:
+        values = user.inputs[1] if user.op_type == "MatMul" else None
+        if values is None or user.inputs[0] is not probabilities:
             continue
         products = result = user.outputs[0]
-        near_values = None
-        added = only_user(products)
-        if near_keys is not None and added is not None and added.op_type == "Add":
-            result = added.outputs[0]
-            other, near_values = _without_term(result, probabilities)
-            if other is not products or near_values is None or not _fit(near_keys, near_values):
+        near_keys = near_values = None
+        if key is not None:
+            add = only_user(products)
+            near_values = None if add is None else _near_values(add, products, probabilities)
+            if add is None or near_values is None or not _fit(key.embedding, near_values):
                 continue
-        queries, keys, values = query_by_key.inputs[0], query_by_key.inputs[1], user.inputs[1]
-        if scores is None or queries is None or keys is None or values is None:
-            continue
-        if (near_keys is None) == (near_values is None):
-            return Attention(
-                queries, keys, values, scores, all_scores, probabilities, products, result,
-                near_keys, near_values,
-            )  # fmt: skip
+            near_keys, result = key.embedding, add.outputs[0]
+        return Attention(
+            queries, keys, values, scores, all_scores, probabilities, products, result, near_keys, near_values
+        )
     return None
 
 
-def _without_term(value: ir.Value, probabilities: ir.Value | None) -> tuple[ir.Value | None, AnyArray | None]:
-    """Return what relative positions were added to, and their embeddings; the value itself if there are none.
-
-    They are those of the values if the probabilities are given, and those of the keys if not.
-    """
-    add = producer_of(value, "Add")
-    for term in () if add is None else _terms(add):
-        fits = term.is_skewed if probabilities is None else _origin(term.factor) is probabilities
-        if fits and term.is_skewed == (probabilities is None):
-            return term.other, term.embedding
-    return value, None
+def _near_values(add: ir.Node, products: ir.Value, probabilities: ir.Value) -> AnyArray | None:
+    """Return the embeddings of the values of which a node adds some to products, by their probabilities."""
+    for term in _terms(add):
+        if term.other is products and not term.is_skewed and _origin(term.factor) is probabilities:
+            return term.embedding
+    return None
 
 
-def _terms(add: ir.Node) -> Iterator[_Term]:
+def _terms(add: ir.Node | None) -> Iterator[_Term]:
     """Yield the products with an embedding that a node adds."""
+    if add is None or add.op_type != "Add":
+        return
     for moved, other in (add.inputs, reversed(add.inputs)):
         product = producer_of(_origin(moved), "MatMul")
         embedding = None if product is None else _moved_constant(product.inputs[1])

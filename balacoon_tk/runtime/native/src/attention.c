@@ -17,8 +17,6 @@
 
 #include <stdlib.h>
 
-#define ALIGNMENT 64
-
 static int64_t padded(int64_t n) { return (n + BK_WIDTH - 1) / BK_WIDTH * BK_WIDTH; }
 
 static int64_t n_keys_of(const bk_run *run, const bk_stage *stage) { return run->tracks[stage->others[0]].count; }
@@ -36,11 +34,7 @@ static size_t scores_size(const bk_run *run, const bk_stage *stage)
     return BK_ROWS * (size_t)(stride_of(run, stage) + padded(stage->n_distances));
 }
 
-static float *keys_of(const bk_run *run)
-{
-    const uintptr_t address = (uintptr_t)run->attention;
-    return run->attention + (ALIGNMENT - address % ALIGNMENT) / sizeof(float);
-}
+static float *keys_of(const bk_run *run) { return (float *)aligned(run->attention); }
 
 /* Some channels of all keys: as many as a line of a cache has. */
 static void transpose_keys(void *context, int thread)
@@ -69,10 +63,11 @@ static void transpose_keys(void *context, int thread)
 int bk_prepare_attention(bk_run *run, const bk_stage *stage, bk_pool *pool)
 {
     const size_t n_threads = (size_t)run->n_threads;
-    const size_t size = keys_size(run, stage) + n_threads * scores_size(run, stage) + ALIGNMENT;
+    const size_t n_floats = keys_size(run, stage) + n_threads * scores_size(run, stage);
+    const size_t size = n_floats * sizeof(float) + ALIGNMENT;
     if (size > run->attention_size) {
         free(run->attention);
-        run->attention = malloc(size * sizeof(float));
+        run->attention = malloc(size);
         run->attention_size = run->attention == NULL ? 0 : size;
         if (run->attention == NULL)
             return -1;

@@ -3,11 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGNMENT 64
 #define LONGEST ((int64_t)1 << 40) /* steps of a stream: products with strides and rows stay within 64 bits */
 #define GUARD 256 /* bytes behind a buffer, which a kernel may read and never uses */
-
-static char *aligned(char *memory) { return memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT); }
 
 static void clear_rows(const bk_run *run, int edge, int64_t first, int64_t n_rows)
 {

@@ -4,6 +4,8 @@
 
 #include "executor.h"
 
+#define ALIGNMENT 64 /* what begins at a multiple of so many bytes is read faster */
+
 /* The rows of an edge that a run holds. */
 typedef struct {
     char *memory; /* as it was allocated */
@@ -24,7 +26,7 @@ struct bk_run {
     float *scratch;
     size_t scratch_size; /* floats of one thread */
     char *memory;        /* of the scratch */
-    float *attention;    /* what an attention works in, which is as long as its tensors are */
+    char *attention;     /* what an attention works in, which is as long as its tensors are */
     size_t attention_size;
     int unknown_symbol;
     int begun; /* whether the inputs that have ended had a step */
@@ -39,6 +41,8 @@ typedef struct {
     int64_t n_total; /* steps of the whole output; large if nobody knows */
     uint64_t taken; /* parts that some thread has taken, from both ends */
 } piece;
+
+static inline char *aligned(char *memory) { return memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT); }
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
