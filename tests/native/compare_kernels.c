@@ -96,6 +96,11 @@ static void compare_functions(const bk_kernels *kernels, const bk_kernels *plain
     kernels->normalise(input, 96, 32, BK_ROWS, tile, BK_WIDTH, 1e-5f, 1);
     plain->normalise(input, 96, 32, BK_ROWS, wanted, BK_WIDTH, 1e-5f, 1);
     compare(kernels->name, "normalise", tile, wanted, BK_ROWS * BK_WIDTH, 1e-5);
+    memcpy(tile, a, sizeof a);
+    memcpy(wanted, a, sizeof a);
+    kernels->softmax(tile, BK_WIDTH, BK_WIDTH, BK_ROWS);
+    plain->softmax(wanted, BK_WIDTH, BK_WIDTH, BK_ROWS);
+    compare(kernels->name, "softmax", tile, wanted, BK_ROWS * BK_WIDTH, 1e-5);
 }
 
 int main(void)
