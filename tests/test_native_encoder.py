@@ -232,6 +232,27 @@ def test_a_program_says_what_the_graph_says_at_every_length(variant, folder, opt
             np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5)
 
 
+def test_a_run_that_takes_over_the_memory_of_another_length_says_the_same(folder) -> None:
+    """Edges lend each other memory: what is left in it of another sentence must not be heard."""
+    program = program_of(VARIANTS["speakers"], folder)
+    theirs, session = Session(encoder_of(VARIANTS["speakers"], folder)), open_session(program, TWO_THREADS)
+    for length in (3, 90, 1, 40, 200, 2, 7, 200, 30):
+        feeds = encoder_feeds(theirs, length)
+        assert_same_bits(session.run(feeds), open_session(program, TWO_THREADS).run(feeds), length)
+
+
+def test_a_sentence_without_phonemes_is_one_of_no_steps(folder) -> None:
+    session = open_session(program_of(WHOLE, folder), ONE_THREAD)
+    feeds = encoder_feeds(Session(encoder_of(WHOLE, folder)), 3)
+    empty = {
+        **feeds,
+        "phoneme_ids": np.ones((1, 0), np.int64),
+        "duration_noise": np.ones((1, 2, 0), np.float32),
+    }
+    assert session.run(empty)["durations"].shape == (1, 0)
+    assert session.run(feeds)["durations"].shape == (1, 3)
+
+
 def test_a_program_has_stages_for_what_exporters_spell_out(folder) -> None:
     kinds = [stage.kind for stage in program_of(WHOLE, folder).stages]
     assert kinds.count("attend") == 1

@@ -189,6 +189,7 @@ cdef extern from "executor.h":
         const bk_edge *edges
         const bk_stage *stages
         const bk_reader *readers
+        int needs_all
         const int *first_stages
         int longest_row
         size_t combined_size
@@ -416,6 +417,7 @@ cdef class Executor:
         first[n_segments] = len(packed)
         self.c.n_stages = len(packed)
         self.c.n_segments = n_segments
+        self.c.needs_all = program.needs_all
         self.c.stages = stages
         self.c.first_stages = first
         self.c.combined_size = combined

@@ -52,10 +52,12 @@ bk_run *bk_new_run(const bk_program *program, int n_threads)
     run->tracks = calloc((size_t)program->n_edges + 1, sizeof(track));
     run->done = calloc((size_t)program->n_stages + 1, sizeof(int64_t));
     run->finished = calloc((size_t)program->n_stages + 1, sizeof(int));
+    run->spares = calloc((size_t)program->n_edges + 1, sizeof(spare_memory));
     run->scratch_size = (size_t)BK_ROWS * (size_t)(BK_REGISTERS * BK_WIDTH + program->longest_row)
                         + (size_t)BK_NOWHERE * BK_WIDTH + program->combined_size;
     run->memory = malloc(run->scratch_size * (size_t)n_threads * sizeof(float) + ALIGNMENT + GUARD);
-    if (run->tracks == NULL || run->done == NULL || run->finished == NULL || run->memory == NULL) {
+    if (run->tracks == NULL || run->done == NULL || run->finished == NULL || run->spares == NULL
+        || run->memory == NULL) {
         bk_free_run(run);
         return NULL;
     }
@@ -76,6 +78,9 @@ void bk_free_run(bk_run *run)
     free(run->finished);
     free(run->memory);
     free(run->attention);
+    for (int k = 0; k < run->n_spares; k++)
+        free(run->spares[k].memory);
+    free(run->spares);
     free(run);
 }
 
@@ -133,6 +138,73 @@ static void forget(bk_run *run, int edge)
     }
 }
 
+/* Give an edge memory for so many rows, whatever is in it: the smallest that is spare and does. */
+static int take_memory(bk_run *run, int edge, int64_t n_rows)
+{
+    track *t = &run->tracks[edge];
+    const bk_edge *e = &run->program->edges[edge];
+    const size_t size = (size_t)n_rows * row_size(e);
+    int best = -1;
+    for (int k = 0; k < run->n_spares; k++)
+        if (run->spares[k].size >= size && (best < 0 || run->spares[k].size < run->spares[best].size))
+            best = k;
+    /* None that is large enough: one less, so that they don't become more by every longer sentence. */
+    if (best < 0 && run->n_spares > 0)
+        free(run->spares[--run->n_spares].memory);
+    spare_memory taken = {NULL, size + size / 4};
+    if (best >= 0) {
+        taken = run->spares[best];
+        run->spares[best] = run->spares[--run->n_spares];
+    } else
+        taken.memory = malloc(taken.size + ALIGNMENT + GUARD);
+    if (taken.memory == NULL)
+        return -1;
+    t->memory = taken.memory;
+    t->rows = aligned(taken.memory);
+    t->capacity = (int64_t)(taken.size / row_size(e));
+    if (e->row > e->n_channels)
+        memset(t->rows, 0, size); /* what a row is filled up with */
+    clear_rows(run, edge, t->base, -t->base);
+    return 0;
+}
+
+static int is_read(const bk_run *run, int edge)
+{
+    const bk_edge *e = &run->program->edges[edge];
+    for (int k = 0; k < e->n_readers; k++) {
+        const bk_reader *reader = &run->program->readers[e->first_reader + k];
+        if (reader->reading == BK_OUTPUT || !run->finished[reader->stage])
+            return 1;
+    }
+    return 0;
+}
+
+/* Lend the memory of an edge to others, if all have read it. */
+static void release(bk_run *run, int edge)
+{
+    if (edge < 0 || run->program->edges[edge].timeless || is_read(run, edge))
+        return;
+    track *t = &run->tracks[edge];
+    if (t->memory == NULL)
+        return;
+    const size_t size = (size_t)t->capacity * row_size(&run->program->edges[edge]);
+    run->spares[run->n_spares++] = (spare_memory){t->memory, size};
+    t->memory = t->rows = NULL;
+    t->capacity = 0;
+}
+
+static void release_read(bk_run *run, const bk_stage *stage)
+{
+    release(run, stage->source);
+    for (int k = 0; k < stage->n_others; k++)
+        release(run, stage->others[k]);
+    for (int k = 0; k < 2; k++)
+        release(run, k ? stage->biases : stage->kernels);
+    for (int k = 0; k < stage->n_calls; k++)
+        if (stage->calls[k].action == BK_LOAD || stage->calls[k].action == BK_LOOKUP)
+            release(run, stage->calls[k].edge);
+}
+
 /* Make room for steps behind those that are known, and for the zeros behind the last. */
 static int make_room(bk_run *run, int edge, int64_t n_steps)
 {
@@ -141,6 +213,8 @@ static int make_room(bk_run *run, int edge, int64_t n_steps)
     int64_t needed = t->count + n_steps + e->after - t->base;
     if (needed <= t->capacity && t->rows != NULL)
         return 0;
+    if (t->rows == NULL && run->program->needs_all && !e->timeless)
+        return take_memory(run, edge, needed > 0 ? needed : 1);
     forget(run, edge);
     needed = t->count + n_steps + e->after - t->base;
     if (needed <= t->capacity && t->rows != NULL)
@@ -190,6 +264,13 @@ int bk_start(bk_run *run)
         track *t = &run->tracks[k];
         t->base = t->count = -program->edges[k].before;
         t->ended = 0;
+        if (program->needs_all && !program->edges[k].timeless) {
+            /* Its rows in front are cleared with its memory, which another edge may have now. */
+            t->count = 0;
+            if (t->rows != NULL)
+                clear_rows(run, k, t->base, program->edges[k].before);
+            continue;
+        }
         if (make_room(run, k, program->edges[k].before) < 0)
             return -1;
         clear_rows(run, k, t->base, program->edges[k].before);
@@ -521,7 +602,8 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
         if (call->action != BK_STORE)
             continue;
         const track *t = &run->tracks[call->edge];
-        if (n_known > t->count && make_room(run, call->edge, n_known - t->count) < 0)
+        const int64_t n_new = n_known > t->count ? n_known - t->count : 0;
+        if ((n_new > 0 || t->rows == NULL) && make_room(run, call->edge, n_new) < 0)
             return -1;
     }
     if (n_groups > 0) {
@@ -544,6 +626,8 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
     }
     if (finishes)
         run->finished[index] = 1;
+    if (finishes && run->program->needs_all)
+        release_read(run, stage);
     return 0;
 }
 

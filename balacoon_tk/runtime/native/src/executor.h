@@ -132,6 +132,7 @@ typedef struct {
     const int *first_stages; /* of each segment, stages that follow each other piece by piece; and their number */
     int longest_row; /* floats that a norm's row takes, of a multiple of BK_WIDTH */
     size_t combined_size; /* floats that the combined inputs of a stage's tiles take at most */
+    int needs_all; /* whether it is only run whole: edges that all have read lend their memory to others */
 } bk_program;
 
 typedef struct bk_run bk_run;

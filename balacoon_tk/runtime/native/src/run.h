@@ -17,6 +17,12 @@ typedef struct {
     int settled; /* whether what runs now adds no more steps */
 } track;
 
+/* Memory of an edge that nobody reads any more. */
+typedef struct {
+    char *memory;
+    size_t size; /* bytes behind its first aligned one */
+} spare_memory;
+
 struct bk_run {
     const bk_program *program;
     int n_threads;
@@ -28,6 +34,8 @@ struct bk_run {
     char *memory;        /* of the scratch */
     char *attention;     /* what an attention works in, which is as long as its tensors are */
     size_t attention_size;
+    spare_memory *spares; /* as many as edges, of a program that is only run whole */
+    int n_spares;
     int unknown_symbol;
     int begun; /* whether the inputs that have ended had a step */
 };
