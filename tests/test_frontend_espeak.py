@@ -207,6 +207,19 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     assert spoken("yes") == ["jˈɛs"]
 
 
+def test_a_package_that_was_built_for_another_system_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(spec: object) -> None:
+        raise ImportError("wrong ELF class")
+
+    espeak_module._bridge.cache_clear()
+    monkeypatch.delitem(sys.modules, "piper.espeakbridge")
+    monkeypatch.setattr(espeak_module.importlib.util, "module_from_spec", broken)
+    with pytest.raises(MissingExtraError, match=r"balacoon_tk\[espeak\]"):
+        EspeakFrontend()
+    monkeypatch.undo()
+    assert spoken("yes") == ["jˈɛs"]
+
+
 def test_frontends_keep_their_voices_when_they_take_turns() -> None:
     english, german = EspeakFrontend("en-us"), EspeakFrontend("de")
     for frontend, phonemes in [(english, "jˈɛs"), (german, "jˈeːs"), (english, "jˈɛs")]:

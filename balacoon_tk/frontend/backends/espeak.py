@@ -129,20 +129,17 @@ def _load_alone(name: str) -> tuple[Any, Path | None]:
     package, _, _ = name.partition(".")
     try:
         around = importlib.util.find_spec(package)
+        places = [] if around is None else list(around.submodule_search_locations or ())
+        spec = PathFinder.find_spec(name, places)
+        if spec is None or spec.origin is None or spec.loader is None:
+            return None, None
+        if name not in sys.modules:
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            sys.modules[name] = module
+    # It isn't there, or was built for another system.
     except (ImportError, ValueError):
         return None, None
-    places = (
-        []
-        if around is None or around.submodule_search_locations is None
-        else around.submodule_search_locations
-    )
-    spec = PathFinder.find_spec(name, list(places))
-    if spec is None or spec.origin is None or spec.loader is None:
-        return None, None
-    if name not in sys.modules:
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules[name] = module
     return sys.modules[name], Path(spec.origin).parent
 
 
