@@ -40,9 +40,8 @@ static void compare_windows(const bk_kernels *kernels, const bk_kernels *plain, 
         scale[k] = 0.01f + 0.001f * (float)k;
         offset[k] = 7 * k - 50;
     }
-    bk_prefetch prefetch = {0, 0};
     bk_window window = {.input = input, .row_step = n_channels, .tap_step = 2 * n_channels, .n_taps = n_taps,
-                        .n_channels = n_channels, .weights = weights, .bias = bias, .prefetch = &prefetch};
+                        .n_channels = n_channels, .weights = weights, .bias = bias};
     kernels->convolve(&window, rows, tile);
     plain->convolve(&window, rows, wanted);
     compare(kernels->name, "convolve", tile, wanted, rows * BK_WIDTH, 1e-5);

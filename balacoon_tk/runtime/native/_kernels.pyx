@@ -29,8 +29,6 @@ cdef extern from "kernels.h" nogil:
         BK_DIV
     ctypedef int bk_function
     ctypedef int bk_operand
-    ctypedef struct bk_prefetch:
-        pass
     ctypedef struct bk_window:
         const void* input
         ptrdiff_t row_step
@@ -42,14 +40,14 @@ cdef extern from "kernels.h" nogil:
         const float* scale
         const int32_t* offset
         int half
-        bk_prefetch* prefetch
+        const void* next_weights
     ctypedef struct bk_bundle:
         pass
     ctypedef struct bk_bundling:
         void (*combine)(const bk_bundle*, int, ptrdiff_t, int, int, float*) noexcept nogil
         void (*convolve)(
             const float*, int, int, const float*, const float*, int, const int (*)[BK_BUNDLE], float*,
-            bk_prefetch*
+            const float*
         ) noexcept nogil
     ctypedef struct bk_out "bk_output":
         void* rows
@@ -146,9 +144,6 @@ cdef int check_tile(const float[:, ::1] tile) except -1:
     return 0
 
 
-cdef bk_prefetch NO_PREFETCH
-
-
 cdef bk_window window_of(
     Py_ssize_t n_steps, Py_ssize_t n_channels, Py_ssize_t n_taps, int n_rows, int stride, int dilation
 ) except *:
@@ -163,7 +158,7 @@ cdef bk_window window_of(
     window.bias = window.scale = <const float*>NO_NUMBERS
     window.offset = <const int32_t*>NO_NUMBERS
     window.half = False
-    window.prefetch = &NO_PREFETCH
+    window.next_weights = NULL
     return window
 
 
@@ -269,7 +264,7 @@ def convolve_bundles(
                 bundling.combine(bundles, n, window.tap_step, n_taps, n_channels, &combined[0])
                 bundling.convolve(
                     &combined[0], n_taps, n_channels, &weights[0], added, n,
-                    <const int (*)[BK_BUNDLE]>tile.rows, rows, &NO_PREFETCH,
+                    <const int (*)[BK_BUNDLE]>tile.rows, rows, NULL,
                 )
                 row = 0
                 for b in range(tile.n_spans):

@@ -144,11 +144,10 @@ void bk_choose_pairs(const bk_kernels *kernels)
         rows[k][1] = 2 * k + 1;
     }
     for (int round = 0; round < 2 * N_ROUNDS; round++) {
-        bk_prefetch prefetch = {0, 0};
         bk_pairs_in_halves = round % 2;
         const double start = seconds();
         kernels->pairs.convolve(weights + N_WEIGHTS, N_TAPS, N_CHANNELS, weights, NULL, BK_BUNDLES,
-                                (const int(*)[BK_BUNDLE])rows, tile, &prefetch);
+                                (const int(*)[BK_BUNDLE])rows, tile, NULL);
         const double took = seconds() - start;
         least[round % 2] = took < least[round % 2] ? took : least[round % 2];
     }

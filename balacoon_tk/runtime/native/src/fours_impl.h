@@ -96,7 +96,8 @@ static void BK_KERNEL(combine_fours)(const bk_bundle *fours, int n_fours, ptrdif
 }
 
 /* A matrix product: n_blocks times BK_COLUMNS channels of n_fours, a constant wherever this is inlined. */
-BK_INLINE void sum_products(const float *x, const float *w, ptrdiff_t n_blocks, const int n_fours, float *out)
+BK_INLINE void sum_products(const float *x, const float *w, const float *next, ptrdiff_t n_blocks, const int n_fours,
+                            float *out)
 {
     enum { N_VECTORS = BK_WIDTH / BK_LANES };
     vec sums[BK_BUNDLES][N_VECTORS];
@@ -106,7 +107,9 @@ BK_INLINE void sum_products(const float *x, const float *w, ptrdiff_t n_blocks, 
         for (int v = 0; v < N_VECTORS; v++)
             sums[k][v] = splat(0);
     for (; n_blocks > 0; n_blocks--, x += BK_PLANE)
-        for (int c = 0; c < BK_COLUMNS; c++, w += BK_WIDTH) {
+        for (int c = 0; c < BK_COLUMNS; c++, w += BK_WIDTH, next += BK_WIDTH) {
+            for (int k = 0; k < BK_WIDTH; k += BK_LINE)
+                BK_PREFETCH(next + k);
             vec row[N_VECTORS];
 #pragma GCC unroll 4
             for (int v = 0; v < N_VECTORS; v++) {
@@ -131,16 +134,17 @@ BK_INLINE void sum_products(const float *x, const float *w, ptrdiff_t n_blocks, 
 
 static void BK_KERNEL(convolve_fours)(const float *combined, int n_taps, int n_channels, const float *weights,
                                       const float *bias, int n_fours, const int (*rows)[BK_BUNDLE], float *tile,
-                                      bk_prefetch *prefetch)
+                                      const float *next_weights)
 {
     float sums[BK_SUMS][BK_BUNDLES * BK_WIDTH] __attribute__((aligned(64)));
     const ptrdiff_t n_blocks = (n_channels + BK_COLUMNS - 1) / BK_COLUMNS;
-    (void)prefetch; /* such weights stay in a cache */
     for (int s = 0; s < BK_SUMS; s++) {
         const ptrdiff_t n = bk_n_products_of(s, n_taps) * n_blocks;
-        BK_SWITCH_ROWS(n_fours, BK_BUNDLES, sum_products(combined, weights, n, N_ROWS, sums[s]))
+        const float *const behind = weights + n * BK_COLUMNS * BK_WIDTH;
+        const float *const next = s == BK_SUMS - 1 && next_weights ? next_weights : behind;
+        BK_SWITCH_ROWS(n_fours, BK_BUNDLES, sum_products(combined, weights, next, n, N_ROWS, sums[s]))
         combined += n * BK_PLANE;
-        weights += n * BK_COLUMNS * BK_WIDTH;
+        weights = behind;
     }
     for (int column = 0; column < BK_WIDTH; column += BK_LANES) {
         const vec start = bias ? load_vec(bias + column) : splat(0);

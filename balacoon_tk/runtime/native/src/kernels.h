@@ -24,11 +24,9 @@
 #define BK_ADDED 2  /* most tensors that an ending adds */
 #define BK_QUAD 4   /* bytes that int8 kernels multiply at once: channels of u8 rows are padded to these */
 
-/* Addresses to prefetch while a kernel works, a part of them with each call; none from `end` on. These are weights that
- * will be read next: the processor's own prefetching begins with the first that is missed. */
-typedef struct {
-    uintptr_t next, end;
-} bk_prefetch;
+/* While it sums up products of one part of its weights, a tap or some channels, a kernel prefetches the next part into
+ * the first cache, evenly, and with the last part the first one of what will be read then. The processor would begin only
+ * with the first number that is missed, and stop where there is enough to compute. */
 
 /* The window that the first row of a tile reads, and how to get from there to the others. */
 typedef struct {
@@ -42,7 +40,7 @@ typedef struct {
     const float *scale;  /* int8: [BK_WIDTH], what a sum is multiplied by */
     const int32_t *offset; /* int8: [BK_WIDTH], added to a sum: - zero point * sum of the weights; or NULL */
     int half;            /* whether convolve makes the first half of the columns alone */
-    bk_prefetch *prefetch; /* by convolve alone */
+    const void *next_weights; /* that are read behind these, or NULL; convolve alone prefetches them */
 } bk_window;
 
 /* What the outputs of a bundle read: with n taps and m outputs n + m - 1 steps a dilation apart, each a row of
@@ -59,7 +57,7 @@ typedef struct {
     void (*combine)(const bk_bundle *bundles, int n_bundles, ptrdiff_t tap_step, int n_taps, int n_channels,
                     float *combined);
     void (*convolve)(const float *combined, int n_taps, int n_channels, const float *weights, const float *bias,
-                     int n_bundles, const int (*rows)[BK_BUNDLE], float *tile, bk_prefetch *prefetch);
+                     int n_bundles, const int (*rows)[BK_BUNDLE], float *tile, const float *next_weights);
 } bk_bundling;
 
 /* Functions of a number, or of two. */

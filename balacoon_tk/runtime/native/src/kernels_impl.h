@@ -57,9 +57,12 @@ BK_INLINE int next_rows(int left, int most)
 #include "tile_impl.h"
 
 /* `n_vectors` of columns of `rows` steps; both are constants wherever this is inlined. */
-BK_INLINE void sum_up(const bk_window *window, const float *input, const float *weights, const float *bias,
-                      const int n_vectors, const int rows, float *tile)
+BK_INLINE void sum_up(const bk_window *window, const float *input, int column, const int n_vectors, const int rows,
+                      float *tile)
 {
+    const float *weights = (const float *)window->weights + column;
+    const float *next_weights = window->next_weights ? (const float *)window->next_weights + column : weights;
+    const float *bias = window->bias ? window->bias + column : NULL;
     vec sums[BK_STEPS][2 * BK_VECTORS];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
@@ -68,14 +71,14 @@ BK_INLINE void sum_up(const bk_window *window, const float *input, const float *
             sums[r][v] = bias ? load_vec(bias + v * BK_LANES) : splat(0);
     const ptrdiff_t row_step = window->row_step;
     const int n_channels = window->n_channels;
-    uintptr_t fetched = window->prefetch->next;
-    const int fetch_step = fetched < window->prefetch->end ? BK_LINE : 0;
     for (int tap = 0; tap < window->n_taps; tap++) {
         const float *x = input + tap * window->tap_step;
         const float *w = weights + (ptrdiff_t)tap * n_channels * BK_WIDTH;
-        for (int c = 0; c < n_channels; c++) {
-            BK_PREFETCH(fetched);
-            fetched += fetch_step;
+        const float *next = tap + 1 < window->n_taps ? w + (ptrdiff_t)n_channels * BK_WIDTH : next_weights;
+        for (int c = 0; c < n_channels; c++, next += BK_WIDTH) {
+#pragma GCC unroll 4
+            for (int k = 0; k < n_vectors * BK_LANES; k += BK_LINE)
+                BK_PREFETCH(next + k);
             vec row[2 * BK_VECTORS];
 #pragma GCC unroll 8
             for (int v = 0; v < n_vectors; v++) {
@@ -92,7 +95,6 @@ BK_INLINE void sum_up(const bk_window *window, const float *input, const float *
             w += BK_WIDTH;
         }
     }
-    window->prefetch->next = fetched;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
@@ -110,18 +112,13 @@ static void BK_KERNEL(convolve)(const bk_window *window, int rows, float *tile)
         const int n_vectors = 3 * n_rows <= BK_STEPS ? WIDER : BK_VECTORS;
         const float *input = (const float *)window->input + row * window->row_step;
         for (int column = 0; window->half && column < BK_WIDTH / 2; column += NARROWER * BK_LANES) {
-            const float *weights = (const float *)window->weights + column;
-            const float *bias = window->bias ? window->bias + column : NULL;
             float *out = tile + row * BK_WIDTH + column;
-            BK_SWITCH_ROWS(n_rows, BK_STEPS, sum_up(window, input, weights, bias, NARROWER, N_ROWS, out))
+            BK_SWITCH_ROWS(n_rows, BK_STEPS, sum_up(window, input, column, NARROWER, N_ROWS, out))
         }
         for (int column = 0; !window->half && column < BK_WIDTH; column += n_vectors * BK_LANES) {
-            const float *weights = (const float *)window->weights + column;
-            const float *bias = window->bias ? window->bias + column : NULL;
             float *out = tile + row * BK_WIDTH + column;
             BK_SWITCH_ROWS(n_rows, BK_STEPS,
-                           sum_up(window, input, weights, bias, 3 * N_ROWS <= BK_STEPS ? WIDER : BK_VECTORS,
-                                  N_ROWS, out))
+                           sum_up(window, input, column, 3 * N_ROWS <= BK_STEPS ? WIDER : BK_VECTORS, N_ROWS, out))
         }
     }
 }

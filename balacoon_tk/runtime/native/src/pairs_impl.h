@@ -18,6 +18,9 @@
 
 /* Four sums of so many vectors stay in registers, weights and an input beside them. */
 #define BK_MOST_SUMMED 6
+/* Channels of which all pairs are summed up before the next ones: with as many that are prefetched, the weights of three
+ * taps stay in a first cache. */
+#define BK_PART 48
 
 /* A vector of a step from channel k on, zeros behind its n channels. */
 BK_INLINE vec pair_channels(const float *step, int k, int n)
@@ -74,22 +77,30 @@ static void BK_KERNEL(combine_pairs)(const bk_bundle *pairs, int n_pairs, ptrdif
     }
 }
 
-/* `n_vectors` of columns of `n_pairs`; both are constants wherever this is inlined. What weights are combined to is made
- * here, of as few numbers as there are: all that a small push has to wait for. */
-BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int n_taps, int n_channels,
-                         const int n_vectors, const int n_pairs, const int (*rows)[BK_BUNDLE], float *tile,
-                         bk_prefetch *prefetch)
+/* Part of the channels of taps that lie together, of which the sums are kept between two parts. */
+typedef struct {
+    const float *x, *weights;
+    int n_channels;
+    const float *next; /* weights that are prefetched, line by line */
+    int n_lines;       /* for each channel */
+} BK_KERNEL(pairs_part);
+
+/* `n_vectors` of columns of `n_pairs`, and their products of `n_weights` taps: all three are constants wherever this is
+ * inlined. What weights are combined to is made here, of as few numbers as there are: all that a small push has to wait
+ * for. */
+BK_INLINE void sum_pairs(BK_KERNEL(pairs_part) *part, int first_pair, int column, const int n_weights,
+                         const int n_vectors, const int n_pairs, float (*kept)[4][BK_WIDTH])
 {
-    uintptr_t fetched = prefetch->next;
-    const int fetch_step = fetched < prefetch->end ? 2 * BK_LINE : 0;
+    const float *x = part->x + first_pair * BK_COLUMNS, *w = part->weights + column, *next = part->next;
+    const int n_lines = part->n_lines;
     vec sums[4][BK_MOST_SUMMED][BK_WIDTH / BK_LANES];
-#pragma GCC unroll 8
-    for (int p = 0; p < n_pairs; p++)
-#pragma GCC unroll 4
-        for (int v = 0; v < n_vectors; v++) {
-            const vec start = bias ? load_vec(bias + v * BK_LANES) : splat(0);
-            sums[0][p][v] = sums[2][p][v] = sums[3][p][v] = splat(0);
-            sums[1][p][v] = start + start;
+#define BK_FOR_SUMS(...)                                                                                       \
+    _Pragma("GCC unroll 8") for (int p = 0; p < n_pairs; p++)                                                  \
+        _Pragma("GCC unroll 4") for (int s = 0; s < 4; s++)                                                    \
+            _Pragma("GCC unroll 4") for (int v = 0; v < n_vectors; v++)                                        \
+        {                                                                                                      \
+            float *const place = kept[first_pair + p][s] + column + v * BK_LANES;                              \
+            __VA_ARGS__;                                                                                       \
         }
 /* One product for each pair: combined input k, added to sum s. A number is read once for all vectors. */
 #define BK_ADD_PRODUCTS(s, k, weights)                                                                         \
@@ -101,72 +112,97 @@ BK_INLINE void sum_pairs(const float *x, const float *w, const float *bias, int 
     }
 #define BK_FOR_VECTORS(...)                                                                                    \
     _Pragma("GCC unroll 4") for (int v = 0; v < n_vectors; v++) { __VA_ARGS__; }
-/* All channels of a group of taps, whose combined inputs are one more than its weights. */
-#define BK_FOR_CHANNELS(n_weights, ...)                                                                        \
-    for (int left = n_channels; left > 0; left -= BK_COLUMNS, x += ((n_weights) + 1) * BK_PLANE) {             \
-        const int n = left < BK_COLUMNS ? left : BK_COLUMNS;                                                   \
-        for (int c = 0; c < n; c++, w += (n_weights) * BK_WIDTH) {                                             \
-            BK_PREFETCH(fetched);                                                                              \
-            BK_PREFETCH(fetched + BK_LINE);                                                                    \
-            fetched += fetch_step;                                                                             \
-            vec first[BK_WIDTH / BK_LANES], last[BK_WIDTH / BK_LANES];                                         \
-            BK_FOR_VECTORS(first[v] = load_vec(w + v * BK_LANES))                                              \
-            BK_FOR_VECTORS(last[v] = load_vec(w + ((n_weights) - 1) * BK_WIDTH + v * BK_LANES))                \
-            BK_ADD_PRODUCTS(0, 0, first)                                                                       \
-            BK_ADD_PRODUCTS(3, n_weights, last)                                                                \
-            __VA_ARGS__                                                                                        \
-        }                                                                                                      \
+    BK_FOR_SUMS(sums[s][p][v] = load_vec(place))
+    for (int left = part->n_channels; left > 0; left -= BK_COLUMNS, x += (n_weights + 1) * BK_PLANE) {
+        const int n = left < BK_COLUMNS ? left : BK_COLUMNS;
+        for (int c = 0; c < n; c++, w += n_weights * BK_WIDTH) {
+            for (int k = 0; k < n_lines; k++, next += BK_LINE)
+                BK_PREFETCH(next);
+            vec first[BK_WIDTH / BK_LANES], last[BK_WIDTH / BK_LANES];
+            BK_FOR_VECTORS(first[v] = load_vec(w + v * BK_LANES))
+            BK_FOR_VECTORS(last[v] = load_vec(w + (n_weights - 1) * BK_WIDTH + v * BK_LANES))
+            BK_ADD_PRODUCTS(0, 0, first)
+            BK_ADD_PRODUCTS(3, n_weights, last)
+            if (n_weights == 3) {
+                vec plus[BK_WIDTH / BK_LANES], minus[BK_WIDTH / BK_LANES];
+                BK_FOR_VECTORS(const vec outer = first[v] + last[v], middle = load_vec(w + BK_WIDTH + v * BK_LANES);
+                               plus[v] = outer + middle; minus[v] = outer - middle)
+                BK_ADD_PRODUCTS(1, 1, plus)
+                BK_ADD_PRODUCTS(2, 2, minus)
+            }
+            if (n_weights == 2) {
+                vec both[BK_WIDTH / BK_LANES];
+                BK_FOR_VECTORS(both[v] = first[v] + last[v])
+                BK_ADD_PRODUCTS(1, 1, both)
+            }
+        }
     }
-    for (; n_taps >= 3; n_taps -= 3)
-        BK_FOR_CHANNELS(3, {
-            vec plus[BK_WIDTH / BK_LANES], minus[BK_WIDTH / BK_LANES];
-            BK_FOR_VECTORS(const vec outer = first[v] + last[v], middle = load_vec(w + BK_WIDTH + v * BK_LANES);
-                           plus[v] = outer + middle; minus[v] = outer - middle)
-            BK_ADD_PRODUCTS(1, 1, plus)
-            BK_ADD_PRODUCTS(2, 2, minus)
-        })
-    if (n_taps == 2)
-        BK_FOR_CHANNELS(2, {
-            vec both[BK_WIDTH / BK_LANES];
-            BK_FOR_VECTORS(both[v] = first[v] + last[v])
-            BK_ADD_PRODUCTS(1, 1, both)
-        })
-    if (n_taps == 1)
-        BK_FOR_CHANNELS(1, )
-    prefetch->next = fetched;
+    BK_FOR_SUMS(store_vec(place, sums[s][p][v]))
+    part->next = next;
+#undef BK_FOR_SUMS
 #undef BK_ADD_PRODUCTS
 #undef BK_FOR_VECTORS
-#undef BK_FOR_CHANNELS
-#pragma GCC unroll 8
-    for (int p = 0; p < n_pairs; p++)
-#pragma GCC unroll 4
-        for (int v = 0; v < n_vectors; v++) {
-            const vec b = sums[1][p][v], c = sums[2][p][v];
-            store_vec(tile + rows[p][0] * BK_WIDTH + v * BK_LANES, sums[0][p][v] + (b + c) * 0.5f);
-            store_vec(tile + rows[p][1] * BK_WIDTH + v * BK_LANES, sums[3][p][v] + (b - c) * 0.5f);
-        }
+}
+
+/* A part for all pairs: as many at once as there are registers for, of all columns or of half of them. */
+BK_INLINE void sum_part(BK_KERNEL(pairs_part) *part, const int n_weights, int in_halves, int n_pairs,
+                        float (*kept)[4][BK_WIDTH])
+{
+    enum { ALL = BK_WIDTH / BK_LANES, OF_ALL = BK_MOST_SUMMED / ALL };
+    for (int pair = 0, n; pair < n_pairs; pair += n) {
+        n = next_rows(n_pairs - pair, in_halves ? BK_MOST_SUMMED : OF_ALL);
+        for (int column = 0; in_halves && column < BK_WIDTH; column += BK_LANES)
+            BK_SWITCH_ROWS(n, BK_MOST_SUMMED, sum_pairs(part, pair, column, n_weights, 1, N_ROWS, kept))
+        if (!in_halves)
+            BK_SWITCH_ROWS(n, OF_ALL, sum_pairs(part, pair, 0, n_weights, ALL, N_ROWS, kept))
+    }
 }
 
 static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_channels, const float *weights,
                                       const float *bias, int n_pairs, const int (*rows)[BK_BUNDLE], float *tile,
-                                      bk_prefetch *prefetch)
+                                      const float *next_weights)
 {
     enum { ALL = BK_WIDTH / BK_LANES, OF_ALL = BK_MOST_SUMMED / ALL };
-    for (int pair = 0, n; pair < n_pairs; pair += n) {
-        /* Few pairs are few sums, which a processor would have to wait for. */
-        const int in_halves = bk_pairs_in_halves && n_pairs - pair > OF_ALL;
-        const float *x = combined + pair * BK_COLUMNS;
-        n = next_rows(n_pairs - pair, in_halves ? BK_MOST_SUMMED : OF_ALL);
-        for (int column = 0; in_halves && column < BK_WIDTH; column += BK_LANES)
-            BK_SWITCH_ROWS(n, BK_MOST_SUMMED,
-                           sum_pairs(x, weights + column, bias ? bias + column : NULL, n_taps, n_channels, 1, N_ROWS,
-                                     rows + pair, tile + column, prefetch))
-        if (!in_halves)
-            BK_SWITCH_ROWS(n, OF_ALL,
-                           sum_pairs(x, weights, bias, n_taps, n_channels, ALL, N_ROWS, rows + pair, tile, prefetch))
+    float kept[BK_BUNDLES][4][BK_WIDTH] __attribute__((aligned(64)));
+    /* Few pairs are few sums, which a processor would have to wait for. */
+    const int in_halves = bk_pairs_in_halves && n_pairs > OF_ALL;
+    const int most = in_halves ? BK_MOST_SUMMED : OF_ALL, n_passes = (n_pairs + most - 1) / most * (in_halves ? ALL : 1);
+    for (int p = 0; p < n_pairs; p++)
+        for (int column = 0; column < BK_WIDTH; column += BK_LANES) {
+            const vec start = bias ? load_vec(bias + column) : splat(0);
+            for (int s = 0; s < 4; s++)
+                store_vec(&kept[p][s][column], s == 1 ? start + start : splat(0));
+        }
+    BK_KERNEL(pairs_part) part = {.x = combined, .weights = weights};
+    for (int left = n_taps, n_weights; left > 0; left -= n_weights) {
+        n_weights = left < 3 ? left : 3;
+        const int lines = n_weights * BK_WIDTH / BK_LINE;
+        part.n_lines = (lines + n_passes - 1) / n_passes;
+        for (int c = 0; c < n_channels; c += BK_PART) {
+            part.n_channels = n_channels - c < BK_PART ? n_channels - c : BK_PART;
+            const float *const behind = part.weights + part.n_channels * n_weights * BK_WIDTH;
+            const int is_last = left == n_weights && c + BK_PART >= n_channels;
+            part.next = !is_last ? behind : next_weights ? next_weights : weights;
+            if (n_weights == 3)
+                sum_part(&part, 3, in_halves, n_pairs, kept);
+            else if (n_weights == 2)
+                sum_part(&part, 2, in_halves, n_pairs, kept);
+            else
+                sum_part(&part, 1, in_halves, n_pairs, kept);
+            part.weights = behind;
+            part.x += (part.n_channels + BK_COLUMNS - 1) / BK_COLUMNS * (n_weights + 1) * BK_PLANE;
+        }
     }
+    for (int p = 0; p < n_pairs; p++)
+        for (int column = 0; column < BK_WIDTH; column += BK_LANES) {
+            const vec a = load_vec(&kept[p][0][column]), d = load_vec(&kept[p][3][column]);
+            const vec b = load_vec(&kept[p][1][column]), c = load_vec(&kept[p][2][column]);
+            store_vec(tile + rows[p][0] * BK_WIDTH + column, a + (b + c) * 0.5f);
+            store_vec(tile + rows[p][1] * BK_WIDTH + column, d + (b - c) * 0.5f);
+        }
 }
 
 #undef BK_MOST_SUMMED
+#undef BK_PART
 
 #endif

@@ -53,7 +53,7 @@ static void convolve_predicted(const bk_run *run, const bk_stage *stage, const b
 }
 
 static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group, int rows,
-                      const float *normalised, float *tile, bk_prefetch *prefetch)
+                      const float *normalised, float *tile, const void *next_weights)
 {
     const bk_program *program = run->program;
     if (stage->kind == BK_POINTWISE)
@@ -77,7 +77,7 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
         .scale = block->scale,
         .offset = block->offset,
         .half = block->width <= BK_WIDTH / 2,
-        .prefetch = prefetch,
+        .next_weights = next_weights,
     };
     switch (stage->kind) {
     case BK_CONVOLVE:
@@ -318,7 +318,7 @@ void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, i
 }
 
 static void run_tile(const piece *p, const bk_block *block, int64_t group, int rows, float *scratch,
-                     bk_prefetch *prefetch)
+                     const void *next_weights)
 {
     const bk_stage *stage = p->stage;
     /* Rows that are steps of the output: a transposed convolution is cropped at both ends. A row of joined steps
@@ -330,7 +330,7 @@ static void run_tile(const piece *p, const bk_block *block, int64_t group, int r
         end--;
     if (first_row == end)
         return;
-    make_tile(p->run, stage, block, group, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, scratch, prefetch);
+    make_tile(p->run, stage, block, group, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, scratch, next_weights);
     const bk_span span = {group + first_row, first_row, end - first_row};
     bk_run_chain(p, block, &span, 1, rows, scratch);
 }
@@ -377,7 +377,7 @@ static void run_chains(const piece *p, const bk_block *block, const bk_bundle_ti
 }
 
 /* The weights that a thread most likely needs behind those of a block: of its next one, or of the next stage. */
-static bk_prefetch weights_behind(const piece *p, int64_t block, int thread)
+static const void *weights_behind(const piece *p, int64_t block, int thread)
 {
     const bk_program *program = p->run->program;
     const bk_stage *stage = p->stage, *end = program->stages + program->n_stages;
@@ -388,11 +388,10 @@ static bk_prefetch weights_behind(const piece *p, int64_t block, int thread)
             stage++;
         while (stage < end && (stage->n_blocks == 0 || stage->blocks[0].weights == NULL));
         if (stage == end)
-            return (bk_prefetch){0, 0};
+            return NULL;
         block = from_behind ? stage->n_blocks - 1 : 0;
     }
-    const uintptr_t weights = (uintptr_t)stage->blocks[block].weights;
-    return (bk_prefetch){weights, weights + (size_t)stage->n_taps * (size_t)stage->n_in * BK_WIDTH * sizeof(float)};
+    return stage->blocks[block].weights;
 }
 
 /* Tile by tile, of which each has its inputs combined once for all blocks; or, of a stage with many weights, block by
@@ -429,14 +428,14 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
         }
         set_there = set;
         for (int64_t b = stage->n_blocks * share / n_shares; b < end_block; b++) {
-            bk_prefetch prefetch = weights_behind(p, b, thread);
+            const bk_block *block = &stage->blocks[b];
             for (int64_t k = first_tile; k < end_tile; k++) {
-                const bk_block *block = &stage->blocks[b];
+                const void *next_weights = k + 1 < end_tile ? block->weights : weights_behind(p, b, thread);
                 if (k != laid)
                     lay_tile(&range, laid = k, n_tiles, &tile);
                 bundling->convolve(combined + (size_t)(k - first_tile) * size, stage->n_taps, stage->n_in,
                                    block->weights, block->bias, tile.n_bundles, (const int(*)[BK_BUNDLE])tile.rows,
-                                   scratch, &prefetch);
+                                   scratch, next_weights);
                 run_chains(p, block, &tile, scratch);
             }
         }
@@ -448,7 +447,6 @@ static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int6
 {
     const bk_run *run = p->run;
     const bk_stage *stage = p->stage;
-    bk_prefetch prefetch = {0, 0};
     for (int64_t item = first_item; item < end_item; item++) {
         /* Block by block, so that its weights stay in a cache while time passes by. */
         const int64_t tile = item % n_tiles;
@@ -456,9 +454,10 @@ static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int6
         const int64_t group = p->first + first;
         const int rows = (int)(next - first);
         if (stage->kind != BK_NORMALISE) {
-            if (tile == 0 || item == first_item)
-                prefetch = weights_behind(p, item / n_tiles, thread);
-            run_tile(p, &stage->blocks[item / n_tiles], group, rows, scratch, &prefetch);
+            const bk_block *block = &stage->blocks[item / n_tiles];
+            const int goes_on = tile + 1 < n_tiles && item + 1 < end_item;
+            run_tile(p, block, group, rows, scratch,
+                     goes_on ? block->weights : weights_behind(p, item / n_tiles, thread));
             continue;
         }
         /* A norm looks at all channels, so its blocks belong together. */
@@ -468,7 +467,7 @@ static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int6
                                          scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, run->program->longest_row,
                                          stage->epsilon, stage->centre);
         for (int k = 0; k < stage->n_blocks; k++)
-            run_tile(p, &stage->blocks[k], group, rows, scratch, &prefetch);
+            run_tile(p, &stage->blocks[k], group, rows, scratch, NULL);
     }
 }
 

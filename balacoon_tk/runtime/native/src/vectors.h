@@ -14,10 +14,10 @@
 #define BK_INLINE static inline
 #endif
 
-#define BK_LINE 64 /* bytes of the second cache that are fetched at once */
-/* Fetch a line into the second cache; an address that isn't there does no harm. */
+#define BK_LINE 16 /* floats that a cache fetches at once */
+/* Fetch a line into the first cache; an address that isn't there does no harm. */
 #if defined(__GNUC__)
-#define BK_PREFETCH(address) __builtin_prefetch((const void *)(address), 0, 2)
+#define BK_PREFETCH(address) __builtin_prefetch((const void *)(address), 0, 3)
 #else
 #define BK_PREFETCH(address) (void)(address)
 #endif
