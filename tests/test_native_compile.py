@@ -344,6 +344,42 @@ def test_gates() -> None:
     assert_native(g.model(conv(g, g.op("Mul", g.op("Tanh", a), g.op("Sigmoid", b)))))
 
 
+@pytest.mark.parametrize("speaker", [False, True])
+@pytest.mark.parametrize("form", ["Split", "Slice"])
+def test_what_is_read_apart_of_a_convolution_is_made_apart(form, speaker) -> None:
+    def halves(x: str) -> list[str]:
+        if form == "Split":
+            return list(g.split(x, 32, 32))
+        return [g.slice(x, 0, 32, 1), g.slice(x, 32, TO_THE_END, 1)]
+
+    g = TinyGraph(opset=17)
+    x = conv(g, g.frames(), n_out=32)
+    y = conv(g, x, n_in=32, n_out=64, kernel=5)
+    if speaker:
+        y = g.op("Add", y, g.unsqueeze(g.op("Gemm", g.input("speaker", [1, 3]), g.weight(3, 64)), 2))
+    a, b = halves(y)
+    c, d = halves(conv(g, g.op("Mul", g.op("Tanh", a), g.op("Sigmoid", b)), n_in=32, n_out=64, kernel=1))
+    pair = assert_native(g.model(conv(g, g.op("Add", x, c), n_in=32), g.op("Add", d, x), names=["a", "b"]))
+    timed = [stage for stage in pair.program.stages if not pair.program.edges[stage.source or 0].timeless]
+    assert [stage.kind for stage in timed if stage.source is not None] == ["convolve"] * 6
+    assert {stage.n_channels for stage in timed} <= {4, 32, 64 if speaker else 32}
+
+
+@pytest.mark.parametrize(
+    ("n_out", "read"),
+    [(48, [(0, 24), (24, 48)]), (96, [(0, 64), (32, 96)]), (64, [(0, 64)]), (64, [(0, 32), (63, 31)])],
+)
+def test_what_is_no_whole_blocks_or_read_together_is_made_together(n_out, read) -> None:
+    g = TinyGraph(opset=17)
+    x = conv(g, g.frames(), n_out=n_out)
+    parts = [
+        g.slice(x, start, stop, 1) if start < stop else g.slice(x, start, stop, 1, -1) for start, stop in read
+    ]
+    outputs = [g.op("Tanh", part) for part in parts]
+    pair = assert_native(g.model(*outputs, names=list("ab"[: len(outputs)])))
+    assert [stage.n_channels for stage in pair.program.stages if stage.kind == "convolve"] == [n_out]
+
+
 def test_channels_become_steps() -> None:
     g = TinyGraph()
     x = conv(g, g.frames(), n_out=6)

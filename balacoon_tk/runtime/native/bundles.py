@@ -16,7 +16,7 @@ COLUMNS = 16
 """Channels of the input that are combined at once, BK_COLUMNS in C."""
 N_SUMS = 12
 """What four outputs are summed up in, BK_SUMS in C."""
-MOST_BYTES = 1 << 20
+_MOST_BYTES_OF_A_STEP = 1 << 19
 """Of a stage's weights for a step of a frame: more than this come from memory anew for each push. Pairs need
 no more numbers than there are weights. Fours need 2 to 2.3 for one, which would take a small push longer to
 read than it saves."""
@@ -67,7 +67,7 @@ def choose_bundles(program: Program, stage: Stage, n_in: int) -> Literal["paired
 
 def comes_from_memory(program: Program, stage: Stage) -> bool:
     """Say whether a stage's weights are too many for a cache to keep until the next push."""
-    most_bytes = MOST_BYTES * max(Fraction(1), Fraction(*stage.rate))
+    most_bytes = _MOST_BYTES_OF_A_STEP * max(Fraction(1), Fraction(*stage.rate))
     return stage.weights is not None and program.arrays[stage.weights].nbytes > most_bytes
 
 

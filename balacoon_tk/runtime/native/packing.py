@@ -7,7 +7,7 @@ tile needs next is always what lies next. Channels that a block has too few of a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -16,7 +16,6 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.native._layout import interleave
 from balacoon_tk.runtime.native.bundles import (
-    MOST_BYTES,
     PAIRED_TAPS,
     WIDTH,
     choose_bundles,
@@ -41,7 +40,16 @@ _FIRST_FRAMES = 96
 what it waits for, and they come from memory again for each piece."""
 _FEWEST_GROUPS = 96
 """Groups in a piece of a stage with many weights: with a tile or two, it would wait for them."""
+_MOST_BYTES = 1 << 20
+"""Of weights that a second cache keeps from one piece to the next."""
 _ALL_GROUPS = 1 << 30
+_MOST_SIBLINGS = 3
+"""BK_SIBLINGS in C."""
+_OF_WINDOW = (
+    *("source", "source_channel", "n_channels", "n_groups", "n_taps", "dilation", "stride"),
+    *("pad_left", "pad_right", "padding", "n_phases", "crop", "rate", "transposed"),
+)
+"""What stages have alike that make tiles of the same windows."""
 _ARENA_BYTES = 32 << 20
 """What weights are laid into, one array after the other. NumPy asks for large pages for so much: with small
 ones a push of few frames looks up more addresses than there is time for."""
@@ -79,6 +87,8 @@ class PackedStage:
     segment: int
     n_most: int
     n_together: int
+    n_siblings: int = 0
+    """Stages right behind that read the same window: they are made with it, block by block."""
 
 
 def pack(program: Program, *, pairs: bool = False, n_threads: int = 1) -> list[PackedStage]:
@@ -100,10 +110,45 @@ def pack(program: Program, *, pairs: bool = False, n_threads: int = 1) -> list[P
     segments = _segments(program)
     most = _most_groups(program, segments, n_threads)
     arena = _Arena(sum(array.nbytes for array in program.arrays.values()))
-    return [
+    packed = [
         _pack_stage(program, stage, segment, n_most, pairs, arena)
         for stage, segment, n_most in zip(program.stages, segments, most, strict=True)
     ]
+    first = 0
+    while first < len(packed):
+        n = 0
+        while n < _MOST_SIBLINGS and _are_siblings(program, packed, first, first + n + 1):
+            n += 1
+        packed[first] = replace(packed[first], n_siblings=n)
+        first += n + 1
+    return packed
+
+
+def _are_siblings(program: Program, packed: list[PackedStage], first: int, other: int) -> bool:
+    """Say whether a stage may be made block by block with one in front of it, and those between them."""
+    if other == len(packed):
+        return False
+    stages = program.stages[first : other + 1]
+    one, two = stages[0], stages[-1]
+    stored = {call.edge for stage in stages for call in stage.chain if call.function == "store"}
+    loads = [call for call in two.chain if call.function in ("load", "lookup") and call.edge in stored]
+    return (
+        packed[first].kind == packed[other].kind
+        and packed[first].kind in ("convolve", "paired", "fours")
+        and all(getattr(one, name) == getattr(two, name) for name in _OF_WINDOW)
+        and one.n_groups == one.n_phases == 1
+        and not one.transposed
+        and one.source is not None
+        and not program.edges[one.source].timeless
+        and (packed[first].segment, packed[first].n_most) == (packed[other].segment, packed[other].n_most)
+        # What it loads of the others is what lies in the same tile.
+        and all(
+            call.function == "load" and not (call.channel or call.by_group or call.broadcast or call.order)
+            for call in loads
+        )
+        # Steps that padding repeats would be copied before they are made.
+        and all(stage.source not in stored or stage.padding == "constant" for stage in program.stages)
+    )
 
 
 class _Arena:
@@ -369,4 +414,4 @@ def _most_groups(program: Program, segments: list[int], n_threads: int) -> list[
 def _has_many_weights(program: Program, stage: Stage) -> bool:
     """Say whether a stage's weights come from beyond the second cache for each piece."""
     array = None if stage.weights is None else program.arrays.get(stage.weights)
-    return array is not None and array.nbytes > MOST_BYTES
+    return array is not None and array.nbytes > _MOST_BYTES

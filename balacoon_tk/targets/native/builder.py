@@ -19,7 +19,7 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.int8 import Step
 from balacoon_tk.runtime.native.program import Call, Edge, Padding, Port, Program, Stage
 from balacoon_tk.targets.native.drafts import Draft
-from balacoon_tk.targets.native.views import Operand, Value, View
+from balacoon_tk.targets.native.views import Operand, Value, View, concatenate
 
 _COMMUTATIVE = ("add", "mul", "max", "min")
 
@@ -234,6 +234,10 @@ class Builder:
         "copy" gives its one operand as it is.
         """
         views = [operand for operand in operands if isinstance(operand, View)]
+        parts = next((view.parts for view in views if not alone and len(view.parts) > 1), ())
+        if parts:
+            of_parts = ([_part(operand, *part) for operand in operands] for part in parts)
+            return concatenate([self.function(function, each, name) for each in of_parts])
         n_channels = max(view.n_channels for view in views)
         for operand in operands:
             if isinstance(operand, np.ndarray):
@@ -416,6 +420,13 @@ class Builder:
     def _edge(self, name: str, n_channels: int, timeless: bool) -> int:
         self.edges.append(Edge(name, n_channels, timeless))
         return len(self.edges) - 1
+
+
+def _part(operand: Operand, start: int, stop: int) -> Operand:
+    """Return what some channels of an operand are, if it has more than one."""
+    if isinstance(operand, View):
+        return operand.take(np.arange(start, stop)) if operand.n_channels > 1 else operand
+    return operand[start:stop] if isinstance(operand, np.ndarray) and operand.size > 1 else operand
 
 
 def _edges(stage: Stage, *functions: str) -> set[int | None]:

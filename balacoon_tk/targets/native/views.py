@@ -95,6 +95,25 @@ class View:
         same = len(self.bases) == 1 and base.n_channels == self.n_channels and self.windows is None
         return base if same and np.array_equal(self.channels, np.arange(self.n_channels)) else None
 
+    @property
+    def parts(self) -> tuple[tuple[int, int], ...]:
+        """The ranges of channels that are each all of a value, where one convolution was made as several.
+
+        Else none.
+        """
+        first = self.bases[0]
+        drafts = [base.draft for base in self.bases]
+        if len(drafts) == 1 or any(draft is None or draft.stage.kind != "convolve" for draft in drafts):
+            return ()
+        ends = np.cumsum([base.n_channels for base in self.bases]).tolist()
+        starts = [0, *ends[:-1]]
+        in_order = np.concatenate([np.arange(base.n_channels) for base in self.bases])
+        if not np.array_equal(self.channels, in_order) or [base.index for base in self.bases] != list(
+            range(first.index, first.index + len(drafts))
+        ):
+            return ()
+        return tuple(zip(starts, ends, strict=True))
+
     def take(self, order: AnyArray) -> View:
         """Return some of the channels."""
         which, channels = self.which[order], self.channels[order]

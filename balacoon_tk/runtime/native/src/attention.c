@@ -72,7 +72,7 @@ int bk_prepare_attention(bk_run *run, const bk_stage *stage, bk_pool *pool)
         if (run->attention == NULL)
             return -1;
     }
-    piece p = {run, stage, 0, 0, 0, 0};
+    piece p = {run, stage, 0, 0, 0, 0, NULL};
     bk_share(pool, transpose_keys, &p);
     return 0;
 }

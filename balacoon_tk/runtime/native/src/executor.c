@@ -558,7 +558,15 @@ static bk_task task_of(const bk_stage *stage)
     return stage->kind == BK_ATTEND ? bk_run_attention : stage->kind == BK_SPLINE ? bk_run_spline : bk_run_parts;
 }
 
-static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
+/* What a stage makes next. */
+typedef struct {
+    piece piece;
+    int64_t n_known; /* steps of its output when that is made */
+    int finishes;    /* whether these are its last */
+} plan;
+
+/* Find out what a stage makes next, and make room for it. */
+static int make_plan(bk_run *run, int index, plan *next)
 {
     const bk_stage *stage = &run->program->stages[index];
     int all;
@@ -584,50 +592,77 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
     }
     if (all && stage->source >= 0 && possible > 0 && !is_long_enough_to_pad(run, stage->source))
         return -3;
-    const int finishes = all && first + n_groups >= possible && !run->finished[index];
+    const int64_t end = first + n_groups;
+    const int finishes = all && end >= possible && !run->finished[index];
     if (finishes && run->begun && !is_long_enough(run, stage, possible))
         return -3;
-    if (n_groups == 0 && !finishes)
-        return 0;
     int64_t n_total = INT64_MAX;
-    const int64_t end = first + n_groups;
     if (all && stage->transposed)
         n_total = run->tracks[stage->source].count * stage->n_phases + stage->n_extra;
-    /* Steps that are known behind this piece. */
-    int64_t n_known = smaller(end * stage->n_phases - stage->crop, n_total);
-    if (n_known < 0)
-        n_known = 0;
-    for (int k = 0; k < stage->n_calls; k++) {
+    const int64_t n_known = smaller(end * stage->n_phases - stage->crop, n_total);
+    *next = (plan){{run, stage, first, n_groups, n_total, 0, NULL}, n_known < 0 ? 0 : n_known, finishes};
+    for (int k = 0; (n_groups > 0 || finishes) && k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
         if (call->action != BK_STORE)
             continue;
         const track *t = &run->tracks[call->edge];
-        const int64_t n_new = n_known > t->count ? n_known - t->count : 0;
+        const int64_t n_new = next->n_known > t->count ? next->n_known - t->count : 0;
         if ((n_new > 0 || t->rows == NULL) && make_room(run, call->edge, n_new) < 0)
             return -1;
     }
-    if (n_groups > 0) {
-        if (stage->kind == BK_ATTEND && bk_prepare_attention(run, stage, pool) < 0)
-            return -1;
-        piece p = {run, stage, first, n_groups, n_total, 0};
-        bk_share(pool, task_of(stage), &p);
-        *made = 1;
-    }
-    run->done[index] = end;
+    return 0;
+}
+
+/* Say that what was planned is there. */
+static void set_done(bk_run *run, int index, const plan *made)
+{
+    const bk_stage *stage = &run->program->stages[index];
+    run->done[index] = made->piece.first + made->piece.n_groups;
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
         if (call->action != BK_STORE)
             continue;
-        track *t = &run->tracks[call->edge];
-        if (n_known > t->count)
-            set_count(run, call->edge, n_known);
-        if (finishes)
+        if (made->n_known > run->tracks[call->edge].count)
+            set_count(run, call->edge, made->n_known);
+        if (made->finishes)
             end_edge(run, call->edge);
     }
-    if (finishes)
-        run->finished[index] = 1;
-    if (finishes && run->program->needs_all)
-        release_read(run, stage);
+    run->finished[index] |= made->finishes;
+}
+
+/* Run a stage, and with it those that are made block by block with it. */
+static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
+{
+    const bk_stage *stages = &run->program->stages[index];
+    const int n = 1 + stages->n_siblings;
+    plan plans[1 + BK_SIBLINGS] = {0};
+    for (int k = 0; k < n; k++) {
+        const int code = make_plan(run, index + k, &plans[k]);
+        if (code < 0)
+            return code;
+        /* What it stores will be there when the next one reads it. */
+        if (k + 1 < n)
+            set_done(run, index + k, &plans[k]);
+    }
+    for (int k = 0, next; k < n; k = next) {
+        piece *first = &plans[k].piece;
+        for (next = k + 1; next < n; next++) {
+            const piece *other = &plans[next].piece;
+            if (other->first != first->first || other->n_groups != first->n_groups)
+                break;
+            plans[next - 1].piece.sibling = other;
+        }
+        if (first->n_groups == 0)
+            continue;
+        if (first->stage->kind == BK_ATTEND && bk_prepare_attention(run, first->stage, pool) < 0)
+            return -1;
+        bk_share(pool, task_of(first->stage), first);
+        *made = 1;
+    }
+    set_done(run, index + n - 1, &plans[n - 1]);
+    for (int k = 0; k < n; k++)
+        if (plans[k].finishes && run->program->needs_all)
+            release_read(run, &stages[k]);
     return 0;
 }
 
@@ -642,7 +677,7 @@ static int run_timeless(bk_run *run, int index)
             if (make_room(run, stage->calls[k].edge, 1) < 0)
                 return -1;
         }
-    piece p = {run, stage, 0, 1, INT64_MAX, 0};
+    piece p = {run, stage, 0, 1, INT64_MAX, 0, NULL};
     bk_run_parts(&p, 0);
     for (int k = 0; k < stage->n_calls; k++)
         if (stage->calls[k].action == BK_STORE)
@@ -677,9 +712,11 @@ int bk_execute(bk_run *run, bk_pool *pool)
             /* The first one brings a piece for all the others before it goes on. */
             for (int again = 1; again;) {
                 again = 0;
-                for (int k = program->first_stages[segment]; k < program->first_stages[segment + 1]; k++)
+                for (int k = program->first_stages[segment]; k < program->first_stages[segment + 1]; k++) {
                     if (!program->stages[k].timeless && (code = run_stage(run, k, pool, &again)) < 0)
                         return code;
+                    k += program->stages[k].n_siblings;
+                }
                 made |= again;
                 if (segment == 0)
                     break;

@@ -19,6 +19,7 @@
 
 #define BK_REGISTERS 8
 #define BK_OTHERS 2
+#define BK_SIBLINGS 3 /* most stages that are made together with one */
 
 /* What stands in front of the first step and behind the last. */
 typedef enum { BK_CONSTANT, BK_REFLECT, BK_EDGE } bk_padding;
@@ -121,6 +122,7 @@ typedef struct {
     bk_last_calls ending;
     int n_most; /* groups that are made in one go, so that what lies between stages stays in a cache */
     int n_together; /* of steps in bundles: tiles whose inputs are combined before a block's weights are read */
+    int n_siblings; /* stages right behind that read the same window and have as many blocks: made with it, block by block */
 } bk_stage;
 
 typedef struct {

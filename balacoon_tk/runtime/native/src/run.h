@@ -41,13 +41,14 @@ struct bk_run {
 };
 
 /* What threads share of one piece of a stage. */
-typedef struct {
+typedef struct piece {
     bk_run *run;
     const bk_stage *stage;
     int64_t first; /* group */
     int64_t n_groups;
     int64_t n_total; /* steps of the whole output; large if nobody knows */
     uint64_t taken; /* parts that some thread has taken, from both ends */
+    const struct piece *sibling; /* the same groups of a stage that reads the same, made with this; or NULL */
 } piece;
 
 static inline char *aligned(char *memory) { return memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT); }

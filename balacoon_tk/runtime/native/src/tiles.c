@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define PARTS_OF_A_THREAD 4 /* of a stage, as far as it has so many tiles: who is done early takes another */
-#define FEW_TILES 3 /* of which one that is nearly empty would cost */
+#define FEW_TILES 3 /* of fours, of which one that is nearly empty would cost */
 
 static void fill(bk_operand operand, int rows, float *tile, const float *values)
 {
@@ -335,11 +335,12 @@ static void run_tile(const piece *p, const bk_block *block, int64_t group, int r
     bk_run_chain(p, block, &span, 1, rows, scratch);
 }
 
-/* Full tiles and what is left, which most often lie alike; where there are few, tiles of as many bundles each. */
+/* Full tiles and what is left, which most often lie alike; where there are few of fours, which are all summed up at once,
+ * tiles of as many each. */
 static void lay_tile(const bk_bundle_range *range, int64_t index, int64_t n_tiles, bk_bundle_tile *tile)
 {
     int64_t first = range->n_bundles * index / n_tiles, next = range->n_bundles * (index + 1) / n_tiles;
-    if (n_tiles > FEW_TILES) {
+    if (n_tiles > FEW_TILES || range->n_outputs == 2) {
         first = index * BK_BUNDLES;
         next = smaller(first + BK_BUNDLES, range->n_bundles);
     }
@@ -376,22 +377,22 @@ static void run_chains(const piece *p, const bk_block *block, const bk_bundle_ti
     }
 }
 
-/* The weights that a thread most likely needs behind those of a block: of its next one, or of the next stage. */
-static const void *weights_behind(const piece *p, int64_t block, int thread)
+/* The weights that a thread most likely needs behind a block of a piece that began with `first`: those of the same block
+ * of its sibling, of the next block, or of the next stage. */
+static const void *weights_behind(const piece *first, const piece *p, int64_t block, int thread)
 {
     const bk_program *program = p->run->program;
     const bk_stage *stage = p->stage, *end = program->stages + program->n_stages;
     const int from_behind = thread & 1; /* as bk_next_part has it */
+    if (p->sibling != NULL)
+        return p->sibling->stage->blocks[block].weights;
     block += from_behind ? -1 : 1;
-    if (block < 0 || block >= stage->n_blocks) {
-        do
-            stage++;
-        while (stage < end && (stage->n_blocks == 0 || stage->blocks[0].weights == NULL));
-        if (stage == end)
-            return NULL;
-        block = from_behind ? stage->n_blocks - 1 : 0;
-    }
-    return stage->blocks[block].weights;
+    if (block >= 0 && block < stage->n_blocks)
+        return first->stage->blocks[block].weights;
+    do
+        stage++;
+    while (stage < end && (stage->n_blocks == 0 || stage->blocks[0].weights == NULL));
+    return stage == end ? NULL : stage->blocks[from_behind ? stage->n_blocks - 1 : 0].weights;
 }
 
 /* Tile by tile, of which each has its inputs combined once for all blocks; or, of a stage with many weights, block by
@@ -427,41 +428,52 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
             combine_tile(p, &tile, n_outputs, bundling, combined + (size_t)(k - first_tile) * size);
         }
         set_there = set;
-        for (int64_t b = stage->n_blocks * share / n_shares; b < end_block; b++) {
-            const bk_block *block = &stage->blocks[b];
-            for (int64_t k = first_tile; k < end_tile; k++) {
-                const void *next_weights = k + 1 < end_tile ? block->weights : weights_behind(p, b, thread);
-                if (k != laid)
-                    lay_tile(&range, laid = k, n_tiles, &tile);
-                bundling->convolve(combined + (size_t)(k - first_tile) * size, stage->n_taps, stage->n_in,
-                                   block->weights, block->bias, tile.n_bundles, (const int(*)[BK_BUNDLE])tile.rows,
-                                   scratch, next_weights);
-                run_chains(p, block, &tile, scratch);
+        const int64_t first_block = stage->n_blocks * share / n_shares;
+        for (int64_t b = first_block; b < end_block; b++)
+            for (const piece *each = p; each != NULL; each = each->sibling) {
+                const bk_block *block = &each->stage->blocks[b];
+                for (int64_t k = first_tile; k < end_tile; k++) {
+                    const void *next_weights =
+                        k + 1 < end_tile ? block->weights : weights_behind(p, each, b, thread);
+                    if (k != laid)
+                        lay_tile(&range, laid = k, n_tiles, &tile);
+                    bundling->convolve(combined + (size_t)(k - first_tile) * size, stage->n_taps, stage->n_in,
+                                       block->weights, block->bias, tile.n_bundles,
+                                       (const int(*)[BK_BUNDLE])tile.rows, scratch, next_weights);
+                    run_chains(each, block, &tile, scratch);
+                }
+            }
+    }
+}
+
+/* Tiles of equal height, as far as that goes: twelve steps and one would take twice as long as six and seven. Each block
+ * of a piece and its siblings by itself, so that its weights stay in a cache while time passes by. */
+static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int64_t n_tiles, int thread, float *scratch)
+{
+    for (int64_t item = first_item, end; item < end_item; item = end) {
+        const int64_t b = item / n_tiles;
+        end = smaller((b + 1) * n_tiles, end_item);
+        for (const piece *each = p; each != NULL; each = each->sibling) {
+            const bk_block *block = &each->stage->blocks[b];
+            for (int64_t k = item; k < end; k++) {
+                const int64_t first = p->n_groups * (k % n_tiles) / n_tiles, next = p->n_groups * (k % n_tiles + 1) / n_tiles;
+                run_tile(each, block, p->first + first, (int)(next - first), scratch,
+                         k + 1 < end ? block->weights : weights_behind(p, each, b, thread));
             }
         }
     }
 }
 
-/* Tiles of equal height, as far as that goes: twelve steps and one would take twice as long as six and seven. */
-static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int64_t n_tiles, int thread, float *scratch)
+/* A norm looks at all channels, so its blocks belong together. */
+static void run_norms(const piece *p, int64_t first_tile, int64_t end_tile, int64_t n_tiles, float *scratch)
 {
     const bk_run *run = p->run;
     const bk_stage *stage = p->stage;
-    for (int64_t item = first_item; item < end_item; item++) {
-        /* Block by block, so that its weights stay in a cache while time passes by. */
-        const int64_t tile = item % n_tiles;
+    const bk_edge *source = &run->program->edges[stage->source];
+    for (int64_t tile = first_tile; tile < end_tile; tile++) {
         const int64_t first = p->n_groups * tile / n_tiles, next = p->n_groups * (tile + 1) / n_tiles;
         const int64_t group = p->first + first;
         const int rows = (int)(next - first);
-        if (stage->kind != BK_NORMALISE) {
-            const bk_block *block = &stage->blocks[item / n_tiles];
-            const int goes_on = tile + 1 < n_tiles && item + 1 < end_item;
-            run_tile(p, block, group, rows, scratch,
-                     goes_on ? block->weights : weights_behind(p, item / n_tiles, thread));
-            continue;
-        }
-        /* A norm looks at all channels, so its blocks belong together. */
-        const bk_edge *source = &run->program->edges[stage->source];
         const float *rows_in = (const float *)row_of(run, stage->source, group) + stage->blocks[0].source_channel;
         run->program->kernels->normalise(rows_in, source->row, stage->n_in, rows,
                                          scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, run->program->longest_row,
@@ -493,8 +505,11 @@ void bk_run_parts(void *context, int thread)
         const int64_t part = bk_next_part(&p->taken, (n_items + n_together - 1) / n_together, thread);
         if (part < 0)
             return;
-        const int64_t first = part * n_together;
-        run_tiles(p, first, smaller(first + n_together, n_items), n_tiles, thread, scratch);
+        const int64_t first = part * n_together, end = smaller(first + n_together, n_items);
+        if (stage->kind == BK_NORMALISE)
+            run_norms(p, first, end, n_tiles, scratch);
+        else
+            run_tiles(p, first, end, n_tiles, thread, scratch);
     }
 }
 

@@ -41,6 +41,10 @@ class Context:
         self._views = views
         self.name = node.name or name_of(node.outputs[0])
 
+    def at(self, node: ir.Node) -> Context:
+        """Return the same of another node, of which no layer is rounded."""
+        return Context(node, self._analysis, self.builder, self._views, None)
+
     @property
     def opset(self) -> int:
         """Version of ONNX's operators in the graph."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import onnx_ir as ir
 
@@ -9,6 +11,8 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.match import ints_of
 from balacoon_tk.targets.native.operators.base import Context, operator
 from balacoon_tk.targets.native.views import View, concatenate
+
+_ELEMENT_BY_ELEMENT = ("Add", "Sub", "Mul", "Div")
 
 
 @operator("Reshape", "Squeeze", "Unsqueeze", "Flatten")
@@ -69,23 +73,41 @@ def _places(ctx: Context, index: int) -> AnyArray:
 
 @operator("Split")
 def _split(ctx: Context) -> list[View]:
-    source, view = ctx.node.inputs[0], ctx.view(0, padded=True, windows=True)
-    axis = ctx.channel_axis(source, ctx.node.attributes.get_int("axis", 0))
+    view = ctx.view(0, padded=True, windows=True)
+    return [view.take(part.reshape(-1)) for part in _parts(ctx)]
+
+
+def _parts(ctx: Context) -> list[AnyArray]:
+    """Return the channels of each output of a Split."""
+    axis = ctx.channel_axis(ctx.node.inputs[0], ctx.node.attributes.get_int("axis", 0))
     places, n_parts = _places(ctx, 0), len(ctx.node.outputs)
     equal = -(-places.shape[axis] // n_parts)
     # Nothing is known of an output that nobody reads, its shape neither.
     sizes = ctx.ints("split", 1) or [equal] * n_parts
-    parts = np.split(places, np.cumsum(sizes)[:-1], axis=axis)
-    return [view.take(part.reshape(-1)) for part in parts]
+    return np.split(places, np.cumsum(sizes)[:-1], axis=axis)
 
 
 @operator("Slice")
 def _slice(ctx: Context) -> list[View]:
+    view, (places, cropped) = ctx.view(0, windows=True), _sliced(ctx)
+    view = view.take(places.reshape(-1))
+    if any(cropped):
+        if view.windows is not None:
+            ctx.refuse("it leaves windows of time out")
+        if not read_once(ctx.node.inputs[0], "ConvTranspose"):
+            view = ctx.builder.gathered(view, ctx.name)
+            view = ctx.builder.function("copy", [view], ctx.name, alone=True)
+        view = ctx.builder.cropped(view, *cropped, ctx.name)
+    return [view]
+
+
+def _sliced(ctx: Context) -> tuple[AnyArray, tuple[int, int]]:
+    """Return the channels that a Slice takes, and how many steps it leaves out in front and behind."""
     source = ctx.node.inputs[0]
     starts, ends = ctx.ints("starts", 1) or [], ctx.ints("ends", 2) or []
     axes = ctx.ints("axes", 3) or list(range(len(starts)))
     steps = (ctx.ints("steps", 4) if ctx.has(4) else None) or [1] * len(starts)
-    view, places = ctx.view(0, windows=True), _places(ctx, 0)
+    places = _places(ctx, 0)
     rank, cropped = len(ctx.shape(source)), (0, 0)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if axis % rank == ctx.time_axis(source):
@@ -98,15 +120,51 @@ def _slice(ctx: Context) -> list[View]:
         along = [slice(None)] * places.ndim
         along[ctx.channel_axis(source, axis)] = _bounds(start, end, step)
         places = places[tuple(along)]
-    view = view.take(places.reshape(-1))
-    if any(cropped):
-        if view.windows is not None:
-            ctx.refuse("it leaves windows of time out")
-        if not read_once(source, "ConvTranspose"):
-            view = ctx.builder.gathered(view, ctx.name)
-            view = ctx.builder.function("copy", [view], ctx.name, alone=True)
-        view = ctx.builder.cropped(view, *cropped, ctx.name)
-    return [view]
+    return places, cropped
+
+
+def ranges_read(ctx: Context, value: ir.Value) -> list[tuple[int, int]]:
+    """Return the ranges of a tensor's channels that are read apart from each other, all of them in order.
+
+    It is one range where it isn't Slices and Splits that read it, be it behind sums and products.
+    """
+    n_channels = int(np.prod(ctx.channel_shape(value)))
+    taken = _taken(ctx, value)
+    if not taken:
+        return [(0, n_channels)]
+    inside = np.zeros(n_channels + 1, bool)  # whether a range that is read goes on at a channel
+    for start, stop in taken:
+        inside[start + 1 : stop] = True
+    bounds = np.flatnonzero(~inside).tolist()
+    return list(pairwise(bounds))
+
+
+def _taken(ctx: Context, value: ir.Value) -> list[tuple[int, int]] | None:
+    """Return the ranges of channels that Slices and Splits take of a tensor; None if it is read otherwise."""
+    found: list[tuple[int, int]] = []
+    for node, _ in () if value.is_graph_output() else value.uses():
+        reader = ctx.at(node)
+        if node.op_type in _ELEMENT_BY_ELEMENT:
+            made = node.outputs[0]
+            same = ctx.channel_shape(made) == ctx.channel_shape(value) and ctx.rate(made) == ctx.rate(value)
+            behind = _taken(ctx, made) if same else None
+            if behind is None:
+                return None
+            found += behind
+            continue
+        if node.op_type == "Split":
+            parts = _parts(reader)
+        elif node.op_type == "Slice":
+            places, cropped = _sliced(reader)
+            parts = [] if any(cropped) else [places]
+        else:
+            return None
+        for part in parts:
+            channels = part.reshape(-1)
+            if not len(channels) or (np.diff(channels) != 1).any():
+                return None
+            found.append((int(channels[0]), int(channels[-1]) + 1))
+    return found
 
 
 def read_once(value: ir.Value | None, op_type: str) -> bool:

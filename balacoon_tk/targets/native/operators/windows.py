@@ -11,9 +11,11 @@ import onnx_ir as ir
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.int8 import channel_axis
 from balacoon_tk.graph.match import constant_of, ints_of
+from balacoon_tk.runtime.native.bundles import WIDTH
 from balacoon_tk.runtime.native.program import Padding, Stage
 from balacoon_tk.targets.native.operators.base import KEEPING_PADS, MOVING, Context, operator
-from balacoon_tk.targets.native.views import View, Windows
+from balacoon_tk.targets.native.operators.channels import ranges_read
+from balacoon_tk.targets.native.views import View, Windows, concatenate
 
 
 @operator("Pad")
@@ -109,11 +111,40 @@ def _conv(ctx: Context) -> list[View]:
         pad_left=left,
         pad_right=right,
         padding=view.padding,
-        weights=ctx.builder.array(weights, f"{ctx.name}.weights"),
         bias=_bias(ctx, 2),
         scales=scales,
     )
-    return [ctx.builder.window(stage, view, ctx.rate(ctx.node.outputs[0]), step)]
+    ranges = ranges_read(ctx, ctx.node.outputs[0]) if n_groups == 1 else []
+    if not ranges or any(stop % WIDTH for _, stop in ranges):
+        ranges = [(0, n_out)]
+    rate = ctx.rate(ctx.node.outputs[0])
+    parts = [_of_filters(ctx, stage, weights, each) for each in ranges]
+    return [concatenate([ctx.builder.window(part, view, rate, step) for part in parts])]
+
+
+def _of_filters(ctx: Context, stage: Stage, weights: AnyArray, filters: tuple[int, int]) -> Stage:
+    """Return a convolution of some of the filters of another.
+
+    What is read apart is made apart: a gate takes the tanh of half of the channels while these lie in a tile,
+    and multiplies it by the sigmoid of the others.
+    """
+    start, stop = filters
+
+    def some(name: str | None) -> str | None:
+        array = None if name is None else ctx.builder.arrays[name]
+        if name is None or array is None or len(array) == 1 or stop - start == len(weights):
+            return name
+        return ctx.builder.array(array[start:stop], f"{name}.{start}")
+
+    part = weights[start:stop]
+    name = f"{ctx.name}.weights" + (f".{start}" if len(part) < len(weights) else "")
+    return replace(
+        stage,
+        n_channels=stop - start,
+        weights=ctx.builder.array(part, name),
+        bias=some(stage.bias),
+        scales=some(stage.scales),
+    )
 
 
 def _windows(ctx: Context) -> View | None:
