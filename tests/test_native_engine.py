@@ -25,6 +25,7 @@ from balacoon_tk.decoder import StatefulDecoder
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.runtime.engine import Engine
 from balacoon_tk.runtime.native.engine import NativeEngine
+from balacoon_tk.runtime.native.packing import pack
 from balacoon_tk.runtime.native.program import Call, Edge, Port, Program, Stage
 from balacoon_tk.runtime.options import RuntimeOptions
 from native_laws import ONE_THREAD, assert_same_bits
@@ -359,6 +360,43 @@ def test_a_chain_works_in_several_registers() -> None:
     program = made(35, stage, arrays={"w": random(35, 35, 3), "v": random(35)}, n_edges=4)
     outputs = tuple(Port(f"out_{k}", k, (1, 35)) for k in (1, 2, 3))
     assert_lawful(replace(program, outputs=outputs))
+
+
+@pytest.mark.parametrize("n_phases", [1, 3, 64, 384, 385])
+@pytest.mark.parametrize("n_taps", [1, 7])
+def test_one_channel_is_a_tile_of_steps(n_phases, n_taps) -> None:
+    window = {"n_taps": n_taps, "pad_left": n_taps // 2, "pad_right": n_taps // 2}
+    doubled = (Call("tanh", out=1, a=0), store(1, 1), Call("mul", out=2, a=1, scalar=2.0), store(2, 2))
+    chain = (
+        Call("load", out=1, edge=1, by_group=True),
+        Call("load", out=2, edge=3),
+        Call("mul", out=1, a=1, b=2),
+        Call("fill", out=2, scalar=0.5),
+        Call("sub", out=1, a=1, b=2),
+        Call("load", out=2, edge=5),
+        Call("add", out=1, a=1, b=2),
+        store(4, 1),
+    )
+    mean = Stage("convolve", "mean", 2, 1, (store(6),), weights="mean", n_taps=4, stride=4)
+    program = made(
+        40,
+        Stage("convolve", "post", 0, 1, doubled, weights="post", bias="bias", **window),
+        Stage("convolve", "up", 2, 1, (store(3),), weights="up", transposed=True, n_phases=n_phases),
+        mean,
+        Stage("pointwise", "gate", None, 1, chain, n_phases=n_phases),
+        arrays={
+            "post": random(1, 40, n_taps),
+            "bias": random(1),
+            "up": random(1, 1, n_phases),
+            "mean": random(1, 1, 4),
+        },
+        n_edges=7,
+        more=(Port("gain", 5, (1, 1), rate=(0, 1)),),
+    )
+    outputs = (replace(program.outputs[0], edge=4, rate=(n_phases, 1)), Port("mean", 6, (1, 1), rate=(1, 4)))
+    program = replace(program, outputs=outputs)
+    assert [stage.flat for stage in pack(program)] == [True, False, True, n_phases < 385]
+    assert_lawful(program, (0, 4, 8, 40, 400))
 
 
 def test_loads_by_group_by_order_and_of_one_channel() -> None:

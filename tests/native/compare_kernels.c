@@ -45,8 +45,8 @@ static void compare_windows(const bk_kernels *kernels, const bk_kernels *plain, 
     kernels->convolve(&window, rows, tile);
     plain->convolve(&window, rows, wanted);
     compare(kernels->name, "convolve", tile, wanted, rows * BK_WIDTH, 1e-5);
-    kernels->convolve_narrow(&window, 3, rows, tile);
-    plain->convolve_narrow(&window, 3, rows, wanted);
+    kernels->convolve_narrow(&window, 3, rows, tile, BK_WIDTH);
+    plain->convolve_narrow(&window, 3, rows, wanted, BK_WIDTH);
     compare(kernels->name, "narrow", tile, wanted, rows * BK_WIDTH, 1e-5);
     kernels->convolve_depthwise(&window, n_channels < BK_WIDTH ? n_channels : BK_WIDTH, rows, tile);
     plain->convolve_depthwise(&window, n_channels < BK_WIDTH ? n_channels : BK_WIDTH, rows, wanted);

@@ -71,7 +71,7 @@ cdef extern from "kernels.h" nogil:
         bk_bundling pairs
         bk_bundling fours
         void (*convolve_int8)(const bk_window*, int, float*) noexcept nogil
-        void (*convolve_narrow)(const bk_window*, int, int, float*) noexcept nogil
+        void (*convolve_narrow)(const bk_window*, int, int, float*, ptrdiff_t) noexcept nogil
         void (*convolve_depthwise)(const bk_window*, int, int, float*) noexcept nogil
         void (*convolve_predicted)(const bk_window*, ptrdiff_t, int, float*) noexcept nogil
         void (*apply)(bk_function, bk_operand, int, float*, const float*, const float*) noexcept nogil
@@ -326,7 +326,7 @@ def convolve_narrow(
     window.bias = pointer(bias, n_columns)
     with nogil:
         for _i in range(n_times):
-            k.convolve_narrow(&window, n_columns, n_rows, &tile[0, 0])
+            k.convolve_narrow(&window, n_columns, n_rows, &tile[0, 0], BK_WIDTH)
 
 
 def convolve_depthwise(

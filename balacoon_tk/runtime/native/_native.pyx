@@ -181,6 +181,7 @@ cdef extern from "executor.h":
         bk_last_calls ending
         int n_most
         int n_together
+        int flat
         int n_siblings
     ctypedef struct bk_program:
         const bk_kernels *kernels
@@ -383,6 +384,7 @@ cdef class Executor:
             stages[k].epsilon = stage.epsilon
             stages[k].n_most = item.n_most
             stages[k].n_together = item.n_together
+            stages[k].flat = item.flat
             stages[k].n_siblings = item.n_siblings
             stages[k].kernels = -1 if stage.kernels is None else stage.kernels
             stages[k].kernel_channel = stage.kernel_channel

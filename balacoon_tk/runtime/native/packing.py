@@ -43,6 +43,8 @@ _FEWEST_GROUPS = 96
 _MOST_BYTES = 1 << 20
 """Of weights that a second cache keeps from one piece to the next."""
 _ALL_GROUPS = 1 << 30
+_MOST_PHASES = 384
+"""BK_ROWS * BK_WIDTH in C, the numbers of a tile."""
 _MOST_SIBLINGS = 3
 """BK_SIBLINGS in C."""
 _OF_WINDOW = (
@@ -87,6 +89,8 @@ class PackedStage:
     segment: int
     n_most: int
     n_together: int
+    flat: bool = False
+    """Whether a tile is steps of the one channel, of all phases in turn: 32 in a row, or 31 of them would be zeros."""
     n_siblings: int = 0
     """Stages right behind that read the same window: they are made with it, block by block."""
 
@@ -186,10 +190,12 @@ def _pack_stage(
     source = None if stage.source is None else program.edges[stage.source]
     each_by_itself = stage.kind in ("depthwise", "pad")
     n_groups = 1 if each_by_itself else stage.n_groups
-    joined = _joins_phases(program, stage)
+    joined, flat = _joins_phases(program, stage), _is_flat(program, stage)
     n_phases, n_channels = stage.n_phases, stage.n_channels
     if joined:
         n_phases, n_channels = 1, n_phases * n_channels
+    elif flat:
+        n_phases = 1
     per_group = n_channels // n_groups
     weights = None if stage.weights is None else _array(program, stage, stage.weights)
     n_in = 0
@@ -238,7 +244,7 @@ def _pack_stage(
             n_in = lies.shape[2] * QUAD
             packed = arena.empty(lies.shape, np.int8)
             packed[...] = lies
-        elif stage.kind == "convolve" and _is_narrow(stage):
+        elif stage.kind == "convolve" and _is_narrow(program, stage):
             kind = "narrow"
             packed = arena.empty((1, stage.n_channels, stage.n_taps, n_in), np.float32)
             packed[0] = taps[0].transpose(2, 0, 1)
@@ -283,6 +289,7 @@ def _pack_stage(
         near_values=None
         if stage.near_values is None
         else _near(program, stage, stage.near_values, keys=False),
+        flat=flat,
         ending=find_ending(program, stage),
         segment=segment,
         n_most=n_most,
@@ -299,8 +306,10 @@ def _interleave(weights: AnyArray, block: Block, row: AnyArray, *, n_together: i
         interleave(weights, block.channel, block.width, tap, part.reshape(n_in, n, WIDTH))
 
 
-def _is_narrow(stage: Stage) -> bool:
-    return stage.n_channels <= _MOST_NARROW and stage.n_phases == stage.n_groups == 1
+def _is_narrow(program: Program, stage: Stage) -> bool:
+    array = None if stage.weights is None else program.arrays.get(stage.weights)
+    few = stage.n_channels <= _MOST_NARROW and stage.n_phases == stage.n_groups == 1
+    return few and array is not None and array.dtype != np.int8
 
 
 def _of_block(taps: AnyArray, block: Block) -> AnyArray:
@@ -329,6 +338,21 @@ def _joins_phases(program: Program, stage: Stage) -> bool:
     )
     each, together = -(-stage.n_channels // WIDTH), -(-stage.n_channels * stage.n_phases // WIDTH)
     return stage.kind == "convolve" and stage.n_groups == 1 and plain and together < stage.n_phases * each
+
+
+def _is_flat(program: Program, stage: Stage) -> bool:
+    """Say whether a stage's numbers lie in its edges one behind the other: those of one channel, in float32."""
+    moved = [call for call in stage.chain if call.edge is not None]
+    return (
+        stage.n_channels == 1
+        and (stage.kind == "pointwise" or (stage.kind == "convolve" and _is_narrow(program, stage)))
+        and stage.n_phases <= _MOST_PHASES
+        and not (stage.transposed or stage.crop)
+        and all(call.function != "lookup" and not (call.broadcast or call.order) for call in moved)
+        and all(program.edges[call.edge or 0].n_channels == 1 for call in moved)
+        and not any(program.edges[call.edge or 0].scale for call in moved)
+        and all(call.array is None for call in stage.chain)
+    )
 
 
 def _array(program: Program, stage: Stage, name: str) -> AnyArray:

@@ -122,6 +122,7 @@ typedef struct {
     bk_last_calls ending;
     int n_most; /* groups that are made in one go, so that what lies between stages stays in a cache */
     int n_together; /* of steps in bundles: tiles whose inputs are combined before a block's weights are read */
+    int flat; /* whether a tile is steps of one channel, BK_WIDTH of them in a row: of all phases, one behind the other */
     int n_siblings; /* stages right behind that read the same window and have as many blocks: made with it, block by block */
 } bk_stage;
 

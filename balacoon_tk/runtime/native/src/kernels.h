@@ -130,8 +130,8 @@ typedef struct {
     /* the same as convolve of u8 inputs and s8 weights, exact in int32: ((sum + offset) * scale) + bias */
     void (*convolve_int8)(const bk_window *window, int rows, float *tile);
     /* for at most 4 output channels, the tile's others are zeros: weights are float [column][tap][channel],
-     * bias is [n_columns] */
-    void (*convolve_narrow)(const bk_window *window, int n_columns, int rows, float *tile);
+     * bias is [n_columns]; a row begins `tile_step` behind the one before it, BK_WIDTH or, of a flat tile, 1 */
+    void (*convolve_narrow)(const bk_window *window, int n_columns, int rows, float *tile, ptrdiff_t tile_step);
     /* each channel by itself: input points to the tile's first channel, weights are [tap][BK_WIDTH]; of
      * channels from `width` on nothing is read but bias, which the tile has there; n_channels means nothing */
     void (*convolve_depthwise)(const bk_window *window, int width, int rows, float *tile);

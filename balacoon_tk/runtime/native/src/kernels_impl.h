@@ -133,7 +133,7 @@ BK_INLINE vec load_part(const float *x, int n)
 
 /* One column of `rows` steps: a dot product over the channels of each tap. */
 BK_INLINE void sum_narrow(const bk_window *window, const float *input, const float *weights, float bias,
-                          const int rows, float *tile)
+                          const int rows, float *tile, ptrdiff_t tile_step)
 {
     const ptrdiff_t row_step = window->row_step;
     const int n_channels = window->n_channels, n_whole = n_channels - n_channels % BK_LANES;
@@ -158,10 +158,10 @@ BK_INLINE void sum_narrow(const bk_window *window, const float *input, const flo
     }
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
-        tile[r * BK_WIDTH] = sum_of_lanes(sums[r]) + bias;
+        tile[r * tile_step] = sum_of_lanes(sums[r]) + bias;
 }
 
-static void BK_KERNEL(convolve_narrow)(const bk_window *given, int n_columns, int rows, float *tile)
+static void BK_KERNEL(convolve_narrow)(const bk_window *given, int n_columns, int rows, float *tile, ptrdiff_t tile_step)
 {
     bk_window taps_in_one = *given;
     const bk_window *window = &taps_in_one;
@@ -171,7 +171,8 @@ static void BK_KERNEL(convolve_narrow)(const bk_window *given, int n_columns, in
         taps_in_one.n_taps = 1;
     }
     const ptrdiff_t column_step = (ptrdiff_t)window->n_taps * window->n_channels;
-    memset(tile, 0, (size_t)rows * BK_WIDTH * sizeof(float));
+    if (tile_step == BK_WIDTH)
+        memset(tile, 0, (size_t)rows * BK_WIDTH * sizeof(float));
     for (int column = 0; column < n_columns; column++) {
         const float *weights = (const float *)window->weights + column * column_step;
         const float bias = window->bias ? window->bias[column] : 0;
@@ -179,9 +180,9 @@ static void BK_KERNEL(convolve_narrow)(const bk_window *given, int n_columns, in
         float *out = tile + column;
         int row = 0;
         for (; row + 4 <= rows; row += 4, input += 4 * window->row_step)
-            sum_narrow(window, input, weights, bias, 4, out + row * BK_WIDTH);
+            sum_narrow(window, input, weights, bias, 4, out + row * tile_step, tile_step);
         for (; row < rows; row++, input += window->row_step)
-            sum_narrow(window, input, weights, bias, 1, out + row * BK_WIDTH);
+            sum_narrow(window, input, weights, bias, 1, out + row * tile_step, tile_step);
     }
 }
 

@@ -87,7 +87,7 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
             program->kernels->convolve(&window, rows, tile);
         break;
     case BK_NARROW:
-        program->kernels->convolve_narrow(&window, block->width, rows, tile);
+        program->kernels->convolve_narrow(&window, block->width, rows, tile, stage->flat ? 1 : BK_WIDTH);
         break;
     case BK_DEPTHWISE:
         program->kernels->convolve_depthwise(&window, block->width, rows, tile);
@@ -156,8 +156,32 @@ static char *place_of(const piece *p, const bk_block *block, const bk_call *call
     return row_of(p->run, call->edge, step) + (ptrdiff_t)(call->channel + block->channel) * edge->item_size;
 }
 
+/* Between the edges and the tile of a flat stage. */
+static void load_flat(const piece *p, const bk_call *call, const bk_span *span, float *tile)
+{
+    const int n_phases = p->stage->n_phases, n_steps = span->n_rows * n_phases;
+    const int timeless = p->run->program->edges[call->edge].timeless;
+    const int64_t first = timeless ? 0 : call->by_group ? span->step : span->step * n_phases;
+    const float *from = (const float *)row_of(p->run, call->edge, first);
+    if (!timeless && !call->by_group)
+        memcpy(tile, from, (size_t)n_steps * sizeof(float));
+    else
+        for (int k = 0; k < n_steps; k++)
+            tile[k] = from[timeless ? 0 : k / n_phases];
+}
+
+static void store_flat(const piece *p, const bk_call *call, const bk_span *span, const float *tile)
+{
+    const int n_phases = p->stage->n_phases;
+    memcpy(row_of(p->run, call->edge, span->step * n_phases), tile, (size_t)span->n_rows * n_phases * sizeof(float));
+}
+
 static void load(const piece *p, const bk_block *block, const bk_call *call, const bk_span *span, float *tile)
 {
+    if (p->stage->flat) {
+        load_flat(p, call, span, tile);
+        return;
+    }
     const bk_run *run = p->run;
     const bk_stage *stage = p->stage;
     const int rows = span->n_rows;
@@ -223,6 +247,10 @@ static void store(const piece *p, const bk_block *block, const bk_call *call, co
     const bk_kernels *kernels = p->run->program->kernels;
     const bk_edge *edge = &p->run->program->edges[call->edge];
     ptrdiff_t step;
+    if (p->stage->flat) {
+        store_flat(p, call, span, tile);
+        return;
+    }
     if (p->stage->joined && !lies_joined(p, call, span)) {
         move_steps(p, block, call, span, tile);
         return;
@@ -284,6 +312,8 @@ void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, i
     const bk_stage *stage = p->stage;
     const bk_kernels *kernels = run->program->kernels;
     const int finishes = can_finish(p, block, spans, n_spans);
+    if (stage->flat)
+        rows = (rows * stage->n_phases + BK_WIDTH - 1) / BK_WIDTH;
     const int n_calls = finishes ? stage->ending.first : stage->n_calls;
     for (int k = 0; k < n_calls; k++) {
         const bk_call *call = &stage->calls[k];
@@ -487,7 +517,8 @@ void bk_run_parts(void *context, int thread)
 {
     piece *p = context;
     const bk_stage *stage = p->stage;
-    const int64_t n_tiles = (p->n_groups + BK_ROWS - 1) / BK_ROWS;
+    const int64_t most = stage->flat ? BK_ROWS * BK_WIDTH / stage->n_phases : BK_ROWS;
+    const int64_t n_tiles = (p->n_groups + most - 1) / most;
     const int64_t n_blocks = stage->kind == BK_NORMALISE ? 1 : stage->n_blocks;
     const int64_t n_items = n_tiles * n_blocks, n_threads = p->run->n_threads;
     /* Whole blocks where there are enough of them, so that no two threads need the same weights. */

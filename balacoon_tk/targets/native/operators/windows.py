@@ -289,7 +289,7 @@ def _average_pool(ctx: Context) -> list[View]:
     view = ctx.builder.gathered(view, ctx.name)
     weights = np.full((view.n_channels, 1, n_taps), 1 / n_taps, np.float32)
     stage = Stage(
-        kind="depthwise",
+        kind="depthwise" if view.n_channels > 1 else "convolve",
         name=ctx.name,
         source=None,
         n_channels=view.n_channels,
