@@ -90,7 +90,7 @@ class PackedStage:
     n_most: int
     n_together: int
     flat: bool = False
-    """Whether a tile is steps of the one channel, of all phases in turn: 32 in a row, or 31 of them would be zeros."""
+    """Whether a tile is steps of the one channel, of all phases in turn, 32 of them in a row."""
     n_siblings: int = 0
     """Stages right behind that read the same window: they are made with it, block by block."""
 
@@ -341,7 +341,7 @@ def _joins_phases(program: Program, stage: Stage) -> bool:
 
 
 def _is_flat(program: Program, stage: Stage) -> bool:
-    """Say whether a stage's numbers lie in its edges one behind the other: those of one channel, in float32."""
+    """Say whether a stage's numbers are of one channel, so that they lie in its edges one behind the other."""
     moved = [call for call in stage.chain if call.edge is not None]
     return (
         stage.n_channels == 1

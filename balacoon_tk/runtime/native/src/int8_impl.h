@@ -82,9 +82,14 @@ BK_INLINE void sum_up_int8(const bk_window *window, const uint8_t *input, const 
     }
     const ptrdiff_t row_step = window->row_step;
     const int n_channels = window->n_channels;
+    const int8_t *behind = window->next_weights ? (const int8_t *)window->next_weights + column * BK_QUAD : weights;
     for (int tap = 0; tap < window->n_taps; tap++) {
         const uint8_t *x = input + tap * window->tap_step;
-        for (int c = 0; c < n_channels; c += BK_QUAD) {
+        const int8_t *next = tap + 1 < window->n_taps ? weights + (ptrdiff_t)n_channels * BK_WIDTH : behind;
+        for (int c = 0; c < n_channels; c += BK_QUAD, next += BK_WIDTH * BK_QUAD) {
+#pragma GCC unroll 4
+            for (int k = 0; k < BK_INT8_VECTORS * BK_LANES; k += BK_LINE)
+                BK_PREFETCH(next + k * BK_QUAD);
             bk_weights row[BK_INT8_VECTORS];
 #pragma GCC unroll 8
             for (int v = 0; v < BK_INT8_VECTORS; v++) {

@@ -40,7 +40,7 @@ typedef struct {
     const float *scale;  /* int8: [BK_WIDTH], what a sum is multiplied by */
     const int32_t *offset; /* int8: [BK_WIDTH], added to a sum: - zero point * sum of the weights; or NULL */
     int half;            /* whether convolve makes the first half of the columns alone */
-    const void *next_weights; /* that are read behind these, or NULL; convolve alone prefetches them */
+    const void *next_weights; /* that are read behind these, or NULL; convolve and convolve_int8 prefetch them */
 } bk_window;
 
 /* What the outputs of a bundle read: with n taps and m outputs n + m - 1 steps a dilation apart, each a row of
