@@ -341,7 +341,7 @@ def _joins_phases(program: Program, stage: Stage) -> bool:
 
 
 def _is_flat(program: Program, stage: Stage) -> bool:
-    """Say whether a stage's numbers are of one channel, so that they lie in its edges one behind the other."""
+    """Say whether all that a stage reads and makes is of one channel, which lies in edges step by step."""
     moved = [call for call in stage.chain if call.edge is not None]
     return (
         stage.n_channels == 1
