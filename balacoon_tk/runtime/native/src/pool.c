@@ -1,3 +1,6 @@
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* for the processors that a thread may run on */
+#endif
 #include "pool.h"
 
 #include <stdlib.h>
@@ -38,6 +41,9 @@ void bk_raise_flag(int *flag) { *flag = 1; }
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
 #define N_SPINS 4000 /* about 50 microseconds: longer than from one stage to the next, shorter than a push */
 #define N_POLITE 400 /* from here on, whoever waits for the last part lets others have the processor */
@@ -55,11 +61,25 @@ void bk_raise_flag(int *flag) { *flag = 1; }
 #define INSIDE (OPEN - 1)
 #define GENERATION(word) ((word) >> 32)
 
+/* A thread of the pool; what others read of it belongs to whoever holds the mutex. */
+typedef struct {
+    bk_pool *pool;
+    pthread_t handle;
+    int thread;
+    uint64_t seen; /* generation of the last task before its time */
+    int is_asleep;
+#if defined(__linux__)
+    pid_t id;
+    int is_sent; /* whether it may not run where its caller does, but for now */
+    cpu_set_t allowed; /* where it may run else */
+#endif
+} worker;
+
 struct bk_pool {
     int n_threads;
     int n_started; /* threads that run, besides the caller's */
     pid_t process; /* they are of; a child of it has none */
-    pthread_t *threads;
+    worker *workers;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     pid_t taken; /* by a thread of this process; 0 if by nobody */
@@ -68,12 +88,6 @@ struct bk_pool {
     bk_task task;
     void *context;
 };
-
-typedef struct {
-    bk_pool *pool;
-    int thread;
-    uint64_t seen; /* generation of the last task before its time */
-} worker;
 
 static uint64_t read_word(bk_pool *pool) { return __atomic_load_n(&pool->word, __ATOMIC_ACQUIRE); }
 
@@ -87,32 +101,72 @@ static int enter(bk_pool *pool, uint64_t generation)
     return 0;
 }
 
+/* Let threads that are asleep wake on other processors than this one. A virtual machine's idle processors can look taken, so
+ * that a thread is woken where its caller runs, and each would wait for the other at every task, for some milliseconds,
+ * until the system finds out. */
+static void send_elsewhere(bk_pool *pool)
+{
+#if defined(__linux__)
+    const int here = sched_getcpu();
+    for (int k = 0; here >= 0 && k < pool->n_started; k++) {
+        worker *each = &pool->workers[k];
+        if (!each->is_asleep || each->is_sent || sched_getaffinity(each->id, sizeof(cpu_set_t), &each->allowed) != 0)
+            continue;
+        cpu_set_t others = each->allowed;
+        CPU_CLR(here, &others);
+        if (CPU_COUNT(&others) > 0)
+            each->is_sent = sched_setaffinity(each->id, sizeof(others), &others) == 0;
+    }
+#else
+    (void)pool;
+#endif
+}
+
+/* Sleep until there is another task than the one that was seen, and return its generation. */
+static uint64_t sleep_until_woken(worker *self, uint64_t seen)
+{
+    bk_pool *pool = self->pool;
+    uint64_t generation;
+    pthread_mutex_lock(&pool->mutex);
+    self->is_asleep = 1;
+    /* Whoever gives a task looks for sleepers after it has counted: this is seen, or the count is. */
+    __atomic_add_fetch(&pool->n_asleep, 1, __ATOMIC_SEQ_CST);
+    while ((generation = GENERATION(__atomic_load_n(&pool->word, __ATOMIC_SEQ_CST))) == seen)
+        pthread_cond_wait(&pool->wake, &pool->mutex);
+    __atomic_sub_fetch(&pool->n_asleep, 1, __ATOMIC_SEQ_CST);
+    self->is_asleep = 0;
+#if defined(__linux__)
+    if (self->is_sent)
+        sched_setaffinity(0, sizeof(cpu_set_t), &self->allowed);
+    self->is_sent = 0;
+#endif
+    pthread_mutex_unlock(&pool->mutex);
+    return generation;
+}
+
 static void *work(void *argument)
 {
-    const worker self = *(worker *)argument;
-    bk_pool *pool = self.pool;
-    uint64_t seen = self.seen;
-    free(argument);
+    worker *self = argument;
+    bk_pool *pool = self->pool;
+    uint64_t seen = self->seen;
+#if defined(__linux__)
+    pthread_mutex_lock(&pool->mutex);
+    self->id = (pid_t)syscall(SYS_gettid);
+    pthread_mutex_unlock(&pool->mutex);
+#endif
     for (;;) {
         uint64_t generation = seen;
         for (int spin = 0; spin < N_SPINS && generation == seen; spin++) {
             generation = GENERATION(read_word(pool));
             PAUSE();
         }
-        if (generation == seen) {
-            pthread_mutex_lock(&pool->mutex);
-            /* Whoever gives a task looks for sleepers after it has counted: this is seen, or the count is. */
-            __atomic_add_fetch(&pool->n_asleep, 1, __ATOMIC_SEQ_CST);
-            while ((generation = GENERATION(__atomic_load_n(&pool->word, __ATOMIC_SEQ_CST))) == seen)
-                pthread_cond_wait(&pool->wake, &pool->mutex);
-            __atomic_sub_fetch(&pool->n_asleep, 1, __ATOMIC_SEQ_CST);
-            pthread_mutex_unlock(&pool->mutex);
-        }
+        if (generation == seen)
+            generation = sleep_until_woken(self, seen);
         seen = generation;
         if (__atomic_load_n(&pool->ending, __ATOMIC_ACQUIRE))
             return NULL;
         if (enter(pool, generation)) {
-            pool->task(pool->context, self.thread);
+            pool->task(pool->context, self->thread);
             __atomic_sub_fetch(&pool->word, 1, __ATOMIC_RELEASE);
         }
     }
@@ -124,6 +178,7 @@ static void announce(bk_pool *pool)
     __atomic_store_n(&pool->word, generation << 32 | OPEN, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&pool->n_asleep, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&pool->mutex);
+        send_elsewhere(pool);
         pthread_cond_broadcast(&pool->wake);
         pthread_mutex_unlock(&pool->mutex);
     }
@@ -138,14 +193,10 @@ static void start(bk_pool *pool)
     pool->n_asleep = 0;
     pool->word &= ~(OPEN | INSIDE);
     for (int k = 1; k < pool->n_threads; k++) {
-        worker *argument = malloc(sizeof(worker));
-        if (argument == NULL)
+        worker *new = &pool->workers[pool->n_started];
+        *new = (worker){.pool = pool, .thread = k, .seen = GENERATION(pool->word)};
+        if (pthread_create(&new->handle, NULL, work, new) != 0)
             return; /* with fewer threads then */
-        *argument = (worker){pool, k, GENERATION(pool->word)};
-        if (pthread_create(&pool->threads[pool->n_started], NULL, work, argument) != 0) {
-            free(argument);
-            return;
-        }
         pool->n_started++;
     }
 }
@@ -156,8 +207,8 @@ bk_pool *bk_new_pool(int n_threads)
     if (pool == NULL)
         return NULL;
     pool->n_threads = n_threads;
-    pool->threads = calloc((size_t)n_threads, sizeof(pthread_t));
-    if (pool->threads == NULL) {
+    pool->workers = calloc((size_t)n_threads, sizeof(worker));
+    if (pool->workers == NULL) {
         free(pool);
         return NULL;
     }
@@ -172,11 +223,11 @@ void bk_free_pool(bk_pool *pool)
         __atomic_store_n(&pool->ending, 1, __ATOMIC_RELEASE);
         announce(pool);
         for (int k = 0; k < pool->n_started; k++)
-            pthread_join(pool->threads[k], NULL);
+            pthread_join(pool->workers[k].handle, NULL);
         pthread_mutex_destroy(&pool->mutex);
         pthread_cond_destroy(&pool->wake);
     }
-    free(pool->threads);
+    free(pool->workers);
     free(pool);
 }
 
