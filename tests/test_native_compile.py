@@ -380,6 +380,15 @@ def test_what_is_no_whole_blocks_or_read_together_is_made_together(n_out, read) 
     assert [stage.n_channels for stage in pair.program.stages if stage.kind == "convolve"] == [n_out]
 
 
+def test_many_ways_through_sums_are_walked_once() -> None:
+    g = TinyGraph(opset=17)
+    x = conv(g, g.frames(), n_out=64)
+    for _ in range(60):
+        x = g.op("Mul", g.op("Add", x, x), g.number(0.5))
+    pair = assert_native(g.model(*(g.op("Tanh", part) for part in g.split(x, 32, 32)), names=["a", "b"]))
+    assert [stage.kind for stage in pair.program.stages] == ["convolve"] * 2
+
+
 def test_channels_become_steps() -> None:
     g = TinyGraph()
     x = conv(g, g.frames(), n_out=6)

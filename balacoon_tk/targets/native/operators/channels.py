@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
-from balacoon_tk.graph.match import ints_of
+from balacoon_tk.graph.match import ints_of, name_of
 from balacoon_tk.targets.native.operators.base import Context, operator
 from balacoon_tk.targets.native.views import View, concatenate
 
@@ -142,28 +142,34 @@ def ranges_read(ctx: Context, value: ir.Value) -> list[tuple[int, int]]:
 def _taken(ctx: Context, value: ir.Value) -> list[tuple[int, int]] | None:
     """Return the ranges of channels that Slices and Splits take of a tensor; None if it is read otherwise."""
     found: list[tuple[int, int]] = []
-    for node, _ in () if value.is_graph_output() else value.uses():
-        reader = ctx.at(node)
-        if node.op_type in _ELEMENT_BY_ELEMENT:
-            made = node.outputs[0]
-            same = ctx.channel_shape(made) == ctx.channel_shape(value) and ctx.rate(made) == ctx.rate(value)
-            behind = _taken(ctx, made) if same else None
-            if behind is None:
-                return None
-            found += behind
-            continue
-        if node.op_type == "Split":
-            parts = _parts(reader)
-        elif node.op_type == "Slice":
-            places, cropped = _sliced(reader)
-            parts = [] if any(cropped) else [places]
-        else:
+    pending, seen = [value], {name_of(value)}
+    while pending:
+        tensor = pending.pop()
+        if tensor.is_graph_output():
             return None
-        for part in parts:
-            channels = part.reshape(-1)
-            if not len(channels) or (np.diff(channels) != 1).any():
+        for node, _ in tensor.uses():
+            reader, made = ctx.at(node), node.outputs[0]
+            if node.op_type == "Split":
+                parts = _parts(reader)
+            elif node.op_type == "Slice":
+                places, cropped = _sliced(reader)
+                parts = [] if any(cropped) else [places]
+            elif (
+                node.op_type in _ELEMENT_BY_ELEMENT
+                and ctx.channel_shape(made) == ctx.channel_shape(value)
+                and ctx.rate(made) == ctx.rate(value)
+            ):
+                parts = []
+                if name_of(made) not in seen:
+                    seen.add(name_of(made))
+                    pending.append(made)
+            else:
                 return None
-            found.append((int(channels[0]), int(channels[-1]) + 1))
+            for part in parts:
+                channels = part.reshape(-1)
+                if not len(channels) or (np.diff(channels) != 1).any():
+                    return None
+                found.append((int(channels[0]), int(channels[-1]) + 1))
     return found
 
 
