@@ -72,6 +72,7 @@ def outcome(pieces: object, reading: Reading = DEFAULT_READING) -> list[object]:
 @example("One\r\nTwo", [], False)  # two that are one
 @example("Is it?No-one.x is", [], False)  # a word that isn't over yet
 @example("Is a .b over", [], False)  # a mark that may end what is before it
+@example("A [_[", [], False)  # brackets that meet where markup goes
 def test_sentences_are_those_of_the_whole_text_for_every_cut(
     text: str, places: list[int], clause: bool
 ) -> None:

@@ -157,26 +157,37 @@ def read(text: str | Pieces, reading: Reading = DEFAULT_READING) -> Iterator[Sou
         if len(text) > MAX_TEXT:
             raise ParameterError(f"text of {len(text)} characters must have at most MAX_TEXT={MAX_TEXT}")
         check_marked(text, reading.markup)
-        try:
-            check_closed(text)
-        except ParameterError:
-            if not _drops_open_brackets(text, reading):
-                raise
+        _check_brackets(text, reading)
         return _mark_last(_read((text,), reading))
     check_pieces(text)
     return _read(text, reading)
 
 
-def _drops_open_brackets(text: str, reading: Reading) -> bool:
-    r"""Say whether a bracket that isn't closed is markup, as in ``\[[^1]``, and never seen as a bracket."""
+def _check_brackets(text: str, reading: Reading) -> None:
+    r"""Refuse a whole text in which raw phonemes are never closed.
+
+    Markup goes first. A bracket may be a part of it, as in ``\[[^1]``, and of ``[_[`` it leaves two.
+    """
+    try:
+        check_closed(text)
+    except ParameterError:
+        if _refusal_behind_markup(text, reading) is not None:
+            raise
+        return
+    refusal = _refusal_behind_markup(text, reading) if text.count("[") > 1 else None
+    if refusal is not None:
+        raise refusal
+
+
+def _refusal_behind_markup(text: str, reading: Reading) -> ParameterError | None:
     steps = (MarkedText(reading.markup), RawPhonemes())
     try:
         with without_warnings():
             for _ in run(steps, (SourceText(text),), finish=True):
                 pass
-    except ParameterError:
-        return False
-    return True
+    except ParameterError as error:
+        return error
+    return None
 
 
 def check_pieces(text: object) -> None:
