@@ -529,44 +529,6 @@ def test_a_whole_decoder_streams_bit_for_bit(program) -> None:
     assert_lawful(program, (0, 1, 2, 9, 150))
 
 
-needs_affinity = pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity"), reason="this system says nothing of the processors of a thread"
-)
-
-
-@needs_affinity
-def test_threads_that_were_woken_may_run_wherever_they_might_before(program) -> None:
-    tasks = Path("/proc/self/task")
-    others = {path.name for path in tasks.iterdir()}  # ONNX Runtime's threads, say, which it may pin
-    engine = NativeEngine(program, TWO_THREADS)
-    feeds, allowed = feeds_of(program, 40), os.sched_getaffinity(0)
-    for _ in range(20):
-        engine.whole(feeds)
-        time.sleep(0.005)  # so that they fall asleep
-    threads = [int(path.name) for path in tasks.iterdir() if path.name not in others]
-
-    def are_free() -> bool:
-        return all(os.sched_getaffinity(thread) == allowed for thread in threads)
-
-    deadline = time.monotonic() + 30
-    while not are_free() and time.monotonic() < deadline:
-        time.sleep(0.001)  # one that was woken too late to help may not have run yet
-    assert threads and are_free()
-
-
-@needs_affinity
-def test_threads_may_have_one_processor_for_all_of_them(program, engine) -> None:
-    feeds, allowed = feeds_of(program, 40), os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
-        together = NativeEngine(program, TWO_THREADS)
-        for _ in range(5):
-            assert_same_bits(together.whole(feeds), engine.whole(feeds))
-            time.sleep(0.002)
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
 def test_it_is_an_engine_for_streams(engine) -> None:
     assert isinstance(engine, Engine)
     assert engine.contract.streaming is not None
