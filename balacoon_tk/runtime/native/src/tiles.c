@@ -486,7 +486,8 @@ static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int6
         for (const piece *each = p; each != NULL; each = each->sibling) {
             const bk_block *block = &each->stage->blocks[b];
             for (int64_t k = item; k < end; k++) {
-                const int64_t first = p->n_groups * (k % n_tiles) / n_tiles, next = p->n_groups * (k % n_tiles + 1) / n_tiles;
+                const int64_t tile = k % n_tiles;
+                const int64_t first = p->n_groups * tile / n_tiles, next = p->n_groups * (tile + 1) / n_tiles;
                 run_tile(each, block, p->first + first, (int)(next - first), scratch,
                          k + 1 < end ? block->weights : weights_behind(p, each, b, thread));
             }
