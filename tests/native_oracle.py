@@ -59,6 +59,8 @@ def _run(program: Program, stage: Stage, edges: Arrays) -> None:
             tile = _attention(program, stage, x, edges)
         elif stage.kind == "spline":
             tile = _spline(stage, x, edges)
+        elif stage.kind == "recur":
+            tile = _recurrence(program, stage, x)
         else:
             tile = _tile(program, stage, x)
     registers = {0: tile}
@@ -142,8 +144,39 @@ def _attention(program: Program, stage: Stage, x: np.ndarray, edges: Arrays) -> 
                 for j in range(max(0, i - window), min(len(x), i + window + 1)):
                     array[j] += 0 if near is None else embeddings[head, j - i + window]
             scores = all_keys @ query
+            if stage.left_context is not None:
+                distances = np.arange(len(x)) - i
+                seen = (distances >= -stage.left_context) & (distances <= stage.right_context)
+                if stage.distance_biases is not None:
+                    biases = program.arrays[stage.distance_biases].astype(float)[head]
+                    scores[seen] += biases[i % len(biases), distances[seen] + stage.left_context]
+                scores[~seen] = -np.inf
             shares = np.exp(scores - scores.max())
             tile[i, out] = shares / shares.sum() @ all_values
+    return tile
+
+
+def _recurrence(program: Program, stage: Stage, x: np.ndarray) -> np.ndarray:
+    tile = np.zeros((len(x), stage.n_channels))
+    if stage.cell == "sum":
+        return np.cumsum(x[:, : stage.n_channels], 0)
+    weights = program.arrays[stage.weights or ""].astype(float)
+    n = weights.shape[1]
+    bias = np.zeros(n) if stage.bias is None else program.arrays[stage.bias].astype(float)
+    h, c = np.zeros((2, n))
+    for step, row in enumerate(x):
+        given = row[: len(weights)].reshape(-1, n)
+        sums = (weights @ h).reshape(-1, n)
+        if stage.cell == "lstm":
+            i, o, f = _ONE["sigmoid"](given[:3] + sums[:3])
+            c = f * c + i * np.tanh(given[3] + sums[3])
+            h = o * np.tanh(c)
+        elif stage.cell == "gru":
+            z, r = _ONE["sigmoid"](given[:2] + sums[:2])
+            h = (1 - z) * np.tanh(given[2] + r * (sums[2] + bias)) + z * h
+        else:
+            h = _ONE["tanh" if stage.cell == "elman_tanh" else "relu"](given[0] + sums[0])
+        tile[step] = np.concatenate([h, c]) if stage.cell == "lstm" else h
     return tile
 
 
@@ -214,6 +247,8 @@ def _called(
     if call.function == "lookup":
         symbols = edges[call.edge or 0][:, call.channel].astype(np.int64)
         return program.arrays[call.array or ""].astype(np.float64)[symbols]
+    if call.function == "position":
+        return np.repeat(np.arange(n_steps)[:, np.newaxis], stage.n_channels, 1).astype(float)
     b = registers[call.b or 0] if call.scalar is None else call.scalar
     if call.array is not None:
         b = program.arrays[call.array].reshape(-1).astype(np.float64)

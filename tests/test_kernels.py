@@ -84,6 +84,26 @@ def test_a_softmax_adds_up_to_one_and_is_the_oracles(kernels, n):
     np.testing.assert_allclose(rows[:, :n], shares / shares.sum(1, keepdims=True), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("n", [1, 2, 31, 121])
+@every_set
+def test_a_softmax_of_columns_is_the_oracles_and_sees_nothing_of_minus_infinity(kernels, n):
+    rng = np.random.default_rng(n)
+    columns = noise(rng, n, WIDTH) * rng.choice([0.0, 1.0, 10.0, 80.0], WIDTH).astype(np.float32)
+    hidden = rng.random((n, WIDTH)) < 0.3
+    hidden[0] = False
+    columns[hidden] = rng.choice([-np.inf, np.finfo(np.float32).min], hidden.sum())
+    shares = np.exp(columns.astype(float) - columns.max(0).astype(float))
+    _kernels.softmax_of_columns(kernels, columns)
+    np.testing.assert_allclose(columns, shares / shares.sum(0), rtol=1e-5, atol=1e-7)
+    assert not columns[hidden].any()
+
+
+def test_a_softmax_of_columns_is_of_a_tile():
+    for shape in ((0, WIDTH), (2, WIDTH - 1)):
+        with pytest.raises(ParameterError, match=f"rows must be {WIDTH} wide"):
+            _kernels.softmax_of_columns(SETS[0], np.zeros(shape, np.float32))
+
+
 def test_a_softmax_needs_room_for_whole_tiles():
     with pytest.raises(ParameterError, match="n=33 must be 1 to 32"):
         _kernels.softmax(SETS[0], np.zeros((1, WIDTH), np.float32), 33)

@@ -592,25 +592,19 @@ def test_inputs_without_time() -> None:
     assert_native(g.model(g.op("Mul", g.op("Add", x, emb), g.op("Tanh", emb))))
 
 
-def test_broadcasts_between_channels_are_refused() -> None:
+def test_channels_are_repeated_for_those_that_they_meet() -> None:
     g = TinyGraph()
     x = conv(g, g.frames())
     a, b = g.op("Reshape", x, g.const([1, 4, 1, -1])), g.op("Reshape", x, g.const([1, 1, 4, -1]))
-    refusal(g.model(g.op("Reshape", g.op("Mul", a, b), g.const([1, 16, -1]))), "repeats some")
+    assert_native(g.model(g.op("Reshape", g.op("Sub", a, b), g.const([1, 16, -1]))))
 
 
-@pytest.mark.parametrize("op_type", ["MaxPool", "CumSum", "GRU", "Softmax", "Gather of time"])
+@pytest.mark.parametrize("op_type", ["MaxPool", "Softmax", "Gather of time"])
 def test_an_operator_that_nobody_knows_is_named(op_type) -> None:
     g = TinyGraph()
     x = conv(g, g.frames())
     if op_type == "MaxPool":
         x = g.op("MaxPool", x, kernel_shape=[2])
-    elif op_type == "CumSum":
-        x = g.op("CumSum", x, g.const(2))
-    elif op_type == "GRU":
-        weights = [g.weight(1, 6, 4), g.weight(1, 6, 2)]
-        y = g.op("GRU", g.transpose(x, 2, 0, 1), *weights, n_outputs=2, hidden_size=2)[0]
-        x = g.transpose(g.squeeze(y, 1), 1, 2, 0)
     elif op_type == "Softmax":
         x = g.op("Softmax", x, axis=1)
     else:
@@ -705,13 +699,11 @@ def test_a_trained_vocoder_runs_natively(tmp_path) -> None:
 
 # ----------------------------------------------------------------------------------------- decoders of today
 
-NATIVE = ["X-Codec", "DAC", "VibeVoice", "UnivNet", "SpeechT5 HiFi-GAN", "SNAC", "XTTS", "multi-band MelGAN",
-          "Vocos (mel)", "Vocos (EnCodec)", "WavTokenizer's head", "BigVGAN"]  # fmt: skip
-REFUSED = {
-    "EnCodec": ("LSTM", "doesn't know this operator"),
-    "Mimi": ("Range", "doesn't know this operator"),
-    "HiFTNet": ("CumSum", "doesn't know this operator"),
-}
+TOLERANCES = {"HiFTNet": 3e-5}
+"""Phases that are summed up over an utterance in float32 are rounded more with each step."""
+NAMES = ["BigVGAN", "DAC", "EnCodec", "HiFTNet", "Mimi", "SNAC", "SpeechT5 HiFi-GAN", "UnivNet",
+         "VibeVoice", "Vocos (EnCodec)", "Vocos (mel)", "WavTokenizer's head", "X-Codec", "XTTS",
+         "multi-band MelGAN"]  # fmt: skip
 
 
 def exported(name: str) -> tuple[onnx.ModelProto, dict[str, int]]:
@@ -729,23 +721,14 @@ def exported(name: str) -> tuple[onnx.ModelProto, dict[str, int]]:
     return model, {name: family.time_axes.get(name, len(dim) - 1) for name, dim in timed.items()}
 
 
-@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_decoder_of_today_runs_natively(name) -> None:
     model, time_inputs = exported(name)
-    assert_native(model, time_inputs=time_inputs)
+    assert_native(model, time_inputs=time_inputs, tolerance=TOLERANCES.get(name, 1e-5))
 
 
-@pytest.mark.parametrize("name", list(REFUSED))
-def test_a_decoder_of_today_is_refused_with_the_reason(name) -> None:
-    model, time_inputs = exported(name)
-    op_type, reason = REFUSED[name]
-    with pytest.raises(NotNativeError, match=reason) as caught:
-        compile_native(model, time_inputs=time_inputs)
-    assert caught.value.op_type == op_type
-
-
-def test_every_family_is_in_one_of_the_lists() -> None:
+def test_no_family_is_left_out() -> None:
     pytest.importorskip("torch")
     from families import FAMILIES
 
-    assert sorted([*NATIVE, *REFUSED]) == sorted(FAMILIES)
+    assert sorted(FAMILIES) == NAMES

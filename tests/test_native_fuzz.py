@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import onnx
 from hypothesis import HealthCheck, Phase, event, given, note, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from balacoon_tk.export import NotStreamableError
 from balacoon_tk.targets.native import NotNativeError
 from native_laws import NativePair, assert_same_bits, push_native, trail
 from streaming_laws import assert_same
+from test_streaming_attention_fuzz import models as attentions
 from test_streaming_fuzz import described, loads, models
 
 N_EXAMPLES = int(os.environ.get("STREAMING_FUZZ_EXAMPLES", "0"))
@@ -22,18 +24,33 @@ LONGEST_WINDOW = 8
 """Of a random operator, in frames in front of the first one it makes: the lag counts those behind."""
 
 
-@settings(
-    max_examples=N_EXAMPLES or 150,
-    derandomize=not N_EXAMPLES,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-    print_blob=True,
-)
+def examples(n: int) -> settings:
+    return settings(
+        max_examples=N_EXAMPLES or n,
+        derandomize=not N_EXAMPLES,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+        print_blob=True,
+    )
+
+
+@examples(150)
 @given(models(), st.data())
 def test_a_random_graph_runs_natively_or_is_refused(made, data: st.DataObject) -> None:
     model, shortest = made
     note(described(model))
+    check(model, shortest, data)
+
+
+@examples(60)
+@given(attentions(), st.data())
+def test_attention_under_any_mask_runs_natively_or_is_refused(model, data: st.DataObject) -> None:
+    check(model, 1, data)
+
+
+def check(model: onnx.ModelProto, shortest: int, data: st.DataObject) -> None:
+    """Check a graph at lengths and in pushes that are drawn."""
     try:
         pair = NativePair(model)
     except NotNativeError as error:

@@ -100,6 +100,11 @@ static void compare_functions(const bk_kernels *kernels, const bk_kernels *plain
     kernels->softmax(tile, BK_WIDTH, BK_WIDTH, BK_ROWS);
     plain->softmax(wanted, BK_WIDTH, BK_WIDTH, BK_ROWS);
     compare(kernels->name, "softmax", tile, wanted, BK_ROWS * BK_WIDTH, 1e-5);
+    memcpy(tile, a, sizeof a);
+    memcpy(wanted, a, sizeof a);
+    kernels->softmax_of_columns(tile, BK_ROWS);
+    plain->softmax_of_columns(wanted, BK_ROWS);
+    compare(kernels->name, "softmax columns", tile, wanted, BK_ROWS * BK_WIDTH, 1e-5);
 }
 
 int main(void)

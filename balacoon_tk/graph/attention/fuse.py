@@ -24,7 +24,7 @@ import onnx_ir as ir
 from balacoon_tk.graph.attention.bands import Band, Cases, constant, where_above
 from balacoon_tk.graph.attention.check import contradicted
 from balacoon_tk.graph.attention.masks import MaskReader
-from balacoon_tk.graph.attention.windows import N_AXES, REFUSAL, WINDOW, Expression, Window, cases_of
+from balacoon_tk.graph.attention.windows import N_AXES, REFUSAL, WINDOW, Expression, Terms, Window, cases_of
 from balacoon_tk.graph.edit import remove_unused
 from balacoon_tk.graph.errors import NotStreamableError
 from balacoon_tk.graph.match import is_standard, name_of
@@ -99,9 +99,6 @@ def _is_over_time(node: ir.Node, graph: ir.Graph, probe: Probe) -> bool:
     return len({shape[-1] for shape in shapes}) > 1 and all(shape[-1] == shape[-2] for shape in shapes)
 
 
-_Terms = tuple[str, str, str]
-
-
 @dataclass(frozen=True, slots=True)
 class _Products:
     """The two products with a softmax between."""
@@ -109,8 +106,8 @@ class _Products:
     scores: ir.Node
     result: ir.Node
     # The axes of both, as letters: of their operands and of what they give.
-    of_scores: _Terms
-    of_result: _Terms
+    of_scores: Terms
+    of_result: Terms
 
     @classmethod
     def around(cls, softmax: ir.Node, probe: Probe) -> _Products:
@@ -145,7 +142,7 @@ class _Products:
         return query.index(i), key.index(j), values.index(summed), result.index(step)
 
 
-def _terms(node: ir.Node, probe: Probe) -> tuple[str, str, str] | None:
+def _terms(node: ir.Node, probe: Probe) -> Terms | None:
     """Return the axes of a product's two operands and its result as letters, as Einsum has them."""
     if node.op_type == "MatMul":
         ranks = [len(probe.shape_of(value)) for value in node.inputs]
@@ -188,7 +185,8 @@ def _window_of(softmax: ir.Node, products: _Products, reader: MaskReader, max_fr
     weights = reader.read(after, axes)
     left, right = _reach(products.scores, scores, weights, max_frames)
     nodes = (products.scores, products.result)
-    return Window(left, right, scores, weights, len(axes), nodes, products.axes, max_frames)
+    terms = products.of_scores, products.of_result
+    return Window(left, right, scores, weights, len(axes), nodes, products.axes, terms, max_frames)
 
 
 def _put(graph: ir.Graph, old: ir.Node, inputs: Sequence[ir.Value | None], key: str, held: object) -> None:

@@ -23,6 +23,13 @@ QUERIES, KEYS = -2, -1
 WINDOW, REFUSAL = "window", "refusal"
 """Under which a node that stands for an attention holds its `Window`, or why there is none."""
 
+NARROW = frozenset(
+    getattr(ir.DataType, name) for name in ("FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT16", "UINT16")
+)
+"""Types that can't hold each position."""
+
+Terms = tuple[str, str, str]
+
 Axes = tuple[int | None, ...]
 """Where each axis of a tensor lies in the scores, counted from their end; None where it has one element."""
 
@@ -49,6 +56,11 @@ class Expression:
     """Whether it gives integers."""
     shape: tuple[int, ...] = ()
     """Of a computed value, with all axes."""
+
+    @property
+    def cast_to(self) -> ir.DataType | None:
+        """The type that a Cast is to."""
+        return self.to if self.node is None else ir.DataType(self.node.attributes["to"].as_int())
 
 
 def call(op_type: str, *inputs: Expression | None, to: ir.DataType | None = None) -> Expression:
@@ -84,16 +96,19 @@ class Window:
     """The product of queries and keys, and that of weights and values."""
     axes: tuple[int, int, int, int]
     """Where queries, keys, values and the result have time."""
+    terms: tuple[Terms, Terms]
+    """The axes of both products as letters: of their operands, and of what they give."""
     max_frames: int | None = None
     """Frames of the longest utterance, where a query sees all before."""
 
     def computed(self) -> list[ir.Value]:
         """Return the values of the graph that it is computed from besides queries, keys and values."""
-        items = [*_within(self.scores), *_within(self.weights)]
+        items = [*within(self.scores), *within(self.weights)]
         return list(dict.fromkeys(item.value for item in items if item.value is not None))
 
 
-def _within(expression: Expression) -> Iterator[Expression]:
+def within(expression: Expression) -> Iterator[Expression]:
+    """Yield an expression and those that it is made of, each once."""
     seen: set[Expression] = set()
     pending = [expression]
     while pending:
@@ -137,16 +152,9 @@ def _table_cases(array: AnyArray, axes: Axes, diagonal: bool) -> Cases:
     return constant(np.diagonal(square)) if diagonal else table(square)
 
 
-_NARROW = frozenset(
-    getattr(ir.DataType, name) for name in ("FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT16", "UINT16")
-)
-
-
 def _cast_cases(item: Expression, cases: Cases) -> Cases:
-    to = item.to if item.to is not None else None
-    if item.node is not None:
-        to = ir.DataType(item.node.attributes["to"].as_int())
-    if to in _NARROW and any(case.form.a or case.form.b for case in cases):
+    to = item.cast_to
+    if to in NARROW and any(case.form.a or case.form.b for case in cases):
         # Far from the start a position is rounded, or begins anew.
         return anything()
     if to == ir.DataType.BOOL:

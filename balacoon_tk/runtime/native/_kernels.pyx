@@ -82,6 +82,7 @@ cdef extern from "kernels.h" nogil:
         void (*finish)(const bk_ending*, int, const float*) noexcept nogil
         void (*normalise)(const float*, ptrdiff_t, int, int, float*, ptrdiff_t, float, int) noexcept nogil
         void (*softmax)(float*, ptrdiff_t, int, int) noexcept nogil
+        void (*softmax_of_columns)(float*, int64_t) noexcept nogil
         double (*peak)(int) noexcept nogil
     const bk_kernels* bk_find_kernels(const char* name)
     const char* bk_kernel_name(int index)
@@ -495,6 +496,14 @@ def softmax(str kernels, float[:, ::1] rows, int n):
             f"n={n} must be 1 to {rows.shape[1]}, a multiple of {BK_WIDTH}, of one row at least"
         )
     k.softmax(&rows[0, 0], rows.shape[1], n, rows.shape[0])
+
+
+def softmax_of_columns(str kernels, float[:, ::1] rows):
+    """Take the softmax of each column of a tile's width, in place."""
+    cdef const bk_kernels* k = find(kernels)
+    if rows.shape[0] < 1 or rows.shape[1] != BK_WIDTH:
+        raise ParameterError(f"rows must be {BK_WIDTH} wide, and one at least")
+    k.softmax_of_columns(&rows[0, 0], rows.shape[0])
 
 
 cdef int check_part(

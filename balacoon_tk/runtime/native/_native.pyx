@@ -82,7 +82,8 @@ cdef extern from "executor.h":
     bk_reading BK_BY_GROUP
     bk_reading BK_BY_ROW
     bk_reading BK_BY_KERNEL
-    bk_reading BK_ALL
+    bk_reading BK_BY_QUERY
+    bk_reading BK_STEP_BEFORE
     bk_reading BK_OUTPUT
     ctypedef struct bk_reader:
         int stage
@@ -92,6 +93,7 @@ cdef extern from "executor.h":
     bk_action BK_LOOKUP
     bk_action BK_STORE
     bk_action BK_FILL
+    bk_action BK_POSITION
     bk_action BK_APPLY
     ctypedef struct bk_call:
         bk_action action
@@ -119,7 +121,14 @@ cdef extern from "executor.h":
     bk_kind BK_NORMALISE
     bk_kind BK_PAD
     bk_kind BK_ATTEND
+    bk_kind BK_RECUR
     bk_kind BK_SPLINE
+    ctypedef int bk_cell
+    bk_cell BK_SUM
+    bk_cell BK_ELMAN_TANH
+    bk_cell BK_ELMAN_RELU
+    bk_cell BK_GRU
+    bk_cell BK_LSTM
     ctypedef struct bk_last_calls:
         int first
         int tile
@@ -169,10 +178,18 @@ cdef extern from "executor.h":
         int others[2]
         int other_channels[2]
         int n_heads
+        int left_context
+        int right_context
+        const float *distance_biases
+        int bias_period
         int n_distances
         const float *near_keys
         const float *near_values
         int n_bins
+        bk_cell cell
+        int own
+        const float *recurrent_weights
+        const float *recurrent_bias
         int n_blocks
         int n_channel_blocks
         const bk_block *blocks
@@ -223,7 +240,11 @@ FUNCTIONS = {
 _KINDS = {
     "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "fours": BK_FOURS, "narrow": BK_NARROW,
     "depthwise": BK_DEPTHWISE, "predicted": BK_PREDICTED, "pointwise": BK_POINTWISE,
-    "normalise": BK_NORMALISE, "pad": BK_PAD, "attend": BK_ATTEND, "spline": BK_SPLINE,
+    "normalise": BK_NORMALISE, "pad": BK_PAD, "attend": BK_ATTEND, "recur": BK_RECUR,
+    "spline": BK_SPLINE,
+}
+_CELLS = {
+    "sum": BK_SUM, "elman_tanh": BK_ELMAN_TANH, "elman_relu": BK_ELMAN_RELU, "gru": BK_GRU, "lstm": BK_LSTM,
 }
 _PADDINGS = {"constant": BK_CONSTANT, "reflect": BK_REFLECT, "edge": BK_EDGE}
 _ROW = 16  # floats: rows of more are a multiple, so that each begins where a vector may
@@ -329,8 +350,11 @@ cdef class Executor:
             for edge in (stage.kernels, stage.biases):
                 if edge is not None:
                     readers[edge].append((k, BK_BY_KERNEL))
+            if stage.own is not None:
+                readers[stage.own].append((k, BK_STEP_BEFORE))
+                edges[stage.own].before = max(edges[stage.own].before, 1)
             for edge, _ in stage.others:
-                readers[edge].append((k, BK_ALL if stage.kind == "attend" else BK_BY_ROW))
+                readers[edge].append((k, BK_BY_QUERY if stage.kind == "attend" else BK_BY_ROW))
             for call in stage.chain:
                 if call.function in ("load", "lookup"):
                     readers[call.edge].append((k, BK_BY_GROUP if call.by_group else BK_BY_ROW))
@@ -396,8 +420,20 @@ cdef class Executor:
                 stages[k].others[place] = edge
                 stages[k].other_channels[place] = channel
             stages[k].n_heads = stage.n_groups
+            stages[k].left_context = -1 if stage.left_context is None else stage.left_context
+            stages[k].right_context = stage.right_context
+            if item.distance_biases is not None:
+                stages[k].distance_biases = <const float *> self._address(item.distance_biases)
+                stages[k].bias_period = item.distance_biases.shape[1]
             stages[k].n_bins = stage.n_in
             stages[k].value = stage.value
+            stages[k].own = -1 if stage.own is None else stage.own
+            if stage.cell is not None:
+                stages[k].cell = _CELLS[stage.cell]
+            if item.recurrent_weights is not None:
+                stages[k].recurrent_weights = <const float *> self._address(item.recurrent_weights)
+            if item.recurrent_bias is not None:
+                stages[k].recurrent_bias = <const float *> self._address(item.recurrent_bias)
             if item.near_keys is not None:
                 stages[k].n_distances = item.near_values.shape[1]
                 stages[k].near_keys = <const float *> self._address(item.near_keys)
@@ -495,6 +531,8 @@ cdef class Executor:
                 calls[k].action = BK_STORE
             elif call.function == "fill":
                 calls[k].action = BK_FILL
+            elif call.function == "position":
+                calls[k].action = BK_POSITION
             else:
                 calls[k].action = BK_APPLY
                 calls[k].function = FUNCTIONS[call.function]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.native._native import FUNCTIONS
-from balacoon_tk.runtime.native.program import N_REGISTERS, Call, Edge, Port, Program, Stage
+from balacoon_tk.runtime.native.program import N_REGISTERS, Call, Cell, Edge, Port, Program, Stage
 
 _LARGEST = 1 << 24
 """Of any whole number in a program: products of two stay within those of C."""
@@ -123,8 +123,11 @@ class _StageCheck:
             self.refuse("it is cropped and not transposed")
         if stage.kind not in ("attend", "spline") and stage.others:
             self.refuse("it reads further edges and is neither an attention nor a spline")
-        if stage.kind != "attend" and (stage.near_keys is not None or stage.near_values is not None):
-            self.refuse("it has embeddings of distances and is no attention")
+        of_distances = (stage.left_context, stage.distance_biases, stage.near_keys, stage.near_values)
+        if stage.kind != "attend" and (any(item is not None for item in of_distances) or stage.right_context):
+            self.refuse("it has a context, or biases or embeddings of distances, and is no attention")
+        if stage.kind != "recur" and (stage.cell is not None or stage.own is not None):
+            self.refuse("it has a cell or an edge of its own and is no recurrence")
         if stage.kind != "predicted" and (stage.kernels is not None or stage.biases is not None):
             self.refuse("it has predicted kernels or biases and is no convolution with such")
         self._source()
@@ -173,6 +176,8 @@ class _StageCheck:
             n_read = self._attention(source)
         elif stage.kind == "spline":
             n_read = self._spline(source)
+        elif stage.kind == "recur":
+            n_read = self._recurrence(source)
         elif stage.kind not in ("normalise", "pad"):
             self.refuse(f"kind={stage.kind!r} isn't known")
         elif stage.n_groups * stage.stride * stage.n_taps > 1 or (stage.kind != "pad" and stage.pad_left):
@@ -249,6 +254,17 @@ class _StageCheck:
         if n_in < 1:
             self.refuse(f"n_in={n_in} must be at least 1")
         self._others(source, n_heads * n_in, stage.n_channels)
+        if min(stage.left_context or 0, stage.right_context) < 0:
+            self.refuse(f"its contexts {stage.left_context} and {stage.right_context} must not be below 0")
+        if stage.left_context is None and (stage.right_context or stage.distance_biases is not None):
+            self.refuse("it sees all steps, and has a right context or biases of distances")
+        if stage.distance_biases is not None:
+            biases = self.array(stage.distance_biases)
+            shape = n_heads, *biases.shape[1:2], (stage.left_context or 0) + 1 + stage.right_context
+            if biases.ndim != 3 or not biases.size or biases.shape != shape or biases.dtype != np.float32:
+                self.refuse(
+                    f"its biases of distances are {biases.dtype} of the shape {biases.shape}, not {shape}"
+                )
         if (stage.near_keys is None) != (stage.near_values is None):
             self.refuse("it has embeddings of distances for keys alone, or for values alone")
         if stage.near_keys is not None:
@@ -260,6 +276,42 @@ class _StageCheck:
             if keys.dtype != np.float32 or values.dtype != np.float32:
                 self.refuse(f"its embeddings of distances are {keys.dtype} and {values.dtype}")
         return n_heads * n_in
+
+    def _recurrence(self, source: Edge) -> int:
+        stage = self.stage
+        if (
+            stage.stride * stage.n_taps * stage.n_phases * stage.n_groups > 1
+            or stage.pad_left
+            or stage.pad_right
+        ):
+            self.refuse("it has a window and is no convolution")
+        if source.timeless or stage.cell not in get_args(Cell):
+            self.refuse(f"cell={stage.cell!r} isn't known, or its source has no time")
+        n_gates = {"gru": 3, "lstm": 4}.get(str(stage.cell), 1)
+        n_units, rest = divmod(stage.n_channels, 2 if stage.cell == "lstm" else 1)
+        if stage.cell == "sum":
+            if stage.weights is not None or stage.bias is not None:
+                self.refuse("it is a sum and has weights")
+        else:
+            weights = self.array(stage.weights)
+            if rest or weights.shape != (n_gates * n_units, n_units) or weights.dtype != np.float32:
+                self.refuse(f"its weights have the shape {weights.shape}")
+            if stage.bias is not None and (stage.cell != "gru" or self.array(stage.bias).size != n_units):
+                self.refuse("its bias isn't that of a GRU's hidden gate")
+        own = [call for call in stage.chain if call.function == "store" and call.edge == stage.own]
+        first = stage.chain[: len(own)]
+        if len(own) != 1 or (own[0].channel, own[0].a) != (0, 0) or own[0] not in first:
+            self.refuse(
+                f"its chain must begin by storing the edge {stage.own!r}, where it finds the step before"
+            )
+        edge = (
+            self.program.edges[own[0].edge or 0]
+            if 0 <= (own[0].edge or 0) < len(self.program.edges)
+            else None
+        )
+        if edge is None or edge.scale or edge.n_channels != stage.n_channels:
+            self.refuse(f"its edge must hold {stage.n_channels} channels of float32")
+        return n_gates * n_units
 
     def _spline(self, source: Edge) -> int:
         stage = self.stage
@@ -296,7 +348,7 @@ class _StageCheck:
                 self.refuse("it reads single bytes")
             if call.order is not None:
                 self._order(call, edge)
-        elif call.function == "fill" or call.function in FUNCTIONS:
+        elif call.function in ("fill", "position") or call.function in FUNCTIONS:
             if call.array is not None:
                 self._vector(call.array)
             return

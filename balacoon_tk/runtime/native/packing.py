@@ -83,8 +83,11 @@ class PackedStage:
     orders: dict[str, AnyArray]  # [n_phases, n_channel_blocks, WIDTH]
     vectors: dict[str, AnyArray]
     tables: dict[str, AnyArray]  # [n_symbols, n_channels]
-    near_keys: AnyArray | None  # [head][channel][distances, padded]
+    distance_biases: AnyArray | None  # [head][step of the period][distance]
+    near_keys: AnyArray | None  # [head][distance][channel]
     near_values: AnyArray | None  # [head][distance][blocks of the head * WIDTH]
+    recurrent_weights: AnyArray | None  # [gate][block of units][unit][WIDTH]
+    recurrent_bias: AnyArray | None  # [gate][unit, padded]
     ending: Ending | None
     segment: int
     n_most: int
@@ -232,6 +235,9 @@ def _pack_stage(
             rows[:, k, :width] = phases[:, channel : channel + width]
         return aligned(rows)
 
+    def kept(name: str | None) -> AnyArray | None:
+        return None if name is None else aligned(_array(program, stage, name))
+
     kind = str(stage.kind)
     packed: AnyArray | None = None
     offsets: AnyArray | None = None
@@ -265,13 +271,14 @@ def _pack_stage(
             packed = arena.empty((len(blocks), *taps.shape[1:3], WIDTH), np.float32)
             for row, block in zip(packed, blocks, strict=True):
                 row[...] = _of_block(taps, block)
+    recurrent = _recurrent(program, stage, arena) if stage.cell is not None else (None, None)
     return PackedStage(
         kind=kind,
         n_in=n_in,
         joined=joined,
         blocks=tuple(blocks),
         weights=packed,
-        bias=None if stage.bias is None else vector(stage.bias),
+        bias=None if stage.bias is None or stage.cell is not None else vector(stage.bias),
         scales=None if stage.scales is None else vector(stage.scales),
         offsets=offsets,
         orders={call.order: order(call.order) for call in stage.chain if call.order is not None},
@@ -285,11 +292,12 @@ def _pack_stage(
             for call in stage.chain
             if call.array is not None and call.function == "lookup"
         },
-        near_keys=None if stage.near_keys is None else _near(program, stage, stage.near_keys, keys=True),
-        near_values=None
-        if stage.near_values is None
-        else _near(program, stage, stage.near_values, keys=False),
+        distance_biases=kept(stage.distance_biases),
+        near_keys=kept(stage.near_keys),
+        near_values=_near_values(program, stage),
         flat=flat,
+        recurrent_weights=recurrent[0],
+        recurrent_bias=recurrent[1],
         ending=find_ending(program, stage),
         segment=segment,
         n_most=n_most,
@@ -320,10 +328,29 @@ def _of_block(taps: AnyArray, block: Block) -> AnyArray:
     return np.pad(part, ((0, 0), (0, 0), (0, WIDTH - block.width)))
 
 
-def _near(program: Program, stage: Stage, name: str, *, keys: bool) -> AnyArray:
+def _recurrent(program: Program, stage: Stage, arena: _Arena) -> tuple[AnyArray | None, AnyArray | None]:
+    """Return what the step before is multiplied by, in blocks of each gate's units, and what is added."""
+    if stage.weights is None:
+        return None, None
+    weights = _array(program, stage, stage.weights)  # (n_gates * n_units, n_units)
+    n_units = weights.shape[1]
+    n_gates, n_blocks = len(weights) // n_units, -(-n_units // WIDTH)
+    filled = np.zeros((n_gates, n_blocks * WIDTH, n_units), np.float32)
+    filled[:, :n_units] = weights.reshape(n_gates, n_units, n_units)
+    packed = arena.empty((n_gates, n_blocks, n_units, WIDTH), np.float32)
+    packed[...] = filled.reshape(n_gates, n_blocks, WIDTH, n_units).swapaxes(2, 3)
+    if stage.bias is None:
+        return packed, None
+    bias = np.zeros((n_gates, n_blocks * WIDTH), np.float32)
+    bias[-1, :n_units] = _array(program, stage, stage.bias).reshape(-1)
+    return packed, aligned(bias)
+
+
+def _near_values(program: Program, stage: Stage) -> AnyArray | None:
     """Return embeddings of distances as the second factor of a product, of whole blocks of columns."""
-    array = _array(program, stage, name)
-    array = array.swapaxes(1, 2) if keys else array
+    if stage.near_values is None:
+        return None
+    array = _array(program, stage, stage.near_values)
     return aligned(np.pad(array, ((0, 0), (0, 0), (0, -array.shape[2] % WIDTH))))
 
 
@@ -348,7 +375,8 @@ def _is_flat(program: Program, stage: Stage) -> bool:
         and (stage.kind == "pointwise" or (stage.kind == "convolve" and _is_narrow(program, stage)))
         and stage.n_phases <= _MOST_PHASES
         and not (stage.transposed or stage.crop)
-        and all(call.function != "lookup" and not (call.broadcast or call.order) for call in moved)
+        and all(call.function not in ("lookup", "position") for call in stage.chain)
+        and not any(call.broadcast or call.order for call in moved)
         and all(program.edges[call.edge or 0].n_channels == 1 for call in moved)
         and not any(program.edges[call.edge or 0].scale for call in moved)
         and all(call.array is None for call in stage.chain)

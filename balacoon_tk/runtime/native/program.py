@@ -22,11 +22,14 @@ from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
 
 Kind: TypeAlias = Literal[
-    "convolve", "depthwise", "predicted", "pointwise", "normalise", "pad", "attend", "spline"
+    "convolve", "depthwise", "predicted", "pointwise", "normalise", "pad", "attend", "recur", "spline"
 ]
 """How a stage's tile is made of its source: a dense convolution, one of each channel by itself, a dense one
-whose kernel is predicted, nothing but the chain, a norm over channels, padding, attention over all steps, the
+whose kernel is predicted, nothing but the chain, a norm over channels, padding, attention, a recurrence, the
 inverse of a spline."""
+
+Cell: TypeAlias = Literal["sum", "elman_tanh", "elman_relu", "gru", "lstm"]
+"""What a recurrence makes of a step and the one before: their sum, Elman's network, a GRU, an LSTM."""
 
 Padding: TypeAlias = Literal["constant", "reflect", "edge"]
 """What stands in front of the first step and behind the last."""
@@ -53,9 +56,10 @@ class Edge:
 class Call:
     """One function of a chain: ``registers[out] = function(registers[a], b)``.
 
-    "lookup" reads a row of a table, of the number that an edge's channel holds. "load" and "store" move
-    between a register and an edge. A load with `by_group` reads the same step for all
-    steps that the stage makes of one of its source's; one with `broadcast` reads one channel for all.
+    "lookup" reads a row of a table, of the number that an edge's channel holds. "position" gives the number
+    of each step, from 0 on. "load" and "store" move between a register and an edge. A load with `by_group`
+    reads the same step for all steps that the stage makes of one of its source's; one with `broadcast` reads
+    one channel for all.
     """
 
     function: str
@@ -132,11 +136,25 @@ class Stage:
     """Further edges that it reads, each with its first channel: of an attention, whose source are the queries
     of all `n_groups` heads, keys and values; of a spline, whose source is what it inverts, the widths and
     heights of its `n_in` bins before their softmax, and the derivatives between them before softplus."""
+    left_context: int | None = None
+    """Of an attention: the steps before its own that a query sees; None for one that sees all there are."""
+    right_context: int = 0
+    """The steps behind its own that it sees."""
+    distance_biases: str | None = None
+    """Name of an array, (n_groups, period, left_context + 1 + right_context): what is added to the scores of
+    the keys that a query sees, the first one's first, by the query's step modulo the period; None for
+    nothing."""
     near_keys: str | None = None
     """Name of an array, (n_groups, n_distances, n_in): embeddings of the distances -n to n, of which each is
     added to the key that lies there; None for none."""
     near_values: str | None = None
     """The same of the values, (n_groups, n_distances, n_channels / n_groups)."""
+    cell: Cell | None = None
+    """Of a recurrence. Its `weights` are (n_gates * n_units, n_units), gates as ONNX orders them, and its
+    source brings what each gate gets of the input; `bias` is what a GRU adds to the product for its hidden
+    gate, before that is reset. Its channels are its output, and behind that the cell of an LSTM."""
+    own: int | None = None
+    """Of a recurrence: the edge that its chain stores as it is, where it finds the step before."""
     epsilon: float = 0.0
     """Of a norm."""
     centre: bool = True
@@ -178,7 +196,7 @@ class Program:
     @property
     def needs_all(self) -> bool:
         """Whether an output depends on all steps of the inputs, so that nothing of it can be streamed."""
-        return any(stage.kind == "attend" for stage in self.stages)
+        return any(stage.kind == "attend" and stage.left_context is None for stage in self.stages)
 
     @property
     def fingerprint(self) -> str:

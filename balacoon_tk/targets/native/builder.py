@@ -98,6 +98,14 @@ class Builder:
         self.drafts.append(draft)
         return View.of(Value(stage.n_channels, rate, base.timeless, draft))
 
+    def recurrence(self, stage: Stage, view: View) -> View:
+        """Begin a stage that reads what it has made of the step before, besides a view in one piece."""
+        result = self.window(stage, view, view.rate)
+        value = self._base(result)
+        assert value.draft is not None
+        value.draft.stage = replace(value.draft.stage, own=self._stored(value, stage.name))
+        return result
+
     def phases(self, views: Sequence[View], name: str) -> View:
         """Begin a stage that makes several steps of one: the channels of one view, then of the next.
 
@@ -116,14 +124,14 @@ class Builder:
 
     def filled(self, view: View, values: AnyArray, times: int, name: str) -> View:
         """Return numbers for each channel that are the same in every step, for as many as a view has."""
-        base = view.bases[0]
-        draft = self._pointwise(name, len(values), base.rate, timeless=False)
-        draft.stage = replace(draft.stage, n_phases=times)
-        draft.rate = base.rate * times
-        # What is loaded says how far time has come, and is written over.
-        draft.add(Call("load", edge=self._stored(base, name), by_group=True, broadcast=True))
+        draft = self._timed(view, len(values), times, name)
         number = draft.add(Call("fill", **self._constant(values, len(values), name)))
         return View.of(Value(len(values), draft.rate, False, draft, number))
+
+    def positions(self, view: View, times: int, name: str) -> View:
+        """Return the number of each step, for so many times the steps of a view; one channel."""
+        draft = self._timed(view, 1, times, name)
+        return View.of(Value(1, draft.rate, False, draft, draft.add(Call("position"))))
 
     def look_up(self, view: View, table: AnyArray, name: str) -> View:
         """Return the rows of a table (n_symbols, n_channels) that the one channel of a view names."""
@@ -280,7 +288,9 @@ class Builder:
                     needed.update(edge for edge, _ in stage.others)
         stages = tuple(stage for stage in stages if not needed.isdisjoint(_edges(stage, "store")))
         used = {name for stage in stages for name in (stage.weights, stage.bias, stage.scales)}
-        used |= {name for stage in stages for name in (stage.near_keys, stage.near_values)}
+        used |= {
+            name for stage in stages for name in (stage.distance_biases, stage.near_keys, stage.near_values)
+        }
         used |= {name for stage in stages for call in stage.chain for name in (call.array, call.order)}
         arrays = {name: array for name, array in self.arrays.items() if name in used}
         return Program(tuple(self.edges), stages, tuple(self.inputs), tuple(self.outputs), arrays)
@@ -374,6 +384,16 @@ class Builder:
         stage = Stage("pointwise", name, None, n_channels, rate=(rate.numerator, rate.denominator))
         draft = Draft(len(self.drafts), stage, n_channels, timeless, rate)
         self.drafts.append(draft)
+        return draft
+
+    def _timed(self, view: View, n_channels: int, times: int, name: str) -> Draft:
+        """Begin a stage for each step of a view, or so many of it, that makes nothing of its numbers."""
+        base = view.bases[0]
+        draft = self._pointwise(name, n_channels, base.rate, timeless=False)
+        draft.stage = replace(draft.stage, n_phases=times)
+        draft.rate = base.rate * times
+        # What is loaded says how far time has come, and is written over.
+        draft.add(Call("load", edge=self._stored(base, name), by_group=True, broadcast=True))
         return draft
 
     def _base(self, view: View) -> Value:

@@ -13,15 +13,14 @@ from typing import Any, TypeAlias
 
 import onnx
 import onnx_ir as ir
-from onnx import ValueInfoProto, helper, numpy_helper
 
 from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.int8 import LayerRounding, read_qdq
 from balacoon_tk.graph.match import constant_of, name_of
+from balacoon_tk.graph.one_node import run_node
 from balacoon_tk.graph.prepare import analyse_model
 from balacoon_tk.graph.timeline import Timeline
 from balacoon_tk.runtime.native.program import Program
-from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.native.builder import Builder
 from balacoon_tk.targets.native.errors import NotNativeError
 from balacoon_tk.targets.native.lengths import output_lengths, with_lags
@@ -124,13 +123,8 @@ def _fold(node: ir.Node, model: ir.Model) -> bool:
     arrays = {name: constant_of(node, index) for index, name in enumerate(names)}
     if not names or len(node.outputs) != 1 or any(array is None for array in arrays.values()):
         return False
-    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items() if array is not None]
-    output = name_of(node.outputs[0])
-    graph = helper.make_graph([ir.to_proto(node)], "constant", [], [ValueInfoProto(name=output)], constants)
-    # By the opset of the graph: what an operator does with its axes may be another thing in a later one.
-    opsets = [helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
-    alone = helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
-    node.outputs[0].const_value = ir.tensor(Session(alone).run({})[output])
+    known = {name: array for name, array in arrays.items() if array is not None}
+    node.outputs[0].const_value = ir.tensor(run_node(node, known, model))
     return True
 
 

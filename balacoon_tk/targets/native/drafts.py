@@ -117,7 +117,7 @@ def _allocate(calls: Sequence[Call], stores: dict[int, list[int]]) -> tuple[Call
 
 def _read(call: Call) -> list[int]:
     """Return the numbers of the values that a call reads."""
-    if call.function in ("fill", "lookup"):
+    if call.function in ("fill", "lookup", "position"):
         return []
     if call.function == "load":
         # Number 0 is the window's tile, which no load goes on with.

@@ -30,6 +30,7 @@ from balacoon_tk.runtime.native.program import Program, Stage
 from balacoon_tk.targets.native.compile import Specials, write_program
 from balacoon_tk.targets.native.errors import NotNativeError
 from balacoon_tk.targets.native.operators import Context
+from balacoon_tk.targets.native.operators.attention import attention
 from balacoon_tk.targets.native.views import View
 
 _LENGTHS = ((5, 8, 13), (41, 48, 72))
@@ -134,7 +135,6 @@ class _Noted:
 
 
 def _attend(found: Attention, ctx: Context) -> list[View]:
-    queries, keys, values = (ctx.builder.gathered(ctx.view(k), ctx.name) for k in range(3))
     _, n_heads, _, n_channels = ctx.shape(ctx.node.outputs[0])
     near = {}
     for name, array in (("near_keys", found.near_keys), ("near_values", found.near_values)):
@@ -148,11 +148,10 @@ def _attend(found: Attention, ctx: Context) -> list[View]:
         n_channels=n_heads * n_channels,
         n_groups=n_heads,
         n_in=n_channels,
-        others=(ctx.builder.place_of(keys, ctx.name), ctx.builder.place_of(values, ctx.name)),
         near_keys=near.get("near_keys"),
         near_values=near.get("near_values"),
     )
-    return [ctx.builder.window(stage, queries, queries.rate)]
+    return [attention(ctx, stage, *(ctx.view(k) for k in range(3)))]
 
 
 def _invert(spline: Spline, parameters: _Noted, ctx: Context) -> list[View]:

@@ -101,10 +101,11 @@ def _groups(program: Program, stage: Stage, counts: Sequence[AnyArray], *, ended
     for edge in (stage.kernels, stage.biases):
         if edge is not None:
             most = np.minimum(most, counts[edge] * stage.kernel_steps)
-    if stage.kind == "spline":
-        most = np.minimum(most, counts[stage.others[0][0]])
-    elif stage.kind == "attend" and not ended:
-        most = np.zeros_like(most)
+    for edge, _ in stage.others:
+        if stage.kind == "spline" or stage.left_context is not None:
+            most = np.minimum(most, counts[edge] - (0 if ended else stage.right_context))
+        elif not ended:
+            most = np.zeros_like(most)
     for call in stage.chain:
         if call.function not in ("load", "lookup") or call.edge is None or program.edges[call.edge].timeless:
             continue

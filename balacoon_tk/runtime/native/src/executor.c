@@ -77,7 +77,7 @@ void bk_free_run(bk_run *run)
     free(run->done);
     free(run->finished);
     free(run->memory);
-    free(run->attention);
+    free(run->work);
     for (int k = 0; k < run->n_spares; k++)
         free(run->spares[k].memory);
     free(run->spares);
@@ -113,8 +113,10 @@ static int64_t first_needed(const bk_run *run, int edge)
                 needed = done;
             else if (reader->reading == BK_BY_KERNEL)
                 needed = done / stage->kernel_steps;
-            else if (reader->reading == BK_ALL)
-                needed = run->tracks[edge].base;
+            else if (reader->reading == BK_STEP_BEFORE)
+                needed = done - 1;
+            else if (reader->reading == BK_BY_QUERY)
+                needed = stage->left_context < 0 ? run->tracks[edge].base : done - stage->left_context;
             else
                 needed = done * stage->n_phases - stage->crop;
         }
@@ -307,6 +309,8 @@ void bk_save(const bk_run *run, int64_t *positions, char *rows)
     memcpy(positions, run->done, (size_t)run->program->n_stages * sizeof(int64_t));
 }
 
+static int sees_all(const bk_stage *stage) { return stage->kind == BK_ATTEND && stage->left_context < 0; }
+
 static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all);
 
 /* Whether what a stage has made agrees with the rows of the edges that it reads and writes, before any has ended. */
@@ -330,9 +334,12 @@ static int agrees(const bk_run *run, int index)
     if (stage->kind == BK_PREDICTED && stage->biases >= 0
         && done / stage->kernel_steps < run->tracks[stage->biases].base)
         return 0;
-    /* An attention has all steps, or none was made; each step of a spline has its parameters. */
+    if (stage->kind == BK_RECUR && done - 1 < run->tracks[stage->own].base)
+        return 0;
+    /* An attention has the steps that its next query sees, or all; each step of a spline has its parameters. */
+    const int64_t seen = stage->kind == BK_SPLINE ? done : sees_all(stage) || done < stage->left_context ? 0 : done - stage->left_context;
     for (int k = 0; k < stage->n_others; k++)
-        if ((stage->kind == BK_ATTEND ? 0 : done) < run->tracks[stage->others[k]].base)
+        if (seen < run->tracks[stage->others[k]].base)
             return 0;
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
@@ -464,12 +471,12 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
     }
     for (int k = 0; k < stage->n_others; k++) {
         const track *t = &run->tracks[stage->others[k]];
-        if (stage->kind == BK_SPLINE || t->count == 0)
-            possible = smaller(possible, t->count);
+        if (!sees_all(stage) || t->count == 0)
+            possible = smaller(possible, t->count - (t->ended ? 0 : stage->right_context));
         ended = ended && t->ended;
     }
     /* Each step depends on all. */
-    if (stage->kind == BK_ATTEND && !ended)
+    if (sees_all(stage) && !ended)
         possible = 0;
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
@@ -511,10 +518,10 @@ static int is_long_enough(const bk_run *run, const bk_stage *stage, int64_t n_gr
         && (run->tracks[stage->kernels].count * stage->kernel_steps != n_steps
             || (stage->biases >= 0 && run->tracks[stage->biases].count * stage->kernel_steps != n_steps)))
         return 0;
-    /* A value for each key; parameters for each step. */
+    /* A value for each key; a key in the window of each query; parameters for each step. */
     if (stage->kind == BK_ATTEND && run->tracks[stage->others[0]].count != run->tracks[stage->others[1]].count)
         return 0;
-    if (stage->kind == BK_SPLINE && run->tracks[stage->others[0]].count != n_steps)
+    if (stage->n_others > 0 && !sees_all(stage) && run->tracks[stage->others[0]].count != n_steps)
         return 0;
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
@@ -555,7 +562,27 @@ static void settle(bk_run *run, const bk_stage *stage, int settled)
 
 static bk_task task_of(const bk_stage *stage)
 {
-    return stage->kind == BK_ATTEND ? bk_run_attention : stage->kind == BK_SPLINE ? bk_run_spline : bk_run_parts;
+    switch (stage->kind) {
+    case BK_ATTEND: return bk_run_attention;
+    case BK_RECUR: return bk_run_recurrence;
+    case BK_SPLINE: return bk_run_spline;
+    default: return bk_run_parts;
+    }
+}
+
+/* Make room for what a stage works in: -1 where memory is short. */
+static int make_work(bk_run *run, const bk_stage *stage)
+{
+    if (stage->kind != BK_ATTEND && stage->kind != BK_RECUR)
+        return 0;
+    const size_t n_floats = stage->kind == BK_ATTEND ? bk_attention_size(run, stage) : bk_recurrence_size(stage);
+    const size_t size = n_floats * sizeof(float) + ALIGNMENT;
+    if (size <= run->work_size)
+        return 0;
+    free(run->work);
+    run->work = malloc(size);
+    run->work_size = run->work == NULL ? 0 : size;
+    return run->work == NULL ? -1 : 0;
 }
 
 /* What a stage makes next. */
@@ -654,7 +681,7 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
         }
         if (first->n_groups == 0)
             continue;
-        if (first->stage->kind == BK_ATTEND && bk_prepare_attention(run, first->stage, pool) < 0)
+        if (make_work(run, first->stage) < 0)
             return -1;
         bk_share(pool, task_of(first->stage), first);
         *made = 1;

@@ -36,14 +36,14 @@ typedef struct {
     int n_readers, first_reader;
 } bk_edge;
 
-typedef enum { BK_WINDOW, BK_BY_GROUP, BK_BY_ROW, BK_BY_KERNEL, BK_ALL, BK_OUTPUT } bk_reading;
+typedef enum { BK_WINDOW, BK_BY_GROUP, BK_BY_ROW, BK_BY_KERNEL, BK_BY_QUERY, BK_STEP_BEFORE, BK_OUTPUT } bk_reading;
 
 typedef struct {
     int stage;
     bk_reading reading;
 } bk_reader;
 
-typedef enum { BK_LOAD, BK_LOOKUP, BK_STORE, BK_FILL, BK_APPLY } bk_action;
+typedef enum { BK_LOAD, BK_LOOKUP, BK_STORE, BK_FILL, BK_POSITION, BK_APPLY } bk_action;
 
 typedef struct {
     bk_action action;
@@ -78,8 +78,12 @@ typedef enum {
     BK_NORMALISE,
     BK_PAD,
     BK_ATTEND,
+    BK_RECUR,
     BK_SPLINE
 } bk_kind;
+
+/* What a recurrence makes of a step's input and of the step before. */
+typedef enum { BK_SUM, BK_ELMAN_TANH, BK_ELMAN_RELU, BK_GRU, BK_LSTM } bk_cell;
 
 /* Up to BK_WIDTH output channels of one phase; of joined phases, up to so many of all their channels. */
 typedef struct {
@@ -111,10 +115,18 @@ typedef struct {
     int biases, bias_channel;    /* the same of its biases; -1 for an edge that there isn't */
     int kernel_steps;            /* of the output, that one kernel makes */
     int n_others, others[BK_OTHERS], other_channels[BK_OTHERS]; /* keys and values, or parameters of a spline */
-    int n_heads, n_distances; /* of an attention: a block's source are the queries of its head */
-    const float *near_keys;   /* [head][channel][distance, padded], of n_distances */
+    int n_heads; /* of an attention: a block's source are the queries of its head */
+    int left_context, right_context; /* steps that a query sees; -1 for all that there are */
+    const float *distance_biases;    /* [head][bias_period][left_context + 1 + right_context], or NULL */
+    int bias_period;
+    int n_distances;
+    const float *near_keys;   /* [head][distance][channel], of n_distances */
     const float *near_values; /* [head][distance][BK_WIDTH for each of its blocks] */
     int n_bins;
+    bk_cell cell;
+    int own; /* edge of a recurrence that its chain stores as it is, where it finds the step before; else -1 */
+    const float *recurrent_weights; /* [gate][block of units][unit][BK_WIDTH], or NULL */
+    const float *recurrent_bias;    /* [gate][unit, padded], or NULL */
     int n_blocks, n_channel_blocks;
     const bk_block *blocks;
     int n_calls;

@@ -156,6 +156,9 @@ typedef struct {
                       float epsilon, int centre);
     /* in place, of the first n of each row; there is room for a multiple of BK_WIDTH, of whatever numbers */
     void (*softmax)(float *rows, ptrdiff_t row_step, int n, int n_rows);
+    /* the same of each of BK_WIDTH columns of n rows; what is more than 103 below the largest of a column is 0, as minus
+     * infinity is */
+    void (*softmax_of_columns)(float *rows, int64_t n);
     /* floating point operations per call of a loop that multiplies and adds in registers alone */
     double (*peak)(int n_loops);
 } bk_kernels;

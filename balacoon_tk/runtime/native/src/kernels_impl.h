@@ -273,6 +273,7 @@ const bk_kernels BK_PASTE(bk_kernels, BK_SUFFIX) = {
     .finish = BK_KERNEL(finish),
     .normalise = BK_KERNEL(normalise),
     .softmax = BK_KERNEL(softmax),
+    .softmax_of_columns = BK_KERNEL(softmax_of_columns),
     .peak = BK_KERNEL(peak),
 };
 

@@ -32,8 +32,8 @@ struct bk_run {
     float *scratch;
     size_t scratch_size; /* floats of one thread */
     char *memory;        /* of the scratch */
-    char *attention;     /* what an attention works in, which is as long as its tensors are */
-    size_t attention_size;
+    char *work;          /* what an attention or a recurrence works in */
+    size_t work_size;    /* bytes */
     spare_memory *spares; /* as many as edges, of a program that is only run whole */
     int n_spares;
     int unknown_symbol;
@@ -79,7 +79,9 @@ void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, i
 void bk_run_parts(void *context, int thread);
 void bk_run_attention(void *context, int thread);
 void bk_run_spline(void *context, int thread);
-/* Before an attention runs: -1 where memory is short. */
-int bk_prepare_attention(bk_run *run, const bk_stage *stage, bk_pool *pool);
+void bk_run_recurrence(void *context, int thread);
+/* Floats that these work in: of all threads. */
+size_t bk_attention_size(const bk_run *run, const bk_stage *stage);
+size_t bk_recurrence_size(const bk_stage *stage);
 
 #endif

@@ -272,4 +272,22 @@ static void BK_KERNEL(softmax)(float *row, ptrdiff_t row_step, int n, int n_rows
     }
 }
 
+static void BK_KERNEL(softmax_of_columns)(float *rows, int64_t n)
+{
+    for (int c = 0; c < BK_WIDTH; c += BK_LANES, rows += BK_LANES) {
+        vec largest = load_vec(rows), sums = splat(0);
+        for (int64_t r = 1; r < n; r++)
+            largest = BK_GREATER(largest, load_vec(rows + r * BK_WIDTH));
+        for (int64_t r = 0; r < n; r++) {
+            const vec x = load_vec(rows + r * BK_WIDTH) - largest;
+            const vec power = select_vec(less(x, splat(-103)), splat(0), vec_exp(x));
+            store_vec(rows + r * BK_WIDTH, power);
+            sums = sums + power;
+        }
+        const vec factor = 1.0f / sums;
+        for (int64_t r = 0; r < n; r++)
+            store_vec(rows + r * BK_WIDTH, load_vec(rows + r * BK_WIDTH) * factor);
+    }
+}
+
 #endif

@@ -103,6 +103,7 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
     case BK_POINTWISE:
     case BK_PAD:
     case BK_ATTEND:
+    case BK_RECUR:
     case BK_SPLINE:
         break;
     }
@@ -225,6 +226,15 @@ static void load(const piece *p, const bk_block *block, const bk_call *call, con
         kernels->load((const float *)row + channel, step, block->width, rows, tile);
 }
 
+/* The number of each step, from 0 at the stream's start. */
+static void count_steps(const bk_stage *stage, const bk_block *block, const bk_span *span, float *tile)
+{
+    for (int r = 0; r < span->n_rows; r++) {
+        const float step = (float)((span->step + r) * stage->n_phases + block->phase - stage->crop);
+        fill(BK_SCALAR, 1, tile + (span->row + r) * BK_WIDTH, &step);
+    }
+}
+
 static void look_up(bk_run *run, const bk_stage *stage, const bk_block *block, const bk_call *call,
                     const bk_span *span, float *tile)
 {
@@ -337,6 +347,10 @@ void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, i
             break;
         case BK_FILL:
             fill(call->operand, rows, out, b);
+            break;
+        case BK_POSITION:
+            for (int s = 0; s < n_spans; s++)
+                count_steps(stage, block, &spans[s], out);
             break;
         case BK_APPLY:
             kernels->apply(call->function, call->operand, rows, out, a, b);

@@ -5,10 +5,20 @@ but time's, in their order, are the channels.
 """
 
 # Importing the families fills the registry.
-from balacoon_tk.targets.native.operators import channels, functions, predicted, stretches, sums, windows
+from balacoon_tk.targets.native.operators import (
+    attention,
+    channels,
+    functions,
+    positions,
+    predicted,
+    recurrent,
+    stretches,
+    sums,
+    windows,
+)
 from balacoon_tk.targets.native.operators.base import Context, find_operator
 from balacoon_tk.targets.native.operators.windows import can_round
 
 __all__ = ["Context", "can_round", "find_operator"]
 
-_FAMILIES = (channels, functions, predicted, stretches, sums, windows)
+_FAMILIES = (attention, channels, functions, positions, predicted, recurrent, stretches, sums, windows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import NoReturn, TypeAlias
@@ -12,7 +13,7 @@ import onnx_ir as ir
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.analysis import Analysis
 from balacoon_tk.graph.int8 import LayerRounding, Step, channel_axis, quantize_kernel
-from balacoon_tk.graph.match import constant_of, name_of
+from balacoon_tk.graph.match import constant_of, is_standard, name_of
 from balacoon_tk.targets.native.builder import Builder
 from balacoon_tk.targets.native.errors import NotNativeError
 from balacoon_tk.targets.native.views import Operand, View
@@ -46,9 +47,14 @@ class Context:
         return Context(node, self._analysis, self.builder, self._views, None)
 
     @property
+    def model(self) -> ir.Model:
+        """The graph."""
+        return self._analysis.model
+
+    @property
     def opset(self) -> int:
         """Version of ONNX's operators in the graph."""
-        return self._analysis.model.graph.opset_imports.get("", 0)
+        return self.model.graph.opset_imports.get("", 0)
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise the error that says why the engine doesn't know this node."""
@@ -104,9 +110,9 @@ class Context:
         return found
 
     def operand(self, index: int) -> Operand:
-        """Return an input as a function reads it: constants as a number for each channel of the output."""
+        """Return an input as a function reads it: one channel, or each channel of the output."""
         if not self.is_constant(index):
-            return self.view(index)
+            return self._spread(self.view(index), index)
         array = self.constant(index).astype(np.float32)
         if array.size == 1:
             return float(array.reshape(-1)[0])
@@ -117,6 +123,21 @@ class Context:
                 self.refuse(f"its constant of shape {array.shape} varies with time")
             out = (*out[:axis], 1, *out[axis + 1 :])
         return np.broadcast_to(array, out).reshape(-1)
+
+    def _spread(self, view: View, index: int) -> View:
+        """Return a view that has a channel for each of the output's, or one for all."""
+        made = self.node.outputs[0]
+        wanted, axis = self.channel_shape(made), self.time_axis(made)
+        if view.n_channels in (1, math.prod(wanted)):
+            return view
+        shape = self.shape(self.node.inputs[index])
+        shape = (1,) * (len(self.shape(made)) - len(shape)) + shape
+        if axis is not None:
+            shape = (*shape[:axis], *shape[axis + 1 :])
+        if math.prod(shape) != view.n_channels:
+            self.refuse("its inputs have time on different axes")
+        places = np.arange(view.n_channels).reshape(shape)
+        return view.take(np.broadcast_to(places, wanted).reshape(-1))
 
     def shape(self, value: ir.Value | None) -> tuple[int, ...]:
         """Return the shape of a tensor at the probe's first length."""
@@ -196,15 +217,15 @@ class Context:
 
 
 Operator: TypeAlias = Callable[[Context], list[View]]
-_OPERATORS: dict[str, Operator] = {}
+_OPERATORS: dict[tuple[str, str], Operator] = {}
 
 
-def operator(*op_types: str) -> Callable[[Operator], Operator]:
-    """Register what becomes of some operators."""
+def operator(*op_types: str, domain: str = "") -> Callable[[Operator], Operator]:
+    """Register what becomes of some operators of a domain, the standard one if none is given."""
 
     def register(function: Operator) -> Operator:
         for op_type in op_types:
-            _OPERATORS[op_type] = function
+            _OPERATORS[domain, op_type] = function
         return function
 
     return register
@@ -212,7 +233,7 @@ def operator(*op_types: str) -> Callable[[Operator], Operator]:
 
 def find_operator(node: ir.Node) -> Operator:
     """Return what becomes of a node; `NotNativeError` if nobody knows."""
-    found = _OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    found = _OPERATORS.get(("" if is_standard(node) else node.domain, node.op_type))
     if found is None:
         raise NotNativeError(node, "the native engine doesn't know this operator")
     return found

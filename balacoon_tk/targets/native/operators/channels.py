@@ -10,6 +10,7 @@ import onnx_ir as ir
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.match import ints_of, name_of
 from balacoon_tk.targets.native.operators.base import Context, operator
+from balacoon_tk.targets.native.operators.positions import cut_table
 from balacoon_tk.targets.native.views import View, concatenate
 
 _ELEMENT_BY_ELEMENT = ("Add", "Sub", "Mul", "Div")
@@ -89,6 +90,8 @@ def _parts(ctx: Context) -> list[AnyArray]:
 
 @operator("Slice")
 def _slice(ctx: Context) -> list[View]:
+    if ctx.is_constant(0):
+        return cut_table(ctx)
     view, (places, cropped) = ctx.view(0, windows=True), _sliced(ctx)
     view = view.take(places.reshape(-1))
     if any(cropped):
