@@ -88,7 +88,7 @@ def _tile(program: Program, stage: Stage, x: np.ndarray) -> np.ndarray:
     if stage.transposed:
         n_in, n_out, width = weights.shape
         per_group = n_in // n_groups
-        whole = np.zeros((max(0, len(x) * stage.n_phases + width + stage.n_extra), n_groups * n_out))
+        whole = np.zeros((len(x) * stage.n_phases + width + max(0, stage.n_extra), n_groups * n_out))
         for step in range(len(x)):
             for tap in range(width):
                 for g in range(n_groups):

@@ -116,6 +116,45 @@ def test_pieces_of_a_long_run_change_no_bit(rate, kind):
         assert_same_bits(streamed(engine, program, feeds, sizes), whole, sizes[0])
 
 
+def transposed(n_in: int, n_out: int, n_phases: int, n_taps: int, crop: int = 0, behind: int = 0) -> Program:
+    weights = random(n_in, n_out, n_taps * n_phases) / n_in**0.5
+    stage = Stage(
+        "convolve",
+        "up",
+        0,
+        n_out,
+        (Call("leaky_relu", scalar=0.1), store(1)),
+        n_taps=n_taps,
+        pad_left=n_taps - 1,
+        pad_right=n_taps - 1,
+        n_phases=n_phases,
+        crop=crop,
+        n_extra=(n_taps - 1) * n_phases - crop - behind,
+        transposed=True,
+        rate=OFTEN,
+        weights="w",
+        bias="b",
+    )
+    return made(n_in, stage, arrays={"w": weights, "b": random(n_out)})
+
+
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "n_phases", "n_taps"), [(128, 64, 2, 2), (130, 63, 3, 2), (40, 32, 5, 3)]
+)
+@pytest.mark.parametrize(("crop", "behind"), [(0, 0), (1, 1), (2, 5), (7, 3)])
+def test_transposed_convolutions_in_pairs_obey_the_laws(n_in, n_out, n_phases, n_taps, crop, behind):
+    program = transposed(n_in, n_out, n_phases, n_taps, crop, behind)
+    assert kinds(program) == ["paired"]
+    assert_lawful(program, (6, 7, 13, 40))
+
+
+@needs_pairs
+def test_phases_are_joined_where_pairs_would_be_more_products():
+    joined = transposed(128, 33, 8, 2)
+    assert kinds(joined) == ["convolve"]
+    assert pack(joined, pairs=True)[0].joined
+
+
 @needs_pairs
 def test_pairs_can_be_switched_off():
     program = convolution(32, 32, 7)
@@ -133,10 +172,11 @@ def test_pairs_can_be_switched_off():
         (16, 32, 2, {}),
         (15, 32, 3, {}),
         (16, 31, 3, {}),
+        (64, 256, 2, {}),
         (32, 64, 3, {"stride": 2}),
         (32, 64, 3, {"n_groups": 2}),
     ],
-    ids=["two taps", "few inputs", "few outputs", "stride", "groups"],
+    ids=["two taps", "few inputs", "few outputs", "two taps, few inputs", "stride", "groups"],
 )
 def test_pairs_are_left_out_where_they_bring_nothing(n_in, n_out, n_taps, options):
     assert kinds(convolution(n_in, n_out, n_taps, **options)) == ["convolve"]

@@ -23,7 +23,10 @@ read than it saves."""
 PAIRED_TAPS = 3
 """Taps whose weights lie together for steps in pairs, but for a rest of fewer."""
 _FEWEST_TAPS = 3
-"""In pairs of steps, two taps save a quarter of the products: too little for what combining inputs costs."""
+"""In pairs of steps, two taps save a quarter of the products: too little for what combining inputs costs, but
+where that is done once for many blocks, as for all phases of a transposed convolution, of many products each."""
+_MANY_BLOCKS, _MANY_CHANNELS, _OFTEN = 4, 128, 16
+"""The last of steps for a frame: a push of a few frames has few bundles of what is made seldom."""
 _FEWEST_TAPS_IN_FOURS = 4
 """Three taps have no fewer products in fours than in pairs."""
 _MOST_FRAMES_BETWEEN = 4
@@ -49,20 +52,41 @@ def choose_bundles(program: Program, stage: Stage, n_in: int) -> Literal["paired
     pays = (
         stage.source is not None
         and not program.edges[stage.source].timeless
-        and stage.stride == stage.n_phases == stage.n_groups == 1
-        and not stage.transposed
-        and stage.n_taps >= _FEWEST_TAPS
+        and stage.stride == stage.n_groups == 1
         and n_in >= COLUMNS
         and stage.n_channels >= WIDTH
+        and (
+            stage.n_taps >= _FEWEST_TAPS
+            or (
+                stage.n_taps == 2
+                and n_in >= _MANY_CHANNELS
+                and _n_blocks(stage) >= _MANY_BLOCKS
+                and Fraction(*stage.rate) >= _OFTEN
+            )
+        )
+        and (stage.n_phases == 1 or (stage.transposed and _are_fewer_in_pairs(stage)))
     )
     if not pays:
         return None
     in_fours_too = (
         stage.n_taps >= _FEWEST_TAPS_IN_FOURS
+        and not stage.transposed
         and not comes_from_memory(program, stage)
         and 3 * stage.dilation <= _MOST_FRAMES_BETWEEN * Fraction(*stage.rate)
     )
     return "fours" if in_fours_too else "paired"
+
+
+def _are_fewer_in_pairs(stage: Stage) -> bool:
+    """Say whether phases by themselves, in pairs, are fewer products than steps one by one, phases joined."""
+    n_products = stage.n_taps + -(-stage.n_taps // PAIRED_TAPS)
+    n_joined = -(-stage.n_channels * stage.n_phases // WIDTH)
+    return _n_blocks(stage) * n_products < n_joined * 2 * stage.n_taps
+
+
+def _n_blocks(stage: Stage) -> int:
+    """Return the blocks of all phases."""
+    return stage.n_phases * -(-stage.n_channels // WIDTH)
 
 
 def comes_from_memory(program: Program, stage: Stage) -> bool:

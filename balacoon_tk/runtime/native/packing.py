@@ -193,13 +193,6 @@ def _pack_stage(
     source = None if stage.source is None else program.edges[stage.source]
     each_by_itself = stage.kind in ("depthwise", "pad")
     n_groups = 1 if each_by_itself else stage.n_groups
-    joined, flat = _joins_phases(program, stage), _is_flat(program, stage)
-    n_phases, n_channels = stage.n_phases, stage.n_channels
-    if joined:
-        n_phases, n_channels = 1, n_phases * n_channels
-    elif flat:
-        n_phases = 1
-    per_group = n_channels // n_groups
     weights = None if stage.weights is None else _array(program, stage, stage.weights)
     n_in = 0
     if stage.kind == "convolve" and weights is not None:
@@ -208,6 +201,15 @@ def _pack_stage(
         n_in = stage.n_channels
     elif stage.kind in ("predicted", "attend"):
         n_in = stage.n_in
+    in_floats = stage.kind == "convolve" and weights is not None and weights.dtype != np.int8
+    bundles = choose_bundles(program, stage, n_in) if pairs and in_floats else None
+    joined, flat = bundles is None and _joins_phases(program, stage), _is_flat(program, stage)
+    n_phases, n_channels = stage.n_phases, stage.n_channels
+    if joined:
+        n_phases, n_channels = 1, n_phases * n_channels
+    elif flat:
+        n_phases = 1
+    per_group = n_channels // n_groups
     blocks: list[Block] = []
     for phase in range(n_phases):
         number = 0
@@ -254,7 +256,7 @@ def _pack_stage(
             kind = "narrow"
             packed = arena.empty((1, stage.n_channels, stage.n_taps, n_in), np.float32)
             packed[0] = taps[0].transpose(2, 0, 1)
-        elif (bundles := choose_bundles(program, stage, n_in) if pairs else None) == "fours":
+        elif bundles == "fours":
             kind = bundles
             fours = [in_fours(_of_block(taps, block)) for block in blocks]
             packed = arena.empty((len(blocks), fours[0].size), np.float32)
@@ -266,6 +268,11 @@ def _pack_stage(
             together = np.ascontiguousarray(weights)
             for row, block in zip(packed, blocks, strict=True):
                 _interleave(together, block, row, n_together=1 if bundles is None else PAIRED_TAPS)
+        elif bundles is not None:
+            kind = bundles
+            packed = arena.empty((len(blocks), stage.n_taps * n_in * WIDTH), np.float32)
+            for row, block in zip(packed, blocks, strict=True):
+                _lay_together(_of_block(taps, block), row)
         else:
             # Of a depthwise one there is one channel in for each channel out.
             packed = arena.empty((len(blocks), *taps.shape[1:3], WIDTH), np.float32)
@@ -312,6 +319,15 @@ def _interleave(weights: AnyArray, block: Block, row: AnyArray, *, n_together: i
         n = min(n_together, n_taps - tap)
         part = row[tap * n_in * WIDTH :][: n * n_in * WIDTH]
         interleave(weights, block.channel, block.width, tap, part.reshape(n_in, n, WIDTH))
+
+
+def _lay_together(taps: AnyArray, row: AnyArray) -> None:
+    """Do the same for steps in pairs with weights of (n_taps, n_in, WIDTH)."""
+    start = 0
+    for tap in range(0, len(taps), PAIRED_TAPS):
+        part = taps[tap : tap + PAIRED_TAPS].swapaxes(0, 1)
+        row[start : start + part.size] = part.reshape(-1)
+        start += part.size
 
 
 def _is_narrow(program: Program, stage: Stage) -> bool:

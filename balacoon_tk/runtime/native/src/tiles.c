@@ -391,6 +391,20 @@ static void lay_tile(const bk_bundle_range *range, int64_t index, int64_t n_tile
     bk_lay_bundles(range, first, (int)(next - first), tile);
 }
 
+/* The same bundles, of which those outputs are due that are steps of one phase: a transposed convolution is cropped at
+ * both ends. */
+static bk_bundle_range due_range(const piece *p, const bk_block *block, const bk_bundle_range *range)
+{
+    const int64_t n_phases = p->stage->n_phases, before = p->stage->crop - block->phase;
+    bk_bundle_range due = *range;
+    if (before > 0 && due.first < (before + n_phases - 1) / n_phases)
+        due.first = (before + n_phases - 1) / n_phases;
+    /* Of a whole output whose length nobody knows, all steps. */
+    if (p->n_total < INT64_MAX && p->n_total + before < due.end * n_phases)
+        due.end = (p->n_total + before + n_phases - 1) / n_phases;
+    return due;
+}
+
 /* What the bundles of a tile are made of. */
 static void combine_tile(const piece *p, const bk_bundle_tile *tile, int n_outputs, const bk_bundling *bundling,
                          float *combined)
@@ -459,6 +473,7 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
     const size_t size = bk_combined_size(n_outputs, stage->n_taps, stage->n_in);
     float *combined = scratch + p->run->scratch_size - p->run->program->combined_size;
     bk_bundle_tile tile = {0};
+    bk_bundle_range laid_range = range;
     int64_t set_there = -1, laid = -1;
     for (;;) {
         const int64_t item = bk_next_part(&p->taken, n_sets * n_shares, thread);
@@ -469,6 +484,7 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
         const int64_t end_block = stage->n_blocks * (share + 1) / n_shares;
         for (int64_t k = first_tile; set != set_there && k < end_tile; k++) {
             lay_tile(&range, laid = k, n_tiles, &tile);
+            laid_range = range;
             combine_tile(p, &tile, n_outputs, bundling, combined + (size_t)(k - first_tile) * size);
         }
         set_there = set;
@@ -476,11 +492,14 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
         for (int64_t b = first_block; b < end_block; b++)
             for (const piece *each = p; each != NULL; each = each->sibling) {
                 const bk_block *block = &each->stage->blocks[b];
-                for (int64_t k = first_tile; k < end_tile; k++) {
+                const bk_bundle_range due = due_range(each, block, &range);
+                for (int64_t k = first_tile; k < end_tile && due.first < due.end; k++) {
                     const void *next_weights =
                         k + 1 < end_tile ? block->weights : weights_behind(p, each, b, thread);
-                    if (k != laid)
-                        lay_tile(&range, laid = k, n_tiles, &tile);
+                    if (k != laid || due.first != laid_range.first || due.end != laid_range.end) {
+                        lay_tile(&due, laid = k, n_tiles, &tile);
+                        laid_range = due;
+                    }
                     bundling->convolve(combined + (size_t)(k - first_tile) * size, stage->n_taps, stage->n_in,
                                        block->weights, block->bias, tile.n_bundles,
                                        (const int(*)[BK_BUNDLE])tile.rows, scratch, next_weights);
