@@ -21,7 +21,9 @@ NATIVE_KERNELS = (
     f"{NATIVE}/dispatch.c",
     *sorted(path.as_posix() for path in Path(NATIVE).glob("kernels_*.c")),
 )
-NATIVE_EXECUTOR = tuple(f"{NATIVE}/{name}.c" for name in ("attention", "executor", "pool", "recurrence", "spline", "tiles"))
+NATIVE_EXECUTOR = tuple(
+    f"{NATIVE}/{name}.c" for name in ("attention", "executor", "pool", "recurrence", "spline", "tiles")
+)
 NATIVE_MODULES = {
     "runtime.native._kernels": NATIVE_KERNELS,
     "runtime.native._native": (*NATIVE_KERNELS, *NATIVE_EXECUTOR),

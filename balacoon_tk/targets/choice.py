@@ -20,7 +20,7 @@ STANDARD = "ort_standard"
 NATIVE = "native"
 """The native engine on a processor, which runs decoders and encoders with any number of threads."""
 
-VERSION = 6
+VERSION = 7
 """Of what these targets make of a plain graph: goes up whenever that changes."""
 
 

@@ -24,9 +24,10 @@ PAIRED_TAPS = 3
 """Taps whose weights lie together for steps in pairs, but for a rest of fewer."""
 _FEWEST_TAPS = 3
 """In pairs of steps, two taps save a quarter of the products: too little for what combining inputs costs, but
-where that is done once for many blocks, as for all phases of a transposed convolution, of many products each."""
-_MANY_BLOCKS, _MANY_CHANNELS, _OFTEN = 4, 128, 16
-"""The last of steps for a frame: a push of a few frames has few bundles of what is made seldom."""
+where that is done once for many blocks of many products, as for all phases of a transposed convolution."""
+_MANY_BLOCKS, _MANY_CHANNELS = 4, 128
+_OFTEN = 16
+"""Steps for a frame: of what is made more seldom than this, a push of a few frames has few pairs."""
 _FEWEST_TAPS_IN_FOURS = 4
 """Three taps have no fewer products in fours than in pairs."""
 _MOST_FRAMES_BETWEEN = 4

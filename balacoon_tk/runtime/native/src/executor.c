@@ -337,9 +337,11 @@ static int agrees(const bk_run *run, int index)
     if (stage->kind == BK_RECUR && done - 1 < run->tracks[stage->own].base)
         return 0;
     /* An attention has the steps that its next query sees, or all; each step of a spline has its parameters. */
-    const int64_t seen = stage->kind == BK_SPLINE ? done : sees_all(stage) || done < stage->left_context ? 0 : done - stage->left_context;
+    int64_t needed = done;
+    if (stage->kind == BK_ATTEND)
+        needed = sees_all(stage) || done < stage->left_context ? 0 : done - stage->left_context;
     for (int k = 0; k < stage->n_others; k++)
-        if (seen < run->tracks[stage->others[k]].base)
+        if (needed < run->tracks[stage->others[k]].base)
             return 0;
     for (int k = 0; k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
