@@ -162,9 +162,22 @@ def not_itself(g: TinyGraph, x: str) -> str:
     return g.op("And", g.op("Greater", distance, g.const(0)), g.op("Less", distance, g.const(4)))
 
 
+def said_itself(g: TinyGraph, x: str, scores: str) -> str:
+    """Of some keys that are seen the mask says the score."""
+    beside = g.op("Equal", g.op("Sub", ramp(g, x, axis=1), ramp(g, x, axis=0)), g.const(1))
+    return where(near)(g, x, g.op("Where", beside, g.number(0.3), scores))
+
+
+def by_heads(g: TinyGraph, x: str, scores: str) -> str:
+    """Each head's scores times a number of its own."""
+    return where(near)(g, x, g.op("Mul", scores, g.const([[[0.5]], [[2.0]]], np.float32)))
+
+
 @pytest.mark.parametrize(
     ("masked", "reason"),
     [
+        (said_itself, "some of its scores are no products"),
+        (by_heads, "multiplied by more than a number"),
         (where(later_ones_see_more), "its mask follows from positions"),
         (by_fractions, "its mask follows from positions"),
         (where(not_itself), "a query doesn't see itself"),

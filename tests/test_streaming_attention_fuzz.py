@@ -82,6 +82,9 @@ def models(draw: st.DrawFn):
             i, j = ramp(g, x, axis=1), ramp(g, x, axis=0)
             bound = g.op("LessOrEqual", g.op("Abs", g.op("Sub", i, j)), g.const(draw(st.integers(0, 6))))
             seen = g.op(draw(st.sampled_from(["And", "And", "Or"])), seen, bound)
+        if not draw(st.integers(0, 5)):
+            # Some scores may be what the mask says.
+            scores = g.op("Where", maker.condition(1), scores, g.number(0.3))
         lowest = draw(st.sampled_from([-np.inf, -1e9]))
         if draw(st.booleans()):
             return g.op("Where", seen, scores, g.number(lowest))

@@ -21,6 +21,9 @@ from balacoon_tk.graph.one_node import run_node
 
 _HIDDEN = -1e4
 """Scores are taken to lie within 4000 (`fuse`), so that of one with less than this added nothing is left."""
+_RAISED = 1e3
+_ON_THE_WAY = frozenset({("Div", 0), ("Sub", 0), ("Where", 1), ("Where", 2)})
+"""Operators, and which of their inputs the scores may be."""
 _LONGEST_PERIOD = 4096
 _BY_POSITION = "its mask follows from positions, and not from distances alone"
 _SAME_DRIFT = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
@@ -45,49 +48,59 @@ def distance_biases(window: Window, model: ir.Model) -> DistanceBiases:
         raise DistanceError("it computes with its probabilities")
     if window.left is None:
         raise DistanceError("its keys and values grow without bound")
-    factor = _factor(window.scores)
-    period = _period(window.scores)
-    square = _Evaluation(window, period, model).square(window.scores)
-    near = np.arange(period)[:, np.newaxis] + np.arange(window.left + 1 + window.right)
-    biases = square[:, np.arange(period)[:, np.newaxis], near].astype(np.float32)
-    # Minus infinity would be a number that no program may hold.
-    biases = np.where(biases < _HIDDEN, np.finfo(np.float32).min, biases)
+    factor, period = _factor(window.scores), _period(window.scores)
+    biases, raised = (_biases(window, period, model, product) for product in (0.0, _RAISED))
+    hidden = biases < _HIDDEN
+    # Another number may stand where products were, as in a mask that says a score itself.
+    if not np.allclose(raised[~hidden] - biases[~hidden], factor * _RAISED, rtol=1e-2):
+        raise DistanceError("some of its scores are no products")
     if not (biases[..., window.left] >= _HIDDEN).all():
         raise DistanceError("a query doesn't see itself")
-    return DistanceBiases(factor, biases)
+    # Minus infinity would be a number that no program may hold.
+    return DistanceBiases(factor, np.where(hidden, np.finfo(np.float32).min, biases))
 
 
-def _factor(item: Expression) -> float:
+def _biases(window: Window, period: int, model: ir.Model, product: float) -> AnyArray:
+    """Return the scores of a period of queries if all products were one number."""
+    assert window.left is not None
+    square = _Evaluation(window, period, model, product).square(window.scores)
+    queries = np.arange(period)[:, np.newaxis]
+    return square[:, queries, queries + np.arange(window.left + 1 + window.right)].astype(np.float32)
+
+
+def _factor(scores: Expression) -> float:
     """Return what the product of queries and keys is multiplied by, on its way into the scores."""
-    if item.op_type == "scores":
-        return 1.0
-    through = [value for value in item.inputs if value is not None and _reads_scores(value)]
-    if len(through) == 1:
-        (inner,) = through
-        place = item.inputs.index(inner)
-        others = [value for value in item.inputs if value is not inner]
-        if item.op_type in ("Add", "Sum", "Cast") or (item.op_type, place) == ("Sub", 0):
-            return _factor(inner)
-        if item.op_type == "Where" and place > 0:
-            return _factor(inner)
-        if item.op_type == "Mul" or (item.op_type, place) == ("Div", 0):
-            array = others[0].array if others[0] is not None and others[0].op_type == "constant" else None
-            if array is not None and array.size == 1:
-                number = float(array.item())
-                return _factor(inner) * (number if item.op_type == "Mul" else 1 / number)
-    raise DistanceError(f"its scores are more than a product and a bias ({item.op_type})")
+    item, factor = scores, 1.0
+    while item.op_type != "scores":
+        places = [k for k, value in enumerate(item.inputs) if value is not None and _reads_scores(value)]
+        place = places[0] if len(places) == 1 else -1
+        known = item.op_type in ("Add", "Sum", "Cast", "Mul") or (item.op_type, place) in _ON_THE_WAY
+        if place < 0 or not known:
+            raise DistanceError(f"its scores are more than a product and a bias ({item.op_type})")
+        if item.op_type in ("Mul", "Div"):
+            other = item.inputs[1 - place]
+            if other is None or other.op_type != "constant" or other.array is None or other.array.size != 1:
+                raise DistanceError("its scores are multiplied by more than a number")
+            number = float(other.array.item())
+            factor *= number if item.op_type == "Mul" else 1 / number
+        inner = item.inputs[place]
+        assert inner is not None
+        item = inner
+    return factor
 
 
 def _reads_scores(item: Expression) -> bool:
-    return item.op_type == "scores" or any(_reads_scores(v) for v in item.inputs if v is not None)
+    return any(value.op_type == "scores" for value in within(item))
 
 
 def _are_probabilities(item: Expression) -> bool:
     """Whether values are weighted by the softmax itself, or by 0 where that is NaN: a query sees itself."""
     if item.op_type == "Where":
-        condition, _, item = (value or item for value in item.inputs)
-        if condition.op_type != "IsNaN" or condition.inputs != (item,):
+        condition, _, otherwise = item.inputs
+        if condition is None or otherwise is None:
             return False
+        is_nan = condition.op_type == "IsNaN" and condition.inputs == (otherwise,)
+        return is_nan and otherwise.op_type == "probabilities"
     return item.op_type == "probabilities"
 
 
@@ -170,12 +183,12 @@ def _is_by_distance(item: Expression) -> bool:
 class _Evaluation:
     """Expressions for a period of queries, behind all that they look back to, and the keys that they see."""
 
-    def __init__(self, window: Window, period: int, model: ir.Model) -> None:
+    def __init__(self, window: Window, period: int, model: ir.Model, product: float) -> None:
         assert window.left is not None
         first = -(-window.left // period) * period
         self._queries = slice(first, first + period)
         self._keys = slice(first - window.left, first + period + window.right)
-        self._model = model
+        self._model, self._product = model, product
         self._known: dict[Expression, AnyArray] = {}
 
     def square(self, item: Expression) -> AnyArray:
@@ -193,7 +206,7 @@ class _Evaluation:
 
     def _computed(self, item: Expression) -> AnyArray:
         if item.op_type == "scores":
-            return np.zeros((1,) * N_AXES, np.float32)
+            return np.full((1,) * N_AXES, self._product, np.float32)
         if item.op_type == "position":
             part = self._keys if item.axes == (KEYS,) else self._queries
             shape = [1] * N_AXES
