@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.native.program import Call, Edge, Port, Program, Stage
+from balacoon_tk.voice.guard.programs import _FITS
 from balacoon_tk.voice.programs import pack_program, read_program
 from balacoon_tk.voice.weights import WeightsWriter
 
@@ -58,6 +60,26 @@ def stored(program: Program, *graphs: np.ndarray) -> tuple[Program, int]:
         writer.take(graph_of(array))
     data = pack_program(program, writer)
     return read_program(data, np.frombuffer(writer.data, np.uint8)), len(writer.data)
+
+
+def test_every_field_of_a_record_comes_back():
+    """What the reader of a file doesn't know would be refused, each by its name."""
+    for kind in (Edge, Stage, Call, Port):
+        assert {str(each.type).removesuffix(" | None") for each in fields(kind)} <= _FITS.keys()
+    stages = (
+        Stage("attend", "a", 0, 4, n_in=2, n_groups=2, others=((0, 4), (0, 4)), left_context=3,
+              right_context=1, distance_biases="w"),
+        Stage("recur", "r", 0, 4, (Call("position"), Call("store", edge=1)), cell="lstm", own=1, weights="w"),
+    )  # fmt: skip
+    program = replace(program_of(w=numbers(2, 1, 5)), stages=stages)
+    found, _ = stored(program)
+    assert found.stages == stages
+
+
+def test_a_context_that_no_voice_has_use_for_is_refused():
+    stages = (Stage("attend", "a", 0, 512, left_context=1 << 20),)
+    with pytest.raises(ModelError, match="its window or padding has"):
+        stored(replace(program_of(w=numbers(2)), stages=stages))
 
 
 @pytest.mark.parametrize(

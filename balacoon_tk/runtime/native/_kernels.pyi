@@ -4,7 +4,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-FUNCTIONS: Final[list[str]]
+FUNCTIONS: Final[dict[str, int]]
 N_ROWS: Final[int]
 WIDTH: Final[int]
 QUAD: Final[int]

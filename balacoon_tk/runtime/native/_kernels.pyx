@@ -11,111 +11,16 @@ import numpy as np
 
 from balacoon_tk.errors import ParameterError
 
-
-cdef extern from "kernels.h" nogil:
-    enum:
-        BK_WIDTH
-        BK_ROWS
-        BK_BUNDLE
-        BK_BUNDLES
-        BK_QUAD
-        BK_N_FUNCTIONS
-        BK_TILE
-        BK_ROW
-        BK_SCALAR
-        BK_ADDED
-        BK_COPY
-        BK_MUL
-        BK_DIV
-    ctypedef int bk_function
-    ctypedef int bk_operand
-    ctypedef struct bk_window:
-        const void* input
-        ptrdiff_t row_step
-        ptrdiff_t tap_step
-        int n_taps
-        int n_channels
-        const void* weights
-        const float* bias
-        const float* scale
-        const int32_t* offset
-        int half
-        const void* next_weights
-    ctypedef struct bk_bundle:
-        pass
-    ctypedef struct bk_bundling:
-        void (*combine)(const bk_bundle*, int, ptrdiff_t, int, int, float*) noexcept nogil
-        void (*convolve)(
-            const float*, int, int, const float*, const float*, int, const int (*)[BK_BUNDLE], float*,
-            const float*
-        ) noexcept nogil
-    ctypedef struct bk_out "bk_output":
-        void* rows
-        ptrdiff_t step
-        float scale
-        int zero_point
-    ctypedef struct bk_ending:
-        int n_added
-        const float* added[BK_ADDED]
-        ptrdiff_t added_step[BK_ADDED]
-        bk_function scaling
-        float factor
-        int activated
-        float slope
-        bk_out out[2]
-        int half
-    ctypedef struct bk_kernels:
-        const char* name
-        int dot_product
-        void (*convolve)(const bk_window*, int, float*) noexcept nogil
-        bk_bundling pairs
-        bk_bundling fours
-        void (*convolve_int8)(const bk_window*, int, float*) noexcept nogil
-        void (*convolve_narrow)(const bk_window*, int, int, float*, ptrdiff_t) noexcept nogil
-        void (*convolve_depthwise)(const bk_window*, int, int, float*) noexcept nogil
-        void (*convolve_predicted)(const bk_window*, ptrdiff_t, int, float*) noexcept nogil
-        void (*apply)(bk_function, bk_operand, int, float*, const float*, const float*) noexcept nogil
-        void (*load)(const float*, ptrdiff_t, int, int, float*) noexcept nogil
-        void (*store)(const float*, int, int, float*, ptrdiff_t) noexcept nogil
-        void (*load_int8)(const uint8_t*, ptrdiff_t, int, int, float*, float, int) noexcept nogil
-        void (*store_int8)(const float*, int, int, uint8_t*, ptrdiff_t, float, int) noexcept nogil
-        void (*finish)(const bk_ending*, int, const float*) noexcept nogil
-        void (*normalise)(const float*, ptrdiff_t, int, int, float*, ptrdiff_t, float, int) noexcept nogil
-        void (*softmax)(float*, ptrdiff_t, int, int) noexcept nogil
-        void (*softmax_of_columns)(float*, int64_t) noexcept nogil
-        double (*peak)(int) noexcept nogil
-    const bk_kernels* bk_find_kernels(const char* name)
-    const char* bk_kernel_name(int index)
-    int bk_pairs_in_halves
-
-cdef extern from "bundles.h" nogil:
-    enum:
-        BK_NOWHERE
-    ctypedef struct bk_span:
-        int64_t step
-        int n_rows
-    ctypedef struct bk_bundle_tile:
-        int n_rows
-        int n_spans
-        int64_t steps[BK_BUNDLES]
-        int rows[BK_BUNDLES][BK_BUNDLE]
-        bk_span spans[BK_BUNDLES * BK_BUNDLE]
-    ctypedef struct bk_bundle_range:
-        int64_t n_bundles
-    bk_bundle_range bk_find_bundles(int64_t first, int64_t end, int64_t dilation, int n_outputs)
-    void bk_lay_bundles(const bk_bundle_range* range, int64_t index, int n, bk_bundle_tile* tile)
-    bk_bundle bk_bundle_input(
-        const bk_bundle_tile* tile, int b, int n_outputs, const float* row, int n_taps
-    )
-    int bk_reads_older(int n_outputs, int n_taps)
-    int bk_n_products(int n_outputs, int n_taps)
-    size_t bk_combined_size(int n_outputs, int n_taps, int n_channels)
+from balacoon_tk.runtime.native.declarations cimport *
 
 
-FUNCTIONS = (
-    "copy add sub mul div max min pow neg abs relu leaky_relu elu tanh sigmoid exp log sqrt reciprocal sin"
-    " cos erf softplus"
-).split()
+FUNCTIONS = {
+    "copy": BK_COPY, "add": BK_ADD, "sub": BK_SUB, "mul": BK_MUL, "div": BK_DIV, "max": BK_MAX, "min": BK_MIN,
+    "pow": BK_POW, "neg": BK_NEG, "abs": BK_ABS, "relu": BK_RELU, "leaky_relu": BK_LEAKY_RELU, "elu": BK_ELU,
+    "tanh": BK_TANH, "sigmoid": BK_SIGMOID, "exp": BK_EXP, "log": BK_LOG, "sqrt": BK_SQRT,
+    "reciprocal": BK_RECIPROCAL, "sin": BK_SIN, "cos": BK_COS, "erf": BK_ERF, "softplus": BK_SOFTPLUS,
+    "ceil": BK_CEIL,
+}
 N_ROWS, WIDTH, QUAD = BK_ROWS, BK_WIDTH, BK_QUAD
 
 cdef int* NO_NUMBERS = NULL
@@ -383,7 +288,7 @@ def apply(
     check_tile(out)
     if function not in FUNCTIONS or out.shape[0] != n_rows:
         raise ParameterError(f"function={function!r} must be one of {', '.join(FUNCTIONS)}, of as many rows")
-    code = FUNCTIONS.index(function)
+    code = FUNCTIONS[function]
     if b is not None:
         if b.shape[0] not in (1, BK_WIDTH, n_rows * BK_WIDTH):
             raise ParameterError(f"{b.shape[0]} numbers must be 1, {BK_WIDTH} or {n_rows * BK_WIDTH}")

@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import Final, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.runtime.native.packing import PackedStage
 from balacoon_tk.runtime.native.program import Program
-
-FUNCTIONS: Final[dict[str, int]]
 
 _State = tuple[NDArray[np.int64], NDArray[np.uint8]]
 

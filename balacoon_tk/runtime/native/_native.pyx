@@ -7,236 +7,11 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 import numpy as np
 
 from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.runtime.native._kernels import FUNCTIONS as _FUNCTIONS
+
+from balacoon_tk.runtime.native.declarations cimport *
 
 
-cdef extern from "kernels.h":
-    int BK_WIDTH
-    ctypedef int bk_function
-    ctypedef int bk_operand
-    bk_operand BK_TILE
-    bk_operand BK_ROW
-    bk_operand BK_SCALAR
-    bk_function BK_COPY
-    bk_function BK_ADD
-    bk_function BK_SUB
-    bk_function BK_MUL
-    bk_function BK_DIV
-    bk_function BK_MAX
-    bk_function BK_MIN
-    bk_function BK_POW
-    bk_function BK_NEG
-    bk_function BK_ABS
-    bk_function BK_RELU
-    bk_function BK_LEAKY_RELU
-    bk_function BK_ELU
-    bk_function BK_TANH
-    bk_function BK_SIGMOID
-    bk_function BK_EXP
-    bk_function BK_LOG
-    bk_function BK_SQRT
-    bk_function BK_RECIPROCAL
-    bk_function BK_SIN
-    bk_function BK_COS
-    bk_function BK_ERF
-    bk_function BK_SOFTPLUS
-    bk_function BK_CEIL
-    ctypedef struct bk_bundling:
-        const void *convolve
-    ctypedef struct bk_kernels:
-        const char *name
-        bk_bundling pairs
-        bk_bundling fours
-    const bk_kernels *bk_find_kernels(const char *name) nogil
-    void bk_choose_pairs(const bk_kernels *kernels) nogil
-
-cdef extern from "bundles.h":
-    size_t bk_combined_size(int n_outputs, int n_taps, int n_channels) nogil
-
-cdef extern from "pool.h":
-    ctypedef struct bk_pool:
-        pass
-    bk_pool *bk_new_pool(int n_threads) nogil
-    void bk_free_pool(bk_pool *pool) nogil
-    int bk_take_pool(bk_pool *pool) nogil
-    void bk_leave_pool(bk_pool *pool) nogil
-
-cdef extern from "executor.h":
-    ctypedef int bk_padding
-    bk_padding BK_CONSTANT
-    bk_padding BK_REFLECT
-    bk_padding BK_EDGE
-    ctypedef struct bk_edge:
-        int n_channels
-        int row
-        int item_size
-        int timeless
-        float scale
-        int zero_point
-        int before
-        int after
-        bk_padding padding
-        int n_readers
-        int first_reader
-    ctypedef int bk_reading
-    bk_reading BK_WINDOW
-    bk_reading BK_BY_GROUP
-    bk_reading BK_BY_ROW
-    bk_reading BK_BY_KERNEL
-    bk_reading BK_BY_QUERY
-    bk_reading BK_STEP_BEFORE
-    bk_reading BK_OUTPUT
-    ctypedef struct bk_reader:
-        int stage
-        bk_reading reading
-    ctypedef int bk_action
-    bk_action BK_LOAD
-    bk_action BK_LOOKUP
-    bk_action BK_STORE
-    bk_action BK_FILL
-    bk_action BK_POSITION
-    bk_action BK_APPLY
-    ctypedef struct bk_call:
-        bk_action action
-        bk_function function
-        bk_operand operand
-        int out
-        int a
-        int b
-        int edge
-        int channel
-        int by_group
-        int broadcast
-        float scalar
-        const float *vector
-        const int32_t *order
-        int n_symbols
-    ctypedef int bk_kind
-    bk_kind BK_CONVOLVE
-    bk_kind BK_PAIRED
-    bk_kind BK_FOURS
-    bk_kind BK_NARROW
-    bk_kind BK_DEPTHWISE
-    bk_kind BK_PREDICTED
-    bk_kind BK_POINTWISE
-    bk_kind BK_NORMALISE
-    bk_kind BK_PAD
-    bk_kind BK_ATTEND
-    bk_kind BK_RECUR
-    bk_kind BK_SPLINE
-    ctypedef int bk_cell
-    bk_cell BK_SUM
-    bk_cell BK_ELMAN_TANH
-    bk_cell BK_ELMAN_RELU
-    bk_cell BK_GRU
-    bk_cell BK_LSTM
-    ctypedef struct bk_last_calls:
-        int first
-        int tile
-        int n_added
-        int added[2]
-        int scaling
-        int activation
-        int out[2]
-    ctypedef struct bk_block:
-        int phase
-        int source_channel
-        int channel
-        int channel_block
-        int width
-        const void *weights
-        const float *bias
-        const float *scale
-        const int32_t *offset
-    ctypedef struct bk_stage:
-        bk_kind kind
-        int source
-        int n_in
-        int n_out
-        int n_taps
-        int dilation
-        int stride
-        int pad_left
-        int pad_right
-        int n_phases
-        int crop
-        int n_extra
-        int timeless
-        int joined
-        int transposed
-        int n_left
-        int n_right
-        bk_padding padding
-        float value
-        int centre
-        float epsilon
-        int kernels
-        int kernel_channel
-        int biases
-        int bias_channel
-        int kernel_steps
-        int n_others
-        int others[2]
-        int other_channels[2]
-        int n_heads
-        int left_context
-        int right_context
-        const float *distance_biases
-        int bias_period
-        int n_distances
-        const float *near_keys
-        const float *near_values
-        int n_bins
-        bk_cell cell
-        int own
-        const float *recurrent_weights
-        const float *recurrent_bias
-        int n_blocks
-        int n_channel_blocks
-        const bk_block *blocks
-        int n_calls
-        const bk_call *calls
-        bk_last_calls ending
-        int n_most
-        int n_together
-        int flat
-        int n_siblings
-    ctypedef struct bk_program:
-        const bk_kernels *kernels
-        int n_edges
-        int n_stages
-        int n_segments
-        const bk_edge *edges
-        const bk_stage *stages
-        const bk_reader *readers
-        int needs_all
-        const int *first_stages
-        int longest_row
-        size_t combined_size
-    ctypedef struct bk_run:
-        pass
-    bk_run *bk_new_run(const bk_program *program, int n_threads) nogil
-    void bk_free_run(bk_run *run) nogil
-    int bk_start(bk_run *run) nogil
-    int bk_n_positions(const bk_program *program) nogil
-    int64_t bk_state_size(bk_run *run) nogil
-    void bk_save(const bk_run *run, int64_t *positions, char *rows) nogil
-    int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_bytes) nogil
-    float *bk_room(bk_run *run, int edge, int64_t n_steps) nogil
-    void bk_advance(bk_run *run, int edge, int64_t n_steps) nogil
-    int bk_end(bk_run *run, int edge) nogil
-    int bk_execute(bk_run *run, bk_pool *pool) nogil
-    int64_t bk_n_waiting(const bk_run *run, int edge) nogil
-    const float *bk_waiting(const bk_run *run, int edge) nogil
-    void bk_take(bk_run *run, int edge) nogil
-
-
-FUNCTIONS = {
-    "add": BK_ADD, "sub": BK_SUB, "mul": BK_MUL, "div": BK_DIV, "max": BK_MAX, "min": BK_MIN, "pow": BK_POW,
-    "neg": BK_NEG, "abs": BK_ABS, "relu": BK_RELU, "leaky_relu": BK_LEAKY_RELU, "elu": BK_ELU,
-    "tanh": BK_TANH, "sigmoid": BK_SIGMOID, "exp": BK_EXP, "log": BK_LOG, "sqrt": BK_SQRT,
-    "reciprocal": BK_RECIPROCAL, "sin": BK_SIN, "cos": BK_COS, "erf": BK_ERF, "softplus": BK_SOFTPLUS,
-    "ceil": BK_CEIL,
-}
 _KINDS = {
     "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "fours": BK_FOURS, "narrow": BK_NARROW,
     "depthwise": BK_DEPTHWISE, "predicted": BK_PREDICTED, "pointwise": BK_POINTWISE,
@@ -535,7 +310,7 @@ cdef class Executor:
                 calls[k].action = BK_POSITION
             else:
                 calls[k].action = BK_APPLY
-                calls[k].function = FUNCTIONS[call.function]
+                calls[k].function = _FUNCTIONS[call.function]
         c_stage.n_calls = len(stage.chain)
         c_stage.calls = calls
         c_stage.ending.first = c_stage.n_calls
@@ -577,7 +352,7 @@ cdef class Executor:
             if failed == -1:
                 raise MemoryError
             if failed == -2:
-                raise ModelError("a code is below 0 or beyond its table")
+                raise ModelError("a code or a position is below 0 or beyond its table")
             if failed < 0:
                 raise ModelError("the utterance is too short for the windows of this decoder")
             outputs = {name: self._fetch(run, edge) for name, edge in self.outputs}

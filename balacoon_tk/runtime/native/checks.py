@@ -13,7 +13,7 @@ import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError
-from balacoon_tk.runtime.native._native import FUNCTIONS
+from balacoon_tk.runtime.native._kernels import FUNCTIONS
 from balacoon_tk.runtime.native.program import N_REGISTERS, Call, Cell, Edge, Port, Program, Stage
 
 _LARGEST = 1 << 24

@@ -55,7 +55,8 @@ def _check_record(record: object, kind: type[Edge | Stage | Call | Port], where:
 
 
 def _check_size(stage: Mapping[str, Any], where: str) -> None:
-    sizes = {name: abs(stage.get(name, 0)) for name in ("pad_left", "pad_right", "crop", "n_extra")}
+    names = ("pad_left", "pad_right", "crop", "n_extra", "left_context", "right_context")
+    sizes = {name: abs(stage.get(name) or 0) for name in names}
     kept = stage.get("n_taps", 1) * stage.get("dilation", 1) + stage.get("stride", 1)
     width = max(1, stage.get("n_channels", 1)) * max(1, stage.get("n_phases", 1))
     n_numbers = width * max(1, kept, *sizes.values())
@@ -84,6 +85,7 @@ def _are_integers(value: object) -> bool:
 # By the annotations of the records; which texts there are is the engine's to know.
 _FITS: Mapping[str, Callable[[object], bool]] = {
     "str": _is_text,
+    "Cell": _is_text,
     "Kind": _is_text,
     "Padding": _is_text,
     "bool": lambda value: isinstance(value, bool),
