@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
+from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.engine import Engine
 from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.native.program import Call, Edge, Port, Program, Stage
@@ -99,3 +102,34 @@ def assert_lawful(program: Program, lengths: tuple[int, ...] = LENGTHS, *, toler
         for sizes in ways(n_frames):
             assert_same_bits(streamed(engine, program, feeds, sizes), whole, (n_frames, sizes))
         assert_same_bits(streamed(twice, program, feeds, ways(n_frames)[2]), whole, (n_frames, "both"))
+
+
+damages = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+"""How often a test damages states."""
+
+
+def assert_damage_is_harmless(engine: NativeEngine, program: Program, data: st.DataObject) -> None:
+    """A state with some positions and bytes changed is refused, or gives steps of whatever numbers."""
+    n_frames = data.draw(st.integers(0, 12))
+    _, state = engine.step(engine.start(), feeds_of(program, n_frames), last=False)
+    arrays = engine.save(state)
+    positions = arrays["positions"]
+    values = (
+        st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1) | st.sampled_from([2**40, 2**62, 2**63 - 1])
+    )
+    for _ in range(data.draw(st.integers(1, 3))):
+        k = data.draw(st.integers(0, len(positions) - 1))
+        value = data.draw(values)
+        positions[k] = max(-(2**63), min(int(positions[k]) + value, 2**63 - 1)) if abs(value) <= 3 else value
+    for _ in range(data.draw(st.integers(0, 3))):
+        if arrays["rows"].size:
+            arrays["rows"][data.draw(st.integers(0, arrays["rows"].size - 1))] = data.draw(
+                st.integers(0, 255)
+            )
+    try:
+        damaged = engine.load(arrays)
+    except ParameterError:
+        return
+    outputs, _ = engine.step(damaged, feeds_of(program, 3), last=False)
+    (output,) = outputs.values()
+    assert output.shape[-1] < 8 * 20

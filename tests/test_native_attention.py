@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.native import _kernels
@@ -16,7 +18,7 @@ from balacoon_tk.runtime.native.program import Call, Program, Stage
 from balacoon_tk.runtime.native.session import NativeSession
 from balacoon_tk.targets.native import NotNativeError, compile_native
 from native_laws import ONE_THREAD, assert_native
-from native_programs import assert_lawful, made, random, store
+from native_programs import assert_damage_is_harmless, assert_lawful, damages, made, random, store
 from test_native_encoder import attention
 from test_streaming_attention import MASKS, N, near, ramp, where
 from test_streaming_attention import attention as graph
@@ -79,6 +81,16 @@ def test_a_window_looks_back_no_further_than_it_says() -> None:
     assert same[:19].all()
     assert same[25:].all()
     assert not same[19:25].any()
+
+
+WINDOWED = windowed(6, 2, period=2)
+OF_WINDOWS = NativeEngine(WINDOWED, ONE_THREAD)
+
+
+@damages
+@given(st.data())
+def test_a_damaged_state_is_refused_or_harmless(data: st.DataObject) -> None:
+    assert_damage_is_harmless(OF_WINDOWS, WINDOWED, data)
 
 
 def test_a_state_holds_the_window_and_no_more() -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.runtime.native import _kernels
@@ -15,7 +17,7 @@ from balacoon_tk.runtime.native.kernels import KERNELS_VARIABLE
 from balacoon_tk.runtime.native.program import Call, Program, Stage
 from balacoon_tk.targets.native import NotNativeError, compile_native
 from native_laws import ONE_THREAD, assert_native
-from native_programs import assert_lawful, made, random, store
+from native_programs import assert_damage_is_harmless, assert_lawful, damages, made, random, store
 from tiny_graphs import TinyGraph
 
 N_GATES = {"sum": 1, "elman_tanh": 1, "elman_relu": 1, "gru": 3, "lstm": 4}
@@ -63,6 +65,16 @@ def test_a_state_is_the_step_before() -> None:
     for n_steps in (1, 30, 2):
         _, state = engine.step(state, {"frames": random(1, 64, n_steps)}, last=False)
         assert engine.save(state)["rows"].nbytes == 32 * 4
+
+
+RECURRENT = recurrence("lstm", 6)
+OF_STEPS = NativeEngine(RECURRENT, ONE_THREAD)
+
+
+@damages
+@given(st.data())
+def test_a_damaged_state_is_refused_or_harmless(data: st.DataObject) -> None:
+    assert_damage_is_harmless(OF_STEPS, RECURRENT, data)
 
 
 def test_a_state_without_the_step_before_is_refused() -> None:
