@@ -141,17 +141,8 @@ def _attend(found: Attention, ctx: Context) -> list[View]:
         if array is not None:
             of_heads = np.broadcast_to(array, (n_heads, *array.shape[1:])).astype(np.float32)
             near[name] = ctx.builder.array(of_heads, f"{ctx.name}.{name}")
-    stage = Stage(
-        kind="attend",
-        name=ctx.name,
-        source=None,
-        n_channels=n_heads * n_channels,
-        n_groups=n_heads,
-        n_in=n_channels,
-        near_keys=near.get("near_keys"),
-        near_values=near.get("near_values"),
-    )
-    return [attention(ctx, stage, *(ctx.view(k) for k in range(3)))]
+    shape = n_heads, n_channels, n_channels
+    return [attention(ctx, shape, *(ctx.view(k) for k in range(3)), **near)]
 
 
 def _invert(spline: Spline, parameters: _Noted, ctx: Context) -> list[View]:

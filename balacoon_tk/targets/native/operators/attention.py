@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,28 +26,20 @@ def _attend(ctx: Context) -> list[View]:
     except DistanceError as error:
         ctx.refuse(str(error))
     layout = _Layout.of(ctx, window)
-    n_heads, n_in, n_channels = layout.n_heads, layout.n_in, layout.n_channels
+    n_heads = layout.n_heads
     if len(found.biases) not in (1, n_heads):
         ctx.refuse("its biases are of other heads than its queries")
     queries, keys, values = (ctx.view(k).take(order) for k, order in enumerate(layout.read))
+    # Queries are fewer numbers than their products.
     if found.factor != 1:
         queries = ctx.builder.function("mul", [queries, found.factor], ctx.name)
     biases = None
     if found.biases.any():
         of_heads = np.broadcast_to(found.biases, (n_heads, *found.biases.shape[1:]))
         biases = ctx.builder.array(of_heads, f"{ctx.name}.biases")
-    stage = Stage(
-        kind="attend",
-        name=ctx.name,
-        source=None,
-        n_channels=n_heads * n_channels,
-        n_groups=n_heads,
-        n_in=n_in,
-        left_context=window.left,
-        right_context=window.right,
-        distance_biases=biases,
-    )
-    result = attention(ctx, stage, queries, keys, values)
+    shape = n_heads, layout.n_in, layout.n_channels
+    context = {"left_context": window.left, "right_context": window.right, "distance_biases": biases}
+    result = attention(ctx, shape, queries, keys, values, **context)
     return [result.take(np.argsort(layout.made))]
 
 
@@ -89,8 +82,21 @@ class _Layout:
         return cls(n_heads, n_in, n_channels, tuple(orders[:3]), orders[3])
 
 
-def attention(ctx: Context, stage: Stage, *read: View) -> View:
-    """Begin an "attend" stage of queries, keys and values, each with the channels of all heads."""
+def attention(ctx: Context, shape: tuple[int, int, int], *read: View, **fields: Any) -> View:
+    """Begin an "attend" stage of queries, keys and values, each with the channels of all heads.
+
+    `shape` are the heads, and the channels of each one's queries and values; `fields` are of the stage.
+    """
+    n_heads, n_in, n_channels = shape
     queries, keys, values = (ctx.builder.gathered(view, ctx.name) for view in read)
-    others = ctx.builder.place_of(keys, ctx.name), ctx.builder.place_of(values, ctx.name)
-    return ctx.builder.window(replace(stage, others=others), queries, queries.rate)
+    stage = Stage(
+        kind="attend",
+        name=ctx.name,
+        source=None,
+        n_channels=n_heads * n_channels,
+        n_groups=n_heads,
+        n_in=n_in,
+        others=(ctx.builder.place_of(keys, ctx.name), ctx.builder.place_of(values, ctx.name)),
+        **fields,
+    )
+    return ctx.builder.window(stage, queries, queries.rate)
