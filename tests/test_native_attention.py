@@ -188,10 +188,10 @@ def by_heads(g: TinyGraph, x: str, scores: str) -> str:
 @pytest.mark.parametrize(
     ("masked", "reason"),
     [
-        (said_itself, "some of its scores are no products"),
+        (said_itself, "some scores are no products"),
         (by_heads, "multiplied by more than a number"),
-        (where(later_ones_see_more), "its mask follows from positions"),
-        (by_fractions, "its mask follows from positions"),
+        (where(later_ones_see_more), "in its attention the mask follows from positions"),
+        (by_fractions, "in its attention the mask follows from positions"),
         (where(not_itself), "a query doesn't see itself"),
     ],
 )

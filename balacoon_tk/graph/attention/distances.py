@@ -25,7 +25,7 @@ _RAISED = 1e3
 _ON_THE_WAY = frozenset({("Div", 0), ("Sub", 0), ("Where", 1), ("Where", 2)})
 """Operators, and which of their inputs the scores may be."""
 _LONGEST_PERIOD = 4096
-_BY_POSITION = "its mask follows from positions, and not from distances alone"
+_BY_POSITION = "the mask follows from positions, and not from distances alone"
 _SAME_DRIFT = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 
 
@@ -45,15 +45,15 @@ class DistanceBiases:
 def distance_biases(window: Window, model: ir.Model) -> DistanceBiases:
     """Return what an attention of a bounded window adds to its scores; a `DistanceError` if it is more."""
     if not _are_probabilities(window.weights):
-        raise DistanceError("it computes with its probabilities")
+        raise DistanceError("something is made of the probabilities")
     if window.left is None:
-        raise DistanceError("its keys and values grow without bound")
+        raise DistanceError("keys and values grow without bound")
     factor, period = _factor(window.scores), _period(window.scores)
     biases, raised = (_biases(window, period, model, product) for product in (0.0, _RAISED))
     hidden = biases < _HIDDEN
     # Another number may stand where products were, as in a mask that says a score itself.
     if not np.allclose(raised[~hidden] - biases[~hidden], factor * _RAISED, rtol=1e-2):
-        raise DistanceError("some of its scores are no products")
+        raise DistanceError("some scores are no products")
     if not (biases[..., window.left] >= _HIDDEN).all():
         raise DistanceError("a query doesn't see itself")
     # Minus infinity would be a number that no program may hold.
@@ -76,11 +76,11 @@ def _factor(scores: Expression) -> float:
         place = places[0] if len(places) == 1 else -1
         known = item.op_type in ("Add", "Sum", "Cast", "Mul") or (item.op_type, place) in _ON_THE_WAY
         if place < 0 or not known:
-            raise DistanceError(f"its scores are more than a product and a bias ({item.op_type})")
+            raise DistanceError(f"scores are more than a product and a bias ({item.op_type})")
         if item.op_type in ("Mul", "Div"):
             other = item.inputs[1 - place]
             if other is None or other.op_type != "constant" or other.array is None or other.array.size != 1:
-                raise DistanceError("its scores are multiplied by more than a number")
+                raise DistanceError("scores are multiplied by more than a number")
             number = float(other.array.item())
             factor *= number if item.op_type == "Mul" else 1 / number
         inner = item.inputs[place]
@@ -108,7 +108,7 @@ def _period(scores: Expression) -> int:
     """Return after how many steps scores have the same biases again."""
     period = math.lcm(*(_divisor(item) for item in within(scores)))
     if period > _LONGEST_PERIOD:
-        raise DistanceError(f"its mask comes again after {period} steps: must be <= {_LONGEST_PERIOD}")
+        raise DistanceError(f"the mask comes again after {period} steps: must be <= {_LONGEST_PERIOD}")
     known: dict[Expression, float] = {}
 
     def of(each: Expression) -> float:
@@ -225,7 +225,7 @@ class _Evaluation:
             return found[..., 0] if beside is None else found.swapaxes(-1, N_AXES + beside)[..., 0]
         if item.op_type == "table":
             if self._keys.stop > array.shape[KEYS] or self._queries.stop > array.shape[QUERIES]:
-                raise DistanceError("its table of positions is shorter than what it sees")
+                raise DistanceError("a table of positions is shorter than what a query sees")
             return array[..., self._queries, self._keys]
         # A single number without axes, as Clip asks for.
         return array.reshape(()) if array.size == 1 else array

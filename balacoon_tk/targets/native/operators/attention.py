@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from balacoon_tk.graph.attention.distances import DistanceError, distance_biases
 from balacoon_tk.graph.attention.fuse import DOMAIN, OP_TYPE
 from balacoon_tk.graph.attention.windows import WINDOW, Window
 from balacoon_tk.runtime.native.program import Stage
+from balacoon_tk.targets.native.errors import NotNativeError
 from balacoon_tk.targets.native.operators.base import Context, operator
 from balacoon_tk.targets.native.views import View
 
@@ -24,11 +25,11 @@ def _attend(ctx: Context) -> list[View]:
     try:
         found = distance_biases(window, ctx.model)
     except DistanceError as error:
-        ctx.refuse(str(error))
+        _refuse(window, str(error))
     layout = _Layout.of(ctx, window)
     n_heads = layout.n_heads
     if len(found.biases) not in (1, n_heads):
-        ctx.refuse("its biases are of other heads than its queries")
+        _refuse(window, "biases are of other heads than the queries")
     queries, keys, values = (ctx.view(k).take(order) for k, order in enumerate(layout.read))
     # Queries are fewer numbers than their products.
     if found.factor != 1:
@@ -41,6 +42,11 @@ def _attend(ctx: Context) -> list[View]:
     context = {"left_context": window.left, "right_context": window.right, "distance_biases": biases}
     result = attention(ctx, shape, queries, keys, values, **context)
     return [result.take(np.argsort(layout.made))]
+
+
+def _refuse(window: Window, reason: str) -> NoReturn:
+    # By a node of the graph that the user has: this one stands for all of an attention.
+    raise NotNativeError(window.products[1], f"in its attention {reason}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +75,7 @@ class _Layout:
             letters, shape = term[:axis] + term[axis + 1 :], ctx.channel_shape(value)
             inner = [c for c in letters if c not in heads]
             if len(inner) != 1:
-                ctx.refuse("its queries, keys and values don't lie as the native engine reads them")
+                _refuse(window, "queries, keys and values don't lie as the native engine reads them")
             places = np.arange(math.prod(shape)).reshape(shape)
             present = [c for c in heads if c in letters]
             orders.append(places.transpose([letters.index(c) for c in (*present, *inner)]).reshape(-1))
@@ -78,7 +84,7 @@ class _Layout:
             )
         (n_heads, n_in), *_, (_, n_channels) = sizes
         if any(n != n_heads for n, _ in sizes):
-            ctx.refuse("its queries, keys and values aren't of the same heads")
+            _refuse(window, "queries, keys and values aren't of the same heads")
         return cls(n_heads, n_in, n_channels, tuple(orders[:3]), orders[3])
 
 
