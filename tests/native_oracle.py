@@ -174,6 +174,9 @@ def _recurrence(program: Program, stage: Stage, x: np.ndarray) -> np.ndarray:
         elif stage.cell == "gru":
             z, r = _ONE["sigmoid"](given[:2] + sums[:2])
             h = (1 - z) * np.tanh(given[2] + r * (sums[2] + bias)) + z * h
+        elif stage.cell == "gru_reset_first":
+            z, r = _ONE["sigmoid"](given[:2] + sums[:2])
+            h = (1 - z) * np.tanh(given[2] + weights[2 * n :] @ (r * h)) + z * h
         else:
             h = _ONE["tanh" if stage.cell == "elman_tanh" else "relu"](given[0] + sums[0])
         tile[step] = np.concatenate([h, c]) if stage.cell == "lstm" else h

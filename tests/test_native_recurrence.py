@@ -20,7 +20,7 @@ from native_laws import ONE_THREAD, assert_native
 from native_programs import assert_damage_is_harmless, assert_lawful, damages, made, random, store
 from tiny_graphs import TinyGraph
 
-N_GATES = {"sum": 1, "elman_tanh": 1, "elman_relu": 1, "gru": 3, "lstm": 4}
+N_GATES = {"sum": 1, "elman_tanh": 1, "elman_relu": 1, "gru": 3, "gru_reset_first": 3, "lstm": 4}
 
 
 def recurrence(cell: str, n_units: int, **options: object) -> Program:
@@ -135,6 +135,7 @@ def decoder(
     [
         ("LSTM", {}),
         ("LSTM", {"first": "0"}),
+        ("GRU", {}),
         ("GRU", {"linear_before_reset": 1}),
         ("RNN", {}),
         ("RNN", {"activations": ["Relu"]}),
@@ -159,7 +160,6 @@ def test_a_running_sum_runs_natively(exclusive: int) -> None:
 @pytest.mark.parametrize(
     ("op_type", "attributes", "reason"),
     [
-        ("GRU", {}, "linear_before_reset=1"),
         ("LSTM", {"first": "0.5"}, "its first state isn't zeros"),
         ("LSTM", {"activations": ["Sigmoid", "Tanh", "Relu"]}, "its activations are"),
         ("LSTM", {"clip": 1.0}, "it clips"),

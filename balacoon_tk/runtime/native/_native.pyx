@@ -19,7 +19,8 @@ _KINDS = {
     "spline": BK_SPLINE,
 }
 _CELLS = {
-    "sum": BK_SUM, "elman_tanh": BK_ELMAN_TANH, "elman_relu": BK_ELMAN_RELU, "gru": BK_GRU, "lstm": BK_LSTM,
+    "sum": BK_SUM, "elman_tanh": BK_ELMAN_TANH, "elman_relu": BK_ELMAN_RELU, "gru": BK_GRU,
+    "gru_reset_first": BK_GRU_RESET_FIRST, "lstm": BK_LSTM,
 }
 _PADDINGS = {"constant": BK_CONSTANT, "reflect": BK_REFLECT, "edge": BK_EDGE}
 _ROW = 16  # floats: rows of more are a multiple, so that each begins where a vector may

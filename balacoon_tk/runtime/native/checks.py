@@ -287,7 +287,7 @@ class _StageCheck:
             self.refuse("it has a window and is no convolution")
         if source.timeless or stage.cell not in get_args(Cell):
             self.refuse(f"cell={stage.cell!r} isn't known, or its source has no time")
-        n_gates = {"gru": 3, "lstm": 4}.get(str(stage.cell), 1)
+        n_gates = {"gru": 3, "gru_reset_first": 3, "lstm": 4}.get(str(stage.cell), 1)
         n_units, rest = divmod(stage.n_channels, 2 if stage.cell == "lstm" else 1)
         if stage.cell == "sum":
             if stage.weights is not None or stage.bias is not None:

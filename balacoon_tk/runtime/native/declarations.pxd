@@ -199,6 +199,7 @@ cdef extern from "executor.h" nogil:
         BK_ELMAN_TANH
         BK_ELMAN_RELU
         BK_GRU
+        BK_GRU_RESET_FIRST
         BK_LSTM
     ctypedef struct bk_last_calls:
         int first

@@ -28,8 +28,9 @@ Kind: TypeAlias = Literal[
 whose kernel is predicted, nothing but the chain, a norm over channels, padding, attention, a recurrence, the
 inverse of a spline."""
 
-Cell: TypeAlias = Literal["sum", "elman_tanh", "elman_relu", "gru", "lstm"]
-"""What a recurrence makes of a step and the one before: their sum, Elman's network, a GRU, an LSTM."""
+Cell: TypeAlias = Literal["sum", "elman_tanh", "elman_relu", "gru", "gru_reset_first", "lstm"]
+"""What a recurrence makes of a step and the one before: their sum, Elman's network, a GRU that resets its state
+behind the product or in front of it, an LSTM."""
 
 Padding: TypeAlias = Literal["constant", "reflect", "edge"]
 """What stands in front of the first step and behind the last."""

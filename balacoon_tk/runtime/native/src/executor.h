@@ -83,7 +83,7 @@ typedef enum {
 } bk_kind;
 
 /* What a recurrence makes of a step's input and of the step before. */
-typedef enum { BK_SUM, BK_ELMAN_TANH, BK_ELMAN_RELU, BK_GRU, BK_LSTM } bk_cell;
+typedef enum { BK_SUM, BK_ELMAN_TANH, BK_ELMAN_RELU, BK_GRU, BK_GRU_RESET_FIRST, BK_LSTM } bk_cell;
 
 /* Up to BK_WIDTH output channels of one phase; of joined phases, up to so many of all their channels. */
 typedef struct {

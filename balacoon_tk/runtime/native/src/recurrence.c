@@ -2,7 +2,7 @@
  *
  * LSTM: Hochreiter and Schmidhuber, "Long short-term memory", 1997, with the forget gate of Gers, Schmidhuber and
  * Cummins, "Learning to forget", 2000; GRU: Cho et al., "Learning phrase representations using RNN encoder-decoder",
- * 2014, its reset gate behind the product as cuDNN has it; Elman's network; and running sums. What a step gets of its
+ * 2014, its reset gate in front of the product as there, or behind it as cuDNN has it; Elman's network; and running sums. What a step gets of its
  * input, biases included, another stage has made for all steps: a gate behind the other, as ONNX orders them. Of the
  * step before each reads
  *
@@ -19,22 +19,22 @@ static int n_units_of(const bk_stage *stage) { return stage->cell == BK_LSTM ? s
 
 static int n_gates_of(const bk_stage *stage)
 {
-    return stage->cell == BK_LSTM ? 4 : stage->cell == BK_GRU ? 3 : 1;
+    return stage->cell == BK_LSTM ? 4 : stage->cell == BK_GRU || stage->cell == BK_GRU_RESET_FIRST ? 3 : 1;
 }
 
 static int n_blocks_of(const bk_stage *stage) { return (n_units_of(stage) + BK_WIDTH - 1) / BK_WIDTH; }
 
 size_t bk_recurrence_size(const bk_stage *stage)
 {
-    /* Sums and inputs of all gates, and the cell. */
-    return (size_t)(2 * n_gates_of(stage) + 1) * (size_t)n_blocks_of(stage) * BK_WIDTH;
+    /* Sums and inputs of all gates, the cell, and an output that was reset. */
+    return (size_t)(2 * n_gates_of(stage) + 2) * (size_t)n_blocks_of(stage) * BK_WIDTH;
 }
 
 /* Gates as rows of BK_WIDTH numbers, for functions that take tiles. */
 typedef struct {
     const bk_kernels *kernels;
     int n_rows; /* of a gate */
-    float *sums, *inputs, *cell;
+    float *sums, *inputs, *cell, *reset;
 } gates;
 
 static float *sum_of(const gates *g, int gate) { return g->sums + (ptrdiff_t)gate * g->n_rows * BK_WIDTH; }
@@ -46,10 +46,10 @@ static void apply(const gates *g, bk_function function, float *out, const float 
     g->kernels->apply(function, BK_TILE, g->n_rows, out, a, b);
 }
 
-static void multiply_output(const bk_stage *stage, const gates *g, const float *output)
+static void multiply_output(const bk_stage *stage, const gates *g, const float *output, int first_gate, int end_gate)
 {
     const int n_units = n_units_of(stage), n_blocks = n_blocks_of(stage) * n_gates_of(stage);
-    for (int k = 0; k < n_blocks; k++) {
+    for (int k = first_gate * g->n_rows; k < end_gate * g->n_rows; k++) {
         const bk_window window = {
             .input = output,
             .n_taps = 1,
@@ -77,13 +77,17 @@ static void lstm(const gates *g)
 }
 
 /* Gates in the order update, reset, hidden. The cell holds the output before. */
-static void gru(const gates *g)
+static void gru(const bk_stage *stage, const gates *g)
 {
     for (int gate = 0; gate < 2; gate++) {
         apply(g, BK_ADD, sum_of(g, gate), sum_of(g, gate), input_of(g, gate));
         apply(g, BK_SIGMOID, sum_of(g, gate), sum_of(g, gate), NULL);
     }
-    apply(g, BK_MUL, sum_of(g, 2), sum_of(g, 2), sum_of(g, 1));
+    if (stage->cell == BK_GRU_RESET_FIRST) {
+        apply(g, BK_MUL, g->reset, g->cell, sum_of(g, 1));
+        multiply_output(stage, g, g->reset, 2, 3);
+    } else
+        apply(g, BK_MUL, sum_of(g, 2), sum_of(g, 2), sum_of(g, 1));
     apply(g, BK_ADD, sum_of(g, 2), sum_of(g, 2), input_of(g, 2));
     apply(g, BK_TANH, sum_of(g, 2), sum_of(g, 2), NULL);
     /* (1 - update) * hidden + update * before */
@@ -103,14 +107,15 @@ static void make_step(const bk_stage *stage, const gates *g, const float *input,
             row[c] = before[c] + input[c];
         return;
     }
-    multiply_output(stage, g, before);
-    for (int gate = 0; gate < n_gates_of(stage); gate++)
+    const int n_gates = n_gates_of(stage);
+    multiply_output(stage, g, before, 0, stage->cell == BK_GRU_RESET_FIRST ? n_gates - 1 : n_gates);
+    for (int gate = 0; gate < n_gates; gate++)
         memcpy(input_of(g, gate), input + gate * n_units, size);
     memcpy(g->cell, stage->cell == BK_LSTM ? before + n_units : before, size);
     if (stage->cell == BK_LSTM)
         lstm(g);
-    else if (stage->cell == BK_GRU)
-        gru(g);
+    else if (stage->cell == BK_GRU || stage->cell == BK_GRU_RESET_FIRST)
+        gru(stage, g);
     else {
         apply(g, BK_ADD, g->sums, g->sums, g->inputs);
         apply(g, stage->cell == BK_ELMAN_TANH ? BK_TANH : BK_RELU, g->sums, g->sums, NULL);
@@ -130,7 +135,7 @@ void bk_run_recurrence(void *context, int thread)
         return;
     float *scratch = run->scratch + (size_t)thread * run->scratch_size, *work = (float *)aligned(run->work);
     const int n_rows = n_blocks_of(stage), n = n_gates_of(stage) * n_rows * BK_WIDTH;
-    const gates g = {kernels, n_rows, work, work + n, work + 2 * n};
+    const gates g = {kernels, n_rows, work, work + n, work + 2 * n, work + 2 * n + n_rows * BK_WIDTH};
     memset(work, 0, bk_recurrence_size(stage) * sizeof(float)); /* what units are filled up with */
     for (int64_t step = p->first; step < p->first + p->n_groups; step++)
         make_step(stage, &g, (const float *)row_of(run, stage->source, step) + stage->blocks[0].source_channel,

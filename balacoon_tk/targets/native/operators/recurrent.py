@@ -67,7 +67,7 @@ def _cell(ctx: Context) -> Cell:
         if ctx.has(index) and not (ctx.is_constant(index) and not ctx.constant(index).any()):
             ctx.refuse("its first state isn't zeros")
     if cell == "gru" and attributes.get_int("linear_before_reset", 0) == 0:
-        ctx.refuse("it resets its state before the product: with linear_before_reset=1 it is known")
+        return "gru_reset_first"
     return cell
 
 
