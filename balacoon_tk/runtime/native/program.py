@@ -29,8 +29,8 @@ whose kernel is predicted, nothing but the chain, a norm over channels, padding,
 inverse of a spline."""
 
 Cell: TypeAlias = Literal["sum", "elman_tanh", "elman_relu", "gru", "gru_reset_first", "lstm"]
-"""What a recurrence makes of a step and the one before: their sum, Elman's network, a GRU that resets its state
-behind the product or in front of it, an LSTM."""
+"""What a recurrence makes of a step and the one before: their sum, Elman's network, a GRU that resets its
+state behind the product or in front of it, an LSTM."""
 
 Padding: TypeAlias = Literal["constant", "reflect", "edge"]
 """What stands in front of the first step and behind the last."""

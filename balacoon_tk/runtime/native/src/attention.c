@@ -8,7 +8,7 @@
  *      result[i]      = sum of p[i][j] v[j]          + sum of p[i][j] near_values[j - i]        where |j - i| <= window
  *
  * Both are products with a matrix, of which `convolve_predicted` makes BK_WIDTH columns of BK_ROWS rows. A tile is up to
- * BK_WIDTH queries of a head. Each of its threads works in
+ * BK_WIDTH queries of a head. Each thread works in
  *
  *      queries        [channel][query]
  *      scores         [key][query]
@@ -115,7 +115,8 @@ static void look_near(const bk_stage *stage, const queries_tile *tile)
     for (int j = 0; j < tile->n_keys; j++) {
         /* To the first query; to all others it is less. */
         const int64_t distance = tile->first_key + j - tile->first;
-        if (stage->distance_biases == NULL && distance <= stage->right_context && distance - tile->n + 1 >= -stage->left_context)
+        const int all_see_it = distance <= stage->right_context && distance - tile->n + 1 >= -stage->left_context;
+        if (all_see_it && stage->distance_biases == NULL)
             continue;
         float *scores = tile->scores + j * BK_WIDTH;
         for (int i = 0; i < tile->n; i++) {

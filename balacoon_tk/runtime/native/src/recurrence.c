@@ -2,9 +2,9 @@
  *
  * LSTM: Hochreiter and Schmidhuber, "Long short-term memory", 1997, with the forget gate of Gers, Schmidhuber and
  * Cummins, "Learning to forget", 2000; GRU: Cho et al., "Learning phrase representations using RNN encoder-decoder",
- * 2014, its reset gate in front of the product as there, or behind it as cuDNN has it; Elman's network; and running sums. What a step gets of its
- * input, biases included, another stage has made for all steps: a gate behind the other, as ONNX orders them. Of the
- * step before each reads
+ * 2014, its reset gate in front of the product as there, or behind it as cuDNN has it; Elman's network; running sums.
+ * What a step gets of its input, biases included, another stage has made for all steps: a gate behind the other, as ONNX
+ * orders them. Of the step before each reads
  *
  *      sums    [gate][unit, padded]      weights [gate and block of units][unit][BK_WIDTH] times its output
  *
