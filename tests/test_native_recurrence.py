@@ -91,7 +91,7 @@ def test_a_state_without_the_step_before_is_refused() -> None:
     [
         ("lstm", {"cell": "peephole"}, "isn't known"),
         ("lstm", {"cell": None}, "isn't known"),
-        ("lstm", {"own": None}, "must begin by storing the edge None"),
+        ("lstm", {"own": None}, "must begin by storing own=None"),
         ("lstm", {"chain": (Call("tanh"), store(1))}, "must begin by storing"),
         ("lstm", {"chain": (Call("store", edge=1, channel=1),)}, "must begin by storing"),
         ("lstm", {"n_channels": 20}, "its weights have the shape"),

@@ -298,19 +298,13 @@ class _StageCheck:
                 self.refuse(f"its weights have the shape {weights.shape}")
             if stage.bias is not None and (stage.cell != "gru" or self.array(stage.bias).size != n_units):
                 self.refuse("its bias isn't that of a GRU's hidden gate")
-        own = [call for call in stage.chain if call.function == "store" and call.edge == stage.own]
-        first = stage.chain[: len(own)]
-        if len(own) != 1 or (own[0].channel, own[0].a) != (0, 0) or own[0] not in first:
-            self.refuse(
-                f"its chain must begin by storing the edge {stage.own!r}, where it finds the step before"
-            )
-        edge = (
-            self.program.edges[own[0].edge or 0]
-            if 0 <= (own[0].edge or 0) < len(self.program.edges)
-            else None
-        )
-        if edge is None or edge.scale or edge.n_channels != stage.n_channels:
-            self.refuse(f"its edge must hold {stage.n_channels} channels of float32")
+        if stage.own is None or stage.chain[:1] != (Call("store", edge=stage.own),):
+            self.refuse(f"its chain must begin by storing own={stage.own!r}, where it finds the step before")
+        edges = self.program.edges
+        if not 0 <= stage.own < len(edges) or edges[stage.own].n_channels != stage.n_channels:
+            self.refuse(f"own={stage.own} must be an edge of {stage.n_channels} channels")
+        if edges[stage.own].scale:
+            self.refuse("it finds the step before in bytes")
         return n_gates * n_units
 
     def _spline(self, source: Edge) -> int:
