@@ -185,9 +185,27 @@ def by_heads(g: TinyGraph, x: str, scores: str) -> str:
     return where(near)(g, x, g.op("Mul", scores, g.const([[[0.5]], [[2.0]]], np.float32)))
 
 
+def cut_off(g: TinyGraph, x: str) -> str:
+    """Positions less a fraction, cut towards 0: two of the first ones become one number."""
+    i, j = (g.op("Cast", g.op("Sub", ramp(g, x, axis=axis, to=1), g.number(3.5)), to=7) for axis in (1, 0))
+    return g.op("LessOrEqual", g.op("Abs", g.op("Sub", i, j)), g.const(2))
+
+
+def test_what_is_far_below_a_querys_own_score_is_hidden_and_no_more() -> None:
+    """A step at a time, of biases that all are low."""
+
+    def masked(g: TinyGraph, x: str, scores: str) -> str:
+        far = g.op("Abs", g.op("Sub", ramp(g, x, axis=1, to=1), ramp(g, x, axis=0, to=1)))
+        biases = g.op("Sub", g.number(-9999.0), g.op("Mul", far, g.number(1.0)))
+        return where(near)(g, x, g.op("Add", scores, biases))
+
+    assert_native(graph(masked), tolerance=1e-3)
+
+
 @pytest.mark.parametrize(
     ("masked", "reason"),
     [
+        (where(cut_off), "the mask follows from positions"),
         (said_itself, "some scores are no products"),
         (by_heads, "multiplied by more than a number"),
         (where(later_ones_see_more), "in its attention the mask follows from positions"),

@@ -15,12 +15,11 @@ import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
+from balacoon_tk.graph.attention.fuse import LARGEST_SCORE, VANISHES
 from balacoon_tk.graph.attention.windows import KEYS, N_AXES, NARROW, QUERIES, Expression, Window, within
 from balacoon_tk.graph.match import name_of
 from balacoon_tk.graph.one_node import run_node
 
-_HIDDEN = -1e4
-"""Scores are taken to lie within 4000 (`fuse`), so that of one with less than this added nothing is left."""
 _RAISED = 1e3
 _ON_THE_WAY = frozenset({("Div", 0), ("Sub", 0), ("Where", 1), ("Where", 2)})
 """Operators, and which of their inputs the scores may be."""
@@ -50,12 +49,14 @@ def distance_biases(window: Window, model: ir.Model) -> DistanceBiases:
         raise DistanceError("keys and values grow without bound")
     factor, period = _factor(window.scores), _period(window.scores)
     biases, raised = (_biases(window, period, model, product) for product in (0.0, _RAISED))
-    hidden = biases < _HIDDEN
+    own = biases[..., window.left : window.left + 1]
+    if not np.isfinite(own).all():
+        raise DistanceError("a query doesn't see itself")
+    # So far below the query's own that nothing is left of it, whatever both products are.
+    hidden = biases < own - (2 * LARGEST_SCORE * abs(factor) + VANISHES)
     # Another number may stand where products were, as in a mask that says a score itself.
     if not np.allclose(raised[~hidden] - biases[~hidden], factor * _RAISED, rtol=1e-2):
         raise DistanceError("some scores are no products")
-    if not (biases[..., window.left] >= _HIDDEN).all():
-        raise DistanceError("a query doesn't see itself")
     # Minus infinity would be a number that no program may hold.
     return DistanceBiases(factor, np.where(hidden, np.finfo(np.float32).min, biases))
 
@@ -167,9 +168,28 @@ def _drift(item: Expression, inputs: Sequence[float], period: int) -> float:
             and factors[0].item() % 1 == 0
         ):
             return sum(inputs) * float(factors[0].item())
-    if op_type in ("Floor", "Trunc") or (op_type == "Cast" and item.cast_to not in NARROW):
-        return inputs[0]  # whole numbers: what they are added to is cut as before
+    # A drift is a whole number: what it is added to is cut as before.
+    if op_type == "Floor" or (op_type == "Cast" and item.cast_to not in NARROW and not _cuts_below_0(item)):
+        return inputs[0]
     raise DistanceError(_BY_POSITION)
+
+
+def _cuts_below_0(cast: Expression) -> bool:
+    """Whether a Cast may cut fractions off towards 0 that lie on either side of it."""
+    inner, to = cast.inputs[0], cast.cast_to
+    if inner is None or to is None or not np.issubdtype(to.numpy(), np.integer):
+        return False
+    return not (_divisor(inner) > 1 or _is_whole(inner))
+
+
+def _is_whole(item: Expression) -> bool:
+    """Whether it is whole numbers, of whatever type."""
+    if item.op_type in ("position", "Floor") or item.integers:
+        return True
+    if item.op_type == "constant" and item.array is not None:
+        return bool((item.array == np.floor(item.array)).all())
+    inputs = [value for value in item.inputs if value is not None]
+    return item.op_type in ("Add", "Cast", "Mul", "Neg", "Sub", "Sum") and all(map(_is_whole, inputs))
 
 
 def _is_by_distance(item: Expression) -> bool:

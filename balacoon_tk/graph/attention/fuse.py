@@ -36,7 +36,8 @@ from balacoon_tk.graph.walk import descendants
 DOMAIN, OP_TYPE = "balacoon", "Window"
 """Of the node that stands for an attention; it is in no graph that is given to anybody."""
 
-_LARGEST_SCORE, _VANISHES = 4e3, 200.0
+LARGEST_SCORE, VANISHES = 4e3, 200.0
+"""What products of queries and keys lie within, and how far below another a score counts for nothing."""
 _ALONE = ELEMENTWISE | {"Unsqueeze", "Squeeze", "Reshape", "Flatten", "Expand"}
 _PRODUCTS = frozenset({"Einsum", "Gemm", "MatMul"})
 
@@ -227,7 +228,7 @@ def _reach(
 
 def _seen(scores: Expression) -> Band:
     """Return the band of distances outside of which nothing counts."""
-    leaves: dict[str, Cases] = {"scores": constant(np.array([-_LARGEST_SCORE, _LARGEST_SCORE + 0.5]))}
+    leaves: dict[str, Cases] = {"scores": constant(np.array([-LARGEST_SCORE, LARGEST_SCORE + 0.5]))}
     own = [
         case.bounds[0]
         for case in cases_of(scores, leaves, diagonal=True)
@@ -235,4 +236,4 @@ def _seen(scores: Expression) -> Band:
     ]
     least = min(own, default=-inf)
     # Where a query may not see even itself, only minus infinity is below all that it may see.
-    return where_above(cases_of(scores, leaves), least - _VANISHES if isfinite(least) else -inf)
+    return where_above(cases_of(scores, leaves), least - VANISHES if isfinite(least) else -inf)
