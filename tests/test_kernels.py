@@ -7,7 +7,7 @@ import pytest
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.native import _kernels
-from balacoon_tk.runtime.native.bundles import in_fours
+from balacoon_tk.runtime.native.bundles import bytes_in_pairs, in_fours
 from balacoon_tk.runtime.native.kernels import KERNELS_VARIABLE, choose_kernels
 
 WIDTH, QUAD, MOST_ROWS = _kernels.WIDTH, _kernels.QUAD, _kernels.N_ROWS
@@ -260,6 +260,63 @@ def test_sums_of_bytes_are_exact(kernels, n_channels, n_taps, dilation, stride, 
     _kernels.convolve_int8(kernels, x, weights, scale, offset, bias, out, stride, dilation)
     total = (sums + offset).astype(np.float32).astype(float)
     assert_sums(out, total * scale + bias, abs(total * scale) + abs(bias))
+
+
+def even_kernel(rng, n_channels, n_taps):
+    """Return a kernel whose threes, and a rest of two, have even sums, as large as they may be."""
+    kernel = rng.integers(-84, 85, (WIDTH, n_channels, n_taps))
+    kernel[::3, :, 1::3], kernel[1::3, :, 1::3] = 0, 0
+    kernel[::3, :, ::3], kernel[::3, :, 2::3] = 127, 127
+    kernel[1::3, :, ::3], kernel[1::3, :, 2::3] = -127, -127
+    for start in range(0, n_taps, 3):
+        part = kernel[..., start : start + 3]
+        if part.shape[2] > 1:
+            part[..., 0] -= part.sum(2) % 2 * np.where(part[..., 0] > 0, 1, -1)
+    return kernel.astype(np.int8)
+
+
+@pytest.mark.parametrize("n_channels", [4, 64, 100])
+@every_dilation
+@pytest.mark.parametrize("n_taps", [3, 4, 5, 6, 7, 8, 11])
+@every_set
+def test_pairs_of_bytes_are_exact(kernels, n_taps, dilation, n_channels):
+    rng = np.random.default_rng(n_channels + n_taps)
+    n_rows, zero_point = 64, 37
+    x = rng.integers(0, 128, (n_rows + (n_taps - 1) * dilation, n_channels), np.uint8)
+    x[:, ::2] = 127 * (rng.random((len(x), len(x[0, ::2]))) < 0.5)  # the ends of what may be joined
+    kernel = even_kernel(rng, n_channels, n_taps)
+    laid, offsets = bytes_in_pairs(kernel, zero_point)
+    read = windows(x.astype(np.int64) - zero_point, n_taps, dilation, 1, n_rows)
+    sums = np.einsum("rkc,ock->ro", read, kernel.astype(np.int64))
+    scale, bias = noise(rng, WIDTH), noise(rng, WIDTH)
+    whole = np.zeros((n_rows, WIDTH), np.float32)
+    ones = np.ones(WIDTH, np.float32)
+    _kernels.convolve_pairs_int8(kernels, x, laid[0], ones, offsets[0], None, whole, n_taps, dilation)
+    assert np.array_equal(whole, sums.astype(np.float32))
+    _kernels.convolve_pairs_int8(kernels, x, laid[0], scale, offsets[0], bias, whole, n_taps, dilation)
+    total = sums.astype(np.float32).astype(float)
+    assert_sums(whole, total * scale + bias, abs(total * scale) + abs(bias))
+    # A piece that begins and ends within a period reads nothing else, and gives the same.
+    for first, n in ((1, 1), (3, 13), (dilation, dilation), (n_rows - 5, 5)):
+        part = np.zeros((n, WIDTH), np.float32)
+        used = np.ascontiguousarray(x[first : first + n + (n_taps - 1) * dilation])
+        args = laid[0], scale, offsets[0], bias, part, n_taps, dilation, first
+        _kernels.convolve_pairs_int8(kernels, used, *args)
+        assert part.tobytes() == whole[first : first + n].tobytes()
+
+
+def test_pairs_of_bytes_say_what_they_need():
+    x, scale = np.zeros((8, 4), np.uint8), np.ones(WIDTH, np.float32)
+    laid, offsets = bytes_in_pairs(np.zeros((WIDTH, 4, 3), np.int8), 0)
+    out = tile(6)
+    for args, message in (
+        ((x[:, :3].copy(), laid[0], scale, offsets[0], None, out, 3), "weights must be"),
+        ((x, laid[0], scale, offsets[0][:1], None, out, 3), "offsets 2 x 32"),
+        ((x, laid[0], scale, offsets[0], None, out, 1), "n_taps=1 must be >= 2"),
+        ((x, laid[0], scale, offsets[0], None, tile(7), 3), "steps"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            _kernels.convolve_pairs_int8(SETS[0], *args)
 
 
 @pytest.mark.parametrize("n_columns", [1, 2, 3, 4])
@@ -518,19 +575,21 @@ def test_ways_in_and_out_of_a_tile(kernels, width):
     assert (bytes_out[:, :channel] == 9).all() and (bytes_out[:, -2:] == 9).all()
 
 
-@pytest.mark.parametrize("zero_point", [0, 1, 127, 128, 255])
+@pytest.mark.parametrize(
+    ("zero_point", "largest"), [(0, 255), (1, 255), (127, 255), (128, 255), (255, 255), (0, 127), (64, 127)]
+)
 @every_set
-def test_bytes_are_rounded_to_even_and_clipped(kernels, zero_point):
+def test_bytes_are_rounded_to_even_and_clipped(kernels, zero_point, largest):
     numbers = np.zeros((MOST_ROWS, WIDTH), np.float32)
     # Halves between bytes, far beyond both ends, and what is no number at all.
-    halves = np.arange(-140, 140, 0.5, np.float32)[:: 1 + (zero_point % 2)][: numbers.size - 6]
+    halves = np.arange(-90, 90, 0.5, np.float32)
     numbers.flat[: len(halves)] = halves
     numbers.flat[-6:] = [np.inf, -np.inf, 1e30, -1e30, np.nan, 1e-40]
     out = np.zeros((MOST_ROWS, WIDTH), np.uint8)
     for scale in (1.0, 0.3):
-        _kernels.store_int8(kernels, numbers, out, 0, WIDTH, scale, zero_point)
+        _kernels.store_int8(kernels, numbers, out, 0, WIDTH, scale, zero_point, largest=largest)
         scaled = numbers * (np.float32(1) / np.float32(scale))
-        wanted = np.clip(np.rint(scaled.astype(float)) + zero_point, 0, 255)
+        wanted = np.clip(np.rint(scaled.astype(float) + zero_point), 0, largest)
         wanted[np.isnan(wanted)] = 0
         assert np.array_equal(out, wanted)
 
@@ -548,7 +607,10 @@ def test_what_chains_end_in_is_what_its_calls_give(kernels, half, n_added, scali
         x[0, :3] = np.nan, np.inf, -np.inf
         out = None if stored == "bytes" else tile(n_rows)
         activated = None if stored == "sum" else np.full((n_rows, WIDTH), 9, np.uint8)
-        _kernels.finish(kernels, x, added, scaling, 3.0, out, activated, 0.1, 0.02, 100, half=half)
+        to_bytes = 0.02, 100
+        _kernels.finish(
+            kernels, x, added, scaling, 3.0, out, activated, 0.1, *to_bytes, half=half, largest=200
+        )
         wanted = x.copy()
         for each in added:
             _kernels.apply(kernels, "add", wanted, each.ravel(), wanted)
@@ -560,7 +622,7 @@ def test_what_chains_end_in_is_what_its_calls_give(kernels, half, n_added, scali
         if activated is not None:
             _kernels.apply(kernels, "leaky_relu", wanted, np.array([0.1], np.float32), wanted)
             rounded = np.zeros((n_rows, WIDTH), np.uint8)
-            _kernels.store_int8(kernels, wanted, rounded, 0, WIDTH, 0.02, 100)
+            _kernels.store_int8(kernels, wanted, rounded, 0, WIDTH, 0.02, 100, largest=200)
             assert np.array_equal(activated[:, :n_columns], rounded[:, :n_columns])
             assert (activated[:, n_columns:] == 9).all()
 

@@ -107,8 +107,10 @@ LEAKY = Call("leaky_relu", out=3, a=2, scalar=0.1)
             (LOAD, ADD, LOAD, Call("add", out=2, a=2, b=1), LOAD, Call("add", out=2, a=2, b=1), store(1, 2)),
             Ending(2, 2, (2, 4), None, 6, None, None),
         ),
-        # Nothing but a store; another number is stored; another function; a number for each channel.
-        ((store(1),), None),
+        # Nothing but a store, or two.
+        ((store(1),), Ending(0, 0, (), None, 0, None, None)),
+        ((store(1), store(4)), Ending(0, 0, (), None, 0, None, 1)),
+        # Another number is stored; another function; a number for each channel.
         ((LOAD, ADD, store(1, 0)), None),
         ((LOAD, ADD, LEAKY, store(1, 2)), None),
         ((LOAD, Call("mul", out=2, a=0, b=1), store(1, 2)), None),

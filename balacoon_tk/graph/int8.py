@@ -13,13 +13,15 @@ tensor that is rounded goes through a QuantizeLinear and a DequantizeLinear. Any
 numbers from it, if slowly; a target reads it back (`read_qdq`) and writes what its kernels multiply::
 
     x ──Q──▶ uint8 ──DQ──▶ x'          w' ◀──DQ── int8            y = Conv(x', w')
+    x ──Q──▶ uint8 ──Clip──▶ uint8 ──DQ──▶ x'                     where fewer of the bytes are used
     x ──DynamicQuantizeLinear──▶ uint8, s, z ──DQ──▶ x'           where the scale is the sentence's own
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -60,6 +62,11 @@ class Range:
         """How a tensor of these numbers is rounded."""
         return Step(self.scale, self.zero_point)
 
+    def step_of(self, largest: int) -> Step:
+        """Return the same for bytes from 0 to a largest one."""
+        scale = np.float32(self.scale * np.float32(_LEVELS / largest))
+        return Step(scale, np.uint8(np.rint(self.zero_point * (largest / _LEVELS))), largest)
+
 
 def quantize_kernel(weight: AnyArray, scales: AnyArray | None = None) -> tuple[AnyArray, AnyArray]:
     """Round a kernel (n_out, ...) to int8 by its filters' scales (n_out,); return both.
@@ -88,6 +95,8 @@ class Step:
 
     scale: np.float32
     zero_point: np.uint8
+    largest: int = _LEVELS
+    """The largest byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +122,23 @@ def channel_axis(node: ir.Node) -> int:
     return 1 if node.op_type in ("ConvTranspose", "MatMul", "Gemm") else 0
 
 
-def write_weights(graph: ir.Graph, names: Names, layers: Collection[ir.Node]) -> None:
-    """Round the weights of layers to int8, each filter to steps of its own."""
+QuantizeKernel: TypeAlias = Callable[[AnyArray], tuple[AnyArray, AnyArray]]
+"""Rounds a kernel (n_out, ...) to int8 by scales (n_out,) of its choice, and returns both."""
+
+
+def write_weights(
+    graph: ir.Graph,
+    names: Names,
+    layers: Collection[ir.Node],
+    quantizers: Mapping[ir.Node, QuantizeKernel] | None = None,
+) -> None:
+    """Round the weights of layers to int8, each filter to steps of its own; some in a way of their own."""
     for node in layers:
         weight, axis = constant_of(node, 1), channel_axis(node)
         if weight is None:
             raise ModelError(f"the weight of {node.name!r} must be a constant")
-        kernel, scales = quantize_kernel(np.moveaxis(weight, axis, 0))
+        quantize = (quantizers or {}).get(node, quantize_kernel)
+        kernel, scales = quantize(np.moveaxis(weight, axis, 0))
         stem = node.name or str(node.outputs[0].name)
         operands = [
             add_constant(graph, np.ascontiguousarray(array), names.take(f"{stem}.{what}"))
@@ -149,7 +168,10 @@ def write_steps(
         parameters = [write.constant(np.array(step.scale)), write.constant(np.array(step.zero_point))]
         uses = [(user, index) for user, index in value.uses() if user in readers[name]]
         # `uses` was taken before: the new QuantizeLinear reads the value as well.
-        rounded = write.one("DequantizeLinear", write.one("QuantizeLinear", value, *parameters), *parameters)
+        stored = write.one("QuantizeLinear", value, *parameters)
+        if step.largest < _LEVELS:
+            stored = write.one("Clip", stored, None, write.constant(np.array(step.largest, np.uint8)))
+        rounded = write.one("DequantizeLinear", stored, *parameters)
         rounded.shape, rounded.type = value.shape, value.type
         producer = value.producer()
         if producer is None:
@@ -196,14 +218,21 @@ def read_qdq(model: ir.Model) -> Rounding:
             constant = add_constant(graph, weight, f"{node.outputs[0].name}.folded")
             node.outputs[0].replace_all_uses_with(constant)
             continue
-        rounding = source.producer()
+        rounding, largest = source.producer(), None
+        if rounding is not None and rounding.op_type == "Clip" and rounding.inputs[0] is not None:
+            largest = constant_of(rounding, 2)
+            rounding = rounding.inputs[0].producer()
         if rounding is None or (rounded := rounding.inputs[0]) is None:
             continue
         if rounding.op_type == "DynamicQuantizeLinear":
             found.dynamic = True
         elif rounding.op_type == "QuantizeLinear" and scales is not None:
             zero = constant_of(node, 2)
-            found.steps[str(rounded.name)] = Step(np.float32(scales), np.uint8(0 if zero is None else zero))
+            found.steps[str(rounded.name)] = Step(
+                np.float32(scales),
+                np.uint8(0 if zero is None else zero),
+                _LEVELS if largest is None else int(largest),
+            )
         else:
             continue
         # An output of the graph may be rounded as well: then it is again what was rounded.

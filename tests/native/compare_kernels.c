@@ -1,6 +1,6 @@
 /* Hold every instruction set's kernels against the plain ones, for processors that Python isn't at hand for:
  * compiled for aarch64 it runs under emulation. Says the largest difference of each kernel; 1 if one is wrong. */
-#include "kernels.h"
+#include "bundles.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -29,6 +29,35 @@ static void compare(const char *set, const char *what, const float *a, const flo
     const int wrong = !(worst <= limit * largest);
     n_wrong += wrong;
     printf("%-12s %-14s %.2g%s\n", set, what, worst / largest, wrong ? "  WRONG" : "");
+}
+
+/* Pairs of bytes, of the same weights in both. */
+static void compare_pairs_int8(const bk_kernels *kernels, const bk_kernels *plain, int n_channels, int n_taps,
+                               const float *scale, const int32_t *offset)
+{
+    static uint8_t steps[N], combined[2][N * 4];
+    static float tiles[2][(BK_NOWHERE + 1) * BK_WIDTH];
+    int rows[BK_BUNDLES][BK_BUNDLE] = {{0}};
+    int32_t offsets[2 * BK_WIDTH];
+    bk_bundle bundles[BK_BUNDLES];
+    memcpy(offsets, offset, BK_WIDTH * sizeof(int32_t));
+    memcpy(offsets + BK_WIDTH, offset, BK_WIDTH * sizeof(int32_t));
+    for (int k = 0; k < N; k++)
+        steps[k] = bytes[k] & 127;
+    for (int k = 0; k < BK_BUNDLES; k++) {
+        rows[k][0] = 2 * k;
+        rows[k][1] = 2 * k + 1;
+        bundles[k] = (bk_bundle){steps + 2 * k * n_channels, 0, n_taps};
+    }
+    const bk_kernels *both[2] = {kernels, plain};
+    for (int k = 0; k < 2; k++) {
+        const bk_bundled from = {.combined = combined[k], .n_taps = n_taps, .n_channels = n_channels,
+                                 .weights = byte_weights, .scale = scale, .offset = offsets,
+                                 .n_bundles = BK_BUNDLES, .rows = (const int(*)[BK_BUNDLE])rows};
+        both[k]->pairs_int8.combine(bundles, BK_BUNDLES, n_channels, n_taps, n_channels, combined[k]);
+        both[k]->pairs_int8.convolve(&from, tiles[k]);
+    }
+    compare(kernels->name, "pairs int8", tiles[0], tiles[1], 2 * BK_BUNDLES * BK_WIDTH, 1e-6);
 }
 
 static void compare_windows(const bk_kernels *kernels, const bk_kernels *plain, int n_channels, int n_taps, int rows)
@@ -62,6 +91,7 @@ static void compare_windows(const bk_kernels *kernels, const bk_kernels *plain, 
     kernels->convolve_int8(&window, rows, tile);
     plain->convolve_int8(&window, rows, wanted);
     compare(kernels->name, "int8", tile, wanted, rows * BK_WIDTH, 1e-6);
+    compare_pairs_int8(kernels, plain, window.n_channels, n_taps < 3 ? 3 : n_taps, scale, offset);
 }
 
 static void compare_functions(const bk_kernels *kernels, const bk_kernels *plain)
@@ -79,17 +109,17 @@ static void compare_functions(const bk_kernels *kernels, const bk_kernels *plain
         compare(kernels->name, name, tile, wanted, BK_ROWS * BK_WIDTH, 2e-6);
     }
     uint8_t stored[BK_ROWS * BK_WIDTH], stored_wanted[BK_ROWS * BK_WIDTH];
-    kernels->store_int8(a, BK_WIDTH, BK_ROWS, stored, BK_WIDTH, 0.03f, 3);
-    plain->store_int8(a, BK_WIDTH, BK_ROWS, stored_wanted, BK_WIDTH, 0.03f, 3);
+    kernels->store_int8(a, BK_WIDTH, BK_ROWS, stored, BK_WIDTH, 0.03f, 3, 127);
+    plain->store_int8(a, BK_WIDTH, BK_ROWS, stored_wanted, BK_WIDTH, 0.03f, 3, 127);
     n_wrong += memcmp(stored, stored_wanted, sizeof stored) != 0;
     printf("%-12s %-14s %s\n", kernels->name, "store_int8",
            memcmp(stored, stored_wanted, sizeof stored) ? "WRONG" : "same");
-    const bk_ending ending = {1, {input}, {BK_WIDTH}, BK_DIV, 3, 1, 0.1f, {{tile, BK_WIDTH}, {stored, BK_WIDTH, 0.03f, 3}}};
+    const bk_ending ending = {1, {input}, {BK_WIDTH}, BK_DIV, 3, 1, 0.1f, {{tile, BK_WIDTH}, {stored, BK_WIDTH, 0.03f, 3, 255}}};
     bk_ending ending_wanted = ending;
     ending_wanted.out[0].rows = wanted;
     ending_wanted.out[1].rows = stored_wanted;
-    kernels->finish(&ending, BK_ROWS, a);
-    plain->finish(&ending_wanted, BK_ROWS, a);
+    kernels->finish(&ending, 0, BK_ROWS, a);
+    plain->finish(&ending_wanted, 0, BK_ROWS, a);
     compare(kernels->name, "finish", tile, wanted, BK_ROWS * BK_WIDTH, 1e-6);
     n_wrong += memcmp(stored, stored_wanted, sizeof stored) != 0;
     kernels->normalise(input, 96, 32, BK_ROWS, tile, BK_WIDTH, 1e-5f, 1);

@@ -37,6 +37,19 @@ def convolve_bundles(
     first: int = 0,
     n_times: int = 1,
 ) -> None: ...
+def convolve_pairs_int8(
+    kernels: str,
+    x: NDArray[np.uint8],
+    weights: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    offsets: NDArray[np.int32],
+    bias: NDArray[np.float32] | None,
+    out: NDArray[np.float32],
+    n_taps: int,
+    dilation: int = 1,
+    first: int = 0,
+    n_times: int = 1,
+) -> None: ...
 def reads_older(n_outputs: int, n_taps: int) -> bool: ...
 def convolve_int8(
     kernels: str,
@@ -117,6 +130,7 @@ def store_int8(
     scale: float,
     zero_point: int,
     n_times: int = 1,
+    largest: int = 255,
 ) -> None: ...
 def finish(
     kernels: str,
@@ -131,6 +145,7 @@ def finish(
     zero_point: int,
     n_times: int = 1,
     half: bool = False,
+    largest: int = 255,
 ) -> None: ...
 def normalise(
     kernels: str,

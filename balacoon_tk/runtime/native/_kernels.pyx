@@ -132,54 +132,98 @@ def convolve_bundles(
     x begins with what the first step reads, or in fours a dilation before where `reads_older` says so.
     """
     cdef const bk_kernels* k = find(kernels)
-    cdef int _i, b, n, n_rows = out.shape[0], n_channels = x.shape[1]
-    cdef int64_t index, row, start
-    cdef float rows[(BK_NOWHERE + 1) * BK_WIDTH]
-    cdef bk_bundle bundles[BK_BUNDLES]
-    cdef bk_bundle_tile tile
-    cdef bk_bundle_range range_
+    cdef int n_channels = x.shape[1]
     if k.pairs.convolve is NULL:
         raise ParameterError(f"kernels={kernels!r} must be some that convolve in pairs")
     if n_outputs not in (2, BK_BUNDLE):
         raise ParameterError(f"n_outputs={n_outputs} must be 2 or {BK_BUNDLE}")
-    memset(&tile, 0, sizeof(tile))
-    cdef bk_bundling bundling = k.pairs
-    if n_outputs == BK_BUNDLE:
-        bundling = k.fours
     cdef int n_older = dilation if bk_reads_older(n_outputs, n_taps) else 0
-    cdef bk_window window = window_of(x.shape[0] - n_older, n_channels, n_taps, n_rows, 1, dilation)
-    if n_taps < 2 or first < 0 or n_rows < 1 or out.shape[1] != BK_WIDTH:
-        raise ParameterError(f"n_taps={n_taps} must be >= 2, first={first} >= 0, and rows of {BK_WIDTH}")
     cdef Py_ssize_t n_weights = n_taps * n_channels
     if n_outputs == BK_BUNDLE:
         n_weights = bk_n_products(n_outputs, n_taps) * ((n_channels + 15) // 16 * 16)
-    if weights.shape[0] != n_weights * BK_WIDTH:
-        raise ParameterError(f"{weights.shape[0]} weights must be {n_weights * BK_WIDTH}")
-    cdef const float* added = pointer(bias, BK_WIDTH)
+    window_of(x.shape[0] - n_older, n_channels, n_taps, out.shape[0], 1, dilation)
+    check_bundles(weights.shape[0], n_weights * BK_WIDTH, n_taps, first, out)
     cdef float[::1] combined = np.empty(bk_combined_size(n_outputs, n_taps, n_channels), np.float32)
+    cdef bk_bundled made
+    memset(&made, 0, sizeof(made))
+    made.combined, made.weights, made.bias = &combined[0], &weights[0], pointer(bias, BK_WIDTH)
+    made.n_taps, made.n_channels = n_taps, n_channels
     with nogil:
-        range_ = bk_find_bundles(first, first + n_rows, dilation, n_outputs)
-        for _i in range(n_times):
-            index = 0
-            while index < range_.n_bundles:
-                n = <int>min(<int64_t>BK_BUNDLES, range_.n_bundles - index)
-                bk_lay_bundles(&range_, index, n, &tile)
-                for b in range(n):
-                    start = tile.steps[b] - first + n_older
-                    bundles[b] = bk_bundle_input(&tile, b, n_outputs, &x[0, 0] + start * n_channels, n_taps)
-                bundling.combine(bundles, n, window.tap_step, n_taps, n_channels, &combined[0])
-                bundling.convolve(
-                    &combined[0], n_taps, n_channels, &weights[0], added, n,
-                    <const int (*)[BK_BUNDLE]>tile.rows, rows, NULL,
-                )
-                row = 0
-                for b in range(tile.n_spans):
-                    memcpy(
-                        &out[tile.spans[b].step - first, 0], &rows[row * BK_WIDTH],
-                        tile.spans[b].n_rows * BK_WIDTH * sizeof(float),
-                    )
-                    row += tile.spans[b].n_rows
-                index += n
+        for _ in range(n_times):
+            run_bundles(
+                &k.pairs if n_outputs == 2 else &k.fours, &made,
+                <const char*>(&x[0, 0] + n_older * n_channels), sizeof(float), n_outputs, dilation, first,
+                out,
+            )
+
+
+def convolve_pairs_int8(
+    str kernels, const uint8_t[:, ::1] x, const int8_t[::1] weights, const float[::1] scale,
+    const int32_t[:, ::1] offsets, const float[::1] bias, float[:, ::1] out, int n_taps,
+    int dilation=1, int64_t first=0, int n_times=1,
+):
+    """Do the same as `convolve_bundles` in pairs of bytes: (sum + offset) * scale + bias, as `convolve_int8`.
+
+    Weights and offsets, (2, WIDTH), are those of a block of
+    `balacoon_tk.runtime.native.bundles.bytes_in_pairs`.
+    """
+    cdef const bk_kernels* k = find(kernels)
+    cdef int n_channels = x.shape[1]
+    window_of(x.shape[0], n_channels, n_taps, out.shape[0], 1, dilation)
+    check_bundles(weights.shape[0], n_taps * n_channels * BK_WIDTH, n_taps, first, out)
+    if n_channels % BK_QUAD or offsets.shape[0] != 2 or offsets.shape[1] != BK_WIDTH:
+        raise ParameterError(f"channels must be a multiple of {BK_QUAD}, and offsets 2 x {BK_WIDTH}")
+    cdef uint8_t[::1] combined = np.empty(bk_combined_size(2, n_taps, n_channels), np.uint8)
+    cdef bk_bundled made
+    memset(&made, 0, sizeof(made))
+    made.combined, made.weights, made.offset = &combined[0], &weights[0], &offsets[0, 0]
+    made.scale, made.bias = pointer(scale, BK_WIDTH), pointer(bias, BK_WIDTH)
+    made.n_taps, made.n_channels = n_taps, n_channels
+    with nogil:
+        for _ in range(n_times):
+            run_bundles(&k.pairs_int8, &made, <const char*>&x[0, 0], 1, 2, dilation, first, out)
+
+
+cdef check_bundles(Py_ssize_t n_weights, Py_ssize_t n_wanted, int n_taps, int64_t first, float[:, ::1] out):
+    if n_taps < 2 or first < 0 or out.shape[0] < 1 or out.shape[1] != BK_WIDTH:
+        raise ParameterError(f"n_taps={n_taps} must be >= 2, first={first} >= 0, and rows of {BK_WIDTH}")
+    if n_weights != n_wanted:
+        raise ParameterError(f"{n_weights} weights must be {n_wanted}")
+
+
+cdef void run_bundles(
+    const bk_bundling* bundling, bk_bundled* made, const char* x, int item_size, int n_outputs, int dilation,
+    int64_t first, float[:, ::1] out,
+) noexcept nogil:
+    # x is the first tap of the step `first`, which is the first row of out.
+    cdef int b, n, n_channels = made.n_channels
+    cdef int64_t index = 0, row
+    cdef float rows[(BK_NOWHERE + 1) * BK_WIDTH]
+    cdef bk_bundle bundles[BK_BUNDLES]
+    cdef bk_bundle_tile tile
+    cdef bk_bundle_range range_ = bk_find_bundles(first, first + out.shape[0], dilation, n_outputs)
+    memset(&tile, 0, sizeof(tile))
+    made.rows = <const int (*)[BK_BUNDLE]>tile.rows
+    while index < range_.n_bundles:
+        n = <int>min(<int64_t>BK_BUNDLES, range_.n_bundles - index)
+        bk_lay_bundles(&range_, index, n, &tile)
+        for b in range(n):
+            bundles[b] = bk_bundle_input(
+                &tile, b, n_outputs, x + (tile.steps[b] - first) * n_channels * item_size, made.n_taps
+            )
+        bundling.combine(
+            bundles, n, <ptrdiff_t>dilation * n_channels, made.n_taps, n_channels, <void*>made.combined
+        )
+        made.n_bundles = n
+        bundling.convolve(made, rows)
+        row = 0
+        for b in range(tile.n_spans):
+            memcpy(
+                &out[tile.spans[b].step - first, 0], &rows[row * BK_WIDTH],
+                tile.spans[b].n_rows * BK_WIDTH * sizeof(float),
+            )
+            row += tile.spans[b].n_rows
+        index += n
 
 
 def reads_older(int n_outputs, int n_taps):
@@ -327,20 +371,23 @@ def load_int8(
 
 def store_int8(
     str kernels, const float[:, ::1] tile, uint8_t[:, ::1] x, int channel, int width,
-    float scale, int zero_point, int n_times=1,
+    float scale, int zero_point, int n_times=1, int largest=255,
 ):
-    """Do as `store` does: ``number * (1 / scale)``, rounded to nearest even, ``+ zero_point``, clipped."""
+    """Do as `store` does: ``number * (1 / scale) + zero_point``, rounded to even, 0 to `largest`."""
     cdef const bk_kernels* k = find(kernels)
     cdef int _i
     check_tile(tile)
     check_part(x.shape[0], x.shape[1], channel, width, tile.shape[0])
     for _i in range(n_times):
-        k.store_int8(&tile[0, 0], width, tile.shape[0], &x[0, channel], x.shape[1], scale, zero_point)
+        k.store_int8(
+            &tile[0, 0], width, tile.shape[0], &x[0, channel], x.shape[1], scale, zero_point, largest
+        )
 
 
 def finish(
     str kernels, const float[:, ::1] tile, added, str scaling, float factor, float[:, ::1] out,
     uint8_t[:, ::1] activated, float slope, float scale, int zero_point, int n_times=1, bint half=False,
+    int largest=255,
 ):
     """Add tensors to a tile, scale the sum by "mul" or "div", store it, and the leaky ReLU of it in bytes.
 
@@ -361,6 +408,7 @@ def finish(
         raise ParameterError(f"at most {BK_ADDED} may be added, all of them and what is stored like the tile")
     if scaling not in (None, "mul", "div"):
         raise ParameterError(f"scaling={scaling!r} must be 'mul', 'div' or None")
+    memset(&ending, 0, sizeof(ending))
     ending.n_added, ending.half = len(added), half
     for _i, rows in enumerate(added):
         ending.added[_i], ending.added_step[_i] = &rows[0, 0], BK_WIDTH
@@ -374,9 +422,10 @@ def finish(
     if activated is not None:
         ending.out[1].rows = &activated[0, 0]
         ending.out[1].scale, ending.out[1].zero_point = scale, zero_point
+        ending.out[1].largest = largest
     with nogil:
         for _i in range(n_times):
-            k.finish(&ending, n_rows, &tile[0, 0])
+            k.finish(&ending, 0, n_rows, &tile[0, 0])
 
 
 def normalise(

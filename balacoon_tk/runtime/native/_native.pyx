@@ -109,6 +109,7 @@ cdef class Executor:
             edges[k].timeless = edge.timeless
             edges[k].scale = edge.scale
             edges[k].zero_point = edge.zero_point
+            edges[k].largest = edge.largest
             edges[k].item_size = 1 if edge.scale else 4
             edges[k].row = edge.n_channels
             if edge.scale or edge.n_channels > _ROW:
@@ -156,6 +157,7 @@ cdef class Executor:
         cdef bk_stage *stages = <bk_stage *> self._new(len(packed), sizeof(bk_stage))
         cdef int *first = <int *> self._new(len(packed) + 1, sizeof(int))
         cdef int k, n_segments = 0, longest = 0
+        cdef const bk_edge *edges = self.c.edges
         cdef size_t combined = 0, size
         for k, (stage, item) in enumerate(zip(program.stages, packed, strict=True)):
             if not item.blocks:
@@ -221,10 +223,11 @@ cdef class Executor:
             self._lay_blocks(&stages[k], item)
             self._lay_calls(&stages[k], stage, item)
             if item.kind in ("paired", "fours"):
-                if self.c.kernels.pairs.convolve == NULL:
+                if item.scales is None and self.c.kernels.pairs.convolve == NULL:
                     raise ModelError(f"the kernels {self.kernels} can't convolve {stage.name!r} in pairs")
                 size = bk_combined_size(2 if item.kind == "paired" else 4, stage.n_taps, item.n_in)
-                combined = max(combined, size * item.n_together)
+                size *= item.n_together * edges[stage.source].item_size
+                combined = max(combined, -(-size // sizeof(float)))
             if item.kind == "normalise":
                 longest = max(longest, stage.n_channels)
             while n_segments <= item.segment:
@@ -242,7 +245,7 @@ cdef class Executor:
     cdef _lay_blocks(self, bk_stage *stage, item):
         cdef bk_block *blocks = <bk_block *> self._new(len(item.blocks), sizeof(bk_block))
         cdef size_t weights = 0, bias = 0, scales = 0, offsets = 0
-        cdef size_t size = 0
+        cdef size_t size = 0, n_offsets = 0
         cdef int k, row
         if item.weights is not None:
             weights = self._address(item.weights)
@@ -253,6 +256,7 @@ cdef class Executor:
             scales = self._address(item.scales)
         if item.offsets is not None:
             offsets = self._address(item.offsets)
+            n_offsets = item.offsets[0].size
         for k, block in enumerate(item.blocks):
             blocks[k].phase = block.phase
             blocks[k].source_channel = block.source_channel
@@ -267,7 +271,7 @@ cdef class Executor:
             if scales:
                 blocks[k].scale = (<const float *> scales) + row
             if offsets:
-                blocks[k].offset = (<const int32_t *> offsets) + BK_WIDTH * k
+                blocks[k].offset = (<const int32_t *> offsets) + n_offsets * k
         stage.n_blocks = len(item.blocks)
         stage.n_channel_blocks = 1 + max(block.channel_block for block in item.blocks)
         stage.blocks = blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Literal
 
@@ -20,6 +21,15 @@ _MOST_BYTES_OF_A_STEP = 1 << 19
 """Of a stage's weights for a step of a frame: more than this come from memory anew for each push. Pairs need
 no more numbers than there are weights. Fours need 2 to 2.3 for one, which would take a small push longer to
 read than it saves."""
+QUAD = 4
+"""Bytes that are multiplied at once, BK_QUAD in C."""
+LARGEST_OF_PAIRS = 127
+"""Largest byte of what is read in pairs, so that the sum of two is a byte."""
+_OF_A_DIFFERENCE = 128
+"""What is added to the difference of two bytes, so that it is one."""
+_LARGEST_WEIGHT = 127
+FEWEST_IN_PAIRS_OF_BYTES = 64
+"""Channels of the input: of fewer, what is combined takes as long as the products that it saves."""
 PAIRED_TAPS = 3
 """Taps whose weights lie together for steps in pairs, but for a rest of fewer."""
 _FEWEST_TAPS = 3
@@ -94,6 +104,87 @@ def comes_from_memory(program: Program, stage: Stage) -> bool:
     """Say whether a stage's weights are too many for a cache to keep until the next push."""
     most_bytes = _MOST_BYTES_OF_A_STEP * max(Fraction(1), Fraction(*stage.rate))
     return stage.weights is not None and program.arrays[stage.weights].nbytes > most_bytes
+
+
+def can_pair_bytes(program: Program, stage: Stage, weights: AnyArray) -> bool:
+    """Say whether a convolution in int8 can be made in pairs, with the same sums.
+
+    Its inputs have 7 bits then, and the taps of its kernels, three by three, even sums.
+
+    Parameters
+    ----------
+    program : Program
+    stage : Stage
+        A dense convolution in int8.
+    weights : ndarray of int8, shape (n_out, n_in, n_taps)
+    """
+    if stage.source is None or stage.transposed or stage.stride * stage.n_groups != 1:
+        return False
+    source, few = program.edges[stage.source], weights.shape[1] < FEWEST_IN_PAIRS_OF_BYTES
+    if source.timeless or source.largest > LARGEST_OF_PAIRS or stage.n_taps < _FEWEST_TAPS or few:
+        return False
+    for part in _parts(weights.astype(np.int16)):
+        if len(part) == 1:
+            continue
+        outer = part[0] + part[-1]
+        middle = part[1] if len(part) == PAIRED_TAPS else np.zeros_like(outer)
+        sums = np.abs(outer) + np.abs(middle)  # the larger of their sum and their difference
+        if (sums & 1).any() or sums.max() > 2 * _LARGEST_WEIGHT:
+            return False
+    return True
+
+
+def bytes_in_pairs(weights: AnyArray, zero_point: int) -> tuple[AnyArray, AnyArray]:
+    """Lay weights out for pairs of steps in int8, as pairs_int8_impl.h takes them.
+
+    Parameters
+    ----------
+    weights : ndarray of int8, shape (n_out, n_in, n_taps)
+        For which `can_pair_bytes` holds.
+    zero_point : int
+        The input's.
+
+    Returns
+    -------
+    tuple of ndarray
+        A block's weights each, int8 of shape (n_blocks, n_taps * n_quads * WIDTH * QUAD), and int32 of
+        shape (n_blocks, 2, WIDTH): what has to be added to the sums of the earlier and the later output.
+    """
+    n_out, n_in, n_taps = weights.shape
+    n_blocks, n_quads = -(-n_out // WIDTH), -(-n_in // QUAD)
+    padded = np.zeros((n_blocks * WIDTH, n_quads * QUAD, n_taps), np.int16)
+    padded[:n_out, :n_in] = weights
+
+    def laid(*products: AnyArray) -> AnyArray:
+        blocks = np.stack(products).reshape(len(products), n_blocks, WIDTH, n_quads, QUAD)
+        return blocks.transpose(1, 3, 0, 2, 4).astype(np.int8).reshape(n_blocks, -1)
+
+    laid_parts = []
+    at_zero = -zero_point * padded.sum((1, 2), dtype=np.int32)
+    offsets = np.stack([at_zero, at_zero])
+    for part in _parts(padded):
+        first, last = part[0], part[-1]
+        if len(part) == 1:
+            laid_parts.append(laid(first))
+            continue
+        differences = [first.sum(1, dtype=np.int32), last.sum(1, dtype=np.int32)]
+        if len(part) == PAIRED_TAPS:
+            plus, minus = (first + part[1] + last) >> 1, (first - part[1] + last) >> 1
+            laid_parts.append(laid(first, plus, last))
+            of_minus = minus.sum(1, dtype=np.int32)
+            differences = [differences[0] + of_minus, differences[1] - of_minus]
+        else:
+            laid_parts.append(laid(first, (first + last) >> 1))
+        offsets -= _OF_A_DIFFERENCE * np.stack(differences)
+    laid_offsets = offsets.reshape(2, n_blocks, WIDTH).swapaxes(0, 1)
+    return np.concatenate(laid_parts, axis=1), np.ascontiguousarray(laid_offsets, np.int32)
+
+
+def _parts(weights: AnyArray) -> Iterator[list[AnyArray]]:
+    """Yield the taps of weights (n_out, n_in, n_taps) in threes, and the rest of them."""
+    for start in range(0, weights.shape[2], PAIRED_TAPS):
+        part = weights[..., start : start + PAIRED_TAPS]
+        yield [part[..., k] for k in range(part.shape[2])]
 
 
 def in_fours(taps: AnyArray) -> AnyArray:

@@ -18,6 +18,7 @@ from balacoon_tk.runtime.native.program import N_REGISTERS, Call, Cell, Edge, Po
 
 _LARGEST = 1 << 24
 """Of any whole number in a program: products of two stay within those of C."""
+_LARGEST_BYTE = 255
 MOST_BINS = 32
 """Of a spline: what a row of a tile holds, BK_WIDTH in C."""
 _AT_LEAST_ONE = ("n_channels", "n_groups", "n_taps", "dilation", "stride", "n_phases", "kernel_steps")
@@ -27,6 +28,11 @@ def check_program(program: Program) -> None:
     """Refuse a program that can't be run with a `ModelError` that names the stage and the fault."""
     for edge in program.edges:
         _check_numbers(edge, f"edge {edge.name!r}")
+        if not 0 <= edge.zero_point <= edge.largest <= _LARGEST_BYTE:
+            raise ModelError(
+                f"the edge {edge.name!r}: zero_point={edge.zero_point} and largest={edge.largest} must be"
+                f" 0 to {_LARGEST_BYTE}, in this order"
+            )
     made = set()
     for port in program.inputs:
         _check_port(program, port)

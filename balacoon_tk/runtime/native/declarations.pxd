@@ -54,17 +54,26 @@ cdef extern from "kernels.h" nogil:
         const void* next_weights
     ctypedef struct bk_bundle:
         pass
+    ctypedef struct bk_bundled:
+        const void* combined
+        int n_taps
+        int n_channels
+        const void* weights
+        const float* bias
+        const float* scale
+        const int32_t* offset
+        int n_bundles
+        const int (*rows)[BK_BUNDLE]
+        const void* next_weights
     ctypedef struct bk_bundling:
-        void (*combine)(const bk_bundle*, int, ptrdiff_t, int, int, float*) noexcept nogil
-        void (*convolve)(
-            const float*, int, int, const float*, const float*, int, const int (*)[BK_BUNDLE], float*,
-            const float*
-        ) noexcept nogil
+        void (*combine)(const bk_bundle*, int, ptrdiff_t, int, int, void*) noexcept nogil
+        void (*convolve)(const bk_bundled*, float*) noexcept nogil
     ctypedef struct bk_out "bk_output":
         void* rows
         ptrdiff_t step
         float scale
         int zero_point
+        int largest
     ctypedef struct bk_ending:
         int n_added
         const float* added[BK_ADDED]
@@ -81,6 +90,7 @@ cdef extern from "kernels.h" nogil:
         void (*convolve)(const bk_window*, int, float*) noexcept nogil
         bk_bundling pairs
         bk_bundling fours
+        bk_bundling pairs_int8
         void (*convolve_int8)(const bk_window*, int, float*) noexcept nogil
         void (*convolve_narrow)(const bk_window*, int, int, float*, ptrdiff_t) noexcept nogil
         void (*convolve_depthwise)(const bk_window*, int, int, float*) noexcept nogil
@@ -89,8 +99,8 @@ cdef extern from "kernels.h" nogil:
         void (*load)(const float*, ptrdiff_t, int, int, float*) noexcept nogil
         void (*store)(const float*, int, int, float*, ptrdiff_t) noexcept nogil
         void (*load_int8)(const uint8_t*, ptrdiff_t, int, int, float*, float, int) noexcept nogil
-        void (*store_int8)(const float*, int, int, uint8_t*, ptrdiff_t, float, int) noexcept nogil
-        void (*finish)(const bk_ending*, int, const float*) noexcept nogil
+        void (*store_int8)(const float*, int, int, uint8_t*, ptrdiff_t, float, int, int) noexcept nogil
+        void (*finish)(const bk_ending*, ptrdiff_t, int, const float*) noexcept nogil
         void (*normalise)(const float*, ptrdiff_t, int, int, float*, ptrdiff_t, float, int) noexcept nogil
         void (*softmax)(float*, ptrdiff_t, int, int) noexcept nogil
         void (*softmax_of_columns)(float*, int64_t) noexcept nogil
@@ -117,7 +127,7 @@ cdef extern from "bundles.h" nogil:
     bk_bundle_range bk_find_bundles(int64_t first, int64_t end, int64_t dilation, int n_outputs)
     void bk_lay_bundles(const bk_bundle_range* range, int64_t index, int n, bk_bundle_tile* tile)
     bk_bundle bk_bundle_input(
-        const bk_bundle_tile* tile, int b, int n_outputs, const float* row, int n_taps
+        const bk_bundle_tile* tile, int b, int n_outputs, const void* row, int n_taps
     )
     int bk_reads_older(int n_outputs, int n_taps)
     int bk_n_products(int n_outputs, int n_taps)
@@ -143,6 +153,7 @@ cdef extern from "executor.h" nogil:
         int timeless
         float scale
         int zero_point
+        int largest
         int before
         int after
         bk_padding padding

@@ -26,14 +26,14 @@ class Ending:
     """Loads of what is added."""
     scaling: int | None
     stored: int | None
-    """The store in front of the activation."""
+    """The store in front of the activation, or of another one."""
     activation: int | None
     stored_activated: int | None
 
 
 def find_ending(program: Program, stage: Stage) -> Ending | None:
-    """Return the longest ending of a stage that the kernel knows, of two calls at least."""
-    endings = (_matched(program, stage, first) for first in range(len(stage.chain) - 1))
+    """Return the longest ending of a stage that the kernel knows: of two calls at least, or all there are."""
+    endings = (_matched(program, stage, first) for first in range(max(1, len(stage.chain) - 1)))
     return next((ending for ending in endings if ending is not None), None)
 
 
@@ -71,7 +71,7 @@ def _matched(program: Program, stage: Stage, first: int) -> Ending | None:
     scaling = take(("mul", "div"))
     stored = take(("store",))
     activation = take(("leaky_relu",))
-    stored_activated = None if activation is None else take(("store",))
+    stored_activated = take(("store",))
     if k < len(chain) or start is None or (activation is not None and stored_activated is None):
         return None
     return Ending(first, start, tuple(added), scaling, stored, activation, stored_activated)

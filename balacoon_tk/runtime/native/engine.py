@@ -127,7 +127,8 @@ def open_executor(program: Program, options: RuntimeOptions | None, *, pairs: bo
     watch()
     check_program(program)
     kernels = choose_kernels()
-    packed = pack(program, pairs=pairs and _kernels.has_pairs(kernels), n_threads=n_threads)
+    in_floats = pairs and _kernels.has_pairs(kernels)
+    packed = pack(program, pairs=in_floats, pairs_of_bytes=pairs, n_threads=n_threads)
     return Executor(program, packed, n_threads, kernels)
 
 

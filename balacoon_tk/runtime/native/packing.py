@@ -17,7 +17,10 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.runtime.native._layout import interleave
 from balacoon_tk.runtime.native.bundles import (
     PAIRED_TAPS,
+    QUAD,
     WIDTH,
+    bytes_in_pairs,
+    can_pair_bytes,
     choose_bundles,
     comes_from_memory,
     in_fours,
@@ -25,8 +28,6 @@ from balacoon_tk.runtime.native.bundles import (
 from balacoon_tk.runtime.native.ending import Ending, find_ending
 from balacoon_tk.runtime.native.program import Program, Stage
 
-QUAD = 4
-"""Bytes that are multiplied at once, BK_QUAD in C."""
 _TILES_TOGETHER = 6
 """Tiles of pairs whose inputs are combined before a block's weights are read, where these come from memory:
 they fit into a second cache together, and each weight is read once for all of them."""
@@ -98,7 +99,9 @@ class PackedStage:
     """Stages right behind that read the same window: they are made with it, block by block."""
 
 
-def pack(program: Program, *, pairs: bool = False, n_threads: int = 1) -> list[PackedStage]:
+def pack(
+    program: Program, *, pairs: bool = False, pairs_of_bytes: bool = False, n_threads: int = 1
+) -> list[PackedStage]:
     """Pack the stages of a program.
 
     Parameters
@@ -106,6 +109,8 @@ def pack(program: Program, *, pairs: bool = False, n_threads: int = 1) -> list[P
     program : Program
     pairs : bool
         Whether convolutions for which that pays make steps in pairs or in fours; the kernels must be able to.
+    pairs_of_bytes : bool
+        The same of convolutions in int8, where it changes no sum.
     n_threads : int
         Threads that share each stage of a piece, which is longer the more there are.
 
@@ -118,7 +123,7 @@ def pack(program: Program, *, pairs: bool = False, n_threads: int = 1) -> list[P
     most = _most_groups(program, segments, n_threads)
     arena = _Arena(sum(array.nbytes for array in program.arrays.values()))
     packed = [
-        _pack_stage(program, stage, segment, n_most, pairs, arena)
+        _pack_stage(program, stage, segment, n_most, arena, pairs=pairs, pairs_of_bytes=pairs_of_bytes)
         for stage, segment, n_most in zip(program.stages, segments, most, strict=True)
     ]
     first = 0
@@ -188,7 +193,14 @@ def aligned(array: AnyArray) -> AnyArray:
 
 
 def _pack_stage(
-    program: Program, stage: Stage, segment: int, n_most: int, pairs: bool, arena: _Arena
+    program: Program,
+    stage: Stage,
+    segment: int,
+    n_most: int,
+    arena: _Arena,
+    *,
+    pairs: bool,
+    pairs_of_bytes: bool,
 ) -> PackedStage:
     source = None if stage.source is None else program.edges[stage.source]
     each_by_itself = stage.kind in ("depthwise", "pad")
@@ -201,8 +213,12 @@ def _pack_stage(
         n_in = stage.n_channels
     elif stage.kind in ("predicted", "attend"):
         n_in = stage.n_in
-    in_floats = stage.kind == "convolve" and weights is not None and weights.dtype != np.int8
-    bundles = choose_bundles(program, stage, n_in) if pairs and in_floats else None
+    bundles = None
+    if stage.kind == "convolve" and weights is not None:
+        if weights.dtype != np.int8:
+            bundles = choose_bundles(program, stage, n_in) if pairs else None
+        elif pairs_of_bytes and can_pair_bytes(program, stage, weights):
+            bundles = "paired"
     joined, flat = bundles is None and _joins_phases(program, stage), _is_flat(program, stage)
     n_phases, n_channels = stage.n_phases, stage.n_channels
     if joined:
@@ -247,7 +263,13 @@ def _pack_stage(
         taps = _taps(stage, weights)  # [phase, tap, in, out of all groups]
         if joined:
             taps = taps.transpose(1, 2, 0, 3).reshape(1, *taps.shape[1:3], n_channels)
-        if weights.dtype == np.int8:
+        if weights.dtype == np.int8 and bundles is not None:
+            kind = bundles
+            lies, offsets = bytes_in_pairs(weights, 0 if source is None else source.zero_point)
+            n_in = -(-n_in // QUAD) * QUAD
+            packed = arena.empty(lies.shape, np.int8)
+            packed[...] = lies
+        elif weights.dtype == np.int8:
             lies, offsets = _pack_bytes(taps, blocks, n_in, 0 if source is None else source.zero_point)
             n_in = lies.shape[2] * QUAD
             packed = arena.empty(lies.shape, np.int8)

@@ -51,6 +51,8 @@ class Edge:
     """Where it is held in bytes: what a step of these is worth; 0 where it is held in float32."""
     zero_point: int = 0
     """Where it is held in bytes: the byte that stands for 0."""
+    largest: int = 255
+    """Where it is held in bytes: the largest one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -431,6 +431,7 @@ class Builder:
                 value.timeless,
                 float(step.scale),
                 int(step.zero_point),
+                step.largest,
             )
             self.edges.append(edge)
             value.rounded[step] = len(self.edges) - 1

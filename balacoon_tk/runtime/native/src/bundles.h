@@ -118,7 +118,7 @@ static inline int bk_reads_older(int n_outputs, int n_taps)
 
 /* What a bundle reads: `row` is of the first tap of its earliest output. Where an output isn't due, a row that it
  * alone reads may not be there, and another stands for it. */
-static inline bk_bundle bk_bundle_input(const bk_bundle_tile *tile, int b, int n_outputs, const float *row,
+static inline bk_bundle bk_bundle_input(const bk_bundle_tile *tile, int b, int n_outputs, const void *row,
                                         int n_taps)
 {
     int first = 0, last = n_outputs - 1;
@@ -129,11 +129,22 @@ static inline bk_bundle bk_bundle_input(const bk_bundle_tile *tile, int b, int n
     return (bk_bundle){row, first - (first > 1 && bk_reads_older(n_outputs, n_taps)), last + n_taps - 1};
 }
 
+/* The place itself, or the next one to it that is there. */
+static inline int bk_place_there(const bk_bundle *bundle, int place)
+{
+    return place < bundle->low ? bundle->low : place > bundle->high ? bundle->high : place;
+}
+
 /* A row that a bundle reads, by its place. */
 static inline const float *bk_bundle_row(const bk_bundle *bundle, int place, ptrdiff_t tap_step)
 {
-    const int there = place < bundle->low ? bundle->low : place > bundle->high ? bundle->high : place;
-    return bundle->row + there * tap_step;
+    return (const float *)bundle->row + bk_place_there(bundle, place) * tap_step;
+}
+
+/* The same of a row of bytes. */
+static inline const uint8_t *bk_bundle_bytes(const bk_bundle *bundle, int place, ptrdiff_t tap_step)
+{
+    return (const uint8_t *)bundle->row + bk_place_there(bundle, place) * tap_step;
 }
 
 /* ------------------------------------------------------------------------- what is multiplied, of each */
@@ -164,7 +175,10 @@ static inline int bk_n_products(int n_outputs, int n_taps)
     return n;
 }
 
-/* Floats that the combined inputs of a tile take. */
+/* Products of a pair in int8 that go into both outputs (pairs_int8_impl.h). */
+static inline int bk_n_shared(int n_taps) { return n_taps / 3 * 2 + (n_taps % 3 == 2); }
+
+/* Numbers that the combined inputs of a tile take, floats or bytes. */
 static inline size_t bk_combined_size(int n_outputs, int n_taps, int n_channels)
 {
     const size_t width = (size_t)((n_channels + BK_COLUMNS - 1) / BK_COLUMNS * BK_COLUMNS);

@@ -143,11 +143,12 @@ void bk_choose_pairs(const bk_kernels *kernels)
         rows[k][0] = 2 * k;
         rows[k][1] = 2 * k + 1;
     }
+    const bk_bundled from = {.combined = weights + N_WEIGHTS, .n_taps = N_TAPS, .n_channels = N_CHANNELS,
+                             .weights = weights, .n_bundles = BK_BUNDLES, .rows = (const int(*)[BK_BUNDLE])rows};
     for (int round = 0; round < 2 * N_ROUNDS; round++) {
         bk_pairs_in_halves = round % 2;
         const double start = seconds();
-        kernels->pairs.convolve(weights + N_WEIGHTS, N_TAPS, N_CHANNELS, weights, NULL, BK_BUNDLES,
-                                (const int(*)[BK_BUNDLE])rows, tile, NULL);
+        kernels->pairs.convolve(&from, tile);
         const double took = seconds() - start;
         least[round % 2] = took < least[round % 2] ? took : least[round % 2];
     }

@@ -30,7 +30,7 @@ typedef struct {
     int item_size; /* 4, or 1 where it is held in bytes */
     int timeless;
     float scale;
-    int zero_point;
+    int zero_point, largest;
     int before, after;  /* steps that a reader's padding asks for */
     bk_padding padding; /* what these are: zeros, or steps of the edge itself */
     int n_readers, first_reader;

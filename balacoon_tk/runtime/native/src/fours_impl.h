@@ -58,8 +58,9 @@ BK_INLINE void combine_four(const float *const *steps, const int n_taps, int n_c
 }
 
 static void BK_KERNEL(combine_fours)(const bk_bundle *fours, int n_fours, ptrdiff_t tap_step, int n_taps,
-                                     int n_channels, float *combined)
+                                     int n_channels, void *made)
 {
+    float *combined = made;
     const ptrdiff_t plane = (ptrdiff_t)((n_channels + BK_COLUMNS - 1) / BK_COLUMNS) * BK_PLANE;
     float *next[BK_SUMS], *planes[BK_SUMS];
     for (int s = 0; s < BK_SUMS; s++) {
@@ -132,16 +133,16 @@ BK_INLINE void sum_products(const float *x, const float *w, const float *next, p
             store_vec(out + k * BK_WIDTH + v * BK_LANES, sums[k][v]);
 }
 
-static void BK_KERNEL(convolve_fours)(const float *combined, int n_taps, int n_channels, const float *weights,
-                                      const float *bias, int n_fours, const int (*rows)[BK_BUNDLE], float *tile,
-                                      const float *next_weights)
+static void BK_KERNEL(convolve_fours)(const bk_bundled *from, float *tile)
 {
+    const int n_taps = from->n_taps, n_fours = from->n_bundles;
+    const float *combined = from->combined, *weights = from->weights, *const bias = from->bias;
     float sums[BK_SUMS][BK_BUNDLES * BK_WIDTH] __attribute__((aligned(64)));
-    const ptrdiff_t n_blocks = (n_channels + BK_COLUMNS - 1) / BK_COLUMNS;
+    const ptrdiff_t n_blocks = (from->n_channels + BK_COLUMNS - 1) / BK_COLUMNS;
     for (int s = 0; s < BK_SUMS; s++) {
         const ptrdiff_t n = bk_n_products_of(s, n_taps) * n_blocks;
         const float *const behind = weights + n * BK_COLUMNS * BK_WIDTH;
-        const float *const next = s == BK_SUMS - 1 && next_weights ? next_weights : behind;
+        const float *const next = s == BK_SUMS - 1 && from->next_weights ? from->next_weights : behind;
         BK_SWITCH_ROWS(n_fours, BK_BUNDLES, sum_products(combined, weights, next, n, N_ROWS, sums[s]))
         combined += n * BK_PLANE;
         weights = behind;
@@ -158,10 +159,10 @@ static void BK_KERNEL(convolve_fours)(const float *combined, int n_taps, int n_c
                 earlier[i] = load_vec(of) + (b + c);
                 later[i] = load_vec(of + 3 * next) + (b - c);
             }
-            store_vec(tile + rows[k][0] * BK_WIDTH + column, earlier[0] + (earlier[1] + start));
-            store_vec(tile + rows[k][1] * BK_WIDTH + column, earlier[2] + (earlier[1] + start));
-            store_vec(tile + rows[k][2] * BK_WIDTH + column, later[0] + (later[1] + start));
-            store_vec(tile + rows[k][3] * BK_WIDTH + column, later[2] + (later[1] + start));
+            store_vec(tile + from->rows[k][0] * BK_WIDTH + column, earlier[0] + (earlier[1] + start));
+            store_vec(tile + from->rows[k][1] * BK_WIDTH + column, earlier[2] + (earlier[1] + start));
+            store_vec(tile + from->rows[k][2] * BK_WIDTH + column, later[0] + (later[1] + start));
+            store_vec(tile + from->rows[k][3] * BK_WIDTH + column, later[2] + (later[1] + start));
         }
     }
 }

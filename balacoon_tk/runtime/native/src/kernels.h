@@ -46,18 +46,29 @@ typedef struct {
 /* What the outputs of a bundle read: with n taps and m outputs n + m - 1 steps a dilation apart, each a row of
  * channels. Of these only those from `low` to `high` are there. */
 typedef struct {
-    const float *row; /* of place 0, whether it is there or not */
+    const void *row; /* of place 0, whether it is there or not: float, or uint8_t */
     int low, high;
 } bk_bundle;
 
-/* Steps in bundles, with fewer products. First what is to be multiplied is made of the input, once for all blocks;
- * then a block's outputs of that, each in a row of a tile, which has one for outputs that aren't due. */
+/* What a block's outputs in bundles are made of. */
 typedef struct {
-    /* combined are bk_combined_size floats, which lie as `convolve` reads them */
+    const void *combined; /* what is multiplied, made of the input once for all blocks */
+    int n_taps, n_channels;
+    const void *weights;
+    const float *bias;     /* [BK_WIDTH], or NULL */
+    const float *scale;    /* int8: as in bk_window */
+    const int32_t *offset; /* int8: [2][BK_WIDTH], for the earlier output and for the later one */
+    int n_bundles;
+    const int (*rows)[BK_BUNDLE]; /* of the tile, for each output; there is one for those that aren't due */
+    const void *next_weights;     /* that are read behind these, or NULL */
+} bk_bundled;
+
+/* Steps in bundles, with fewer products. */
+typedef struct {
+    /* combined are bk_combined_size numbers, which lie as `convolve` reads them */
     void (*combine)(const bk_bundle *bundles, int n_bundles, ptrdiff_t tap_step, int n_taps, int n_channels,
-                    float *combined);
-    void (*convolve)(const float *combined, int n_taps, int n_channels, const float *weights, const float *bias,
-                     int n_bundles, const int (*rows)[BK_BUNDLE], float *tile, const float *next_weights);
+                    void *combined);
+    void (*convolve)(const bk_bundled *from, float *tile);
 } bk_bundling;
 
 /* Functions of a number, or of two. */
@@ -101,7 +112,7 @@ typedef struct {
     void *rows;     /* NULL where nothing is stored */
     ptrdiff_t step; /* elements */
     float scale;    /* of bytes as in store_int8; 0 of floats */
-    int zero_point;
+    int zero_point, largest;
 } bk_output;
 
 /* What most chains end in, in one pass: residuals, a factor, and what is stored in front of and behind leaky ReLU. */
@@ -127,6 +138,8 @@ typedef struct {
     /* the same for steps in bundles of two and of four (pairs_impl.h, fours_impl.h), which say how their weights
      * lie; NULL where the registers are too few */
     bk_bundling pairs, fours;
+    /* the same for pairs of u8 inputs of 7 bits and s8 weights (pairs_int8_impl.h), with the sums of convolve_int8 */
+    bk_bundling pairs_int8;
     /* the same as convolve of u8 inputs and s8 weights, exact in int32: ((sum + offset) * scale) + bias */
     void (*convolve_int8)(const bk_window *window, int rows, float *tile);
     /* for at most 4 output channels, the tile's others are zeros: weights are float [column][tap][channel],
@@ -143,13 +156,13 @@ typedef struct {
     /* rows of float between a tensor and a tile; width <= BK_WIDTH, the rest of a loaded row is 0 */
     void (*load)(const float *rows_in, ptrdiff_t row_step, int width, int rows, float *tile);
     void (*store)(const float *tile, int width, int rows, float *rows_out, ptrdiff_t row_step);
-    /* the same of bytes: x * (1 / scale), rounded to nearest even, + zero_point, clipped; NaN is 0 */
+    /* the same of bytes: x * (1 / scale) + zero_point, rounded to nearest even and clipped to 0 .. largest; NaN is 0 */
     void (*load_int8)(const uint8_t *rows_in, ptrdiff_t row_step, int width, int rows, float *tile, float scale,
                       int zero_point);
     void (*store_int8)(const float *tile, int width, int rows, uint8_t *rows_out, ptrdiff_t row_step,
-                       float scale, int zero_point);
-    /* from a tile that is BK_WIDTH wide to tensors */
-    void (*finish)(const bk_ending *ending, int rows, const float *tile);
+                       float scale, int zero_point, int largest);
+    /* from a tile that is BK_WIDTH wide to tensors, from their row `first` on, which may be below 0 */
+    void (*finish)(const bk_ending *ending, ptrdiff_t first, int rows, const float *tile);
     /* (x - mean) / sqrt(variance + epsilon) over n channels of each row, in place of nothing: out may be in;
      * without centre: x / sqrt(mean of squares + epsilon) */
     void (*normalise)(const float *rows_in, ptrdiff_t in_step, int n, int rows, float *rows_out, ptrdiff_t out_step,

@@ -22,6 +22,8 @@
 #define BK_SQRT(x) (vec)_mm256_sqrt_ps((__m256)(x))
 #define BK_GREATER(a, b) (vec)_mm256_max_ps((__m256)(a), (__m256)(b))
 #define BK_LESSER(a, b) (vec)_mm256_min_ps((__m256)(a), (__m256)(b))
+#define BK_WORDS(x) _mm_packus_epi32(_mm256_castsi256_si128((__m256i)(x)), _mm256_extracti128_si256((__m256i)(x), 1))
+#define BK_LOWEST_BYTES(x) (bytes_vec)_mm_cvtsi128_si64(_mm_packus_epi16(BK_WORDS((x) & 255), BK_WORDS((x) & 255)))
 #define BK_DOT_PRODUCT 0
 #define BK_MADD(x, w) (ivec)_mm256_madd_epi16((__m256i)(x), (__m256i)(w))
 #define BK_INT8_VECTORS 2

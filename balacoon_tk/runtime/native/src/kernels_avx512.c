@@ -22,6 +22,7 @@
 #define BK_SQRT(x) (vec)_mm512_sqrt_ps((__m512)(x))
 #define BK_GREATER(a, b) (vec)_mm512_max_ps((__m512)(a), (__m512)(b))
 #define BK_LESSER(a, b) (vec)_mm512_min_ps((__m512)(a), (__m512)(b))
+#define BK_LOWEST_BYTES(x) (bytes_vec)_mm512_cvtepi32_epi8((__m512i)(x))
 #define BK_DOT_PRODUCT 0
 #define BK_MADD(x, w) (ivec)_mm512_madd_epi16((__m512i)(x), (__m512i)(w))
 #define BK_INT8_VECTORS 2

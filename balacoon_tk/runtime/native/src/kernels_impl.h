@@ -49,6 +49,8 @@
  * from waiting for its own sums. */
 BK_INLINE int next_rows(int left, int most)
 {
+    if (left <= most)
+        return left;
     const int n_blocks = (left + most - 1) / most;
     return (left + n_blocks - 1) / n_blocks;
 }
@@ -131,32 +133,34 @@ BK_INLINE vec load_part(const float *x, int n)
     return load_vec(padded);
 }
 
+#define BK_NARROW_STEPS 8 /* that are summed up at once: a processor waits for fewer sums */
+
 /* One column of `rows` steps: a dot product over the channels of each tap. */
 BK_INLINE void sum_narrow(const bk_window *window, const float *input, const float *weights, float bias,
                           const int rows, float *tile, ptrdiff_t tile_step)
 {
     const ptrdiff_t row_step = window->row_step;
     const int n_channels = window->n_channels, n_whole = n_channels - n_channels % BK_LANES;
-    vec sums[4];
-#pragma GCC unroll 4
+    vec sums[BK_NARROW_STEPS];
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
         sums[r] = splat(0);
     for (int tap = 0; tap < window->n_taps; tap++, weights += n_channels) {
         const float *x = input + tap * window->tap_step;
         for (int c = 0; c < n_whole; c += BK_LANES) {
             const vec w = load_vec(weights + c);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
                 sums[r] += w * load_vec(x + r * row_step + c);
         }
         if (n_whole < n_channels) {
             const vec w = load_part(weights + n_whole, n_channels - n_whole);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
                 sums[r] += w * load_part(x + r * row_step + n_whole, n_channels - n_whole);
         }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
         tile[r * tile_step] = sum_of_lanes(sums[r]) + bias;
 }
@@ -179,8 +183,8 @@ static void BK_KERNEL(convolve_narrow)(const bk_window *given, int n_columns, in
         const float *input = (const float *)window->input;
         float *out = tile + column;
         int row = 0;
-        for (; row + 4 <= rows; row += 4, input += 4 * window->row_step)
-            sum_narrow(window, input, weights, bias, 4, out + row * tile_step, tile_step);
+        for (; row + BK_NARROW_STEPS <= rows; row += BK_NARROW_STEPS, input += BK_NARROW_STEPS * window->row_step)
+            sum_narrow(window, input, weights, bias, BK_NARROW_STEPS, out + row * tile_step, tile_step);
         for (; row < rows; row++, input += window->row_step)
             sum_narrow(window, input, weights, bias, 1, out + row * tile_step, tile_step);
     }
@@ -223,6 +227,7 @@ static void BK_KERNEL(convolve_depthwise)(const bk_window *window, int width, in
 }
 
 #include "predicted_impl.h"
+#include "pairs_int8_impl.h"
 
 #if BK_LANES == BK_COLUMNS
 #include "pairs_impl.h"
@@ -261,6 +266,7 @@ const bk_kernels BK_PASTE(bk_kernels, BK_SUFFIX) = {
     .convolve = BK_KERNEL(convolve),
     .pairs = BK_OF_BUNDLES(pairs),
     .fours = BK_OF_BUNDLES(fours),
+    .pairs_int8 = {BK_KERNEL(combine_pairs_int8), BK_KERNEL(convolve_pairs_int8)},
     .convolve_int8 = BK_KERNEL(convolve_int8),
     .convolve_narrow = BK_KERNEL(convolve_narrow),
     .convolve_depthwise = BK_KERNEL(convolve_depthwise),

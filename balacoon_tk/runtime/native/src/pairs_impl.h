@@ -56,8 +56,9 @@ BK_INLINE void combine(const float *const *steps, const int n_taps, int n_channe
 }
 
 static void BK_KERNEL(combine_pairs)(const bk_bundle *pairs, int n_pairs, ptrdiff_t tap_step, int n_taps,
-                                     int n_channels, float *combined)
+                                     int n_channels, void *made)
 {
+    float *combined = made;
     const ptrdiff_t n_planes = (n_channels + BK_COLUMNS - 1) / BK_COLUMNS;
     for (int tap = 0; tap < n_taps; tap += 3) {
         const int left = n_taps - tap < 3 ? n_taps - tap : 3;
@@ -158,10 +159,10 @@ BK_INLINE void sum_part(BK_KERNEL(pairs_part) *part, const int n_weights, int in
     }
 }
 
-static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_channels, const float *weights,
-                                      const float *bias, int n_pairs, const int (*rows)[BK_BUNDLE], float *tile,
-                                      const float *next_weights)
+static void BK_KERNEL(convolve_pairs)(const bk_bundled *from, float *tile)
 {
+    const int n_taps = from->n_taps, n_channels = from->n_channels, n_pairs = from->n_bundles;
+    const float *const weights = from->weights, *const bias = from->bias;
     enum { ALL = BK_WIDTH / BK_LANES, OF_ALL = BK_MOST_SUMMED / ALL };
     float kept[BK_BUNDLES][4][BK_WIDTH] __attribute__((aligned(64)));
     /* Few pairs are few sums, which a processor would have to wait for. */
@@ -173,7 +174,7 @@ static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_c
             for (int s = 0; s < 4; s++)
                 store_vec(&kept[p][s][column], s == 1 ? start + start : splat(0));
         }
-    BK_KERNEL(pairs_part) part = {.x = combined, .weights = weights};
+    BK_KERNEL(pairs_part) part = {.x = from->combined, .weights = weights};
     for (int left = n_taps, n_weights; left > 0; left -= n_weights) {
         n_weights = left < 3 ? left : 3;
         const int lines = n_weights * BK_WIDTH / BK_LINE;
@@ -182,7 +183,7 @@ static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_c
             part.n_channels = n_channels - c < BK_PART ? n_channels - c : BK_PART;
             const float *const behind = part.weights + part.n_channels * n_weights * BK_WIDTH;
             const int is_last = left == n_weights && c + BK_PART >= n_channels;
-            part.next = !is_last ? behind : next_weights ? next_weights : weights;
+            part.next = !is_last ? behind : from->next_weights ? from->next_weights : weights;
             if (n_weights == 3)
                 sum_part(&part, 3, in_halves, n_pairs, kept);
             else if (n_weights == 2)
@@ -197,8 +198,8 @@ static void BK_KERNEL(convolve_pairs)(const float *combined, int n_taps, int n_c
         for (int column = 0; column < BK_WIDTH; column += BK_LANES) {
             const vec a = load_vec(&kept[p][0][column]), d = load_vec(&kept[p][3][column]);
             const vec b = load_vec(&kept[p][1][column]), c = load_vec(&kept[p][2][column]);
-            store_vec(tile + rows[p][0] * BK_WIDTH + column, a + (b + c) * 0.5f);
-            store_vec(tile + rows[p][1] * BK_WIDTH + column, d + (b - c) * 0.5f);
+            store_vec(tile + from->rows[p][0] * BK_WIDTH + column, a + (b + c) * 0.5f);
+            store_vec(tile + from->rows[p][1] * BK_WIDTH + column, d + (b - c) * 0.5f);
         }
 }
 

@@ -133,28 +133,28 @@ static void BK_KERNEL(load_int8)(const uint8_t *rows_in, ptrdiff_t row_step, int
 
 /* How numbers become bytes, as vectors, made once for many of them. */
 typedef struct {
-    vec factor, low, high;
-    ivec offset;
+    vec factor, zero, low, high;
 } BK_KERNEL(rounding);
 
-BK_INLINE BK_KERNEL(rounding) rounding_of(float scale, int zero_point)
+BK_INLINE BK_KERNEL(rounding) rounding_of(float scale, int zero_point, int largest)
 {
-    return (BK_KERNEL(rounding)){splat(1.0f / scale), splat((float)-zero_point), splat((float)(255 - zero_point)),
-                                 splat_int(0x4b400000 - zero_point)};
+    return (BK_KERNEL(rounding)){splat(1.0f / scale), splat(BK_ROUNDER + (float)zero_point), splat(BK_ROUNDER),
+                                 splat(BK_ROUNDER + (float)largest)};
 }
 
-/* The lower limit first and so that NaN is less than it: no byte is left to chance. */
+/* A sum with BK_ROUNDER has no bits left for fractions, and the byte in its last ones. The lower limit first and so that
+ * NaN is less than it: no byte is left to chance. */
 BK_INLINE void store_rounded(vec x, const BK_KERNEL(rounding) * to, uint8_t *out)
 {
-    x = BK_LESSER(BK_GREATER(x * to->factor, to->low), to->high);
-    store_bytes(out, bits_of(x + BK_ROUNDER) - to->offset);
+    x = BK_LESSER(BK_GREATER(x * to->factor + to->zero, to->low), to->high);
+    store_bytes(out, bits_of(x));
 }
 
 static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_t *rows_out, ptrdiff_t row_step,
-                                  float scale, int zero_point)
+                                  float scale, int zero_point, int largest)
 {
     uint8_t padded[BK_WIDTH];
-    const BK_KERNEL(rounding) to = rounding_of(scale, zero_point);
+    const BK_KERNEL(rounding) to = rounding_of(scale, zero_point, largest);
     for (int r = 0; r < rows; r++, rows_out += row_step, tile += BK_WIDTH) {
         uint8_t *row = width < BK_WIDTH ? padded : rows_out;
         for (int c = 0; c < BK_WIDTH; c += BK_LANES)
@@ -164,56 +164,78 @@ static void BK_KERNEL(store_int8)(const float *tile, int width, int rows, uint8_
     }
 }
 
-#define BK_FOR_ROW(...)                                                                                        \
-    for (int v = 0; v < n_vectors; v++) {                                                                      \
+#define BK_FOR_ROWS(...)                                                                                       \
+    _Pragma("GCC unroll 4") for (int k = 0; k < n_rows; k++)                                                   \
+        _Pragma("GCC unroll 8") for (int v = 0; v < n_vectors; v++)                                            \
+    {                                                                                                          \
         __VA_ARGS__;                                                                                           \
     }
 
-/* `n_vectors` of each row, a constant wherever this is inlined. No store of a byte changes `ending`; MSVC without
- * options knows that word with underscores alone. */
-BK_INLINE void finish_rows(const bk_ending *__restrict ending, int rows, const float *tile, const int n_vectors)
-{
-    const vec factor = splat(ending->factor), slope = splat(ending->slope);
-    /* Of a number and a part of it the greater one is what leaky ReLU gives, whatever its sign. */
-    const int is_part = ending->slope > 0 && ending->slope <= 1;
+/* What an ending says, as vectors. */
+typedef struct {
+    vec factor, slope;
+    int is_part; /* of a number and a part of it the greater one is what leaky ReLU gives, whatever its sign */
     BK_KERNEL(rounding) to_bytes[2];
-    for (int k = 0; k < 2; k++)
-        to_bytes[k] = rounding_of(ending->out[k].scale ? ending->out[k].scale : 1, ending->out[k].zero_point);
-    for (int r = 0; r < rows; r++, tile += BK_WIDTH) {
-        vec x[BK_WIDTH / BK_LANES];
-        BK_FOR_ROW(x[v] = load_vec(tile + v * BK_LANES))
-        for (int k = 0; k < ending->n_added; k++) {
-            const float *added = ending->added[k] + r * ending->added_step[k];
-            BK_FOR_ROW(x[v] = x[v] + load_vec(added + v * BK_LANES))
-        }
-        if (ending->scaling == BK_MUL)
-            BK_FOR_ROW(x[v] = x[v] * factor)
-        else if (ending->scaling == BK_DIV)
-            BK_FOR_ROW(x[v] = x[v] / factor)
-        for (int k = 0; k < 2; k++) {
-            if (k == 1 && ending->activated && is_part)
-                BK_FOR_ROW(x[v] = BK_GREATER(x[v], x[v] * slope))
-            else if (k == 1 && ending->activated)
-                BK_FOR_ROW(x[v] = select_vec(less(x[v], splat(0)), x[v] * slope, x[v]))
-            if (ending->out[k].rows == NULL)
-                continue;
-            const ptrdiff_t first = r * ending->out[k].step;
-            if (ending->out[k].scale)
-                BK_FOR_ROW(store_rounded(x[v], &to_bytes[k], (uint8_t *)ending->out[k].rows + first + v * BK_LANES))
-            else
-                BK_FOR_ROW(store_vec((float *)ending->out[k].rows + first + v * BK_LANES, x[v]))
+} BK_KERNEL(ending);
+
+/* `n_vectors` of `n_rows`, which are rows r and behind of tensors: both are constants wherever this is inlined, so that what an ending consists of
+ * is asked once for some of them. No store of a byte changes `ending`; MSVC without options knows that word with
+ * underscores alone. */
+BK_INLINE void finish_rows(const bk_ending *__restrict ending, const BK_KERNEL(ending) * __restrict vectors,
+                           ptrdiff_t r, const float *tile, const int n_rows, const int n_vectors)
+{
+    vec x[4][BK_WIDTH / BK_LANES];
+    BK_FOR_ROWS(x[k][v] = load_vec(tile + k * BK_WIDTH + v * BK_LANES))
+    for (int a = 0; a < ending->n_added; a++) {
+        const ptrdiff_t step = ending->added_step[a];
+        const float *added = ending->added[a] + r * step;
+        BK_FOR_ROWS(x[k][v] = x[k][v] + load_vec(added + k * step + v * BK_LANES))
+    }
+    if (ending->scaling == BK_MUL)
+        BK_FOR_ROWS(x[k][v] = x[k][v] * vectors->factor)
+    else if (ending->scaling == BK_DIV)
+        BK_FOR_ROWS(x[k][v] = x[k][v] / vectors->factor)
+    for (int out = 0; out < 2; out++) {
+        if (out == 1 && ending->activated && vectors->is_part)
+            BK_FOR_ROWS(x[k][v] = BK_GREATER(x[k][v], x[k][v] * vectors->slope))
+        else if (out == 1 && ending->activated)
+            BK_FOR_ROWS(x[k][v] = select_vec(less(x[k][v], splat(0)), x[k][v] * vectors->slope, x[k][v]))
+        if (ending->out[out].rows == NULL)
+            continue;
+        const ptrdiff_t step = ending->out[out].step;
+        if (ending->out[out].scale) {
+            uint8_t *rows = (uint8_t *)ending->out[out].rows + r * step;
+            BK_FOR_ROWS(store_rounded(x[k][v], &vectors->to_bytes[out], rows + k * step + v * BK_LANES))
+        } else {
+            float *rows = (float *)ending->out[out].rows + r * step;
+            BK_FOR_ROWS(store_vec(rows + k * step + v * BK_LANES, x[k][v]))
         }
     }
 }
 
-#undef BK_FOR_ROW
+#undef BK_FOR_ROWS
 
-static void BK_KERNEL(finish)(const bk_ending *ending, int rows, const float *tile)
+static void BK_KERNEL(finish)(const bk_ending *ending, ptrdiff_t first, int rows, const float *tile)
 {
-    if (ending->half)
-        finish_rows(ending, rows, tile, BK_WIDTH / 2 / BK_LANES);
-    else
-        finish_rows(ending, rows, tile, BK_WIDTH / BK_LANES);
+    enum { ALL = BK_WIDTH / BK_LANES, HALF = BK_WIDTH / 2 / BK_LANES };
+    BK_KERNEL(ending) vectors;
+    vectors.factor = splat(ending->factor);
+    vectors.slope = splat(ending->slope);
+    vectors.is_part = ending->slope > 0 && ending->slope <= 1;
+    for (int k = 0; k < 2; k++) {
+        const bk_output *out = &ending->out[k];
+        vectors.to_bytes[k] = rounding_of(out->scale ? out->scale : 1, out->zero_point, out->largest);
+    }
+    for (; rows >= 4; rows -= 4, first += 4, tile += 4 * BK_WIDTH)
+        if (ending->half)
+            finish_rows(ending, &vectors, first, tile, 4, HALF);
+        else
+            finish_rows(ending, &vectors, first, tile, 4, ALL);
+    for (; rows > 0; rows--, first++, tile += BK_WIDTH)
+        if (ending->half)
+            finish_rows(ending, &vectors, first, tile, 1, HALF);
+        else
+            finish_rows(ending, &vectors, first, tile, 1, ALL);
 }
 
 static void BK_KERNEL(normalise)(const float *rows_in, ptrdiff_t in_step, int n, int rows, float *rows_out,

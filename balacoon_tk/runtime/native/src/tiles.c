@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define PARTS_OF_A_THREAD 4 /* of a stage, as far as it has so many tiles: who is done early takes another */
+#define KEPT_ENDINGS 8 /* of the blocks of a stage, while tiles pass by */
 #define FEW_TILES 3 /* of fours, of which one that is nearly empty would cost */
 
 static void fill(bk_operand operand, int rows, float *tile, const float *values)
@@ -52,22 +53,13 @@ static void convolve_predicted(const bk_run *run, const bk_stage *stage, const b
     }
 }
 
-static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group, int rows,
-                      const float *normalised, float *tile, const void *next_weights)
+/* What the tile that begins with a group reads. */
+static bk_window window_of(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group)
 {
-    const bk_program *program = run->program;
-    if (stage->kind == BK_POINTWISE)
-        return;
-    const bk_edge *source = &program->edges[stage->source];
-    if (stage->kind == BK_PAD) {
-        pad(run, stage, block, group, rows, tile);
-        return;
-    }
+    const bk_edge *source = &run->program->edges[stage->source];
     const int64_t step = group * stage->stride - stage->pad_left;
-    const char *first = row_of(run, stage->source, step)
-                        + (ptrdiff_t)block->source_channel * source->item_size;
-    bk_window window = {
-        .input = first,
+    return (bk_window){
+        .input = row_of(run, stage->source, step) + (ptrdiff_t)block->source_channel * source->item_size,
         .row_step = (ptrdiff_t)stage->stride * source->row,
         .tap_step = (ptrdiff_t)stage->dilation * source->row,
         .n_taps = stage->n_taps,
@@ -77,11 +69,24 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
         .scale = block->scale,
         .offset = block->offset,
         .half = block->width <= BK_WIDTH / 2,
-        .next_weights = next_weights,
     };
+}
+
+static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *block, int64_t group, int rows,
+                      const float *normalised, float *tile, const void *next_weights)
+{
+    const bk_program *program = run->program;
+    if (stage->kind == BK_POINTWISE)
+        return;
+    if (stage->kind == BK_PAD) {
+        pad(run, stage, block, group, rows, tile);
+        return;
+    }
+    bk_window window = window_of(run, stage, block, group);
+    window.next_weights = next_weights;
     switch (stage->kind) {
     case BK_CONVOLVE:
-        if (source->item_size == 1)
+        if (program->edges[stage->source].item_size == 1)
             program->kernels->convolve_int8(&window, rows, tile);
         else
             program->kernels->convolve(&window, rows, tile);
@@ -130,7 +135,8 @@ static void move_steps(const piece *p, const bk_block *block, const bk_call *cal
             else if (call->action == BK_LOAD)
                 memcpy(row, rows_there, (size_t)n * sizeof(float));
             else if (edge->item_size == 1)
-                kernels->store_int8(row, n, 1, (uint8_t *)rows_there, 0, edge->scale, edge->zero_point);
+                kernels->store_int8(row, n, 1, (uint8_t *)rows_there, 0, edge->scale, edge->zero_point,
+                                    edge->largest);
             else
                 memcpy(rows_there, row, (size_t)n * sizeof(float));
         }
@@ -164,11 +170,13 @@ static void load_flat(const piece *p, const bk_call *call, const bk_span *span, 
     const int timeless = p->run->program->edges[call->edge].timeless;
     const int64_t first = timeless ? 0 : call->by_group ? span->step : span->step * n_phases;
     const float *from = (const float *)row_of(p->run, call->edge, first);
-    if (!timeless && !call->by_group)
+    if (!timeless && !call->by_group) {
         memcpy(tile, from, (size_t)n_steps * sizeof(float));
-    else
-        for (int k = 0; k < n_steps; k++)
-            tile[k] = from[timeless ? 0 : k / n_phases];
+        return;
+    }
+    for (int r = 0; r < span->n_rows; r++, tile += n_phases)
+        for (int phase = 0; phase < n_phases; phase++)
+            tile[phase] = from[timeless ? 0 : r];
 }
 
 static void store_flat(const piece *p, const bk_call *call, const bk_span *span, const float *tile)
@@ -268,7 +276,8 @@ static void store(const piece *p, const bk_block *block, const bk_call *call, co
     char *row = place_of(p, block, call, span, &step);
     tile += span->row * BK_WIDTH;
     if (edge->item_size == 1)
-        kernels->store_int8(tile, block->width, span->n_rows, (uint8_t *)row, step, edge->scale, edge->zero_point);
+        kernels->store_int8(tile, block->width, span->n_rows, (uint8_t *)row, step, edge->scale, edge->zero_point,
+                            edge->largest);
     else
         kernels->store(tile, block->width, span->n_rows, (float *)row, step);
 }
@@ -286,32 +295,46 @@ static int can_finish(const piece *p, const bk_block *block, const bk_span *span
     return 1;
 }
 
-static void finish(const piece *p, const bk_block *block, const bk_span *span, const float *scratch)
+/* An ending of a block, whose tensors begin with the first group of a piece. */
+typedef struct {
+    const bk_block *of;
+    bk_ending made;
+} block_ending;
+
+static block_ending find_ending(const piece *p, const bk_block *block)
 {
     const bk_stage *stage = p->stage;
     const bk_last_calls *last = &stage->ending;
-    bk_ending ending = {.n_added = last->n_added, .scaling = BK_COPY, .half = block->width < BK_WIDTH};
+    const bk_span first = {p->first, 0, 1};
+    bk_ending made = {.n_added = last->n_added, .scaling = BK_COPY, .half = block->width < BK_WIDTH};
     for (int k = 0; k < last->n_added; k++) {
         const bk_call *call = &stage->calls[last->added[k]];
-        ending.added[k] = (const float *)place_of(p, block, call, span, &ending.added_step[k]);
+        made.added[k] = (const float *)place_of(p, block, call, &first, &made.added_step[k]);
     }
     if (last->scaling >= 0) {
-        ending.scaling = stage->calls[last->scaling].function;
-        ending.factor = stage->calls[last->scaling].scalar;
+        made.scaling = stage->calls[last->scaling].function;
+        made.factor = stage->calls[last->scaling].scalar;
     }
     if (last->activation >= 0) {
-        ending.activated = 1;
-        ending.slope = stage->calls[last->activation].scalar;
+        made.activated = 1;
+        made.slope = stage->calls[last->activation].scalar;
     }
     for (int k = 0; k < 2; k++)
         if (last->out[k] >= 0) {
             const bk_call *call = &stage->calls[last->out[k]];
-            ending.out[k].rows = place_of(p, block, call, span, &ending.out[k].step);
-            ending.out[k].scale = p->run->program->edges[call->edge].scale;
-            ending.out[k].zero_point = p->run->program->edges[call->edge].zero_point;
+            const bk_edge *edge = &p->run->program->edges[call->edge];
+            made.out[k].rows = place_of(p, block, call, &first, &made.out[k].step);
+            made.out[k].scale = edge->scale;
+            made.out[k].zero_point = edge->zero_point;
+            made.out[k].largest = edge->largest;
         }
-    const float *tile = scratch + (last->tile * BK_ROWS + span->row) * BK_WIDTH;
-    p->run->program->kernels->finish(&ending, span->n_rows, tile);
+    return (block_ending){block, made};
+}
+
+static void finish(const piece *p, const block_ending *ending, const bk_span *span, const float *scratch)
+{
+    const float *tile = scratch + (p->stage->ending.tile * BK_ROWS + span->row) * BK_WIDTH;
+    p->run->program->kernels->finish(&ending->made, span->step - p->first, span->n_rows, tile);
 }
 
 /* The chain of functions, on a tile of `rows` of which some are steps of the output. */
@@ -357,25 +380,40 @@ void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, i
             break;
         }
     }
-    for (int s = 0; finishes && s < n_spans; s++)
-        finish(p, block, &spans[s], scratch);
+    if (!finishes)
+        return;
+    const block_ending ending = find_ending(p, block);
+    for (int s = 0; s < n_spans; s++)
+        finish(p, &ending, &spans[s], scratch);
+}
+
+/* Whether all that a block's chain does, in each tile, is an ending. */
+static int only_finishes(const piece *p, const bk_block *block)
+{
+    const bk_stage *stage = p->stage;
+    return stage->ending.first == 0 && stage->ending.tile == 0 && !stage->joined && can_finish(p, block, NULL, 0);
+}
+
+/* Rows that are steps of the output: a transposed convolution is cropped at both ends. A row of joined steps may be cut
+ * within. */
+static bk_span due_rows(const piece *p, const bk_block *block, int64_t group, int rows)
+{
+    const bk_stage *stage = p->stage;
+    int first = 0, end = rows;
+    while (!stage->joined && first < rows && (group + first) * stage->n_phases + block->phase - stage->crop < 0)
+        first++;
+    while (!stage->joined && end > first && (group + end - 1) * stage->n_phases + block->phase - stage->crop >= p->n_total)
+        end--;
+    return (bk_span){group + first, first, end - first};
 }
 
 static void run_tile(const piece *p, const bk_block *block, int64_t group, int rows, float *scratch,
                      const void *next_weights)
 {
-    const bk_stage *stage = p->stage;
-    /* Rows that are steps of the output: a transposed convolution is cropped at both ends. A row of joined steps
-     * may be cut within. */
-    int first_row = 0, end = rows;
-    while (!stage->joined && first_row < rows && (group + first_row) * stage->n_phases + block->phase - stage->crop < 0)
-        first_row++;
-    while (!stage->joined && end > first_row && (group + end - 1) * stage->n_phases + block->phase - stage->crop >= p->n_total)
-        end--;
-    if (first_row == end)
+    const bk_span span = due_rows(p, block, group, rows);
+    if (span.n_rows == 0)
         return;
-    make_tile(p->run, stage, block, group, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, scratch, next_weights);
-    const bk_span span = {group + first_row, first_row, end - first_row};
+    make_tile(p->run, p->stage, block, group, rows, scratch + BK_REGISTERS * BK_ROWS * BK_WIDTH, scratch, next_weights);
     bk_run_chain(p, block, &span, 1, rows, scratch);
 }
 
@@ -407,23 +445,32 @@ static bk_bundle_range due_range(const piece *p, const bk_block *block, const bk
 
 /* What the bundles of a tile are made of. */
 static void combine_tile(const piece *p, const bk_bundle_tile *tile, int n_outputs, const bk_bundling *bundling,
-                         float *combined)
+                         void *combined)
 {
     const bk_stage *stage = p->stage;
-    const ptrdiff_t row_size = p->run->program->edges[stage->source].row;
+    const bk_edge *source = &p->run->program->edges[stage->source];
     bk_bundle bundles[BK_BUNDLES];
     for (int k = 0; k < tile->n_bundles; k++) {
-        const float *row = (const float *)row_of(p->run, stage->source, tile->steps[k] - stage->pad_left);
-        bundles[k] = bk_bundle_input(tile, k, n_outputs, row + stage->blocks[0].source_channel, stage->n_taps);
+        const char *row = row_of(p->run, stage->source, tile->steps[k] - stage->pad_left);
+        bundles[k] = bk_bundle_input(tile, k, n_outputs, row + stage->blocks[0].source_channel * source->item_size,
+                                     stage->n_taps);
     }
-    bundling->combine(bundles, tile->n_bundles, stage->dilation * row_size, stage->n_taps, stage->n_in, combined);
+    const ptrdiff_t tap_step = (ptrdiff_t)stage->dilation * source->row;
+    bundling->combine(bundles, tile->n_bundles, tap_step, stage->n_taps, stage->n_in, combined);
 }
 
 /* A chain works on BK_ROWS at once, from the last ones on: its other registers lie over rows that are done. The row
  * of what isn't due lies behind all of them. */
-static void run_chains(const piece *p, const bk_block *block, const bk_bundle_tile *tile, float *scratch)
+static void run_chains(const piece *p, const bk_block *block, const block_ending *ending, const bk_bundle_tile *tile,
+                       float *scratch)
 {
     int end = tile->n_spans, end_row = tile->n_rows;
+    for (int s = 0, row = 0; ending != NULL && s < end; row += tile->spans[s++].n_rows) {
+        const bk_span span = {tile->spans[s].step, row, tile->spans[s].n_rows};
+        finish(p, ending, &span, scratch);
+    }
+    if (ending != NULL)
+        return;
     while (end > 0) {
         int first = end - 1;
         while (tile->spans[first].row > 0)
@@ -462,7 +509,8 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
     const bk_kernels *kernels = p->run->program->kernels;
     const int in_fours = stage->kind == BK_FOURS, n_outputs = in_fours ? BK_BUNDLE : 2;
     const int64_t n_threads = p->run->n_threads;
-    const bk_bundling *bundling = in_fours ? &kernels->fours : &kernels->pairs;
+    const int item_size = p->run->program->edges[stage->source].item_size;
+    const bk_bundling *bundling = in_fours ? &kernels->fours : item_size == 1 ? &kernels->pairs_int8 : &kernels->pairs;
     const bk_bundle_range range = bk_find_bundles(p->first, p->first + p->n_groups, stage->dilation, n_outputs);
     const int64_t n_tiles = (range.n_bundles + BK_BUNDLES - 1) / BK_BUNDLES;
     const int64_t n_sets = (n_tiles + stage->n_together - 1) / stage->n_together;
@@ -470,10 +518,11 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
     if (n_threads > 1 && stage->n_together > 1)
         n_shares = stage->n_blocks;
     n_shares = smaller(n_shares, stage->n_blocks);
-    const size_t size = bk_combined_size(n_outputs, stage->n_taps, stage->n_in);
-    float *combined = scratch + p->run->scratch_size - p->run->program->combined_size;
+    const size_t size = bk_combined_size(n_outputs, stage->n_taps, stage->n_in) * (size_t)item_size;
+    char *combined = (char *)(scratch + p->run->scratch_size - p->run->program->combined_size);
     bk_bundle_tile tile = {0};
     bk_bundle_range laid_range = range;
+    block_ending endings[KEPT_ENDINGS] = {0};
     int64_t set_there = -1, laid = -1;
     for (;;) {
         const int64_t item = bk_next_part(&p->taken, n_sets * n_shares, thread);
@@ -493,6 +542,10 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
             for (const piece *each = p; each != NULL; each = each->sibling) {
                 const bk_block *block = &each->stage->blocks[b];
                 const bk_bundle_range due = due_range(each, block, &range);
+                const int finishes = only_finishes(each, block);
+                block_ending *ending = &endings[block->channel_block % KEPT_ENDINGS];
+                if (finishes && ending->of != block)
+                    *ending = find_ending(each, block);
                 for (int64_t k = first_tile; k < end_tile && due.first < due.end; k++) {
                     const void *next_weights =
                         k + 1 < end_tile ? block->weights : weights_behind(p, each, b, thread);
@@ -500,12 +553,47 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
                         lay_tile(&due, laid = k, n_tiles, &tile);
                         laid_range = due;
                     }
-                    bundling->convolve(combined + (size_t)(k - first_tile) * size, stage->n_taps, stage->n_in,
-                                       block->weights, block->bias, tile.n_bundles,
-                                       (const int(*)[BK_BUNDLE])tile.rows, scratch, next_weights);
-                    run_chains(each, block, &tile, scratch);
+                    const bk_bundled from = {
+                        .combined = combined + (size_t)(k - first_tile) * size,
+                        .n_taps = stage->n_taps,
+                        .n_channels = stage->n_in,
+                        .weights = block->weights,
+                        .bias = block->bias,
+                        .scale = block->scale,
+                        .offset = block->offset,
+                        .n_bundles = tile.n_bundles,
+                        .rows = (const int(*)[BK_BUNDLE])tile.rows,
+                        .next_weights = next_weights,
+                    };
+                    bundling->convolve(&from, scratch);
+                    run_chains(each, block, finishes ? ending : NULL, &tile, scratch);
                 }
             }
+    }
+}
+
+/* Tiles of a convolution that are stored as they are: what is alike in all of them is found once. */
+static void convolve_block(const piece *p, const bk_block *block, int64_t first_tile, int64_t end_tile,
+                           int64_t n_tiles, float *scratch, const void *next_weights)
+{
+    const bk_stage *stage = p->stage;
+    const bk_kernels *kernels = p->run->program->kernels;
+    const int item_size = p->run->program->edges[stage->source].item_size;
+    const block_ending ending = find_ending(p, block);
+    int64_t first = p->n_groups * first_tile / n_tiles, next;
+    bk_window window = window_of(p->run, stage, block, p->first + first);
+    window.next_weights = block->weights;
+    for (int64_t tile = first_tile; tile < end_tile; tile++, first = next) {
+        next = p->n_groups * (tile + 1) / n_tiles;
+        const int rows = (int)(next - first);
+        const bk_span span = due_rows(p, block, p->first + first, rows);
+        if (tile + 1 == end_tile)
+            window.next_weights = next_weights;
+        if (span.n_rows > 0) {
+            (item_size == 1 ? kernels->convolve_int8 : kernels->convolve)(&window, rows, scratch);
+            finish(p, &ending, &span, scratch);
+        }
+        window.input = (const char *)window.input + (next - first) * window.row_step * item_size;
     }
 }
 
@@ -518,6 +606,11 @@ static void run_tiles(const piece *p, int64_t first_item, int64_t end_item, int6
         end = smaller((b + 1) * n_tiles, end_item);
         for (const piece *each = p; each != NULL; each = each->sibling) {
             const bk_block *block = &each->stage->blocks[b];
+            if (each->stage->kind == BK_CONVOLVE && only_finishes(each, block)) {
+                convolve_block(each, block, item - b * n_tiles, end - b * n_tiles, n_tiles, scratch,
+                               weights_behind(p, each, b, thread));
+                continue;
+            }
             for (int64_t k = item; k < end; k++) {
                 const int64_t tile = k % n_tiles;
                 const int64_t first = p->n_groups * tile / n_tiles, next = p->n_groups * (tile + 1) / n_tiles;

@@ -39,10 +39,17 @@ BK_INLINE ivec load_bytes(const uint8_t *x)
 {
     return __builtin_convertvector((bytes_vec) * (const bytes_anywhere *)x, ivec);
 }
-BK_INLINE void store_bytes(uint8_t *x, ivec value)
-{
-    *(bytes_anywhere *)x = (bytes_anywhere)__builtin_convertvector(value, bytes_vec);
-}
+/* The lowest byte of each number; compilers take the conversion apart into single numbers where a set names no
+ * instructions for it. */
+#ifndef BK_LOWEST_BYTES
+#define BK_LOWEST_BYTES(x) __builtin_convertvector(x, bytes_vec)
+#endif
+BK_INLINE void store_bytes(uint8_t *x, ivec value) { *(bytes_anywhere *)x = (bytes_anywhere)BK_LOWEST_BYTES(value); }
+
+/* Sums and differences of bytes, four of them in each number, as far as a byte goes. */
+typedef uint8_t quads_vec __attribute__((vector_size(BK_LANES * 4)));
+BK_INLINE ivec add_bytes(ivec a, ivec b) { return (ivec)((quads_vec)a + (quads_vec)b); }
+BK_INLINE ivec take_bytes(ivec a, ivec b) { return (ivec)((quads_vec)a - (quads_vec)b); }
 
 /* The difference keeps the sign of -0, which a sum with 0 would lose. */
 BK_INLINE vec splat(float x) { return x - (vec){0}; }
@@ -92,6 +99,17 @@ BK_INLINE ivec load_ints(const void *x)
 BK_INLINE ivec load_bytes(const uint8_t *x) { return *x; }
 BK_INLINE void store_bytes(uint8_t *x, ivec value) { *x = (uint8_t)value; }
 
+BK_INLINE ivec add_bytes(ivec a, ivec b)
+{
+    return (ivec)((((uint32_t)a & 0x7f7f7f7f) + ((uint32_t)b & 0x7f7f7f7f)) ^ (((uint32_t)a ^ (uint32_t)b) & 0x80808080));
+}
+BK_INLINE ivec take_bytes(ivec a, ivec b)
+{
+    /* The highest bit of each is set in a, so that none is borrowed from the next byte. */
+    const uint32_t difference = ((uint32_t)a | 0x80808080) - ((uint32_t)b & 0x7f7f7f7f);
+    return (ivec)(difference ^ (((uint32_t)a ^ ~(uint32_t)b) & 0x80808080));
+}
+
 BK_INLINE vec splat(float x) { return x; }
 BK_INLINE ivec splat_int(int32_t x) { return x; }
 BK_INLINE ivec less(vec a, vec b) { return -(ivec)(a < b); }
@@ -137,8 +155,7 @@ BK_INLINE vec lesser_or_second(vec a, vec b) { return select_vec(less(a, b), a, 
 /* NaN of x stays NaN; the limits are numbers. */
 BK_INLINE vec clip(vec x, float low, float high)
 {
-    x = select_vec(less(x, splat(low)), splat(low), x);
-    return select_vec(less(splat(high), x), splat(high), x);
+    return BK_LESSER(splat(high), BK_GREATER(splat(low), x));
 }
 
 #endif
