@@ -4,6 +4,9 @@ A block is what lies between two places where a decoder is one tensor. What it l
 distance to the decoder in floating point. Losses don't add up, since what one block has spoilt another can't
 spoil again; so blocks are left out of the whole one by one, each time the one that brings back most for the
 multiply-adds that it takes out of int8.
+
+Where an engine makes convolutions of 7 bits in pairs of steps, with fewer products, blocks that lose little
+by the bit are made so.
 """
 
 from __future__ import annotations
@@ -29,12 +32,14 @@ from balacoon_tk.graph.streaming import make_streaming
 from balacoon_tk.graph.streaming.segments import find_cuts, time_nodes
 from balacoon_tk.metrics.signal import log_spectral_distance_db
 from balacoon_tk.runtime.engine import Engine, Feeds
+from balacoon_tk.runtime.native.bundles import LARGEST_OF_PAIRS
 from balacoon_tk.runtime.native.opening import open_program
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.ort_engine import OrtEngine
 from balacoon_tk.targets.choice import SEVERAL_THREADS, choose_target
 from balacoon_tk.targets.native import compile_native
 from balacoon_tk.targets.native.operators import can_round as can_round_natively
+from balacoon_tk.targets.native.paired import can_pair, quantize_even
 from balacoon_tk.targets.ort_cpu.costs import OrtCpuCosts
 from balacoon_tk.targets.ort_cpu.int8.convolutions import round_convolutions
 from balacoon_tk.targets.ort_cpu.int8.products import can_round
@@ -43,6 +48,8 @@ from balacoon_tk.targets.ort_cpu.optimize import optimize_decoder
 
 # Since this one a scale may be one of each channel.
 _QDQ_OPSET = 13
+# What all of int8 loses may grow by this share of it where convolutions are made in pairs.
+_LOST_IN_PAIRS = 0.1
 # A block with less of the multiply-adds joins the one before it: it isn't worth a choice of its own.
 _LEAST_SHARE = 0.01
 
@@ -96,11 +103,11 @@ class Mixer(ABC):
     def __init__(self, plain: onnx.ModelProto) -> None:
         self.plain = plain
         self.blocks = find_blocks(plain, self._is_layer)
-        self._steps: dict[str, int8.Step] = {}
+        self._ranges: dict[str, int8.Range] = {}
 
     @abstractmethod
-    def round(self, layers: Collection[str]) -> onnx.ModelProto:
-        """Return the decoder with some layers in int8 as `open` takes it."""
+    def round(self, layers: Collection[str], paired: Collection[str] = ()) -> onnx.ModelProto:
+        """Return the decoder with some layers in int8 as `open` takes it, some of them made in pairs."""
 
     @abstractmethod
     def open(
@@ -116,6 +123,10 @@ class Mixer(ABC):
     def _find_rounded(self, graph: ir.Graph, layers: Collection[ir.Node]) -> dict[str, set[ir.Node]]:
         """Return the tensors that are rounded where some layers are, and who reads them so."""
 
+    def find_pairable(self) -> frozenset[str]:
+        """Return the layers that the engine could make in pairs of steps, of inputs of 7 bits."""
+        return frozenset()
+
     @property
     def tensors(self) -> tuple[str, ...]:
         """The tensors that are rounded in a mixture of blocks, whichever it is."""
@@ -128,28 +139,32 @@ class Mixer(ABC):
 
     def calibrate(self, ranges: Mapping[str, int8.Range]) -> None:
         """Take the range of each of the tensors."""
-        self._steps = {name: found.step for name, found in ranges.items()}
+        self._ranges = dict(ranges)
 
-    def quantize(self, layers: Collection[str]) -> onnx.ModelProto:
+    def quantize(self, layers: Collection[str], paired: Collection[str] = ()) -> onnx.ModelProto:
         """Return the plain decoder, of opset 13 or newer, with some layers in int8, as QDQ pairs."""
         copy = ir.from_proto(self.plain)
         if copy.graph.opset_imports.get("", 0) < _QDQ_OPSET:
             raise ModelError(f"int8 needs opset {_QDQ_OPSET} or newer: export the model again")
         chosen, names = _nodes(copy.graph, layers), Names(copy.graph)
         readers = self._find_rounded(copy.graph, chosen)
-        steps = self._steps_of(readers)
-        int8.write_weights(copy.graph, names, chosen)
+        in_pairs = _nodes(copy.graph, paired)
+        steps = self._steps_of(readers, {name_of(node.inputs[0]) for node in in_pairs})
+        int8.write_weights(copy.graph, names, chosen, dict.fromkeys(in_pairs, quantize_even))
         int8.write_steps(copy.graph, names, steps, readers)
         copy.graph.sort()
         # The weights in floating point, which only rounded ones stand for now.
         remove_unused(copy)
         return ir.to_proto(copy)
 
-    def _steps_of(self, names: Iterable[str]) -> dict[str, int8.Step]:
+    def _steps_of(self, names: Iterable[str], short: Collection[str] = ()) -> dict[str, int8.Step]:
         for name in names:
-            if name not in self._steps:
+            if name not in self._ranges:
                 raise ModelError(f"the range of {name!r} is not known")
-        return {name: self._steps[name] for name in names}
+        return {
+            name: self._ranges[name].step_of(LARGEST_OF_PAIRS) if name in short else self._ranges[name].step
+            for name in names
+        }
 
 
 class OrtMixer(Mixer):
@@ -160,8 +175,8 @@ class OrtMixer(Mixer):
         # The passes are made once: a mixture rounds what they give, and takes seconds less by it.
         self._fast = optimize_decoder(plain, for_int8=True).model
 
-    def round(self, layers: Collection[str]) -> onnx.ModelProto:
-        """Return the decoder with some layers in int8 as ONNX Runtime runs it fast."""
+    def round(self, layers: Collection[str], paired: Collection[str] = ()) -> onnx.ModelProto:
+        """Return the decoder with some layers in int8 as ONNX Runtime runs it fast: none in pairs."""
         graph = ir.from_proto(self.plain).graph
         chosen = _nodes(graph, layers)
         steps = self._steps_of(find_rounded(graph, chosen))
@@ -194,9 +209,15 @@ class NativeMixer(Mixer):
     What a convolution gives stays in registers while it is added to and activated, and is rounded once.
     """
 
-    def round(self, layers: Collection[str]) -> onnx.ModelProto:
+    def round(self, layers: Collection[str], paired: Collection[str] = ()) -> onnx.ModelProto:
         """Return the plain decoder, of which the engine's program is compiled."""
-        return self.quantize(layers)
+        return self.quantize(layers, paired)
+
+    def find_pairable(self) -> frozenset[str]:
+        """Return the layers that could be made in pairs: none whose input another one reads in 8 bits."""
+        graph = ir.from_proto(self.plain).graph
+        readers = self._find_rounded(graph, _nodes(graph, layers_of(self.blocks))).values()
+        return frozenset(str(node.name) for nodes in readers if all(map(can_pair, nodes)) for node in nodes)
 
     def open(
         self, rounded: onnx.ModelProto, options: RuntimeOptions | None = None, *, streaming: bool = False
@@ -263,6 +284,31 @@ def measure_blocks(
     return found
 
 
+def choose_pairs(
+    mixer: Mixer, utterances: Sequence[Feeds], progress: Callable[[float], None]
+) -> tuple[str, ...]:
+    """Return the layers that may be made in pairs: of the blocks that lose least by it for what they save."""
+    reference = _decode(mixer.plain, utterances)
+    pairable = mixer.find_pairable()
+    layers = {block: tuple(filter(pairable.__contains__, block.layers)) for block in mixer.blocks}
+    layers = {block: found for block, found in layers.items() if found}
+    if not layers:
+        return ()
+    lost = _loss(mixer, mixer.blocks, utterances, reference)
+    alone = {}
+    for k, block in enumerate(layers):
+        progress(k / (2 * len(layers)))
+        alone[block] = _loss(mixer, mixer.blocks, utterances, reference, layers[block])
+    chosen: tuple[str, ...] = ()
+    ordered = sorted(layers, key=lambda block: (alone[block] - lost) / block.multiply_adds)
+    for k, block in enumerate(ordered):
+        progress(0.5 + k / (2 * len(layers)))
+        trial = chosen + layers[block]
+        if _loss(mixer, mixer.blocks, utterances, reference, trial) <= lost * (1 + _LOST_IN_PAIRS):
+            chosen = trial
+    return chosen
+
+
 def leave_out_blocks(
     mixer: Mixer, utterances: Sequence[Feeds], n: int, progress: Callable[[float], None]
 ) -> list[tuple[Block, ...]]:
@@ -286,9 +332,13 @@ def leave_out_blocks(
 
 
 def _loss(
-    mixer: Mixer, blocks: Collection[Block], utterances: Sequence[Feeds], reference: Sequence[AnyArray]
+    mixer: Mixer,
+    blocks: Collection[Block],
+    utterances: Sequence[Feeds],
+    reference: Sequence[AnyArray],
+    paired: Collection[str] = (),
 ) -> float:
-    samples = _decode(mixer.open(mixer.round(layers_of(blocks))), utterances)
+    samples = _decode(mixer.open(mixer.round(layers_of(blocks), paired)), utterances)
     return float(np.mean([log_spectral_distance_db(x, r) for x, r in zip(samples, reference, strict=True)]))
 
 

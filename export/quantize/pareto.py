@@ -75,6 +75,8 @@ class Candidate:
     """Size of the encoder over that of the voice's own."""
     changed_durations: float = 0.0
     """Share of phonemes that last another number of frames."""
+    paired: tuple[str, ...] = ()
+    """Those of the layers that are made in pairs of steps, of inputs of 7 bits."""
 
 
 @dataclass(frozen=True, slots=True)

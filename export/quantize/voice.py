@@ -209,20 +209,26 @@ class _Search:
         self._plain = mixtures.name_nodes(files.model(manifest.decoder))
         self._plain_encoder = files.model(manifest.encoder)
         self._int8_encoder = self._plain_encoder
-        self._made: dict[tuple[str, ...], tuple[onnx.ModelProto, onnx.ModelProto]] = {}
+        self._made: dict[
+            tuple[tuple[str, ...], tuple[str, ...]], tuple[onnx.ModelProto, onnx.ModelProto]
+        ] = {}
         # Sentences on which most is known: what the front says of the voice as it is.
         self._n_judged = 0
         self._mixer: mixtures.Mixer
 
     def run(self, method: CalibrationMethod, clipped_share: float, *, quantize_encoder: bool) -> ParetoFront:
         """Try the mixtures, the one with most in int8 first, until one is within the budget."""
-        blocks, chain = self._sense(method, clipped_share)
+        blocks, chain, paired = self._sense(method, clipped_share)
         tried: list[Candidate] = []
-        span = (_JUDGED - _SENSED) / len(chain)
-        for k, mixture in enumerate(chain):
+        ways = [(mixture, paired if k == 0 else ()) for k, mixture in enumerate(chain)]
+        if paired:
+            # The same without pairs loses less, and is slower by less than a block that is left out.
+            ways.insert(1, (chain[0], ()))
+        span = (_JUDGED - _SENSED) / len(ways)
+        for k, (mixture, in_pairs) in enumerate(ways):
             start = _SENSED + k * span
             self._report("timing", start)
-            candidate = self._time(mixture, blocks)
+            candidate = self._time(mixture, blocks, in_pairs)
             # Nothing that is slower is worth the minutes that judging takes.
             if candidate.speedup <= 1.0:
                 tried.append(replace(candidate, note="dropped: slower"))
@@ -259,7 +265,7 @@ class _Search:
             measured["quantized_changed_durations"] = chosen.changed_durations
         utterances = [spoken.feeds[0] for spoken in self._spoken[:2]]
         finish_voice(
-            PlainVoice(self._quantized(chosen.layers)[0], encoder, utterances=utterances),
+            PlainVoice(self._quantized(chosen)[0], encoder, utterances=utterances),
             requantized(self._voice.manifest, "int8", measured),
             target,
             extra={FRONT_FILE: front.to_json().encode()},
@@ -269,8 +275,11 @@ class _Search:
 
     def _sense(
         self, method: CalibrationMethod, clipped_share: float
-    ) -> tuple[tuple[mixtures.Block, ...], list[list[mixtures.Block]]]:
-        """Return the blocks with what each loses alone, and the mixtures of them that are worth a try."""
+    ) -> tuple[tuple[mixtures.Block, ...], list[list[mixtures.Block]], tuple[str, ...]]:
+        """Return the blocks with what each loses alone, the mixtures of them that are worth a try, and pairs.
+
+        Pairs are the layers that all blocks together may make in pairs of steps.
+        """
         utterances = [feeds for spoken in _spread(self._spoken, _N_CALIBRATED) for feeds in spoken.feeds]
         # In the engine that runs the voice, whose int8 has layers of its own and rounds in places of its own.
         make = mixtures.NativeMixer if self._voice.backend.name == "native" else mixtures.OrtMixer
@@ -281,41 +290,56 @@ class _Search:
         few = [spoken.feeds[0] for spoken in _spread(self._half, _N_FOR_BLOCKS)]
         # Where nothing is limited the first mixture is taken, and no other is needed.
         n_left_out = _N_CANDIDATES - 1 if self._budget.is_limited else 0
-        halfway = (_CALIBRATED + _SENSED) / 2
-        trying = self._span("trying each block", _CALIBRATED, halfway)
-        leaving = self._span("leaving out blocks", halfway, _SENSED)
+        third = (_SENSED - _CALIBRATED) / 3
+        trying = self._span("trying each block", _CALIBRATED, _CALIBRATED + third)
+        pairing = self._span("trying pairs", _CALIBRATED + third, _SENSED - third)
+        leaving = self._span("leaving out blocks", _SENSED - third, _SENSED)
 
         def sense() -> dict[str, Any]:
             alone = mixtures.measure_blocks(mixer, few, trying)
+            paired = mixtures.choose_pairs(mixer, few, pairing)
             chain = mixtures.leave_out_blocks(mixer, few, n_left_out, leaving)
-            return {"lsd_db": alone, "mixtures": [[block.name for block in kept] for kept in chain]}
+            names = [[block.name for block in kept] for kept in chain]
+            return {"lsd_db": alone, "paired": list(paired), "mixtures": names}
 
         known = self._once(f"blocks, {n_left_out} left out", sense)
         measured = {block.name: replace(block, lsd_db=known["lsd_db"][block.name]) for block in mixer.blocks}
-        return tuple(measured.values()), [[measured[name] for name in kept] for kept in known["mixtures"]]
+        chain = [[measured[name] for name in kept] for kept in known["mixtures"]]
+        return tuple(measured.values()), chain, tuple(known["paired"])
 
-    def _time(self, mixture: Sequence[mixtures.Block], blocks: Sequence[mixtures.Block]) -> Candidate:
+    def _time(
+        self, mixture: Sequence[mixtures.Block], blocks: Sequence[mixtures.Block], paired: tuple[str, ...]
+    ) -> Candidate:
         left_out = [block.name for block in blocks if block not in mixture]
-        name = "int8" if not left_out else f"int8 but {', '.join(left_out)}"
-        layers, voice = mixtures.layers_of(mixture), self._voice
-        plain, fast = self._quantized(layers)
+        name = "int8 in pairs" if paired else "int8"
+        if left_out:
+            name += f" but {', '.join(left_out)}"
+        voice = self._voice
+        candidate = Candidate(name, mixtures.layers_of(mixture), 1.0, 1.0, 0, 1.0, {}, paired=paired)
+        plain, fast = self._quantized(candidate)
 
         def time() -> dict[str, Any]:
             streaming = voice.target.streaming is not None
             engine = self._mixer.open(fast, self._options, streaming=streaming)
-            candidate = replace(voice.renderer, engine=engine)
-            whole, in_chunks = measure_speedup(voice.renderer, candidate, _spread(self._half, 1))
+            renderer = replace(voice.renderer, engine=engine)
+            whole, in_chunks = measure_speedup(voice.renderer, renderer, _spread(self._half, 1))
             return {"whole": whole, "in_chunks": in_chunks}
 
         known = self._once(f"speed of {name}", time)
         n_bytes = plain.ByteSize()
-        ratio = n_bytes / self._plain.ByteSize()
-        return Candidate(name, layers, known["whole"], known["in_chunks"], n_bytes, ratio, {})
+        return replace(
+            candidate,
+            speedup=known["whole"],
+            streaming_speedup=known["in_chunks"],
+            n_bytes=n_bytes,
+            size_ratio=n_bytes / self._plain.ByteSize(),
+        )
 
-    def _quantized(self, layers: tuple[str, ...]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-        """Return the decoder with some layers in int8 and the gain for its pauses: plain, and as it runs."""
+    def _quantized(self, candidate: Candidate) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        """Return a candidate's decoder in int8 with the gain for its pauses: plain, and as it runs."""
+        layers = candidate.layers, candidate.paired
         if layers not in self._made:
-            plain, fast = self._mixer.quantize(layers), self._mixer.round(layers)
+            plain, fast = self._mixer.quantize(*layers), self._mixer.round(*layers)
             block = block_samples(self._voice.manifest.hop_length)
             if block is not None:
                 few = _spread(self._spoken, _N_CALIBRATED)
@@ -361,7 +385,7 @@ class _Search:
 
     def _judge(self, candidate: Candidate, spoken: Sequence[Spoken], start: float, stop: float) -> Candidate:
         """Judge a candidate on some sentences first, and on all if it may be within the budget."""
-        engine = self._mixer.open(self._quantized(candidate.layers)[1], self._options)
+        engine = self._mixer.open(self._quantized(candidate)[1], self._options)
         what, order, n_heard, width = f"judging {candidate.name}", self._order, 0, stop - start
         for n_sentences, begin, end in ((_N_FIRST, 0.0, 0.2), (len(order), 0.2, 1.0)):
             part = order[n_heard:n_sentences]
