@@ -20,6 +20,7 @@ import numpy as np
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.runtime._checks import all_finite
 from balacoon_tk.runtime.session import TensorSpec
 
 # What a push takes and gives: an array with time on its last axis, or one per input or output by name.
@@ -94,7 +95,7 @@ class DecoderContract:
         # at is the copy: NaN that came in between would spread through the stream's state and stay there.
         copies = {name: np.array(array, order="C") for name, array in feeds.items()}
         for name, array in copies.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
+            if not _is_finite(array):
                 raise ParameterError(f"{name} holds NaN or infinity")
         return copies
 
@@ -175,6 +176,13 @@ class Engine(Protocol):
     def load(self, arrays: Mapping[str, AnyArray]) -> State:
         """Return the state that `save` gave these arrays for; `ParameterError` if they can't be one."""
         ...
+
+
+def _is_finite(array: AnyArray) -> bool:
+    # Called between two runs of a decoder, where the functions of NumPy have left the caches.
+    if array.dtype == np.float32:
+        return all_finite(array)
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _check_array(name: str, array: AnyArray, spec: TensorSpec) -> None:
