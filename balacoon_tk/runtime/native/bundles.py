@@ -156,8 +156,10 @@ def bytes_in_pairs(weights: AnyArray, zero_point: int) -> tuple[AnyArray, AnyArr
     padded[:n_out, :n_in] = weights
 
     def laid(*products: AnyArray) -> AnyArray:
-        blocks = np.stack(products).reshape(len(products), n_blocks, WIDTH, n_quads, QUAD)
-        return blocks.transpose(1, 3, 0, 2, 4).astype(np.int8).reshape(n_blocks, -1)
+        made = np.empty((n_blocks, n_quads, len(products), WIDTH, QUAD), np.int8)
+        for k, product in enumerate(products):
+            made[:, :, k] = product.reshape(n_blocks, WIDTH, n_quads, QUAD).swapaxes(1, 2)
+        return made.reshape(n_blocks, -1)
 
     laid_parts = []
     at_zero = -zero_point * padded.sum((1, 2), dtype=np.int32)
