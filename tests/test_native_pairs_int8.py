@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,10 +39,10 @@ def even(n_out: int, n_in: int, n_taps: int) -> np.ndarray:
 
 
 def convolution(
-    n_out: int = 96, n_in: int = N_CHANNELS, n_taps: int = 3, *, largest: int = 127, **fields: object
+    n_out: int = 96, n_in: int = N_CHANNELS, n_taps: int = 3, *, largest: int = 127, **fields: Any
 ) -> Program:
     """What a quantized convolution becomes: its input rounded by one stage, a residual added by the other."""
-    span = (n_taps - 1) * int(fields.get("dilation", 1))  # type: ignore[call-overload]
+    span = (n_taps - 1) * int(fields.get("dilation", 1))
     first = Stage("pointwise", "round", None, n_in, (Call("load", edge=0), store(1)))
     second = Stage(
         "convolve",
@@ -53,7 +54,7 @@ def convolution(
         weights="w",
         bias="b",
         scales="s",
-        **{"pad_left": span // 2, "pad_right": span - span // 2, **fields},  # type: ignore[arg-type]
+        **{"pad_left": span // 2, "pad_right": span - span // 2, **fields},
     )
     arrays = {"w": even(n_out, n_in, n_taps), "b": random(n_out), "s": abs(random(n_out)) / 1000}
     program = made(n_in, first, second, arrays=arrays)
@@ -100,10 +101,8 @@ def test_pairs_of_bytes_of_odd_sizes_change_no_bit(n_out: int, n_in: int) -> Non
     assert_no_bit_changes(program, (1, 30))
 
 
-@pytest.mark.parametrize("kernels", ["plain", "sse2", "avx2", "avx512", "neon"])
+@pytest.mark.parametrize("kernels", _kernels.names())
 def test_each_instruction_set_makes_pairs_of_bytes(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if kernels not in _kernels.names():
-        pytest.skip(f"this processor has no {kernels}")
     monkeypatch.setenv(KERNELS_VARIABLE, kernels)
     assert_no_bit_changes(convolution(n_taps=5, dilation=2), (40,))
 
@@ -234,6 +233,24 @@ def test_a_decoder_in_pairs_says_what_its_plain_graph_says(mixer: NativeMixer) -
     assert 2 < in_8 - in_7 < 9
 
 
+@pytest.mark.parametrize("change", ["lower limit", "below the zero point", "no limit that is known"])
+def test_a_clip_of_bytes_of_another_kind_is_left_where_it_is(mixer: NativeMixer, change: str) -> None:
+    rounded = mixer.quantize(["a"], ["a"])
+    clip = next(node for node in rounded.graph.node if node.op_type == "Clip")
+    limit = next(each for each in rounded.graph.initializer if each.name == clip.input[2])
+    if change == "lower limit":
+        rounded.graph.initializer.append(numpy_helper.from_array(np.array(3, np.uint8), "low"))
+        clip.input[1] = "low"
+    elif change == "below the zero point":
+        limit.CopyFrom(numpy_helper.from_array(np.array(2, np.uint8), limit.name))
+    else:
+        rounded.graph.input.append(helper.make_tensor_value_info(limit.name, TensorProto.UINT8, []))
+        rounded.graph.initializer.remove(limit)
+    model = ir.from_proto(rounded)
+    assert read_qdq(ir.from_proto(mixer.quantize(["a"], ["a"]))).steps.keys() == {"frames"}
+    assert not read_qdq(model).steps and any(node.op_type == "Clip" for node in model.graph)
+
+
 def test_a_tensor_that_something_else_reads_in_8_bits_is_not_shortened() -> None:
     model = decoder()
     # The convolution of one tap reads what the first one reads.
@@ -260,9 +277,8 @@ def test_few_channels_are_not_worth_pairs(n_channels: int) -> None:
 def test_pairs_are_chosen_by_what_they_lose(mixer: NativeMixer, monkeypatch: pytest.MonkeyPatch) -> None:
     costly = {"b": 0.3, "a": 0.05, "out": 0.02}
 
-    def loss(*args: object) -> float:
-        paired = args[4] if len(args) > 4 else ()
-        return 4.0 + sum(costly[layer] for layer in paired)  # type: ignore[attr-defined]
+    def loss(*args: Any) -> float:
+        return 4.0 + sum(costly[layer] for layer in (args[4] if len(args) > 4 else ()))
 
     monkeypatch.setattr(mixtures, "_loss", loss)
     monkeypatch.setattr(mixtures, "_decode", lambda *_: [])

@@ -60,7 +60,7 @@ class Range:
     @property
     def step(self) -> Step:
         """How a tensor of these numbers is rounded."""
-        return Step(self.scale, self.zero_point)
+        return self.step_of(_LEVELS)
 
     def step_of(self, largest: int) -> Step:
         """Return the same for bytes from 0 to a largest one."""
@@ -218,21 +218,15 @@ def read_qdq(model: ir.Model) -> Rounding:
             constant = add_constant(graph, weight, f"{node.outputs[0].name}.folded")
             node.outputs[0].replace_all_uses_with(constant)
             continue
-        rounding, largest = source.producer(), None
-        if rounding is not None and rounding.op_type == "Clip" and rounding.inputs[0] is not None:
-            largest = constant_of(rounding, 2)
-            rounding = rounding.inputs[0].producer()
+        zero = constant_of(node, 2)
+        zero_point = np.uint8(0 if zero is None else zero)
+        rounding, largest = _rounding_of(source, zero_point)
         if rounding is None or (rounded := rounding.inputs[0]) is None:
             continue
         if rounding.op_type == "DynamicQuantizeLinear":
             found.dynamic = True
         elif rounding.op_type == "QuantizeLinear" and scales is not None:
-            zero = constant_of(node, 2)
-            found.steps[str(rounded.name)] = Step(
-                np.float32(scales),
-                np.uint8(0 if zero is None else zero),
-                _LEVELS if largest is None else int(largest),
-            )
+            found.steps[str(rounded.name)] = Step(np.float32(scales), zero_point, largest)
         else:
             continue
         # An output of the graph may be rounded as well: then it is again what was rounded.
@@ -244,3 +238,15 @@ def read_qdq(model: ir.Model) -> Rounding:
         found.layers[str(layer.name)] = LayerRounding(scales, given, made)
     remove_unused(model)
     return found
+
+
+def _rounding_of(stored: ir.Value, zero_point: np.uint8) -> tuple[ir.Node | None, int]:
+    """Return the node that rounds a tensor to bytes, and the largest of these; no node for another Clip."""
+    made = stored.producer()
+    if made is None or made.op_type != "Clip":
+        return made, _LEVELS
+    largest, clipped = constant_of(made, 2), made.inputs[0]
+    rounding = None if clipped is None else clipped.producer()
+    if rounding is None or rounding.op_type != "QuantizeLinear" or largest is None or largest < zero_point:
+        return None, _LEVELS
+    return (rounding, int(largest)) if made.inputs[1] is None else (None, _LEVELS)

@@ -302,7 +302,7 @@ class _Search:
             names = [[block.name for block in kept] for kept in chain]
             return {"lsd_db": alone, "paired": list(paired), "mixtures": names}
 
-        known = self._once(f"blocks, {n_left_out} left out", sense)
+        known = self._once(f"blocks and pairs, {n_left_out} left out", sense)
         measured = {block.name: replace(block, lsd_db=known["lsd_db"][block.name]) for block in mixer.blocks}
         chain = [[measured[name] for name in kept] for kept in known["mixtures"]]
         return tuple(measured.values()), chain, tuple(known["paired"])
