@@ -161,7 +161,7 @@ typedef struct {
                       int zero_point);
     void (*store_int8)(const float *tile, int width, int rows, uint8_t *rows_out, ptrdiff_t row_step,
                        float scale, int zero_point, int largest);
-    /* from a tile that is BK_WIDTH wide to tensors, from their row `first` on, which may be below 0 */
+    /* from a tile that is BK_WIDTH wide to tensors, from their row `first` on */
     void (*finish)(const bk_ending *ending, ptrdiff_t first, int rows, const float *tile);
     /* (x - mean) / sqrt(variance + epsilon) over n channels of each row, in place of nothing: out may be in;
      * without centre: x / sqrt(mean of squares + epsilon) */

@@ -40,8 +40,8 @@
     }
 
 #if BK_LANES > 1
-typedef uint8_t bk_quads __attribute__((vector_size(BK_LANES * 4), aligned(1), may_alias));
-typedef uint8_t bk_sixteen __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint8_t quads_anywhere __attribute__((vector_size(BK_LANES * 4), aligned(1), may_alias));
+typedef uint8_t sixteen_anywhere __attribute__((vector_size(16), aligned(1), may_alias));
 #endif
 
 BK_INLINE void join_steps(const uint8_t *const *steps, const int n_taps, int n_channels, ptrdiff_t plane,
@@ -50,9 +50,9 @@ BK_INLINE void join_steps(const uint8_t *const *steps, const int n_taps, int n_c
     int c = 0;
 #if BK_LANES > 1
     for (; n_channels - c >= BK_LANES * 4; c += BK_LANES * 4)
-        BK_JOIN(bk_quads)
+        BK_JOIN(quads_anywhere)
     for (; n_channels - c >= 16; c += 16)
-        BK_JOIN(bk_sixteen)
+        BK_JOIN(sixteen_anywhere)
 #endif
     for (; c < n_channels; c++)
         BK_JOIN(uint8_t)
@@ -113,10 +113,10 @@ BK_INLINE const int8_t *sum_products_int8(const uint8_t *x, ptrdiff_t plane, ptr
                                           const int shared, const int n_pairs, BK_KERNEL(pair_sums) * sums)
 {
     const int n_products = shared && n_taps == 2 ? 1 : 2, step = n_taps * BK_WIDTH * BK_QUAD;
-    for (ptrdiff_t c = 0; c < n_channels; c += BK_QUAD, weights += step, next += step) {
+    for (ptrdiff_t c = 0; c < n_channels; c += BK_QUAD, weights += step) {
         for (int tap = 0; next != NULL && tap < n_taps; tap++)
             for (int k = 0; k < BK_INT8_VECTORS * BK_LANES; k += BK_LINE)
-                BK_PREFETCH(next + (tap * BK_WIDTH + k) * BK_QUAD);
+                BK_PREFETCH(next + c * n_taps * BK_WIDTH + (tap * BK_WIDTH + k) * BK_QUAD);
 #pragma GCC unroll 2
         for (int s = 0; s < n_products; s++) {
             bk_weights row[BK_INT8_VECTORS];
