@@ -119,15 +119,16 @@ BK_INLINE void sum_pairs(BK_KERNEL(pairs_part) *part, int first_pair, int column
         for (int c = 0; c < n; c++, w += n_weights * BK_WIDTH) {
             for (int k = 0; k < n_lines; k++, next += BK_LINE)
                 BK_PREFETCH(next);
-            vec first[BK_WIDTH / BK_LANES], last[BK_WIDTH / BK_LANES];
-            BK_FOR_VECTORS(first[v] = load_vec(w + v * BK_LANES))
-            BK_FOR_VECTORS(last[v] = load_vec(w + (n_weights - 1) * BK_WIDTH + v * BK_LANES))
+            /* Each is read once: of few pairs there are more reads than products. */
+            vec first[BK_WIDTH / BK_LANES], middle[BK_WIDTH / BK_LANES], last[BK_WIDTH / BK_LANES];
+            BK_FOR_VECTORS(first[v] = load_vec(w + v * BK_LANES); BK_IN_REGISTER(first[v]))
+            BK_FOR_VECTORS(last[v] = load_vec(w + (n_weights - 1) * BK_WIDTH + v * BK_LANES); BK_IN_REGISTER(last[v]))
             BK_ADD_PRODUCTS(0, 0, first)
             BK_ADD_PRODUCTS(3, n_weights, last)
             if (n_weights == 3) {
                 vec plus[BK_WIDTH / BK_LANES], minus[BK_WIDTH / BK_LANES];
-                BK_FOR_VECTORS(const vec outer = first[v] + last[v], middle = load_vec(w + BK_WIDTH + v * BK_LANES);
-                               plus[v] = outer + middle; minus[v] = outer - middle)
+                BK_FOR_VECTORS(middle[v] = load_vec(w + BK_WIDTH + v * BK_LANES); BK_IN_REGISTER(middle[v]))
+                BK_FOR_VECTORS(const vec outer = first[v] + last[v]; plus[v] = outer + middle[v]; minus[v] = outer - middle[v])
                 BK_ADD_PRODUCTS(1, 1, plus)
                 BK_ADD_PRODUCTS(2, 2, minus)
             }
