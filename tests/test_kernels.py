@@ -7,7 +7,7 @@ import pytest
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.native import _kernels
-from balacoon_tk.runtime.native.bundles import bytes_in_pairs, in_fours
+from balacoon_tk.runtime.native.bundles import bytes_in_pairs, in_fours, of_shared_fours
 from balacoon_tk.runtime.native.kernels import KERNELS_VARIABLE, choose_kernels
 
 WIDTH, QUAD, MOST_ROWS = _kernels.WIDTH, _kernels.QUAD, _kernels.N_ROWS
@@ -115,7 +115,7 @@ of_pairs = pytest.mark.parametrize(
     "kernels",
     [name for name in SETS if _kernels.has_pairs(name)] or [pytest.param("", marks=pytest.mark.skip)],
 )
-every_bundle = pytest.mark.parametrize("n_outputs", [2, 4])
+every_bundle = pytest.mark.parametrize("method", ["pairs", "fours"])
 every_tap = pytest.mark.parametrize("n_taps", [2, 3, 4, 5, 6, 7, 11])
 every_dilation = pytest.mark.parametrize("dilation", [1, 2, 3, 5, 6, 12])
 
@@ -125,7 +125,12 @@ def in_pairs(taps):
     return np.concatenate([taps[tap : tap + 3].swapaxes(0, 1).ravel() for tap in range(0, len(taps), 3)])
 
 
-LAY = {2: in_pairs, 4: in_fours}
+def in_shared_fours(taps):
+    return in_pairs(of_shared_fours(taps.transpose(2, 1, 0)).transpose(2, 1, 0))
+
+
+LAY = {"pairs": in_pairs, "fours": in_fours, "shared_fours": in_shared_fours}
+N_OUTPUTS = {"pairs": 2, "fours": 4, "shared_fours": 4}
 
 
 def bundle_case(n_channels, n_taps, dilation, n_steps=64):
@@ -135,16 +140,16 @@ def bundle_case(n_channels, n_taps, dilation, n_steps=64):
     return x, noise(rng, n_taps, n_channels, WIDTH), noise(rng, WIDTH)
 
 
-def convolve_bundles(kernels, n_outputs, x, weights, bias, dilation, first, n_steps):
+def convolve_bundles(kernels, method, x, weights, bias, dilation, first, n_steps):
     """Return the steps from `first` on; of x only what they depend on is there, beside NaN."""
     n_taps = len(weights)
-    older = _kernels.reads_older(n_outputs, n_taps)
+    older = _kernels.reads_older(method, n_taps)
     used = slice(first + (not older) * dilation, first + n_steps + n_taps * dilation)
     guarded = np.full_like(x, np.nan)
     guarded[used] = x[used]
     out = np.full((n_steps, WIDTH), np.nan, np.float32)
-    laid = LAY[n_outputs](weights)
-    _kernels.convolve_bundles(kernels, guarded[used], laid, bias, out, n_outputs, n_taps, dilation, first)
+    laid = LAY[method](weights)
+    _kernels.convolve_bundles(kernels, guarded[used], laid, bias, out, method, n_taps, dilation, first)
     return out
 
 
@@ -153,16 +158,43 @@ def convolve_bundles(kernels, n_outputs, x, weights, bias, dilation, first, n_st
 @every_tap
 @every_bundle
 @of_pairs
-def test_steps_in_bundles_are_the_oracles(kernels, n_outputs, n_taps, dilation, n_channels):
+def test_steps_in_bundles_are_the_oracles(kernels, method, n_taps, dilation, n_channels):
     x, weights, bias = bundle_case(n_channels, n_taps, dilation)
-    out = convolve_bundles(kernels, n_outputs, x, weights, bias, dilation, 0, 64)
+    out = convolve_bundles(kernels, method, x, weights, bias, dilation, 0, 64)
     read = windows(x[dilation:], n_taps, dilation, 1, 64)
     # What the outputs of a bundle share is rounded for all of them.
     sizes = np.einsum("rkc,kco->ro", abs(read), abs(weights).astype(float)).max(0) + abs(bias)
     wanted = np.einsum("rkc,kco->ro", read, weights.astype(float)) + bias
     assert_sums(out, wanted, sizes)
-    plain = convolve_bundles(kernels, n_outputs, x, weights, None, dilation, 0, 64)
+    plain = convolve_bundles(kernels, method, x, weights, None, dilation, 0, 64)
     assert_sums(plain, wanted - bias, sizes)
+
+
+def in_shared_fours_and_exactly(kernels, n_channels, dilation, n_steps, first=0):
+    x, weights, bias = bundle_case(n_channels, 3, dilation, first + n_steps)
+    out = convolve_bundles(kernels, "shared_fours", x, weights, bias, dilation, first, n_steps)
+    read = windows(x[first + dilation :], 3, dilation, 1, n_steps)
+    return out - bias, np.einsum("rkc,kco->ro", read, weights.astype(float))
+
+
+@pytest.mark.parametrize("n_channels", [1, 16, 33, 48, 100])
+@every_dilation
+@of_pairs
+def test_shared_fours_are_the_oracles(kernels, n_channels, dilation):
+    for first, n_steps in [(0, 64), *((first, n) for first in (0, 1, 3) for n in range(1, 4 * dilation + 2))]:
+        out, wanted = in_shared_fours_and_exactly(kernels, n_channels, dilation, n_steps, first)
+        np.testing.assert_allclose(out, wanted, atol=2e-5 * n_channels**0.5)
+
+
+@of_pairs
+def test_shared_fours_are_twice_as_noisy_as_pairs_at_most(kernels):
+    x, weights, _ = bundle_case(192, 3, 1, 512)
+    wanted = np.einsum("rkc,kco->ro", windows(x[1:], 3, 1, 1, 512), weights.astype(float))
+    noise_of = {
+        method: (convolve_bundles(kernels, method, x, weights, None, 1, 0, 512) - wanted).std()
+        for method in ("pairs", "shared_fours")
+    }
+    assert noise_of["shared_fours"] < 2 * noise_of["pairs"] < 3e-6 * wanted.std()
 
 
 @every_dilation
@@ -176,7 +208,7 @@ def test_pairs_are_the_same_however_they_are_summed_up(kernels, n_taps, dilation
         try:
             found.append(
                 [
-                    convolve_bundles(kernels, 2, x, weights, bias, dilation, 0, n).tobytes()
+                    convolve_bundles(kernels, "pairs", x, weights, bias, dilation, 0, n).tobytes()
                     for n in (1, 7, 13, 64)
                 ]
             )
@@ -189,25 +221,26 @@ def test_pairs_are_the_same_however_they_are_summed_up(kernels, n_taps, dilation
 @pytest.mark.parametrize("n_taps", [2, 3, 4, 5, 7])
 @every_bundle
 @of_pairs
-def test_a_piece_in_bundles_may_begin_and_end_anywhere(kernels, n_outputs, n_taps, dilation):
+def test_a_piece_in_bundles_may_begin_and_end_anywhere(kernels, method, n_taps, dilation):
     x, weights, bias = bundle_case(17, n_taps, dilation, 128)
-    whole = convolve_bundles(kernels, n_outputs, x, weights, bias, dilation, 0, 128)
+    whole = convolve_bundles(kernels, method, x, weights, bias, dilation, 0, 128)
     assert np.isfinite(whole).all()
-    for first in range(0, n_outputs * dilation + 1):
-        for n_steps in (*range(1, n_outputs * dilation + 2), 67):
-            part = convolve_bundles(kernels, n_outputs, x, weights, bias, dilation, first, n_steps)
+    period = N_OUTPUTS[method] * dilation
+    for first in range(0, period + 1):
+        for n_steps in (*range(1, period + 2), 67):
+            part = convolve_bundles(kernels, method, x, weights, bias, dilation, first, n_steps)
             assert part.tobytes() == whole[first : first + n_steps].tobytes(), (first, n_steps)
 
 
 @pytest.mark.parametrize("n_taps", [3, 4, 5, 6, 7, 11])
 @every_bundle
 @of_pairs
-def test_what_is_no_number_stays_in_the_windows_that_read_it(kernels, n_outputs, n_taps):
+def test_what_is_no_number_stays_in_the_windows_that_read_it(kernels, method, n_taps):
     x, weights, bias = bundle_case(16, n_taps, 2)
-    n_reached = n_taps + _kernels.reads_older(n_outputs, n_taps)
+    n_reached = n_taps + _kernels.reads_older(method, n_taps)
     for bad in (np.nan, np.inf, 3e38):
         x[40] = bad
-        out = convolve_bundles(kernels, n_outputs, x, weights, bias, 2, 0, 64)
+        out = convolve_bundles(kernels, method, x, weights, bias, 2, 0, 64)
         steps = np.arange(64) + 2
         reads = np.isin(steps, [40 - 2 * k for k in range(n_taps)])
         reached = np.isin(steps, [40 - 2 * k for k in range(n_taps)] + [42] * (n_reached - n_taps))
@@ -219,24 +252,28 @@ def test_kernels_without_pairs_say_so():
     x, weights, bias = bundle_case(16, 3, 1)
     assert not _kernels.has_pairs("plain")
     with pytest.raises(ParameterError, match="kernels='plain' must be some that convolve in pairs"):
-        convolve_bundles("plain", 2, x, weights, bias, 1, 0, 64)
+        convolve_bundles("plain", "pairs", x, weights, bias, 1, 0, 64)
 
 
 @of_pairs
 def test_what_bundles_would_read_beyond_an_array_is_refused(kernels):
     x, weights, out = np.zeros((12, 4), np.float32), np.zeros(12 * WIDTH, np.float32), tile(10)
     with pytest.raises(ParameterError, match="12 steps of 4 channels must be >= 14 steps"):
-        _kernels.convolve_bundles(kernels, x, weights, None, out, 2, 3, 2)
+        _kernels.convolve_bundles(kernels, x, weights, None, out, "pairs", 3, 2)
     with pytest.raises(ParameterError, match="10 steps of 4 channels must be >= 14 steps"):
-        _kernels.convolve_bundles(kernels, x, weights, None, out, 4, 3, 2)
+        _kernels.convolve_bundles(kernels, x, weights, None, out, "fours", 3, 2)
     with pytest.raises(ParameterError, match="384 weights must be 512"):
-        _kernels.convolve_bundles(kernels, x, weights, None, tile(9), 2, 4)
+        _kernels.convolve_bundles(kernels, x, weights, None, tile(9), "pairs", 4)
     with pytest.raises(ParameterError, match="384 weights must be 4608"):
-        _kernels.convolve_bundles(kernels, x, weights, None, tile(9), 4, 4)
+        _kernels.convolve_bundles(kernels, x, weights, None, tile(9), "fours", 4)
     with pytest.raises(ParameterError, match="n_taps=1 must be >= 2"):
-        _kernels.convolve_bundles(kernels, x, weights, None, out, 2, 1)
-    with pytest.raises(ParameterError, match="n_outputs=3 must be 2 or 4"):
-        _kernels.convolve_bundles(kernels, x, weights, None, out, 3, 3)
+        _kernels.convolve_bundles(kernels, x, weights, None, out, "pairs", 1)
+    with pytest.raises(ParameterError, match="method='threes' must be one of pairs, fours, shared_fours"):
+        _kernels.convolve_bundles(kernels, x, weights, None, out, "threes", 3)
+    with pytest.raises(ParameterError, match="n_taps=5 must be 3 for shared fours"):
+        _kernels.convolve_bundles(kernels, x, weights, None, out, "shared_fours", 5)
+    with pytest.raises(ParameterError, match="12 steps of 4 channels must be >= 14 steps"):
+        _kernels.convolve_bundles(kernels, x, weights, None, out, "shared_fours", 3, 2)
 
 
 @every_shape

@@ -22,6 +22,7 @@ from balacoon_tk.runtime.native.checks import MOST_BINS
 from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.native.kernels import KERNELS_VARIABLE
 from balacoon_tk.runtime.native.opening import open_session
+from balacoon_tk.runtime.native.packing import pack
 from balacoon_tk.runtime.native.program import Call, Edge, Port, Program, Stage
 from balacoon_tk.runtime.native.session import NativeSession
 from balacoon_tk.runtime.session import Session
@@ -74,6 +75,24 @@ def attention(n_heads: int, n_in: int, n_out: int, n_distances: int = 0, **optio
     return Program(edges, (stage,), inputs, (Port("out", 1, (1, n_values)),), near)
 
 
+def convolved(
+    n_channels: int, n_taps: int, dilation: int = 1, left_context: int | None = None
+) -> Program:
+    """A convolution behind an attention that sees all steps, or those of a window."""
+    context = {} if left_context is None else {"left_context": left_context, "right_context": 0}
+    attended = attention(1, 4, n_channels, **context)
+    reach = (n_taps - 1) * dilation
+    stage = Stage("convolve", "conv", 1, n_channels, (store(2),), n_taps=n_taps, dilation=dilation,
+                  pad_left=reach // 2, pad_right=reach - reach // 2, weights="w", bias="b")  # fmt: skip
+    return replace(
+        attended,
+        edges=(*attended.edges, Edge("2", n_channels)),
+        stages=(*attended.stages, stage),
+        outputs=(Port("out", 2, (1, n_channels)),),
+        arrays={"w": random(n_channels, n_channels, n_taps) / 4, "b": random(n_channels)},
+    )
+
+
 def assert_whole(program: Program, lengths: tuple[int, ...], *, tolerance: float = 1e-4) -> None:
     """The oracle's numbers, as far as scores of some tens leave them, and the same bits on two threads."""
     once, twice = NativeSession(program, ONE_THREAD), NativeSession(program, TWO_THREADS)
@@ -103,6 +122,15 @@ def test_an_attention_is_the_oracles_with_all_kernels(kernels: str, monkeypatch:
 def test_a_chain_works_on_what_an_attention_gives() -> None:
     chain = (Call("load", out=1, edge=0), Call("add", out=2, a=0, b=1), Call("tanh", out=0, a=2), store(1))
     assert_whole(attention(2, 8, 40, 3, chain=chain), (1, 13, 40))
+
+
+@pytest.mark.parametrize("n_channels", [32, 40, 256])
+@pytest.mark.parametrize("dilation", [1, 2, 5])
+def test_three_taps_behind_an_attention_are_the_oracles(n_channels: int, dilation: int) -> None:
+    program = convolved(n_channels, 3, dilation)
+    if _kernels.has_pairs(_kernels.names()[0]):
+        assert pack(program, pairs=True)[1].kind == "shared_fours"
+    assert_whole(program, (1, 2, 3, 4, 5, 13, 47, 48, 49, 97, 300))
 
 
 def test_large_scores_are_no_infinity() -> None:

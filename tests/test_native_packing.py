@@ -10,6 +10,7 @@ import pytest
 from balacoon_tk.runtime.native.ending import Ending, find_ending
 from balacoon_tk.runtime.native.packing import pack
 from balacoon_tk.runtime.native.program import Call, Edge, Program, Stage
+from test_native_encoder import convolved
 from test_native_engine import made, random, store
 
 
@@ -82,6 +83,31 @@ def test_many_weights_are_laid_out_for_fours_where_a_frame_is_many_steps(rate, n
     program = made(160, stage, arrays={"w": random(160, 160, n_taps)})
     packed = pack(program, pairs=True)[0]
     assert (packed.kind, packed.n_together) == (kind, n_together)
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "n_taps", "left_context", "kind", "n_together"),
+    [
+        (256, 3, None, "shared_fours", 4),
+        (64, 3, None, "shared_fours", 1),
+        (64, 3, 8, "paired", 1),
+        (64, 5, None, "fours", 1),
+        (64, 2, None, "convolve", 1),
+        (8, 3, None, "convolve", 1),
+    ],
+)
+def test_three_taps_of_what_is_run_whole_are_laid_out_for_shared_fours(
+    n_channels, n_taps, left_context, kind, n_together
+):
+    program = convolved(n_channels, n_taps, left_context=left_context)
+    packed = pack(program, pairs=True)[1]
+    assert (packed.kind, packed.n_together) == (kind, n_together)
+    if kind == "shared_fours":
+        assert packed.weights is not None
+        weights = program.arrays["w"]
+        lies = packed.weights.reshape(-1, n_channels, 3, 32)  # block, channel in, tap, channel out
+        scaled = weights * np.array([1, 0.75, 0.5625], np.float32)
+        assert np.array_equal(lies.transpose(0, 3, 1, 2).reshape(weights.shape), scaled)
 
 
 LOAD, ADD = Call("load", out=1, edge=0), Call("add", out=2, a=0, b=1)

@@ -132,7 +132,7 @@ static int share(bk_kind kind)
     stages[1].kind = kind;
     program.combined_size = 0;
     if (kind != BK_CONVOLVE)
-        program.combined_size = 2 * bk_combined_size(kind == BK_FOURS ? BK_BUNDLE : 2, N_TAPS, N_HIDDEN);
+        program.combined_size = 2 * bk_combined_size(bk_method_of(&stages[1]), N_TAPS, N_HIDDEN);
     bk_run *run = bk_new_run(&program, 1);
     pool = bk_new_pool(N_THREADS);
     if (run == NULL || pool == NULL || stream(run, 1, 1, wanted) < 0)

@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FUNCTIONS: Final[dict[str, int]]
+METHODS: Final[dict[str, int]]
 N_ROWS: Final[int]
 WIDTH: Final[int]
 QUAD: Final[int]
@@ -31,7 +32,7 @@ def convolve_bundles(
     weights: NDArray[np.float32],
     bias: NDArray[np.float32] | None,
     out: NDArray[np.float32],
-    n_outputs: int,
+    method: str,
     n_taps: int,
     dilation: int = 1,
     first: int = 0,
@@ -50,7 +51,7 @@ def convolve_pairs_int8(
     first: int = 0,
     n_times: int = 1,
 ) -> None: ...
-def reads_older(n_outputs: int, n_taps: int) -> bool: ...
+def reads_older(method: str, n_taps: int) -> bool: ...
 def convolve_int8(
     kernels: str,
     x: NDArray[np.uint8],

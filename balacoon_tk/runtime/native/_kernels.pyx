@@ -21,6 +21,7 @@ FUNCTIONS = {
     "reciprocal": BK_RECIPROCAL, "sin": BK_SIN, "cos": BK_COS, "erf": BK_ERF, "softplus": BK_SOFTPLUS,
     "ceil": BK_CEIL,
 }
+METHODS = {"pairs": BK_IN_PAIRS, "fours": BK_IN_FOURS, "shared_fours": BK_IN_SHARED_FOURS}
 N_ROWS, WIDTH, QUAD = BK_ROWS, BK_WIDTH, BK_QUAD
 
 cdef int* NO_NUMBERS = NULL
@@ -118,43 +119,51 @@ def sum_pairs_in_halves(bint yes):
 
 
 def has_pairs(str kernels):
-    """Return whether these convolve steps in pairs and in fours."""
+    """Return whether these convolve steps in bundles, by each of METHODS."""
     return find(kernels).pairs.convolve is not NULL
+
+
+cdef bk_method method_of(str name, int n_taps) except *:
+    if name not in METHODS:
+        raise ParameterError(f"method={name!r} must be one of {', '.join(METHODS)}")
+    if name == "shared_fours" and n_taps != 3:
+        raise ParameterError(f"n_taps={n_taps} must be 3 for shared fours")
+    return METHODS[name]
 
 
 def convolve_bundles(
     str kernels, const float[:, ::1] x, const float[::1] weights, const float[::1] bias,
-    float[:, ::1] out, int n_outputs, int n_taps, int dilation=1, int64_t first=0, int n_times=1,
+    float[:, ::1] out, str method, int n_taps, int dilation=1, int64_t first=0, int n_times=1,
 ):
-    """Convolve to the steps from `first` on, which are the rows of `out`, any number, in pairs or in fours.
+    """Convolve to the steps from `first` on, which are the rows of `out`, any number, by one of METHODS.
 
     Weights are those of a block as `balacoon_tk.runtime.native.packing` lays them out;
     x begins with what the first step reads, or in fours a dilation before where `reads_older` says so.
     """
     cdef const bk_kernels* k = find(kernels)
+    cdef bk_method how = method_of(method, n_taps)
     cdef int n_channels = x.shape[1]
     if k.pairs.convolve is NULL:
         raise ParameterError(f"kernels={kernels!r} must be some that convolve in pairs")
-    if n_outputs not in (2, BK_BUNDLE):
-        raise ParameterError(f"n_outputs={n_outputs} must be 2 or {BK_BUNDLE}")
-    cdef int n_older = dilation if bk_reads_older(n_outputs, n_taps) else 0
+    cdef const bk_bundling* bundling = &k.pairs
+    cdef int n_older = dilation if bk_reads_older(how, n_taps) else 0
     cdef Py_ssize_t n_weights = n_taps * n_channels
-    if n_outputs == BK_BUNDLE:
-        n_weights = bk_n_products(n_outputs, n_taps) * ((n_channels + 15) // 16 * 16)
+    if how == BK_IN_FOURS:
+        bundling = &k.fours
+        n_weights = bk_n_products(how, n_taps) * ((n_channels + 15) // 16 * 16)
+    elif how == BK_IN_SHARED_FOURS:
+        bundling = &k.shared_fours
     window_of(x.shape[0] - n_older, n_channels, n_taps, out.shape[0], 1, dilation)
     check_bundles(weights.shape[0], n_weights * BK_WIDTH, n_taps, first, out)
-    cdef float[::1] combined = np.empty(bk_combined_size(n_outputs, n_taps, n_channels), np.float32)
+    cdef float[::1] combined = np.empty(bk_combined_size(how, n_taps, n_channels), np.float32)
     cdef bk_bundled made
     memset(&made, 0, sizeof(made))
     made.combined, made.weights, made.bias = &combined[0], &weights[0], pointer(bias, BK_WIDTH)
     made.n_taps, made.n_channels = n_taps, n_channels
+    cdef const char* window = <const char*>(&x[0, 0] + n_older * n_channels)
     with nogil:
         for _ in range(n_times):
-            run_bundles(
-                &k.pairs if n_outputs == 2 else &k.fours, &made,
-                <const char*>(&x[0, 0] + n_older * n_channels), sizeof(float), n_outputs, dilation, first,
-                out,
-            )
+            run_bundles(bundling, &made, window, sizeof(float), how, dilation, first, out)
 
 
 def convolve_pairs_int8(
@@ -173,7 +182,7 @@ def convolve_pairs_int8(
     check_bundles(weights.shape[0], n_taps * n_channels * BK_WIDTH, n_taps, first, out)
     if n_channels % BK_QUAD or offsets.shape[0] != 2 or offsets.shape[1] != BK_WIDTH:
         raise ParameterError(f"channels must be a multiple of {BK_QUAD}, and offsets 2 x {BK_WIDTH}")
-    cdef uint8_t[::1] combined = np.empty(bk_combined_size(2, n_taps, n_channels), np.uint8)
+    cdef uint8_t[::1] combined = np.empty(bk_combined_size(BK_IN_PAIRS, n_taps, n_channels), np.uint8)
     cdef bk_bundled made
     memset(&made, 0, sizeof(made))
     made.combined, made.weights, made.offset = &combined[0], &weights[0], &offsets[0, 0]
@@ -181,7 +190,7 @@ def convolve_pairs_int8(
     made.n_taps, made.n_channels = n_taps, n_channels
     with nogil:
         for _ in range(n_times):
-            run_bundles(&k.pairs_int8, &made, <const char*>&x[0, 0], 1, 2, dilation, first, out)
+            run_bundles(&k.pairs_int8, &made, <const char*>&x[0, 0], 1, BK_IN_PAIRS, dilation, first, out)
 
 
 cdef check_bundles(Py_ssize_t n_weights, Py_ssize_t n_wanted, int n_taps, int64_t first, float[:, ::1] out):
@@ -192,7 +201,7 @@ cdef check_bundles(Py_ssize_t n_weights, Py_ssize_t n_wanted, int n_taps, int64_
 
 
 cdef void run_bundles(
-    const bk_bundling* bundling, bk_bundled* made, const char* x, int item_size, int n_outputs, int dilation,
+    const bk_bundling* bundling, bk_bundled* made, const char* x, int item_size, bk_method method, int dilation,
     int64_t first, float[:, ::1] out,
 ) noexcept nogil:
     # x is the first tap of the step `first`, which is the first row of out.
@@ -201,7 +210,9 @@ cdef void run_bundles(
     cdef float rows[(BK_NOWHERE + 1) * BK_WIDTH]
     cdef bk_bundle bundles[BK_BUNDLES]
     cdef bk_bundle_tile tile
-    cdef bk_bundle_range range_ = bk_find_bundles(first, first + out.shape[0], dilation, n_outputs)
+    cdef bk_bundle_range range_ = bk_find_bundles(
+        first, first + out.shape[0], dilation, bk_n_outputs(method)
+    )
     memset(&tile, 0, sizeof(tile))
     made.rows = <const int (*)[BK_BUNDLE]>tile.rows
     while index < range_.n_bundles:
@@ -209,7 +220,7 @@ cdef void run_bundles(
         bk_lay_bundles(&range_, index, n, &tile)
         for b in range(n):
             bundles[b] = bk_bundle_input(
-                &tile, b, n_outputs, x + (tile.steps[b] - first) * n_channels * item_size, made.n_taps
+                &tile, b, method, x + (tile.steps[b] - first) * n_channels * item_size, made.n_taps
             )
         bundling.combine(
             bundles, n, <ptrdiff_t>dilation * n_channels, made.n_taps, n_channels, <void*>made.combined
@@ -226,9 +237,9 @@ cdef void run_bundles(
         index += n
 
 
-def reads_older(int n_outputs, int n_taps):
+def reads_older(str method, int n_taps):
     """Return whether outputs of a bundle may depend on a step in front of what they read."""
-    return bool(bk_reads_older(n_outputs, n_taps))
+    return bool(bk_reads_older(method_of(method, n_taps), n_taps))
 
 
 def convolve_int8(

@@ -13,7 +13,8 @@ from balacoon_tk.runtime.native.declarations cimport *
 
 
 _KINDS = {
-    "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "fours": BK_FOURS, "narrow": BK_NARROW,
+    "convolve": BK_CONVOLVE, "paired": BK_PAIRED, "fours": BK_FOURS, "shared_fours": BK_SHARED_FOURS,
+    "narrow": BK_NARROW,
     "depthwise": BK_DEPTHWISE, "predicted": BK_PREDICTED, "pointwise": BK_POINTWISE,
     "normalise": BK_NORMALISE, "pad": BK_PAD, "attend": BK_ATTEND, "recur": BK_RECUR,
     "spline": BK_SPLINE,
@@ -222,10 +223,10 @@ cdef class Executor:
             stages[k].timeless = all(program.edges[edge].timeless for edge in reads)
             self._lay_blocks(&stages[k], item)
             self._lay_calls(&stages[k], stage, item)
-            if item.kind in ("paired", "fours"):
+            if bk_in_bundles(&stages[k]):
                 if item.scales is None and self.c.kernels.pairs.convolve == NULL:
                     raise ModelError(f"the kernels {self.kernels} can't convolve {stage.name!r} in pairs")
-                size = bk_combined_size(2 if item.kind == "paired" else 4, stage.n_taps, item.n_in)
+                size = bk_combined_size(bk_method_of(&stages[k]), stage.n_taps, item.n_in)
                 size *= item.n_together * edges[stage.source].item_size
                 combined = max(combined, -(-size // sizeof(float)))
             if item.kind == "normalise":

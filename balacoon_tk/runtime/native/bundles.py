@@ -42,9 +42,13 @@ _FEWEST_TAPS_IN_FOURS = 4
 """Three taps have no fewer products in fours than in pairs."""
 _MOST_FRAMES_BETWEEN = 4
 """Between the first and the last step of four: what isn't due where a push ends is made again in the next."""
+_TAPS_OF_SHARED_FOURS = 3
+_SCALE = 0.75
+"""BK_SCALE in C."""
+Bundles = Literal["paired", "fours", "shared_fours"]
 
 
-def choose_bundles(program: Program, stage: Stage, n_in: int) -> Literal["paired", "fours"] | None:
+def choose_bundles(program: Program, stage: Stage, n_in: int) -> Bundles | None:
     """Say in which bundles a convolution makes steps: a property of the stage, whatever the chunks.
 
     Parameters
@@ -79,6 +83,8 @@ def choose_bundles(program: Program, stage: Stage, n_in: int) -> Literal["paired
     )
     if not pays:
         return None
+    if program.needs_all and stage.n_taps == _TAPS_OF_SHARED_FOURS and not stage.transposed:
+        return "shared_fours"
     in_fours_too = (
         stage.n_taps >= _FEWEST_TAPS_IN_FOURS
         and not stage.transposed
@@ -187,6 +193,12 @@ def _parts(weights: AnyArray) -> Iterator[list[AnyArray]]:
     for start in range(0, weights.shape[2], PAIRED_TAPS):
         part = weights[..., start : start + PAIRED_TAPS]
         yield [part[..., k] for k in range(part.shape[2])]
+
+
+def of_shared_fours(weights: AnyArray) -> AnyArray:
+    """Return the weights (n_out, n_in, 3) as the products of shared_fours_impl.h take them."""
+    scaled: AnyArray = weights * _SCALE ** np.arange(_TAPS_OF_SHARED_FOURS, dtype=np.float32)
+    return scaled
 
 
 def in_fours(taps: AnyArray) -> AnyArray:

@@ -90,6 +90,7 @@ cdef extern from "kernels.h" nogil:
         void (*convolve)(const bk_window*, int, float*) noexcept nogil
         bk_bundling pairs
         bk_bundling fours
+        bk_bundling shared_fours
         bk_bundling pairs_int8
         void (*convolve_int8)(const bk_window*, int, float*) noexcept nogil
         void (*convolve_narrow)(const bk_window*, int, int, float*, ptrdiff_t) noexcept nogil
@@ -113,6 +114,11 @@ cdef extern from "kernels.h" nogil:
 cdef extern from "bundles.h" nogil:
     enum:
         BK_NOWHERE
+    ctypedef enum bk_method:
+        BK_IN_PAIRS
+        BK_IN_FOURS
+        BK_IN_SHARED_FOURS
+    int bk_n_outputs(bk_method method)
     ctypedef struct bk_span:
         int64_t step
         int n_rows
@@ -127,11 +133,11 @@ cdef extern from "bundles.h" nogil:
     bk_bundle_range bk_find_bundles(int64_t first, int64_t end, int64_t dilation, int n_outputs)
     void bk_lay_bundles(const bk_bundle_range* range, int64_t index, int n, bk_bundle_tile* tile)
     bk_bundle bk_bundle_input(
-        const bk_bundle_tile* tile, int b, int n_outputs, const void* row, int n_taps
+        const bk_bundle_tile* tile, int b, bk_method method, const void* row, int n_taps
     )
-    int bk_reads_older(int n_outputs, int n_taps)
-    int bk_n_products(int n_outputs, int n_taps)
-    size_t bk_combined_size(int n_outputs, int n_taps, int n_channels)
+    int bk_reads_older(bk_method method, int n_taps)
+    int bk_n_products(bk_method method, int n_taps)
+    size_t bk_combined_size(bk_method method, int n_taps, int n_channels)
 
 cdef extern from "pool.h" nogil:
     ctypedef struct bk_pool:
@@ -196,6 +202,7 @@ cdef extern from "executor.h" nogil:
         BK_CONVOLVE
         BK_PAIRED
         BK_FOURS
+        BK_SHARED_FOURS
         BK_NARROW
         BK_DEPTHWISE
         BK_PREDICTED
@@ -283,6 +290,8 @@ cdef extern from "executor.h" nogil:
         int n_together
         int flat
         int n_siblings
+    int bk_in_bundles(const bk_stage* stage)
+    bk_method bk_method_of(const bk_stage* stage)
     ctypedef struct bk_program:
         const bk_kernels* kernels
         int n_edges

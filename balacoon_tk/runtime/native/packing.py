@@ -24,13 +24,14 @@ from balacoon_tk.runtime.native.bundles import (
     choose_bundles,
     comes_from_memory,
     in_fours,
+    of_shared_fours,
 )
 from balacoon_tk.runtime.native.ending import Ending, find_ending
 from balacoon_tk.runtime.native.program import Program, Stage
 
-_TILES_TOGETHER = 6
-"""Tiles of pairs whose inputs are combined before a block's weights are read, where these come from memory:
-they fit into a second cache together, and each weight is read once for all of them."""
+_TILES_TOGETHER = {"paired": 6, "shared_fours": 4}
+"""Tiles whose inputs are combined before a block's weights are read, where these come from memory: they fit
+into a second cache together, and each weight is read once for all of them."""
 _MOST_NARROW = 4
 """Channels below which a block would be mostly zeros."""
 _ALIGNMENT = 64
@@ -108,7 +109,7 @@ def pack(
     ----------
     program : Program
     pairs : bool
-        Whether convolutions for which that pays make steps in pairs or in fours; the kernels must be able to.
+        Whether convolutions for which that pays make steps in bundles; the kernels must be able to.
     pairs_of_bytes : bool
         The same of convolutions in int8, where it changes no sum.
     n_threads : int
@@ -146,7 +147,7 @@ def _are_siblings(program: Program, packed: list[PackedStage], first: int, other
     loads = [call for call in two.chain if call.function in ("load", "lookup") and call.edge in stored]
     return (
         packed[first].kind == packed[other].kind
-        and packed[first].kind in ("convolve", "paired", "fours")
+        and packed[first].kind in ("convolve", "paired", "fours", "shared_fours")
         and all(getattr(one, name) == getattr(two, name) for name in _OF_WINDOW)
         and one.n_groups == one.n_phases == 1
         and not one.transposed
@@ -287,7 +288,7 @@ def _pack_stage(
         elif stage.kind == "convolve" and not stage.transposed:
             kind = bundles or kind
             packed = arena.empty((len(blocks), stage.n_taps * n_in * WIDTH), np.float32)
-            together = np.ascontiguousarray(weights)
+            together = np.ascontiguousarray(of_shared_fours(weights) if bundles == "shared_fours" else weights)
             for row, block in zip(packed, blocks, strict=True):
                 _interleave(together, block, row, n_together=1 if bundles is None else PAIRED_TAPS)
         elif bundles is not None:
@@ -330,7 +331,7 @@ def _pack_stage(
         ending=find_ending(program, stage),
         segment=segment,
         n_most=n_most,
-        n_together=_TILES_TOGETHER if kind == "paired" and comes_from_memory(program, stage) else 1,
+        n_together=_TILES_TOGETHER.get(kind, 1) if comes_from_memory(program, stage) else 1,
     )
 
 

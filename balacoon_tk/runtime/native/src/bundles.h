@@ -17,6 +17,15 @@
 #define BK_NOWHERE (BK_BUNDLES * BK_BUNDLE) /* the row of an output that isn't due */
 #define BK_PLANE (BK_BUNDLES * BK_COLUMNS) /* numbers of one combined input, of all bundles and BK_COLUMNS channels */
 
+/* How steps are made together. */
+typedef enum {
+    BK_IN_PAIRS,
+    BK_IN_FOURS,
+    BK_IN_SHARED_FOURS, /* of three taps, of what is run whole */
+} bk_method;
+
+static inline int bk_n_outputs(bk_method method) { return method == BK_IN_PAIRS ? 2 : BK_BUNDLE; }
+
 /* Steps that follow each other, and the rows that hold them, of BK_ROWS that a chain of functions works on at once. */
 typedef struct {
     int64_t step; /* of the first row */
@@ -111,22 +120,22 @@ static inline void bk_lay_bundles(const bk_bundle_range *range, int64_t index, i
 }
 
 /* Whether the later outputs of a bundle of four depend on one step in front of what they read (fours_impl.h). */
-static inline int bk_reads_older(int n_outputs, int n_taps)
+static inline int bk_reads_older(bk_method method, int n_taps)
 {
-    return n_outputs == 4 && (n_taps % 6 == 3 || n_taps % 6 == 5);
+    return method == BK_IN_FOURS && (n_taps % 6 == 3 || n_taps % 6 == 5);
 }
 
 /* What a bundle reads: `row` is of the first tap of its earliest output. Where an output isn't due, a row that it
  * alone reads may not be there, and another stands for it. */
-static inline bk_bundle bk_bundle_input(const bk_bundle_tile *tile, int b, int n_outputs, const void *row,
+static inline bk_bundle bk_bundle_input(const bk_bundle_tile *tile, int b, bk_method method, const void *row,
                                         int n_taps)
 {
-    int first = 0, last = n_outputs - 1;
+    int first = 0, last = bk_n_outputs(method) - 1;
     while (tile->rows[b][first] == BK_NOWHERE)
         first++;
     while (tile->rows[b][last] == BK_NOWHERE)
         last--;
-    return (bk_bundle){row, first - (first > 1 && bk_reads_older(n_outputs, n_taps)), last + n_taps - 1};
+    return (bk_bundle){row, first - (first > 1 && bk_reads_older(method, n_taps)), last + n_taps - 1};
 }
 
 /* The place itself, or the next one to it that is there. */
@@ -165,10 +174,12 @@ static inline int bk_n_products_of(int sum, int n_taps)
 }
 
 /* Products of a bundle. */
-static inline int bk_n_products(int n_outputs, int n_taps)
+static inline int bk_n_products(bk_method method, int n_taps)
 {
-    if (n_outputs == 2)
+    if (method == BK_IN_PAIRS)
         return n_taps + (n_taps + 2) / 3;
+    if (method == BK_IN_SHARED_FOURS)
+        return 6;
     int n = 0;
     for (int sum = 0; sum < BK_SUMS; sum++)
         n += bk_n_products_of(sum, n_taps);
@@ -179,10 +190,10 @@ static inline int bk_n_products(int n_outputs, int n_taps)
 static inline int bk_n_shared(int n_taps) { return n_taps / 3 * 2 + (n_taps % 3 == 2); }
 
 /* Numbers that the combined inputs of a tile take, floats or bytes. */
-static inline size_t bk_combined_size(int n_outputs, int n_taps, int n_channels)
+static inline size_t bk_combined_size(bk_method method, int n_taps, int n_channels)
 {
     const size_t width = (size_t)((n_channels + BK_COLUMNS - 1) / BK_COLUMNS * BK_COLUMNS);
-    return (size_t)bk_n_products(n_outputs, n_taps) * width * BK_BUNDLES;
+    return (size_t)bk_n_products(method, n_taps) * width * BK_BUNDLES;
 }
 
 #endif

@@ -133,7 +133,7 @@ void bk_choose_pairs(const bk_kernels *kernels)
     if (chosen || kernels->pairs.convolve == NULL)
         return;
     /* Weights that the second cache holds and the first one doesn't, as most are. */
-    float *weights = calloc(N_WEIGHTS + bk_combined_size(2, N_TAPS, N_CHANNELS), sizeof(float));
+    float *weights = calloc(N_WEIGHTS + bk_combined_size(BK_IN_PAIRS, N_TAPS, N_CHANNELS), sizeof(float));
     if (weights == NULL)
         return;
     float tile[(BK_NOWHERE + 1) * BK_WIDTH];

@@ -87,7 +87,7 @@ void bk_free_run(bk_run *run)
 /* The first step of its source that a stage still has to read, if there is such a step. */
 static int64_t first_of_window(const bk_stage *stage, int64_t done)
 {
-    const int older = stage->kind == BK_FOURS && bk_reads_older(BK_BUNDLE, stage->n_taps);
+    const int older = bk_in_bundles(stage) && bk_reads_older(bk_method_of(stage), stage->n_taps);
     return done * stage->stride - stage->pad_left - older * stage->dilation;
 }
 
@@ -537,7 +537,7 @@ static int is_long_enough(const bk_run *run, const bk_stage *stage, int64_t n_gr
 /* Steps from one place where bundles of a stage begin to the next. */
 static int64_t bundle_period(const bk_stage *stage)
 {
-    return stage->kind == BK_FOURS ? BK_BUNDLE * stage->dilation : stage->kind == BK_PAIRED ? 2 * stage->dilation : 1;
+    return bk_in_bundles(stage) ? bk_n_outputs(bk_method_of(stage)) * stage->dilation : 1;
 }
 
 /* Whether nothing that a stage reads becomes longer before this push, or whole run, is done with. */

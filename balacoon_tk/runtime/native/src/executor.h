@@ -71,6 +71,7 @@ typedef enum {
     BK_CONVOLVE,
     BK_PAIRED,
     BK_FOURS,
+    BK_SHARED_FOURS,
     BK_NARROW,
     BK_DEPTHWISE,
     BK_PREDICTED,
@@ -137,6 +138,16 @@ typedef struct {
     int flat; /* whether a tile is steps of one channel, BK_WIDTH of them in a row: of all phases, one behind the other */
     int n_siblings; /* stages right behind that read the same window and have as many blocks: made with it, block by block */
 } bk_stage;
+
+static inline int bk_in_bundles(const bk_stage *stage)
+{
+    return stage->kind == BK_PAIRED || stage->kind == BK_FOURS || stage->kind == BK_SHARED_FOURS;
+}
+
+static inline bk_method bk_method_of(const bk_stage *stage)
+{
+    return stage->kind == BK_SHARED_FOURS ? BK_IN_SHARED_FOURS : stage->kind == BK_FOURS ? BK_IN_FOURS : BK_IN_PAIRS;
+}
 
 typedef struct {
     const bk_kernels *kernels;

@@ -21,6 +21,7 @@
 #define BK_BUNDLES 12 /* most bundles in a tile of these */
 #define BK_COLUMNS 16 /* channels of the input that are combined at once */
 #define BK_SUMS 12  /* sums that four outputs are made of */
+#define BK_SCALE 0.75f /* of shared fours: what a tap is packed with, to the power of its place */
 #define BK_ADDED 2  /* most tensors that an ending adds */
 #define BK_QUAD 4   /* bytes that int8 kernels multiply at once: channels of u8 rows are padded to these */
 
@@ -135,9 +136,9 @@ typedef struct {
     int dot_product; /* whether bytes are multiplied by an instruction made for that */
     /* tile[rows][BK_WIDTH] = bias + sum over taps and channels, for 1 <= rows <= BK_ROWS */
     void (*convolve)(const bk_window *window, int rows, float *tile);
-    /* the same for steps in bundles of two and of four (pairs_impl.h, fours_impl.h), which say how their weights
-     * lie; NULL where the registers are too few */
-    bk_bundling pairs, fours;
+    /* the same for steps in bundles of two and of four (pairs_impl.h, fours_impl.h, shared_fours_impl.h), which say how
+     * their weights lie; NULL where the registers are too few */
+    bk_bundling pairs, fours, shared_fours;
     /* the same for pairs of u8 inputs of 7 bits and s8 weights (pairs_int8_impl.h), with the sums of convolve_int8 */
     bk_bundling pairs_int8;
     /* the same as convolve of u8 inputs and s8 weights, exact in int32: ((sum + offset) * scale) + bias */

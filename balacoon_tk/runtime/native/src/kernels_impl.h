@@ -232,6 +232,7 @@ static void BK_KERNEL(convolve_depthwise)(const bk_window *window, int width, in
 #if BK_LANES == BK_COLUMNS
 #include "pairs_impl.h"
 #include "fours_impl.h"
+#include "shared_fours_impl.h"
 #define BK_OF_BUNDLES(name) {BK_KERNEL(combine_##name), BK_KERNEL(convolve_##name)}
 #else
 #define BK_OF_BUNDLES(name) {NULL, NULL}
@@ -266,6 +267,7 @@ const bk_kernels BK_PASTE(bk_kernels, BK_SUFFIX) = {
     .convolve = BK_KERNEL(convolve),
     .pairs = BK_OF_BUNDLES(pairs),
     .fours = BK_OF_BUNDLES(fours),
+    .shared_fours = BK_OF_BUNDLES(shared_fours),
     .pairs_int8 = {BK_KERNEL(combine_pairs_int8), BK_KERNEL(convolve_pairs_int8)},
     .convolve_int8 = BK_KERNEL(convolve_int8),
     .convolve_narrow = BK_KERNEL(convolve_narrow),

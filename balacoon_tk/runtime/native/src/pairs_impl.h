@@ -81,6 +81,7 @@ static void BK_KERNEL(combine_pairs)(const bk_bundle *pairs, int n_pairs, ptrdif
 /* Part of the channels of taps that lie together, of which the sums are kept between two parts. */
 typedef struct {
     const float *x, *weights;
+    int n_planes; /* of BK_COLUMNS channels */
     int n_channels;
     const float *next; /* weights that are prefetched, line by line */
     int n_lines;       /* for each channel */
@@ -114,7 +115,7 @@ BK_INLINE void sum_pairs(BK_KERNEL(pairs_part) *part, int first_pair, int column
 #define BK_FOR_VECTORS(...)                                                                                    \
     _Pragma("GCC unroll 4") for (int v = 0; v < n_vectors; v++) { __VA_ARGS__; }
     BK_FOR_SUMS(sums[s][p][v] = load_vec(place))
-    for (int left = part->n_channels; left > 0; left -= BK_COLUMNS, x += (n_weights + 1) * BK_PLANE) {
+    for (int left = part->n_channels; left > 0; left -= BK_COLUMNS, x += part->n_planes * BK_PLANE) {
         const int n = left < BK_COLUMNS ? left : BK_COLUMNS;
         for (int c = 0; c < n; c++, w += n_weights * BK_WIDTH) {
             for (int k = 0; k < n_lines; k++, next += BK_LINE)
@@ -178,6 +179,7 @@ static void BK_KERNEL(convolve_pairs)(const bk_bundled *from, float *tile)
     BK_KERNEL(pairs_part) part = {.x = from->combined, .weights = weights};
     for (int left = n_taps, n_weights; left > 0; left -= n_weights) {
         n_weights = left < 3 ? left : 3;
+        part.n_planes = n_weights + 1;
         const int lines = n_weights * BK_WIDTH / BK_LINE;
         part.n_lines = (lines + n_passes - 1) / n_passes;
         for (int c = 0; c < n_channels; c += BK_PART) {
@@ -192,7 +194,7 @@ static void BK_KERNEL(convolve_pairs)(const bk_bundled *from, float *tile)
             else
                 sum_part(&part, 1, in_halves, n_pairs, kept);
             part.weights = behind;
-            part.x += (part.n_channels + BK_COLUMNS - 1) / BK_COLUMNS * (n_weights + 1) * BK_PLANE;
+            part.x += (part.n_channels + BK_COLUMNS - 1) / BK_COLUMNS * part.n_planes * BK_PLANE;
         }
     }
     for (int p = 0; p < n_pairs; p++)
@@ -203,8 +205,5 @@ static void BK_KERNEL(convolve_pairs)(const bk_bundled *from, float *tile)
             store_vec(tile + from->rows[p][1] * BK_WIDTH + column, d + (b - c) * 0.5f);
         }
 }
-
-#undef BK_MOST_SUMMED
-#undef BK_PART
 
 #endif

@@ -105,6 +105,7 @@ static void make_tile(const bk_run *run, const bk_stage *stage, const bk_block *
         break;
     case BK_PAIRED:
     case BK_FOURS:
+    case BK_SHARED_FOURS:
     case BK_POINTWISE:
     case BK_PAD:
     case BK_ATTEND:
@@ -444,15 +445,15 @@ static bk_bundle_range due_range(const piece *p, const bk_block *block, const bk
 }
 
 /* What the bundles of a tile are made of. */
-static void combine_tile(const piece *p, const bk_bundle_tile *tile, int n_outputs, const bk_bundling *bundling,
-                         void *combined)
+static void combine_tile(const piece *p, const bk_bundle_tile *tile, const bk_bundling *bundling, void *combined)
 {
     const bk_stage *stage = p->stage;
+    const bk_method method = bk_method_of(stage);
     const bk_edge *source = &p->run->program->edges[stage->source];
     bk_bundle bundles[BK_BUNDLES];
     for (int k = 0; k < tile->n_bundles; k++) {
         const char *row = row_of(p->run, stage->source, tile->steps[k] - stage->pad_left);
-        bundles[k] = bk_bundle_input(tile, k, n_outputs, row + stage->blocks[0].source_channel * source->item_size,
+        bundles[k] = bk_bundle_input(tile, k, method, row + stage->blocks[0].source_channel * source->item_size,
                                      stage->n_taps);
     }
     const ptrdiff_t tap_step = (ptrdiff_t)stage->dilation * source->row;
@@ -507,18 +508,21 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
 {
     const bk_stage *stage = p->stage;
     const bk_kernels *kernels = p->run->program->kernels;
-    const int in_fours = stage->kind == BK_FOURS, n_outputs = in_fours ? BK_BUNDLE : 2;
+    const bk_method method = bk_method_of(stage);
     const int64_t n_threads = p->run->n_threads;
     const int item_size = p->run->program->edges[stage->source].item_size;
-    const bk_bundling *bundling = in_fours ? &kernels->fours : item_size == 1 ? &kernels->pairs_int8 : &kernels->pairs;
-    const bk_bundle_range range = bk_find_bundles(p->first, p->first + p->n_groups, stage->dilation, n_outputs);
+    const bk_bundling *bundling = method == BK_IN_FOURS          ? &kernels->fours
+                                  : method == BK_IN_SHARED_FOURS ? &kernels->shared_fours
+                                  : item_size == 1               ? &kernels->pairs_int8
+                                                                 : &kernels->pairs;
+    const bk_bundle_range range = bk_find_bundles(p->first, p->first + p->n_groups, stage->dilation, bk_n_outputs(method));
     const int64_t n_tiles = (range.n_bundles + BK_BUNDLES - 1) / BK_BUNDLES;
     const int64_t n_sets = (n_tiles + stage->n_together - 1) / stage->n_together;
     int64_t n_shares = n_threads == 1 ? 1 : (n_threads * PARTS_OF_A_THREAD + n_sets - 1) / n_sets;
     if (n_threads > 1 && stage->n_together > 1)
         n_shares = stage->n_blocks;
     n_shares = smaller(n_shares, stage->n_blocks);
-    const size_t size = bk_combined_size(n_outputs, stage->n_taps, stage->n_in) * (size_t)item_size;
+    const size_t size = bk_combined_size(method, stage->n_taps, stage->n_in) * (size_t)item_size;
     char *combined = (char *)(scratch + p->run->scratch_size - p->run->program->combined_size);
     bk_bundle_tile tile = {0};
     bk_bundle_range laid_range = range;
@@ -534,7 +538,7 @@ static void run_parts_of_bundles(piece *p, int thread, float *scratch)
         for (int64_t k = first_tile; set != set_there && k < end_tile; k++) {
             lay_tile(&range, laid = k, n_tiles, &tile);
             laid_range = range;
-            combine_tile(p, &tile, n_outputs, bundling, combined + (size_t)(k - first_tile) * size);
+            combine_tile(p, &tile, bundling, combined + (size_t)(k - first_tile) * size);
         }
         set_there = set;
         const int64_t first_block = stage->n_blocks * share / n_shares;
@@ -655,7 +659,7 @@ void bk_run_parts(void *context, int thread)
     if (n_together < 1)
         n_together = 1;
     float *scratch = p->run->scratch + (size_t)thread * p->run->scratch_size;
-    if (stage->kind == BK_PAIRED || stage->kind == BK_FOURS) {
+    if (bk_in_bundles(stage)) {
         run_parts_of_bundles(p, thread, scratch);
         return;
     }
