@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.decoder.engines import open_engine
@@ -69,11 +70,14 @@ class StatefulDecoder(Decoder):
         *,
         backend: Backend | None = None,
     ) -> None:
-        if not isinstance(model, Engine):
-            model = open_engine(model, choose_options(None, backend, options))
+        # By one attribute: to look for all of the protocol's is as long as all else that begins a stream.
+        if not hasattr(model, "contract"):
+            engine = open_engine(model, choose_options(None, backend, options))
         elif backend is not None:
             raise ParameterError(f"backend={backend!r} must be None for an engine")
-        super().__init__(model)
+        else:
+            engine = cast(Engine, model)
+        super().__init__(engine)
         streaming = self._contract.streaming
         if streaming is None:
             raise ModelError(f"{self._contract.label}: not a stateful graph; make_streaming makes one")

@@ -94,5 +94,6 @@ def _as_tensor(rows: AnyArray, port: Port, timeless: bool) -> AnyArray:
     """Return what an executor gives, (n_channels, n_steps), in the shape of an output."""
     array = rows.reshape(port.shape) if timeless else rows.reshape(*port.shape, -1)
     if not timeless and port.axis != -1:
-        array = np.moveaxis(array, -1, port.axis)
+        axes = range(len(port.shape))
+        array = array.transpose(*axes[: port.axis], -1, *axes[port.axis :])
     return np.ascontiguousarray(array, np.int64 if port.symbols else np.float32)
