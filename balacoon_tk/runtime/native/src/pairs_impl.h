@@ -147,11 +147,22 @@ BK_INLINE void sum_pairs(BK_KERNEL(pairs_part) *part, int first_pair, int column
 #undef BK_FOR_VECTORS
 }
 
+/* Few pairs are few sums, which a processor would have to wait for. */
+BK_INLINE int sums_in_halves(int n_pairs) { return bk_pairs_in_halves && n_pairs > BK_MOST_SUMMED * BK_LANES / BK_WIDTH; }
+
+/* How often `sum_part` goes through the weights. */
+BK_INLINE int n_passes_of(int n_pairs)
+{
+    const int n_columns = sums_in_halves(n_pairs) ? BK_WIDTH / BK_LANES : 1;
+    const int most = n_columns > 1 ? BK_MOST_SUMMED : BK_MOST_SUMMED * BK_LANES / BK_WIDTH;
+    return (n_pairs + most - 1) / most * n_columns;
+}
+
 /* A part for all pairs: as many at once as there are registers for, of all columns or of half of them. */
-BK_INLINE void sum_part(BK_KERNEL(pairs_part) *part, const int n_weights, int in_halves, int n_pairs,
-                        float (*kept)[4][BK_WIDTH])
+BK_INLINE void sum_part(BK_KERNEL(pairs_part) *part, const int n_weights, int n_pairs, float (*kept)[4][BK_WIDTH])
 {
     enum { ALL = BK_WIDTH / BK_LANES, OF_ALL = BK_MOST_SUMMED / ALL };
+    const int in_halves = sums_in_halves(n_pairs);
     for (int pair = 0, n; pair < n_pairs; pair += n) {
         n = next_rows(n_pairs - pair, in_halves ? BK_MOST_SUMMED : OF_ALL);
         for (int column = 0; in_halves && column < BK_WIDTH; column += BK_LANES)
@@ -165,11 +176,8 @@ static void BK_KERNEL(convolve_pairs)(const bk_bundled *from, float *tile)
 {
     const int n_taps = from->n_taps, n_channels = from->n_channels, n_pairs = from->n_bundles;
     const float *const weights = from->weights, *const bias = from->bias;
-    enum { ALL = BK_WIDTH / BK_LANES, OF_ALL = BK_MOST_SUMMED / ALL };
     float kept[BK_BUNDLES][4][BK_WIDTH] __attribute__((aligned(64)));
-    /* Few pairs are few sums, which a processor would have to wait for. */
-    const int in_halves = bk_pairs_in_halves && n_pairs > OF_ALL;
-    const int most = in_halves ? BK_MOST_SUMMED : OF_ALL, n_passes = (n_pairs + most - 1) / most * (in_halves ? ALL : 1);
+    const int n_passes = n_passes_of(n_pairs);
     for (int p = 0; p < n_pairs; p++)
         for (int column = 0; column < BK_WIDTH; column += BK_LANES) {
             const vec start = bias ? load_vec(bias + column) : splat(0);
@@ -188,11 +196,11 @@ static void BK_KERNEL(convolve_pairs)(const bk_bundled *from, float *tile)
             const int is_last = left == n_weights && c + BK_PART >= n_channels;
             part.next = !is_last ? behind : from->next_weights ? from->next_weights : weights;
             if (n_weights == 3)
-                sum_part(&part, 3, in_halves, n_pairs, kept);
+                sum_part(&part, 3, n_pairs, kept);
             else if (n_weights == 2)
-                sum_part(&part, 2, in_halves, n_pairs, kept);
+                sum_part(&part, 2, n_pairs, kept);
             else
-                sum_part(&part, 1, in_halves, n_pairs, kept);
+                sum_part(&part, 1, n_pairs, kept);
             part.weights = behind;
             part.x += (part.n_channels + BK_COLUMNS - 1) / BK_COLUMNS * part.n_planes * BK_PLANE;
         }

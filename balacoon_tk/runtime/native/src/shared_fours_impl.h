@@ -1,7 +1,7 @@
 /* Convolutions of three taps in fours by one filter of six products, F(4, 3) of minimal filtering: half of the products
  * that are written, where pairs take two thirds. Lavin and Gray, "Fast algorithms for convolutional neural networks",
- * 2016; its points 0, 1, -1, 2, -2 and infinity are drawn together by BK_SCALE here, which halves the noise: Barabasz et
- * al., "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020.
+ * 2016; its points 0, 1, -1, 2, -2 and infinity are drawn together by BK_SCALE here, which takes a third of the noise:
+ * Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020.
  *
  * With s = BK_SCALE, of the taps h0 = g0, h1 = s g1, h2 = s^2 g2, as they are packed, and of the six steps
  * e0 .. e5 = s^5 d0 .. d5 that four outputs read, these are the products:
@@ -36,20 +36,20 @@ static void BK_KERNEL(combine_shared_fours)(const bk_bundle *fours, int n_fours,
 #pragma GCC unroll 8
             for (int i = 0; i < BK_SHARED; i++)
                 e[i] = pair_channels(steps[i], c, n_channels) * scales[i];
-            const vec near = e[4] - e[2] * 4, near_odd = e[3] - e[1] * 4;
-            const vec far = e[4] - e[2], far_odd = (e[3] - e[1]) * 2;
+            const vec inner = e[4] - e[2] * 4, inner_odd = e[3] - e[1] * 4;
+            const vec outer = e[4] - e[2], outer_odd = (e[3] - e[1]) * 2;
             store_vec(out, e[0] * 4 + (e[4] - e[2] * 5));
-            store_vec(out + BK_PLANE, near + near_odd);
-            store_vec(out + 2 * BK_PLANE, near - near_odd);
+            store_vec(out + BK_PLANE, inner + inner_odd);
+            store_vec(out + 2 * BK_PLANE, inner - inner_odd);
             store_vec(out + 3 * BK_PLANE, e[1] * 4 + (e[5] - e[3] * 5));
-            store_vec(out + 4 * BK_PLANE, far + far_odd);
-            store_vec(out + 5 * BK_PLANE, far - far_odd);
+            store_vec(out + 4 * BK_PLANE, outer + outer_odd);
+            store_vec(out + 5 * BK_PLANE, outer - outer_odd);
         }
     }
 }
 
 /* E and F of `n_fours`, a constant wherever this is inlined. */
-BK_INLINE void sum_far(BK_KERNEL(pairs_part) *part, int first_four, const int n_fours, float (*kept)[2][BK_WIDTH])
+BK_INLINE void sum_outer(BK_KERNEL(pairs_part) *part, int first_four, const int n_fours, float (*kept)[2][BK_WIDTH])
 {
     enum { N_VECTORS = BK_WIDTH / BK_LANES };
     const float *x = part->x + 4 * BK_PLANE + first_four * BK_COLUMNS, *w = part->weights, *next = part->next;
@@ -106,24 +106,23 @@ BK_INLINE void sum_far(BK_KERNEL(pairs_part) *part, int first_four, const int n_
 
 static void BK_KERNEL(convolve_shared_fours)(const bk_bundled *from, float *tile)
 {
-    enum { AT_ONCE = BK_MOST_SUMMED / (BK_WIDTH / BK_LANES), FAR_AT_ONCE = BK_MOST_SUMMED };
     const int n_channels = from->n_channels, n_fours = from->n_bundles;
     const float *const weights = from->weights, *const bias = from->bias;
-    float near[BK_BUNDLES][4][BK_WIDTH] __attribute__((aligned(64)));
-    float far[BK_BUNDLES][2][BK_WIDTH] __attribute__((aligned(64)));
-    memset(near, 0, sizeof(near[0]) * (size_t)n_fours);
-    memset(far, 0, sizeof(far[0]) * (size_t)n_fours);
-    const int n_passes = (n_fours + AT_ONCE - 1) / AT_ONCE + (n_fours + FAR_AT_ONCE - 1) / FAR_AT_ONCE;
+    float inner[BK_BUNDLES][4][BK_WIDTH] __attribute__((aligned(64)));
+    float outer[BK_BUNDLES][2][BK_WIDTH] __attribute__((aligned(64)));
+    memset(inner, 0, sizeof(inner[0]) * (size_t)n_fours);
+    memset(outer, 0, sizeof(outer[0]) * (size_t)n_fours);
+    const int n_passes = n_passes_of(n_fours) + (n_fours + BK_MOST_SUMMED - 1) / BK_MOST_SUMMED;
     BK_KERNEL(pairs_part) part = {.x = from->combined, .weights = weights, .n_planes = BK_SHARED};
     part.n_lines = (3 * BK_WIDTH / BK_LINE + n_passes - 1) / n_passes;
     for (int c = 0; c < n_channels; c += BK_PART) {
         part.n_channels = n_channels - c < BK_PART ? n_channels - c : BK_PART;
         const float *const behind = part.weights + part.n_channels * 3 * BK_WIDTH;
         part.next = c + BK_PART < n_channels ? behind : from->next_weights ? from->next_weights : weights;
-        sum_part(&part, 3, 0, n_fours, near);
+        sum_part(&part, 3, n_fours, inner);
         for (int four = 0, n; four < n_fours; four += n) {
-            n = next_rows(n_fours - four, FAR_AT_ONCE);
-            BK_SWITCH_ROWS(n, FAR_AT_ONCE, sum_far(&part, four, N_ROWS, far))
+            n = next_rows(n_fours - four, BK_MOST_SUMMED);
+            BK_SWITCH_ROWS(n, BK_MOST_SUMMED, sum_outer(&part, four, N_ROWS, outer))
         }
         part.weights = behind;
         part.x += (part.n_channels + BK_COLUMNS - 1) / BK_COLUMNS * BK_SHARED * BK_PLANE;
@@ -133,16 +132,16 @@ static void BK_KERNEL(convolve_shared_fours)(const bk_bundled *from, float *tile
     for (int k = 0; k < n_fours; k++)
         for (int column = 0; column < BK_WIDTH; column += BK_LANES) {
             const vec start = bias ? load_vec(bias + column) : splat(0);
-            const vec b = load_vec(&near[k][1][column]), c = load_vec(&near[k][2][column]);
-            const vec e = load_vec(&far[k][0][column]), f = load_vec(&far[k][1][column]);
-            const vec near_even = (b + c) * (-1 / 6.0f), near_odd = (b - c) * (-1 / 6.0f);
-            const vec far_even = (e + f) * (1 / 24.0f), far_odd = (e - f) * (1 / 24.0f);
-            const vec alone = load_vec(&near[k][0][column]) * 0.25f, last = load_vec(&near[k][3][column]);
+            const vec b = load_vec(&inner[k][1][column]), c = load_vec(&inner[k][2][column]);
+            const vec e = load_vec(&outer[k][0][column]), f = load_vec(&outer[k][1][column]);
+            const vec inner_even = (b + c) * (-1 / 6.0f), inner_odd = (b - c) * (-1 / 6.0f);
+            const vec outer_even = (e + f) * (1 / 24.0f), outer_odd = (e - f) * (1 / 24.0f);
+            const vec alone = load_vec(&inner[k][0][column]) * 0.25f, last = load_vec(&inner[k][3][column]);
             const int *const rows = from->rows[k];
-            store_vec(tile + rows[0] * BK_WIDTH + column, (alone + (near_even + far_even)) * first + start);
-            store_vec(tile + rows[1] * BK_WIDTH + column, (near_odd + far_odd * 2) * second + start);
-            store_vec(tile + rows[2] * BK_WIDTH + column, (near_even + far_even * 4) * third + start);
-            store_vec(tile + rows[3] * BK_WIDTH + column, (last + (near_odd + far_odd * 8)) * fourth + start);
+            store_vec(tile + rows[0] * BK_WIDTH + column, (alone + (inner_even + outer_even)) * first + start);
+            store_vec(tile + rows[1] * BK_WIDTH + column, (inner_odd + outer_odd * 2) * second + start);
+            store_vec(tile + rows[2] * BK_WIDTH + column, (inner_even + outer_even * 4) * third + start);
+            store_vec(tile + rows[3] * BK_WIDTH + column, (last + (inner_odd + outer_odd * 8)) * fourth + start);
         }
 }
 
