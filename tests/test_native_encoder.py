@@ -75,9 +75,7 @@ def attention(n_heads: int, n_in: int, n_out: int, n_distances: int = 0, **optio
     return Program(edges, (stage,), inputs, (Port("out", 1, (1, n_values)),), near)
 
 
-def convolved(
-    n_channels: int, n_taps: int, dilation: int = 1, left_context: int | None = None
-) -> Program:
+def convolved(n_channels: int, n_taps: int, dilation: int = 1, left_context: int | None = None) -> Program:
     """A convolution behind an attention that sees all steps, or those of a window."""
     context = {} if left_context is None else {"left_context": left_context, "right_context": 0}
     attended = attention(1, 4, n_channels, **context)

@@ -288,7 +288,8 @@ def _pack_stage(
         elif stage.kind == "convolve" and not stage.transposed:
             kind = bundles or kind
             packed = arena.empty((len(blocks), stage.n_taps * n_in * WIDTH), np.float32)
-            together = np.ascontiguousarray(of_shared_fours(weights) if bundles == "shared_fours" else weights)
+            scaled = of_shared_fours(weights) if bundles == "shared_fours" else weights
+            together = np.ascontiguousarray(scaled)
             for row, block in zip(packed, blocks, strict=True):
                 _interleave(together, block, row, n_together=1 if bundles is None else PAIRED_TAPS)
         elif bundles is not None:
