@@ -201,8 +201,8 @@ cdef check_bundles(Py_ssize_t n_weights, Py_ssize_t n_wanted, int n_taps, int64_
 
 
 cdef void run_bundles(
-    const bk_bundling* bundling, bk_bundled* made, const char* x, int item_size, bk_method method, int dilation,
-    int64_t first, float[:, ::1] out,
+    const bk_bundling* bundling, bk_bundled* made, const char* x, int item_size, bk_method method,
+    int dilation, int64_t first, float[:, ::1] out,
 ) noexcept nogil:
     # x is the first tap of the step `first`, which is the first row of out.
     cdef int b, n, n_channels = made.n_channels
