@@ -10,7 +10,7 @@ STAMP := $(VENV)/.built
 KERNEL_SOURCES := $(wildcard balacoon_tk/*/_*.pyx balacoon_tk/*/*/_*.pyx)
 KERNEL_PARTS := $(wildcard balacoon_tk/*/*.pxd balacoon_tk/*/*/*.pxd balacoon_tk/*/*/src/*.[ch])
 KERNELS := $(subst /,.,$(KERNEL_SOURCES:.pyx=))
-KERNEL_TESTS := $(wildcard $(patsubst _%.pyx,tests/test_%.py,$(notdir $(KERNEL_SOURCES))))
+KERNEL_TESTS := $(wildcard $(patsubst _%.pyx,tests/test_%.py,$(notdir $(KERNEL_SOURCES))) tests/test_kernels_*.py)
 
 # cython-lint calls pycodestyle by its name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -49,6 +52,50 @@ def made(
 
 def store(edge: int, a: int = 0) -> Call:
     return Call("store", a=a, edge=edge)
+
+
+def convolution(n_in: int, n_out: int, n_taps: int, *, bias: bool = True, **options: Any) -> Program:
+    n_groups = options.get("n_groups", 1)
+    span = (n_taps - 1) * options.get("dilation", 1)
+    pads = {"pad_left": span // 2, "pad_right": span - span // 2} | options
+    stage = Stage(
+        "convolve",
+        "conv",
+        0,
+        n_out,
+        (store(1),),
+        n_taps=n_taps,
+        weights="w",
+        bias="b" if bias else None,
+        **pads,
+    )
+    return made(n_in, stage, arrays={"w": random(n_out, n_in // n_groups, n_taps), "b": random(n_out)})
+
+
+def vocoder(n_channels: int = 40) -> Program:
+    """Frames of 8 channels, up by 4 and by 2, residuals, one channel of samples."""
+    half = n_channels // 2
+    convolution = partial(Stage, "convolve", pad_left=1, pad_right=1)
+    leaky = (Call("leaky_relu", out=1, a=0, scalar=0.1), store(2), store(3, 1))
+    added = (Call("load", out=1, edge=2), Call("add", out=1, a=1, b=0), Call("tanh", out=2, a=1), store(4, 2))
+    tanh = (Call("tanh", out=1, a=0), store(6, 1))
+    up = {"n_taps": 2, "transposed": True}
+    stages = (
+        convolution("first", 0, n_channels, (store(1),), n_taps=3, weights="a"),
+        convolution("up", 1, half, leaky, n_phases=4, crop=2, weights="b", **up),
+        convolution("residual", 3, half, added, n_taps=3, weights="c", rate=(4, 1)),
+        convolution("up again", 4, half, (store(5),), n_phases=2, crop=1, weights="d", rate=(4, 1), **up),
+        convolution("last", 5, 1, tanh, n_taps=3, weights="e", rate=(8, 1)),
+    )
+    arrays = {
+        "a": random(n_channels, 8, 3),
+        "b": random(n_channels, half, 8),
+        "c": random(half, half, 3),
+        "d": random(half, half, 4),
+        "e": random(1, half, 3),
+    }
+    arrays = {name: array / np.float32(np.sqrt(array[0].size)) for name, array in arrays.items()}
+    return made(8, *stages, arrays=arrays, n_edges=7)
 
 
 def feeds_of(program: Program, n_frames: int) -> dict[str, np.ndarray]:

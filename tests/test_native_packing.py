@@ -10,8 +10,8 @@ import pytest
 from balacoon_tk.runtime.native.ending import Ending, find_ending
 from balacoon_tk.runtime.native.packing import pack
 from balacoon_tk.runtime.native.program import Call, Edge, Program, Stage
+from native_programs import made, random, store
 from test_native_encoder import convolved
-from test_native_engine import made, random, store
 
 
 def chained(n_channels: int, n_stages: int, *, n_phases: int = 1) -> Program:

@@ -15,7 +15,7 @@ from balacoon_tk.runtime.native.kernels import KERNELS_VARIABLE, choose_kernels
 from balacoon_tk.runtime.native.packing import pack
 from balacoon_tk.runtime.native.program import Call, Program, Stage
 from native_laws import ONE_THREAD, assert_same_bits
-from test_native_engine import LENGTHS, assert_lawful, convolution, feeds_of, made, random, store, streamed
+from native_programs import LENGTHS, assert_lawful, convolution, feeds_of, made, random, store, streamed
 
 needs_pairs = pytest.mark.skipif(
     not _kernels.has_pairs(choose_kernels()), reason="this processor's kernels don't convolve in pairs"
@@ -48,7 +48,7 @@ def test_bundles_obey_the_laws_with_other_padding(pads, rate):
 
 @pytest.mark.parametrize("dilation", [1, 3])
 def test_many_weights_are_read_for_several_tiles_at_once(dilation, monkeypatch):
-    monkeypatch.setattr(packing, "_TILES_TOGETHER", 2)
+    monkeypatch.setitem(packing._TILES_TOGETHER, "paired", 2)
     program = convolution(160, 240, 7, dilation=dilation)
     assert kinds(program) == ["paired"] and pack(program, pairs=True)[0].n_together > 1
     assert_lawful(program, (5, 100))

@@ -11,8 +11,7 @@ import pytest
 from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.native.program import Program
 from native_laws import ONE_THREAD, assert_same_bits
-from native_programs import TWO_THREADS, feeds_of
-from test_native_engine import vocoder
+from native_programs import TWO_THREADS, feeds_of, vocoder
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="this system says nothing of the processors of a thread"

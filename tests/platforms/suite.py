@@ -21,11 +21,18 @@ FILES = (
     *(
         "test_engine.py",
         "test_kernels.py",
+        "test_kernels_bundles.py",
         "test_leftovers.py",
         "test_native_engine.py",
         "test_native_fuzz.py",
     ),
-    *("test_native_packing.py", "test_native_pairs.py", "test_overlap_decoder.py", "test_overlap_trim.py"),
+    *(
+        "test_native_packing.py",
+        "test_native_pairs.py",
+        "test_native_stages.py",
+        "test_overlap_decoder.py",
+        "test_overlap_trim.py",
+    ),
     *("test_random.py", "test_stateful_decoder.py", "test_streaming_convolutions.py"),
     *("test_streaming_operators.py", "test_tts.py", "test_tts_real_voice.py", "test_upsampler.py"),
     *("test_voice.py",),
@@ -33,7 +40,8 @@ FILES = (
 
 
 QUICK_FILES = (
-    *("test_kernels.py", "test_native_engine.py", "test_native_packing.py", "test_native_pairs.py"),
+    *("test_kernels.py", "test_kernels_bundles.py", "test_native_engine.py", "test_native_packing.py"),
+    *("test_native_pairs.py", "test_native_stages.py"),
     *(
         "test_overlap_trim.py",
         "test_random.py",
