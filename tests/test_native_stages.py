@@ -361,7 +361,8 @@ def test_one_channel_is_a_tile_of_steps(n_phases, n_taps) -> None:
     outputs = (replace(program.outputs[0], edge=4, rate=(n_phases, 1)), Port("mean", 6, (1, 1), rate=(1, 4)))
     program = replace(program, outputs=outputs)
     assert [stage.flat for stage in pack(program)] == [True, False, True, n_phases < 385]
-    assert_lawful(program, (0, 4, 8, 40, 400))
+    # A mean of numbers of both signs may be much smaller than they.
+    assert_lawful(program, (0, 4, 8, 40, 400), tolerance=1e-4)
 
 
 def test_loads_by_group_by_order_and_of_one_channel() -> None:

@@ -5,6 +5,7 @@
 
 #define LONGEST ((int64_t)1 << 40) /* steps of a stream: products with strides and rows stay within 64 bits */
 #define GUARD 256 /* bytes behind a buffer, which a kernel may read and never uses */
+#define MOST_KEPT (64 << 10) /* bytes that are copied for memory that others may borrow */
 
 static void clear_rows(const bk_run *run, int edge, int64_t first, int64_t n_rows)
 {
@@ -71,8 +72,12 @@ void bk_free_run(bk_run *run)
 {
     if (run == NULL)
         return;
-    for (int k = 0; run->tracks != NULL && k < run->program->n_edges; k++)
-        free(run->tracks[k].memory);
+    for (int k = 0; run->tracks != NULL && k < run->program->n_edges; k++) {
+        const track *t = &run->tracks[k];
+        if (t->own != t->memory)
+            free(t->own);
+        free(t->memory);
+    }
     free(run->tracks);
     free(run->done);
     free(run->finished);
@@ -195,20 +200,136 @@ static void release(bk_run *run, int edge)
     t->capacity = 0;
 }
 
-static void release_read(bk_run *run, const bk_stage *stage)
+/* What a stream keeps of an edge is short, and what a stage makes of it in one go is long. So an edge has memory of its
+ * own for what is kept, and borrows some for as long as stages make the rest and read it: memory that one stage after the
+ * other writes to stays in a second cache. */
+
+/* Outputs wait in their own for whoever takes them; an edge without time has one step. */
+static int may_borrow(const bk_run *run, int edge)
 {
-    release(run, stage->source);
-    for (int k = 0; k < stage->n_others; k++)
-        release(run, stage->others[k]);
-    for (int k = 0; k < 2; k++)
-        release(run, k ? stage->biases : stage->kernels);
-    for (int k = 0; k < stage->n_calls; k++)
-        if (stage->calls[k].action == BK_LOAD || stage->calls[k].action == BK_LOOKUP)
-            release(run, stage->calls[k].edge);
+    const bk_edge *e = &run->program->edges[edge];
+    for (int k = 0; k < e->n_readers; k++)
+        if (run->program->readers[e->first_reader + k].reading == BK_OUTPUT)
+            return 0;
+    return !e->timeless && !run->program->needs_all;
 }
 
-/* Make room for steps behind those that are known, and for the zeros behind the last. */
-static int make_room(bk_run *run, int edge, int64_t n_steps)
+/* Steps that an edge has rows of, with the padding behind its last. */
+static int64_t n_held(const bk_run *run, int edge)
+{
+    const track *t = &run->tracks[edge];
+    return t->rows == NULL ? 0 : t->count + (t->ended ? run->program->edges[edge].after : 0) - t->base;
+}
+
+/* Copy the rows of an edge into other memory, which has room for `n_rows`. */
+static void move_rows(bk_run *run, int edge, char *memory, int64_t n_rows)
+{
+    track *t = &run->tracks[edge];
+    const bk_edge *e = &run->program->edges[edge];
+    const size_t size = row_size(e), held = (size_t)n_held(run, edge) * size;
+    char *rows = aligned(memory);
+    if (held > 0)
+        memcpy(rows, t->rows, held);
+    if (e->row > e->n_channels)
+        memset(rows + held, 0, (size_t)n_rows * size - held); /* what a row is filled up with */
+    t->memory = memory;
+    t->rows = rows;
+    t->capacity = n_rows;
+}
+
+/* Let an edge have more memory of its own. */
+static int grow(bk_run *run, int edge, int64_t n_rows)
+{
+    track *t = &run->tracks[edge];
+    char *old = t->memory, *memory = malloc((size_t)n_rows * row_size(&run->program->edges[edge]) + ALIGNMENT + GUARD);
+    if (memory == NULL)
+        return -1;
+    move_rows(run, edge, memory, n_rows);
+    free(old);
+    if (!run->program->needs_all) {
+        t->own = memory;
+        t->own_capacity = n_rows;
+    }
+    return 0;
+}
+
+/* Put an edge back into memory of its own, whatever is in that. */
+static void give_back(bk_run *run, int edge)
+{
+    track *t = &run->tracks[edge];
+    if (t->borrowed == 0)
+        return;
+    run->spares[run->n_spares++] = (spare_memory){t->memory, t->borrowed};
+    t->borrowed = 0;
+    t->memory = t->own;
+    t->rows = t->own == NULL ? NULL : aligned(t->own);
+    t->capacity = t->own_capacity;
+}
+
+/* Let an edge have memory that was in use last, of what is large enough. */
+static int borrow(bk_run *run, int edge, int64_t n_rows)
+{
+    track *t = &run->tracks[edge];
+    const size_t size = (size_t)n_rows * row_size(&run->program->edges[edge]);
+    int index = run->n_spares - 1;
+    while (index >= 0 && run->spares[index].size < size)
+        index--;
+    /* None: the one that was in use first is given up for it, so that they don't become more with each longer push. */
+    const int found = index >= 0;
+    if (!found && run->n_spares > 0)
+        free(run->spares[index = 0].memory);
+    spare_memory taken = {NULL, size + size / 4};
+    if (found)
+        taken = run->spares[index];
+    if (index >= 0) {
+        run->n_spares--;
+        memmove(&run->spares[index], &run->spares[index + 1], (size_t)(run->n_spares - index) * sizeof(spare_memory));
+    }
+    if (!found)
+        taken.memory = malloc(taken.size + ALIGNMENT + GUARD);
+    if (taken.memory == NULL)
+        return -1;
+    const spare_memory before = {t->memory, t->borrowed};
+    move_rows(run, edge, taken.memory, n_rows);
+    t->borrowed = taken.size;
+    if (run->program->edges[edge].row == run->program->edges[edge].n_channels)
+        t->capacity = (int64_t)(taken.size / row_size(&run->program->edges[edge]));
+    if (before.size > 0)
+        run->spares[run->n_spares++] = before;
+    return 0;
+}
+
+/* Give back what an edge has borrowed, if little is kept of what is in it. */
+static void keep(bk_run *run, int edge)
+{
+    if (edge < 0 || run->tracks[edge].borrowed == 0)
+        return;
+    track *t = &run->tracks[edge];
+    const size_t size = row_size(&run->program->edges[edge]);
+    const int64_t lowest = first_needed(run, edge), held = n_held(run, edge), n_kept = held - (lowest - t->base);
+    if (n_kept > held / 2 || (size_t)n_kept * size > MOST_KEPT)
+        return;
+    /* And what the padding behind the last step will take, when the edge ends. */
+    const int64_t n_wanted = n_kept + (t->ended ? 0 : run->program->edges[edge].after);
+    if (n_wanted > t->own_capacity) {
+        const int64_t n_rows = n_wanted + n_wanted / 4;
+        char *own = calloc((size_t)n_rows * size + ALIGNMENT + GUARD, 1);
+        if (own == NULL)
+            return;
+        free(t->own);
+        t->own = own;
+        t->own_capacity = n_rows;
+    }
+    const char *kept = t->rows + (size_t)(lowest - t->base) * size;
+    if (n_kept > 0)
+        memcpy(aligned(t->own), kept, (size_t)n_kept * size);
+    give_back(run, edge);
+    t->base = lowest;
+}
+
+/* Make room for steps behind those that are known, and for the zeros behind the last: in borrowed memory, where an edge
+ * may have such. */
+static int make_room(bk_run *run, int edge, int64_t n_steps, int borrows)
 {
     track *t = &run->tracks[edge];
     const bk_edge *e = &run->program->edges[edge];
@@ -221,21 +342,7 @@ static int make_room(bk_run *run, int edge, int64_t n_steps)
     needed = t->count + n_steps + e->after - t->base;
     if (needed <= t->capacity && t->rows != NULL)
         return 0;
-    const int64_t capacity = needed + needed / 4;
-    const size_t size = row_size(e);
-    char *memory = malloc((size_t)capacity * size + ALIGNMENT + GUARD);
-    if (memory == NULL)
-        return -1;
-    char *rows = aligned(memory);
-    if (t->rows != NULL)
-        memcpy(rows, t->rows, (size_t)(t->count - t->base) * size);
-    memset(rows + (size_t)(t->count - t->base) * size, 0,
-           (size_t)(capacity - (t->count - t->base)) * size + GUARD);
-    free(t->memory);
-    t->memory = memory;
-    t->rows = rows;
-    t->capacity = capacity;
-    return 0;
+    return borrows && may_borrow(run, edge) ? borrow(run, edge, needed) : grow(run, edge, needed + needed / 4);
 }
 
 /* Whether an edge has the steps that its padding repeats. */
@@ -273,7 +380,8 @@ int bk_start(bk_run *run)
                 clear_rows(run, k, t->base, program->edges[k].before);
             continue;
         }
-        if (make_room(run, k, program->edges[k].before) < 0)
+        give_back(run, k);
+        if (make_room(run, k, program->edges[k].before, 0) < 0)
             return -1;
         clear_rows(run, k, t->base, program->edges[k].before);
         t->count = 0;
@@ -388,7 +496,8 @@ int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_b
         const int64_t n_rows = program->edges[k].timeless ? 0 : positions[2 * k + 1] - positions[2 * k];
         t->ended = 0;
         t->base = t->count = positions[2 * k];
-        if (make_room(run, k, n_rows) < 0)
+        give_back(run, k);
+        if (make_room(run, k, n_rows, 0) < 0)
             return -1;
         /* A state of no rows at all has none to point at. */
         if (n_rows > 0) {
@@ -410,7 +519,7 @@ float *bk_room(bk_run *run, int edge, int64_t n_steps)
 {
     if (run->program->edges[edge].timeless)
         run->tracks[edge].count = run->tracks[edge].base = 0;
-    if (make_room(run, edge, n_steps) < 0)
+    if (make_room(run, edge, n_steps, 1) < 0)
         return NULL;
     return (float *)row_of(run, edge, run->tracks[edge].count);
 }
@@ -636,7 +745,7 @@ static int make_plan(bk_run *run, int index, plan *next)
             continue;
         const track *t = &run->tracks[call->edge];
         const int64_t n_new = next->n_known > t->count ? next->n_known - t->count : 0;
-        if ((n_new > 0 || t->rows == NULL) && make_room(run, call->edge, n_new) < 0)
+        if ((n_new > 0 || t->rows == NULL) && make_room(run, call->edge, n_new, 1) < 0)
             return -1;
     }
     return 0;
@@ -657,6 +766,20 @@ static void set_done(bk_run *run, int index, const plan *made)
             end_edge(run, call->edge);
     }
     run->finished[index] |= made->finishes;
+}
+
+/* What edges that a stage has read no longer need of their memory is lent to others. */
+static void lend_read(bk_run *run, const bk_stage *stage)
+{
+    void (*const lend)(bk_run *, int) = run->program->needs_all ? release : keep;
+    lend(run, stage->source);
+    for (int k = 0; k < stage->n_others; k++)
+        lend(run, stage->others[k]);
+    for (int k = 0; k < 2; k++)
+        lend(run, k ? stage->biases : stage->kernels);
+    for (int k = 0; k < stage->n_calls; k++)
+        if (stage->calls[k].action == BK_LOAD || stage->calls[k].action == BK_LOOKUP)
+            lend(run, stage->calls[k].edge);
 }
 
 /* Run a stage, and with it those that are made block by block with it. */
@@ -690,8 +813,8 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
     }
     set_done(run, index + n - 1, &plans[n - 1]);
     for (int k = 0; k < n; k++)
-        if (plans[k].finishes && run->program->needs_all)
-            release_read(run, &stages[k]);
+        if (plans[k].finishes || !run->program->needs_all)
+            lend_read(run, &stages[k]);
     return 0;
 }
 
@@ -703,7 +826,7 @@ static int run_timeless(bk_run *run, int index)
         if (stage->calls[k].action == BK_STORE) {
             track *t = &run->tracks[stage->calls[k].edge];
             t->base = t->count = 0;
-            if (make_room(run, stage->calls[k].edge, 1) < 0)
+            if (make_room(run, stage->calls[k].edge, 1, 0) < 0)
                 return -1;
         }
     piece p = {run, stage, 0, 1, INT64_MAX, 0, NULL};
@@ -716,7 +839,7 @@ static int run_timeless(bk_run *run, int index)
 
 int bk_end(bk_run *run, int edge)
 {
-    if (make_room(run, edge, 0) < 0)
+    if (make_room(run, edge, 0, 1) < 0)
         return -1;
     end_edge(run, edge);
     run->begun |= run->tracks[edge].count > 0;

@@ -11,13 +11,16 @@ typedef struct {
     char *memory; /* as it was allocated */
     char *rows;
     int64_t capacity; /* rows */
+    char *own;        /* memory for the rows that a stream keeps: theirs, unless they lie in borrowed memory now */
+    int64_t own_capacity;
+    size_t borrowed;  /* bytes, or 0 */
     int64_t base;     /* step of the first row */
     int64_t count;    /* steps that are known */
     int ended;
     int settled; /* whether what runs now adds no more steps */
 } track;
 
-/* Memory of an edge that nobody reads any more. */
+/* Memory in which no edge has rows now. */
 typedef struct {
     char *memory;
     size_t size; /* bytes behind its first aligned one */
@@ -34,7 +37,7 @@ struct bk_run {
     char *memory;        /* of the scratch */
     char *work;          /* what an attention or a recurrence works in */
     size_t work_size;    /* bytes */
-    spare_memory *spares; /* as many as edges, of a program that is only run whole */
+    spare_memory *spares; /* as many as edges at most; the last one was in use last */
     int n_spares;
     int unknown_symbol;
     int begun; /* whether the inputs that have ended had a step */
