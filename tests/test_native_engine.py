@@ -346,3 +346,20 @@ print((after - before) >> (20 if sys.platform == "darwin" else 10))
         [sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment
     )
     assert int(done.stdout) < 20
+
+
+def test_streams_that_borrow_memory_from_each_other_keep_their_own_rows(engine, program) -> None:
+    # Pushes of all sizes, so that rows lie now in memory of their own, now in what another stream has used.
+    sizes = ([1, 90, 3, 56], [150], [40, 1, 1, 108], [75, 75])
+    feeds = [feeds_of(program, 150) for _ in sizes]
+    wanted = [NativeEngine(program, ONE_THREAD).whole(each)["samples"] for each in feeds]
+    states, done, given_ = [engine.start() for _ in sizes], [0] * len(sizes), [[] for _ in sizes]
+    for push in range(4):
+        for k, each in enumerate(sizes):
+            if push < len(each):
+                part = cut(program, feeds[k], done[k], done[k] + each[push])
+                outputs, states[k] = engine.step(states[k], part, last=push == len(each) - 1)
+                done[k] += each[push]
+                given_[k].append(outputs["samples"])
+    for k, samples in enumerate(given_):
+        assert np.concatenate(samples, -1).tobytes() == wanted[k].tobytes()

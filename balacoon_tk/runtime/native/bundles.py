@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -43,9 +43,11 @@ _FEWEST_TAPS_IN_FOURS = 4
 _MOST_FRAMES_BETWEEN = 4
 """Between the first and the last step of four: what isn't due where a push ends is made again in the next."""
 _TAPS_OF_SHARED_FOURS = 3
+"""Of one filter with six products, which BK_IN_SHARED_FOURS is."""
 _SCALE = 0.75
 """BK_SCALE in C."""
-Bundles = Literal["paired", "fours", "shared_fours"]
+Bundles: TypeAlias = Literal["paired", "fours", "shared_fours"]
+"""How a convolution makes steps together: a kind of packed stage."""
 
 
 def choose_bundles(program: Program, stage: Stage, n_in: int) -> Bundles | None:
