@@ -75,7 +75,8 @@ def _run(program: Program, stage: Stage, edges: Arrays) -> None:
 
 
 def _tile(program: Program, stage: Stage, x: np.ndarray) -> np.ndarray:
-    bias = 0 if stage.bias is None else program.arrays[stage.bias].reshape(-1)
+    filters = slice(stage.first_filter, stage.first_filter + stage.n_channels)
+    bias = 0 if stage.bias is None else program.arrays[stage.bias].reshape(-1)[filters]
     if stage.kind == "pad":
         return _padded(stage, x[:, : stage.n_channels])
     if stage.kind == "normalise":
@@ -98,6 +99,7 @@ def _tile(program: Program, stage: Stage, x: np.ndarray) -> np.ndarray:
                     )
         n_steps = len(x) * stage.n_phases + stage.n_extra if len(x) else 0
         return whole[stage.crop : stage.crop + n_steps] + bias
+    weights = weights[filters]
     n_out, per_group, n_taps = weights.shape
     padded = np.pad(
         x, ((stage.pad_left, stage.pad_right), (0, 0)), mode=stage.padding if len(x) else "constant"
@@ -110,6 +112,9 @@ def _tile(program: Program, stage: Stage, x: np.ndarray) -> np.ndarray:
             for c in range(n_out):
                 g = c // (n_out // n_groups)
                 tile[step, c] += row[g * per_group : (g + 1) * per_group] @ weights[c, :, tap]
+            place = step * stage.stride + tap * stage.dilation - stage.pad_left
+            if stage.padding_biases is not None and not 0 <= place < len(x):
+                tile[step] += program.arrays[stage.padding_biases][tap, filters]
     return tile + bias
 
 

@@ -363,6 +363,8 @@ def test_what_is_read_apart_of_a_convolution_is_made_apart(form, speaker) -> Non
     timed = [stage for stage in pair.program.stages if not pair.program.edges[stage.source or 0].timeless]
     assert [stage.kind for stage in timed if stage.source is not None] == ["convolve"] * 6
     assert {stage.n_channels for stage in timed} <= {4, 32, 64 if speaker else 32}
+    # Their weights stay those of the graph, so that a voice holds them once.
+    assert len({stage.weights for stage in timed if stage.weights is not None}) == 4
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,8 @@ def test_a_piece_has_steps_enough_for_many_weights(n_channels, n_most):
     [((1, 1), 6, "paired", 6), ((1, 1), 3, "paired", 1), ((1, 1), 4, "fours", 1), ((2, 1), 6, "fours", 1)],
 )
 def test_many_weights_are_laid_out_for_fours_where_a_frame_is_many_steps(rate, n_taps, kind, n_together):
-    stage = Stage("convolve", "conv", 0, 160, (store(1),), n_taps=n_taps, rate=rate, weights="w")
-    program = made(160, stage, arrays={"w": random(160, 160, n_taps)})
+    stage = Stage("convolve", "conv", 0, 112, (store(1),), n_taps=n_taps, rate=rate, weights="w")
+    program = made(112, stage, arrays={"w": random(112, 112, n_taps)})
     packed = pack(program, pairs=True)[0]
     assert (packed.kind, packed.n_together) == (kind, n_together)
 

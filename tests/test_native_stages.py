@@ -51,6 +51,76 @@ def test_a_convolution_is_a_sum_over_taps_and_channels(n_in, n_out, n_taps, opti
     assert_lawful(convolution(n_in, n_out, n_taps, **options))
 
 
+@pytest.mark.parametrize(
+    ("kind", "n_in", "n_out", "n_taps", "options"),
+    [
+        ("convolve", 3, 5, 3, {}),
+        ("convolve", 17, 1, 7, {}),
+        ("convolve", 6, 9, 3, {"n_groups": 3}),
+        ("convolve", 8, 70, 4, {"stride": 3, "pad_left": 9, "pad_right": 4}),
+        ("depthwise", 37, 37, 5, {"dilation": 2}),
+        ("paired", 33, 65, 3, {"dilation": 3}),
+        ("paired", 32, 64, 3, {"pad_left": 0, "pad_right": 5}),
+        ("fours", 32, 64, 5, {}),
+    ],
+)
+def test_taps_that_read_padding_add_biases_of_their_own(kind, n_in, n_out, n_taps, options) -> None:
+    program = convolution(n_in, n_out, n_taps, padding_biases="p", **options)
+    arrays = {**program.arrays, "p": random(n_taps, n_out)}
+    stages = program.stages
+    if kind == "depthwise":
+        stages = (replace(stages[0], kind="depthwise"),)
+        arrays["w"] = random(n_out, 1, n_taps)
+    program = replace(program, stages=stages, arrays=arrays)
+    packed = pack(program, pairs=True)[0]
+    assert packed.kind in (kind, "narrow")
+    assert not packed.flat
+    assert_lawful(program)
+
+
+@pytest.mark.parametrize(("n_channels", "first"), [(40, 0), (40, 32), (5, 3), (64, 8), (1, 71)])
+def test_filters_may_be_a_part_of_others(n_channels, first) -> None:
+    program = convolution(33, n_channels, 5, padding_biases="p", first_filter=first)
+    (stage,) = program.stages
+    chain = (Call("mul", out=1, a=0, array="c"), store(1, 1))
+    arrays = {"w": random(72, 33, 5), "b": random(72), "p": random(5, 72), "c": random(n_channels)}
+    assert_lawful(replace(program, stages=(replace(stage, chain=chain),), arrays=arrays))
+
+
+@pytest.mark.parametrize("case", ["below 0", "behind", "groups", "depthwise", "bias"])
+def test_filters_that_are_not_there_are_refused(case) -> None:
+    first = {"below 0": -1, "behind": 33}.get(case, 8)
+    program = convolution(40, 40, 3, first_filter=first, n_groups=2 if case == "groups" else 1)
+    (stage,) = program.stages
+    arrays = {"w": random(72, 40, 3), "b": random(40 if case == "bias" else 72)}
+    if case == "depthwise":
+        stage = replace(stage, kind="depthwise")
+        arrays["w"] = random(72, 1, 3)
+    with pytest.raises(ModelError, match="filters" if case != "bias" else "isn't one number for each of 72"):
+        NativeEngine(replace(program, stages=(stage,), arrays=arrays), ONE_THREAD)
+
+
+@pytest.mark.parametrize("case", ["shape", "type", "chain alone", "transposed", "reflected"])
+def test_biases_of_padding_that_fit_no_convolution_are_refused(case) -> None:
+    program = convolution(8, 40, 3, padding_biases="p")
+    biases = random(3, 40)
+    (stage,) = program.stages
+    if case == "shape":
+        biases = random(40, 3)
+    elif case == "type":
+        biases = biases.astype(np.float64)
+    elif case == "chain alone":
+        stage = replace(stage, kind="normalise", n_channels=8, n_taps=1, pad_left=0, pad_right=0)
+    elif case == "transposed":
+        stage = replace(stage, transposed=True)
+        program = replace(program, arrays={**program.arrays, "w": random(8, 40, 3)})
+    else:
+        stage = replace(stage, padding="reflect")
+    program = replace(program, stages=(stage,), arrays={**program.arrays, "p": biases})
+    with pytest.raises(ModelError, match="biases of padding"):
+        NativeEngine(program, ONE_THREAD)
+
+
 def test_a_window_that_an_utterance_has_no_room_for_is_an_error() -> None:
     program = convolution(3, 5, 6, pad_left=0, pad_right=1)
     engine = NativeEngine(program, ONE_THREAD)

@@ -22,6 +22,7 @@ from balacoon_tk.graph.edit import add_constant, bypass, constant_of, only_user,
 from balacoon_tk.graph.int8 import channel_axis
 from balacoon_tk.graph.match import name_of
 from balacoon_tk.runtime.engine import Feeds
+from balacoon_tk.targets.fold_products import FoldProductsPass
 from balacoon_tk.targets.ort_cpu.int8.regions import is_crop, is_layer
 
 # Of the widest channel; one that is hardly ever used isn't blown up further.
@@ -32,6 +33,7 @@ def equalize(model: onnx.ModelProto, utterances: Sequence[Feeds]) -> onnx.ModelP
     """Return a plain decoder whose channels were scaled to like extents, as seen on some inputs."""
     copy = ir.from_proto(model)
     fold_scales(copy)
+    FoldProductsPass()(copy)
     layers = [node for node in copy.graph if is_layer(node)]
     tied = _find_tied(copy.graph, layers)
     names = [name_of(value) for values in tied for value in values]

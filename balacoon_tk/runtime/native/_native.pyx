@@ -201,6 +201,8 @@ cdef class Executor:
             stages[k].n_heads = stage.n_groups
             stages[k].left_context = -1 if stage.left_context is None else stage.left_context
             stages[k].right_context = stage.right_context
+            if item.padding_biases is not None:
+                stages[k].padding_biases = <const float *> self._address(item.padding_biases)
             if item.distance_biases is not None:
                 stages[k].distance_biases = <const float *> self._address(item.distance_biases)
                 stages[k].bias_period = item.distance_biases.shape[1]

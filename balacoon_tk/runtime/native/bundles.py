@@ -17,7 +17,7 @@ COLUMNS = 16
 """Channels of the input that are combined at once, BK_COLUMNS in C."""
 N_SUMS = 12
 """What four outputs are summed up in, BK_SUMS in C."""
-_MOST_BYTES_OF_A_STEP = 1 << 19
+_MOST_BYTES_OF_A_STEP = 1 << 18
 """Of a stage's weights for a step of a frame: more than this come from memory anew for each push. Pairs need
 no more numbers than there are weights. Fours need 2 to 2.3 for one, which would take a small push longer to
 read than it saves."""
@@ -110,8 +110,15 @@ def _n_blocks(stage: Stage) -> int:
 
 def comes_from_memory(program: Program, stage: Stage) -> bool:
     """Say whether a stage's weights are too many for a cache to keep until the next push."""
-    most_bytes = _MOST_BYTES_OF_A_STEP * max(Fraction(1), Fraction(*stage.rate))
-    return stage.weights is not None and program.arrays[stage.weights].nbytes > most_bytes
+    return weight_bytes(program, stage) > _MOST_BYTES_OF_A_STEP * max(Fraction(1), Fraction(*stage.rate))
+
+
+def weight_bytes(program: Program, stage: Stage) -> int:
+    """Return how many bytes a stage's weights are; 0 where there are none, or their array isn't there."""
+    array = program.arrays.get(stage.weights or "")
+    if array is None or not array.size:
+        return 0
+    return array.nbytes if stage.transposed else array.nbytes // len(array) * stage.n_channels
 
 
 def can_pair_bytes(program: Program, stage: Stage, weights: AnyArray) -> bool:

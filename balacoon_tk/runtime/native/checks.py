@@ -132,6 +132,10 @@ class _StageCheck:
         of_distances = (stage.left_context, stage.distance_biases, stage.near_keys, stage.near_values)
         if stage.kind != "attend" and (any(item is not None for item in of_distances) or stage.right_context):
             self.refuse("it has a context, or biases or embeddings of distances, and is no attention")
+        if stage.first_filter and (stage.kind != "convolve" or stage.transposed):
+            self.refuse(f"first_filter={stage.first_filter}, and its filters aren't a part of others")
+        if stage.kind not in ("convolve", "depthwise") and stage.padding_biases is not None:
+            self.refuse("it has biases of padding and is no convolution")
         if stage.kind != "recur" and (stage.cell is not None or stage.own is not None):
             self.refuse("it has a cell or an edge of its own and is no recurrence")
         if stage.kind != "predicted" and (stage.kernels is not None or stage.biases is not None):
@@ -202,7 +206,7 @@ class _StageCheck:
         weights = self.array(stage.weights)
         if weights.dtype != (np.int8 if source.scale else np.float32):
             self.refuse(f"its weights are {weights.dtype}")
-        per_group = stage.n_channels // stage.n_groups
+        per_group, n_filters = stage.n_channels // stage.n_groups, stage.n_channels
         width = weights.shape[-1] if weights.ndim == 3 else 0
         if stage.transposed:
             n_in = weights.shape[0] if weights.ndim else 0
@@ -215,13 +219,32 @@ class _StageCheck:
             n_in, fits = stage.n_channels, weights.shape == (stage.n_channels, 1, stage.n_taps)
         else:
             n_in = stage.n_groups * (weights.shape[1] if weights.ndim == 3 else 0)
-            fits = weights.shape == (stage.n_channels, n_in // stage.n_groups, stage.n_taps)
+            n_filters = self._n_filters(weights)
+            fits = weights.shape == (n_filters, n_in // stage.n_groups, stage.n_taps)
         if not fits or n_in == 0:
             self.refuse(f"its weights have the shape {weights.shape}")
         for name in (stage.bias, stage.scales):
             if name is not None:
-                self._vector(name)
+                self._vector(name, n_filters)
+        if stage.padding_biases is not None:
+            self._padding_biases(source, n_filters)
         return n_in
+
+    def _n_filters(self, weights: AnyArray) -> int:
+        """Return how many filters a convolution's arrays must have: its own, or more that these are of."""
+        stage = self.stage
+        n_filters = len(weights) if weights.ndim and stage.n_groups == 1 else stage.n_channels
+        if not 0 <= stage.first_filter <= n_filters - stage.n_channels:
+            self.refuse(f"it has the filters from {stage.first_filter} on, of {n_filters}")
+        return n_filters
+
+    def _padding_biases(self, source: Edge, n_filters: int) -> None:
+        stage = self.stage
+        biases, shape = self.array(stage.padding_biases), (stage.n_taps, n_filters)
+        if stage.transposed or stage.padding != "constant" or source.scale or source.timeless:
+            self.refuse("it has biases of padding, and doesn't pad with zeros")
+        if biases.shape != shape or biases.dtype != np.float32:
+            self.refuse(f"its biases of padding are {biases.dtype} {biases.shape}, not float32 {shape}")
 
     def _kernels(self, source: Edge) -> int:
         stage = self.stage
@@ -323,9 +346,10 @@ class _StageCheck:
         self._others(source, 3 * stage.n_in - 1)
         return 1
 
-    def _vector(self, name: Any) -> None:
-        if self.array(name).size not in (1, self.stage.n_channels):
-            self.refuse(f"its array {name!r} isn't one number for each of {self.stage.n_channels} channels")
+    def _vector(self, name: Any, n_channels: int | None = None) -> None:
+        n_channels = n_channels or self.stage.n_channels
+        if self.array(name).size not in (1, n_channels):
+            self.refuse(f"its array {name!r} isn't one number for each of {n_channels} channels")
 
     def _call(self, call: Call) -> None:
         _check_numbers(call, f"stage {self.stage.name!r}")

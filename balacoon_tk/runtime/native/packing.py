@@ -25,6 +25,7 @@ from balacoon_tk.runtime.native.bundles import (
     comes_from_memory,
     in_fours,
     of_shared_fours,
+    weight_bytes,
 )
 from balacoon_tk.runtime.native.ending import Ending, find_ending
 from balacoon_tk.runtime.native.program import Program, Stage
@@ -80,6 +81,7 @@ class PackedStage:
     blocks: tuple[Block, ...]
     weights: AnyArray | None  # [n_blocks, ...]
     bias: AnyArray | None  # [n_channel_blocks, WIDTH]
+    padding_biases: AnyArray | None  # [n_taps, n_channel_blocks, WIDTH]
     scales: AnyArray | None
     offsets: AnyArray | None
     orders: dict[str, AnyArray]  # [n_phases, n_channel_blocks, WIDTH]
@@ -207,6 +209,9 @@ def _pack_stage(
     each_by_itself = stage.kind in ("depthwise", "pad")
     n_groups = 1 if each_by_itself else stage.n_groups
     weights = None if stage.weights is None else _array(program, stage, stage.weights)
+    filters = slice(stage.first_filter, stage.first_filter + stage.n_channels)
+    if weights is not None and stage.kind == "convolve" and not stage.transposed:
+        weights = weights[filters]
     n_in = 0
     if stage.kind == "convolve" and weights is not None:
         n_in = weights.shape[1] if not stage.transposed else weights.shape[0] // n_groups
@@ -238,13 +243,19 @@ def _pack_stage(
                 number += 1
     channels = [(block.channel, block.width) for block in blocks if block.phase == 0]
 
-    def vector(name: str) -> AnyArray:
-        values = np.broadcast_to(_array(program, stage, name).reshape(-1), (stage.n_channels,))
-        values = np.tile(values, n_channels // stage.n_channels)
+    def in_blocks(values: AnyArray) -> AnyArray:
         rows = np.zeros((len(channels), WIDTH), np.float32)
         for row, (channel, width) in zip(rows, channels, strict=True):
             row[:width] = values[channel : channel + width]
-        return aligned(rows)
+        return rows
+
+    def vector(name: str, part: slice = slice(None)) -> AnyArray:
+        values = _array(program, stage, name).reshape(-1)
+        values = np.broadcast_to(values[part] if values.size > 1 else values, (stage.n_channels,))
+        return aligned(in_blocks(np.tile(values, n_channels // stage.n_channels)))
+
+    def of_taps(name: str) -> AnyArray:
+        return aligned(np.stack([in_blocks(values[filters]) for values in _array(program, stage, name)]))
 
     def order(name: str) -> AnyArray:
         phases = _array(program, stage, name).reshape(-1, stage.n_channels)
@@ -309,8 +320,9 @@ def _pack_stage(
         joined=joined,
         blocks=tuple(blocks),
         weights=packed,
-        bias=None if stage.bias is None or stage.cell is not None else vector(stage.bias),
-        scales=None if stage.scales is None else vector(stage.scales),
+        bias=None if stage.bias is None or stage.cell is not None else vector(stage.bias, filters),
+        padding_biases=None if stage.padding_biases is None else of_taps(stage.padding_biases),
+        scales=None if stage.scales is None else vector(stage.scales, filters),
         offsets=offsets,
         orders={call.order: order(call.order) for call in stage.chain if call.order is not None},
         vectors={
@@ -414,7 +426,7 @@ def _is_flat(program: Program, stage: Stage) -> bool:
         stage.n_channels == 1
         and (stage.kind == "pointwise" or (stage.kind == "convolve" and _is_narrow(program, stage)))
         and stage.n_phases <= _MOST_PHASES
-        and not (stage.transposed or stage.crop)
+        and not (stage.transposed or stage.crop or stage.padding_biases)
         and all(call.function not in ("lookup", "position") for call in stage.chain)
         and not any(call.broadcast or call.order for call in moved)
         and all(program.edges[call.edge or 0].n_channels == 1 for call in moved)
@@ -505,5 +517,4 @@ def _most_groups(program: Program, segments: list[int], n_threads: int) -> list[
 
 def _has_many_weights(program: Program, stage: Stage) -> bool:
     """Say whether a stage's weights come from beyond the second cache for each piece."""
-    array = None if stage.weights is None else program.arrays.get(stage.weights)
-    return array is not None and array.nbytes > _MOST_BYTES
+    return weight_bytes(program, stage) > _MOST_BYTES

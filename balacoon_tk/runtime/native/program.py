@@ -120,7 +120,13 @@ class Stage:
     weights: str | None = None
     """Name of an array: (n_out, n_in / n_groups, n_taps), or (n_in, n_out / n_groups, n_taps) if transposed.
     In int8 the weights are int8."""
+    first_filter: int = 0
+    """Of a convolution that isn't transposed: which filter of its arrays is its first one. What is read apart
+    is made apart, and its weights stay one array."""
     bias: str | None = None
+    padding_biases: str | None = None
+    """Name of an array, (n_taps, n_channels): what is added for each tap that reads the zeros in front of the
+    first step or behind the last, as if these were another number."""
     scales: str | None = None
     """In int8, the name of what a sum of bytes is worth in each output channel."""
     transposed: bool = False

@@ -288,6 +288,7 @@ class Builder:
                     needed.update(edge for edge, _ in stage.others)
         stages = tuple(stage for stage in stages if not needed.isdisjoint(_edges(stage, "store")))
         used = {name for stage in stages for name in (stage.weights, stage.bias, stage.scales)}
+        used |= {stage.padding_biases for stage in stages}
         used |= {
             name for stage in stages for name in (stage.distance_biases, stage.near_keys, stage.near_values)
         }
@@ -300,15 +301,20 @@ class Builder:
         stage = draft.finish()
         if draft.places is None:
             return stage
-        order = np.argsort(draft.places)
+        order = stage.first_filter + np.argsort(draft.places)
 
-        def moved(name: str | None) -> str | None:
-            if name is None or len(self.arrays[name]) == 1:
+        def moved(name: str | None, axis: int = 0) -> str | None:
+            if name is None or self.arrays[name].shape[axis] == 1:
                 return name
-            return self.array(self.arrays[name][order], f"{name}.laid_out")
+            return self.array(self.arrays[name].take(order, axis), f"{name}.laid_out")
 
         return replace(
-            stage, weights=moved(stage.weights), bias=moved(stage.bias), scales=moved(stage.scales)
+            stage,
+            first_filter=0,
+            weights=moved(stage.weights),
+            bias=moved(stage.bias),
+            padding_biases=moved(stage.padding_biases, 1),
+            scales=moved(stage.scales),
         )
 
     def _appended(

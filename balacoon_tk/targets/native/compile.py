@@ -15,12 +15,15 @@ import onnx
 import onnx_ir as ir
 
 from balacoon_tk.graph.analysis import Analysis
+from balacoon_tk.graph.half import fold_weight_casts
 from balacoon_tk.graph.int8 import LayerRounding, read_qdq
 from balacoon_tk.graph.match import constant_of, name_of
 from balacoon_tk.graph.one_node import run_node
 from balacoon_tk.graph.prepare import analyse_model
+from balacoon_tk.graph.simplify.tidy import lift_constants
 from balacoon_tk.graph.timeline import Timeline
 from balacoon_tk.runtime.native.program import Program
+from balacoon_tk.targets.fold_products import FoldProductsPass
 from balacoon_tk.targets.native.builder import Builder
 from balacoon_tk.targets.native.errors import NotNativeError
 from balacoon_tk.targets.native.lengths import output_lengths, with_lags
@@ -56,6 +59,10 @@ def compile_native(
     # Through the protocol buffer, so that nothing of the original changes.
     plain = ir.from_proto(model if isinstance(model, onnx.ModelProto) else ir.to_proto(model))
     rounding = read_qdq(plain)
+    if not rounding.layers:  # a layer that is rounded makes what was calibrated
+        fold_weight_casts(plain)
+        lift_constants(plain)
+        FoldProductsPass()(plain)
     analysis = analyse_model(plain, time_inputs=time_inputs)
     return write_program(analysis, rounding=rounding.layers)
 
@@ -91,7 +98,7 @@ def write_program(
             continue  # arithmetic with lengths: whoever needs it is refused
         if _fold(node, analysis.model):
             continue
-        context = Context(node, analysis, builder, views, rounding.get(str(node.name)))
+        context = Context(node, analysis, builder, views, rounding)
         write = specials.get(str(node.name)) or find_operator(node)
         for value, view in zip(node.outputs, write(context), strict=False):
             if value.name and (value.uses() or value.is_graph_output()):

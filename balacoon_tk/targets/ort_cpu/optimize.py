@@ -23,6 +23,7 @@ from balacoon_tk.graph.spelled_out.layer_norm import FuseLayerNormPass
 from balacoon_tk.graph.time_inputs import find_time_inputs
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.encoders import ENCODER_TIME_AXES, say_the_same
+from balacoon_tk.targets.fold_products import FoldProductsPass
 from balacoon_tk.targets.ort_cpu.int8.convolutions import round_convolutions
 from balacoon_tk.targets.ort_cpu.int8.products import multiply_int8
 from balacoon_tk.targets.ort_cpu.passes.band_attention import BandAttentionPass
@@ -35,7 +36,6 @@ from balacoon_tk.targets.ort_cpu.passes.polyphase import PolyphasePass
 from balacoon_tk.targets.ort_cpu.passes.split_elu import SplitEluPass
 from balacoon_tk.targets.ort_cpu.passes.split_sums import SplitSumsPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.channels_last_gates import ChannelsLastGatesPass
-from balacoon_tk.targets.ort_cpu.passes.wavenet.fold_products import FoldProductsPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.fold_projections import FoldProjectionsPass
 from balacoon_tk.targets.ort_cpu.passes.wavenet.join_residual_and_skip import JoinResidualAndSkipPass
 

@@ -338,6 +338,25 @@ static void finish(const piece *p, const block_ending *ending, const bk_span *sp
     p->run->program->kernels->finish(&ending->made, span->step - p->first, span->n_rows, tile);
 }
 
+/* Taps that read padding add what they would of it, were it not zeros. */
+static void add_padding_biases(const piece *p, const bk_block *block, const bk_span *span, float *tile)
+{
+    const bk_stage *stage = p->stage;
+    const int64_t n_steps = p->run->tracks[stage->source].count, reach = (stage->n_taps - 1) * (int64_t)stage->dilation;
+    for (int r = 0; r < span->n_rows; r++) {
+        const int64_t first = (span->step + r) * stage->stride - stage->pad_left;
+        if (first >= 0 && first + reach < n_steps)
+            continue;
+        float *row = tile + (span->row + r) * BK_WIDTH;
+        for (int tap = 0; tap < stage->n_taps; tap++) {
+            const int64_t step = first + tap * (int64_t)stage->dilation;
+            const float *biases = stage->padding_biases + (tap * stage->n_channel_blocks + block->channel_block) * BK_WIDTH;
+            for (int c = 0; (step < 0 || step >= n_steps) && c < BK_WIDTH; c++)
+                row[c] += biases[c];
+        }
+    }
+}
+
 /* The chain of functions, on a tile of `rows` of which some are steps of the output. */
 void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, int n_spans, int rows,
                       float *scratch)
@@ -346,6 +365,8 @@ void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, i
     const bk_stage *stage = p->stage;
     const bk_kernels *kernels = run->program->kernels;
     const int finishes = can_finish(p, block, spans, n_spans);
+    for (int s = 0; stage->padding_biases != NULL && s < n_spans; s++)
+        add_padding_biases(p, block, &spans[s], scratch);
     if (stage->flat)
         rows = (rows * stage->n_phases + BK_WIDTH - 1) / BK_WIDTH;
     const int n_calls = finishes ? stage->ending.first : stage->n_calls;
@@ -392,7 +413,8 @@ void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, i
 static int only_finishes(const piece *p, const bk_block *block)
 {
     const bk_stage *stage = p->stage;
-    return stage->ending.first == 0 && stage->ending.tile == 0 && !stage->joined && can_finish(p, block, NULL, 0);
+    return stage->ending.first == 0 && stage->ending.tile == 0 && !stage->joined && stage->padding_biases == NULL
+           && can_finish(p, block, NULL, 0);
 }
 
 /* Rows that are steps of the output: a transposed convolution is cropped at both ends. A row of joined steps may be cut

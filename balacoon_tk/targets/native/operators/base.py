@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import NoReturn, TypeAlias
 
@@ -33,18 +33,19 @@ class Context:
         analysis: Analysis,
         builder: Builder,
         views: dict[str, View],
-        rounding: LayerRounding | None,
+        rounding: Mapping[str, LayerRounding],
     ) -> None:
         self.node = node
         self.builder = builder
-        self.rounding = rounding
+        self.rounding = rounding.get(str(node.name))
+        self._all_rounding = rounding
         self._analysis = analysis
         self._views = views
         self.name = node.name or name_of(node.outputs[0])
 
     def at(self, node: ir.Node) -> Context:
-        """Return the same of another node, of which no layer is rounded."""
-        return Context(node, self._analysis, self.builder, self._views, None)
+        """Return the same of another node."""
+        return Context(node, self._analysis, self.builder, self._views, self._all_rounding)
 
     @property
     def model(self) -> ir.Model:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import onnx_ir as ir
 
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.graph.int8 import channel_axis
-from balacoon_tk.graph.match import constant_of, ints_of
+from balacoon_tk.graph.match import constant_of, ints_of, producer_of, product_of
 from balacoon_tk.runtime.native.bundles import WIDTH
 from balacoon_tk.runtime.native.program import Padding, Stage
 from balacoon_tk.targets.native.operators.base import KEEPING_PADS, MOVING, Context, operator
@@ -58,6 +58,8 @@ def _kernel_pads(ctx: Context, span: int) -> tuple[int, int]:
     return left, right
 
 
+# Of how many channels there may be left, for a projection to be folded.
+_MOST = 0.75
 # So few are summed up by a kernel of their own, which reads little enough.
 _FEW_FILTERS = 4
 
@@ -72,6 +74,51 @@ def can_round(node: ir.Node) -> bool:
     return int(weights.shape[channel_axis(node)]) > _FEW_FILTERS
 
 
+class _Folded(NamedTuple):
+    """A convolution of what its input is projected from."""
+
+    view: View
+    weights: AnyArray
+    bias: AnyArray
+    padding_biases: AnyArray | None
+    """What each tap lacks of the bias where it reads padding."""
+
+
+def _fold_projection(ctx: Context) -> _Folded | None:
+    """Let a convolution read what its input is projected from, if that has far fewer channels.
+
+    A coupling layer takes C channels up to H with a matrix, ``x = P h + c``, and its first convolution, of
+    kernels W, reads x. The two are one, ``W x = (W P) h + W c``, but for the ends of an utterance: there x is
+    padded with zeros, and these have no share in c.
+    """
+    projection = producer_of(ctx.node.inputs[0], "Conv")
+    matrix, weights = product_of(projection), constant_of(ctx.node, 1)
+    if projection is None or matrix is None or weights is None or weights.dtype != np.float32:
+        return None
+    if weights.shape[2] == 1 or ctx.node.attributes.get_int("group", 1) > 1:
+        return None
+    if matrix.shape[1] > _MOST * len(matrix):
+        return None
+    source = ctx.at(projection)
+    if ctx.rounding is not None or source.rounding is not None or ctx.shape(projection.outputs[0])[0] != 1:
+        return None
+    view = source.view(0, padded=True)
+    if view.timeless or any(view.pads):
+        return None
+    bias = ctx.constant(2).astype(np.float64) if ctx.has(2) else np.zeros(len(weights))
+    of_taps = None
+    if source.has(2):
+        of_taps = np.einsum("omk,m->ko", weights.astype(np.float64), source.constant(2).astype(np.float64))
+        bias = bias + of_taps.sum(0)
+    folded = np.einsum("omk,mc->ock", weights.astype(np.float64), matrix.astype(np.float64))
+    return _Folded(
+        view,
+        folded.astype(np.float32),
+        bias.astype(np.float32),
+        None if of_taps is None else (-of_taps).astype(np.float32),
+    )
+
+
 @operator("Conv")
 def _conv(ctx: Context) -> list[View]:
     if (windows := _windows(ctx)) is not None:
@@ -81,8 +128,14 @@ def _conv(ctx: Context) -> list[View]:
     (stride,) = ints_of(ctx.node, "strides", [1])
     (dilation,) = ints_of(ctx.node, "dilations", [1])
     n_groups = ctx.node.attributes.get_int("group", 1)
+    view, bias, padding_biases = ctx.view(0, padded=True), _bias(ctx, 2), None
+    folded = _fold_projection(ctx)
+    if folded is not None:
+        view, weights = folded.view, folded.weights
+        bias = ctx.builder.array(folded.bias, f"{ctx.name}.bias")
+        if folded.padding_biases is not None:
+            padding_biases = ctx.builder.array(folded.padding_biases, f"{ctx.name}.padding_biases")
     n_out, n_in, n_taps = weights.shape
-    view = ctx.view(0, padded=True)
     left, right = _kernel_pads(ctx, (n_taps - 1) * dilation)
     if view.padding != "constant" and (left or right or step is not None or view.bases[0].draft is None):
         # Zeros around what is reflected, say.
@@ -111,40 +164,19 @@ def _conv(ctx: Context) -> list[View]:
         pad_left=left,
         pad_right=right,
         padding=view.padding,
-        bias=_bias(ctx, 2),
+        weights=ctx.builder.array(weights, f"{ctx.name}.weights"),
+        bias=bias,
+        padding_biases=padding_biases,
         scales=scales,
     )
     ranges = ranges_read(ctx, ctx.node.outputs[0]) if n_groups == 1 else []
     if not ranges or any(stop % WIDTH for _, stop in ranges):
         ranges = [(0, n_out)]
     rate = ctx.rate(ctx.node.outputs[0])
-    parts = [_of_filters(ctx, stage, weights, each) for each in ranges]
+    # What is read apart is made apart: a gate takes the tanh of half of the channels while these lie in a
+    # tile, and multiplies it by the sigmoid of the others.
+    parts = [replace(stage, n_channels=stop - start, first_filter=start) for start, stop in ranges]
     return [concatenate([ctx.builder.window(part, view, rate, step) for part in parts])]
-
-
-def _of_filters(ctx: Context, stage: Stage, weights: AnyArray, filters: tuple[int, int]) -> Stage:
-    """Return a convolution of some of the filters of another.
-
-    What is read apart is made apart: a gate takes the tanh of half of the channels while these lie in a tile,
-    and multiplies it by the sigmoid of the others.
-    """
-    start, stop = filters
-
-    def some(name: str | None) -> str | None:
-        array = None if name is None else ctx.builder.arrays[name]
-        if name is None or array is None or len(array) == 1 or stop - start == len(weights):
-            return name
-        return ctx.builder.array(array[start:stop], f"{name}.{start}")
-
-    part = weights[start:stop]
-    name = f"{ctx.name}.weights" + (f".{start}" if len(part) < len(weights) else "")
-    return replace(
-        stage,
-        n_channels=stop - start,
-        weights=ctx.builder.array(part, name),
-        bias=some(stage.bias),
-        scales=some(stage.scales),
-    )
 
 
 def _windows(ctx: Context) -> View | None:
