@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -17,6 +17,7 @@ from balacoon_tk.runtime.native.program import Program
 from balacoon_tk.runtime.options import RuntimeOptions
 from balacoon_tk.runtime.session import Session
 from balacoon_tk.targets.native import compile_native
+from balacoon_tk.targets.native.lengths import with_lags
 from streaming_laws import assert_same, random_feeds, schedules
 
 __all__ = ["ONE_THREAD", "NativePair", "assert_native", "assert_same_bits", "push_native", "trail"]
@@ -135,6 +136,9 @@ def assert_native(
     pair = NativePair(model, time_inputs, n_tokens, n_threads)
     streaming = pair.engine.contract.streaming
     assert streaming is not None
+    # What is held back comes no later at the outputs.
+    at_once = replace(pair.program, stages=tuple(replace(s, held_back=0) for s in pair.program.stages))
+    assert with_lags(at_once).outputs == pair.program.outputs
     lag = max(-(-item.lag // max(item.hop_length, 1)) for item in streaming.outputs)
     longest = int(max(17, lag + 9))
     for n_frames in sorted({1, 2, 3, longest // 2, longest}):

@@ -195,7 +195,8 @@ def test_a_damaged_program_is_refused_or_harmless(program, data: st.DataObject) 
     [
         ({"kind": "unknown"}, "isn't known"),
         ({"source": 4}, "nothing in front of it writes"),
-        ({"n_channels": 41}, "its weights have the shape"),
+        ({"n_channels": 41}, "has 41 filters from 0 on, of 40"),
+        ({"held_back": -1}, "held_back=-1 must be >= 0"),
         ({"n_taps": 0}, "must be at least 1"),
         ({"pad_left": -1}, "crops by its padding"),
         ({"n_phases": 2}, "no transposed convolution"),

@@ -78,6 +78,16 @@ def test_taps_that_read_padding_add_biases_of_their_own(kind, n_in, n_out, n_tap
     assert_lawful(program)
 
 
+@pytest.mark.parametrize("held_back", [1, 7, 60])
+@pytest.mark.parametrize("n_taps", [1, 5])
+def test_steps_may_be_left_to_the_next_push(n_taps, held_back) -> None:
+    program = convolution(33, 40, n_taps, held_back=held_back)
+    assert_lawful(program)
+    engine = NativeEngine(program, ONE_THREAD)
+    outputs, _ = engine.step(engine.start(), feeds_of(program, 20), last=False)
+    assert outputs["samples"].shape[-1] == max(0, 20 - n_taps // 2 - held_back)
+
+
 @pytest.mark.parametrize(("n_channels", "first"), [(40, 0), (40, 32), (5, 3), (64, 8), (1, 71)])
 def test_filters_may_be_a_part_of_others(n_channels, first) -> None:
     program = convolution(33, n_channels, 5, padding_biases="p", first_filter=first)

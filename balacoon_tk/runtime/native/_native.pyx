@@ -181,6 +181,7 @@ cdef class Executor:
                 stages[k].pad_right = 0
             stages[k].crop = stage.crop
             stages[k].n_extra = stage.n_extra
+            stages[k].held_back = stage.held_back
             stages[k].joined = item.joined
             stages[k].transposed = stage.transposed
             stages[k].centre = stage.centre

@@ -117,6 +117,8 @@ class _StageCheck:
         _check_numbers(stage, f"stage {stage.name!r}")
         if min(stage.crop, 0 if stage.kind == "pad" else min(stage.pad_left, stage.pad_right)) < 0:
             self.refuse("it crops by its padding")
+        if stage.held_back < 0:
+            self.refuse(f"held_back={stage.held_back} must be >= 0")
         if stage.n_channels % stage.n_groups:
             self.refuse(f"n_channels={stage.n_channels} must be a multiple of n_groups={stage.n_groups}")
         if stage.n_phases > 1 and not (stage.kind == "pointwise" or stage.transposed):
@@ -235,7 +237,7 @@ class _StageCheck:
         stage = self.stage
         n_filters = len(weights) if weights.ndim and stage.n_groups == 1 else stage.n_channels
         if not 0 <= stage.first_filter <= n_filters - stage.n_channels:
-            self.refuse(f"it has the filters from {stage.first_filter} on, of {n_filters}")
+            self.refuse(f"it has {stage.n_channels} filters from {stage.first_filter} on, of {n_filters}")
         return n_filters
 
     def _padding_biases(self, source: Edge, n_filters: int) -> None:

@@ -290,6 +290,7 @@ cdef extern from "executor.h" nogil:
         int n_together
         int flat
         int n_siblings
+        int held_back
         const float* padding_biases
     int bk_in_bundles(const bk_stage* stage)
     bk_method bk_method_of(const bk_stage* stage)

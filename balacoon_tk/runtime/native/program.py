@@ -170,6 +170,9 @@ class Stage:
     """Whether a norm takes the mean away; one without is a root mean square norm."""
     rate: tuple[int, int] = (1, 1)
     """Steps of the source for a frame, as a fraction."""
+    held_back: int = 0
+    """Steps of its source's rate, a group of `n_phases` each, that it could make and leaves to the next push:
+    what it is added to further on comes later, so that no output needs them yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from balacoon_tk.runtime.native.program import Program
 from balacoon_tk.targets.fold_products import FoldProductsPass
 from balacoon_tk.targets.native.builder import Builder
 from balacoon_tk.targets.native.errors import NotNativeError
-from balacoon_tk.targets.native.lengths import output_lengths, with_lags
+from balacoon_tk.targets.native.lengths import output_lengths, with_held_back, with_lags
 from balacoon_tk.targets.native.operators import Context, find_operator
 from balacoon_tk.targets.native.views import View
 
@@ -114,7 +114,7 @@ def write_program(
             shape = _without(shape, timeline)
         axis = -1 if timeline is None or timeline.axis == len(shape) else timeline.axis
         builder.output(name, views[name], shape, axis=axis, symbols=name in whole_numbers)
-    program = with_lags(builder.finish())
+    program = with_lags(with_held_back(builder.finish()))
     lengths = output_lengths(program, analysis.inputs.probe.n_frames)
     for value, found in zip(analysis.model.graph.outputs, lengths, strict=True):
         timeline = analysis.timelines.get(name_of(value))

@@ -547,7 +547,7 @@ void bk_take(bk_run *run, int edge)
 
 /* ------------------------------------------------------------------------------------------ a stage */
 
-/* Groups that a stage could have made by now, and whether these are all that it ever will. */
+/* Groups that a stage should have made by now, and whether these are all that it ever will. */
 static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
 {
     int64_t possible = INT64_MAX;
@@ -606,6 +606,8 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
         ended = ended && t->ended;
     }
     *all = ended;
+    if (!ended)
+        possible -= stage->held_back;
     return possible < 0 ? 0 : possible;
 }
 

@@ -137,6 +137,7 @@ typedef struct {
     int n_together; /* of steps in bundles: tiles whose inputs are combined before a block's weights are read */
     int flat; /* whether a tile is steps of one channel, BK_WIDTH of them in a row: of all phases, one behind the other */
     int n_siblings; /* stages right behind that read the same window and have as many blocks: made with it, block by block */
+    int held_back; /* groups that it could make and leaves to the next push, since no output needs them yet */
     const float *padding_biases; /* [tap][channel block][BK_WIDTH], added where a tap reads padding; or NULL */
 } bk_stage;
 
