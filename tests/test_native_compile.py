@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,11 @@ from balacoon_tk.errors import ModelError
 from balacoon_tk.export import NotStreamableError
 from balacoon_tk.export.sources import TorchScript
 from balacoon_tk.export.sources.piper_onnx import PiperOnnx
-from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.targets.native import NotNativeError, compile_native
 from balacoon_tk.voice.finish import ignore_progress
 from decoder_streams import down_and_up, two_rates, vocoder
 from mel import mel_spectrogram, recorded_speech
-from native_laws import ONE_THREAD, NativePair, assert_native, assert_same_bits, push_native
+from native_laws import NativePair, assert_native, assert_same_bits, push_native
 from tiny_graphs import TO_THE_END, TinyGraph
 from tiny_vits import TinyVits, write_tiny_vits
 from tiny_voice import decoder_model
@@ -367,47 +365,6 @@ def test_what_is_read_apart_of_a_convolution_is_made_apart(form, speaker) -> Non
     assert {stage.n_channels for stage in timed} <= {4, 32, 64 if speaker else 32}
     # Their weights stay those of the graph, so that a voice holds them once.
     assert len({stage.weights for stage in timed if stage.weights is not None}) == 4
-
-
-def branches(*kernels: int, n_channels: int = 32) -> onnx.ModelProto:
-    """Residual branches of several kernels whose sum goes up in rate, as HiFi-GAN's."""
-    g = TinyGraph(opset=17)
-    x = conv(g, g.frames(), n_out=n_channels)
-    sums = []
-    for kernel in kernels:
-        y = x
-        for dilation in (1, 3):
-            made = conv(g, g.op("LeakyRelu", y), n_channels, n_channels, kernel, dilations=[dilation])
-            y = g.op("Add", y, made)
-        sums.append(y)
-    for y in sums[1:]:
-        sums[0] = g.op("Add", sums[0], y)
-    return g.model(g.up(sums[0], n_channels, 8, 4, 2, pads=[1, 1]))
-
-
-def test_a_short_branch_waits_for_the_longest() -> None:
-    pair = assert_native(branches(3, 7, 11))
-    stages = pair.program.stages
-    # The first of a branch holds back by how many steps on the right its branch needs fewer than the longest.
-    held = {stage.n_taps: stage.held_back for stage in stages if stage.held_back}
-    right = {kernel: (kernel // 2) * (1 + 3) for kernel in (3, 7, 11)}
-    assert held == {3: right[11] - right[3], 7: right[11] - right[7]}
-    made = []
-    for program in (
-        pair.program,
-        replace(pair.program, stages=tuple(replace(s, held_back=0) for s in stages)),
-    ):
-        engine = NativeEngine(program, ONE_THREAD)
-        _, state = engine.step(engine.start(), pair.feeds(60), last=False)
-        made.append(engine.save(state)["positions"][-len(stages) :])
-    fewer = {stage.n_taps: set() for stage in stages}
-    for stage, n_fewer in zip(stages, made[1] - made[0], strict=True):
-        fewer[stage.n_taps].add(int(n_fewer))
-    assert (fewer[3], fewer[7], fewer[11]) == ({0, held[3]}, {held[7]}, {0})
-
-
-def test_one_branch_holds_nothing_back() -> None:
-    assert not any(stage.held_back for stage in assert_native(branches(5)).program.stages)
 
 
 @pytest.mark.parametrize(

@@ -4,44 +4,6 @@
 #include <string.h>
 
 #define LONGEST ((int64_t)1 << 40) /* steps of a stream: products with strides and rows stay within 64 bits */
-#define GUARD 256 /* bytes behind a buffer, which a kernel may read and never uses */
-#define MOST_KEPT (64 << 10) /* bytes that are copied for memory that others may borrow */
-
-static void clear_rows(const bk_run *run, int edge, int64_t first, int64_t n_rows)
-{
-    const bk_edge *e = &run->program->edges[edge];
-    const int zero = e->item_size == 1 ? e->zero_point : 0;
-    if (n_rows > 0)
-        memset(row_of(run, edge, first), zero, (size_t)n_rows * row_size(e));
-}
-
-/* How many steps there have to be before what is padded has its first one, less one; nothing is padded with zeros. */
-static int64_t n_needed(const bk_edge *edge)
-{
-    return edge->padding == BK_REFLECT ? edge->before : edge->padding == BK_EDGE ? 0 : -1;
-}
-
-/* Fill rows of padding, from `first` on, with what stands there. */
-static void fill_padding(const bk_run *run, int edge, int64_t first, int64_t n_rows)
-{
-    const bk_edge *e = &run->program->edges[edge];
-    if (e->padding == BK_CONSTANT)
-        clear_rows(run, edge, first, n_rows);
-    for (int64_t k = first; e->padding != BK_CONSTANT && k < first + n_rows; k++)
-        memcpy(row_of(run, edge, k), row_of(run, edge, padding_step(e->padding, k, run->tracks[edge].count)),
-               row_size(e));
-}
-
-/* Say that so many steps are known, and fill the padding in front of the first when what it repeats is there. */
-static void set_count(const bk_run *run, int edge, int64_t count)
-{
-    const bk_edge *e = &run->program->edges[edge];
-    track *t = &run->tracks[edge];
-    const int filled = t->count > n_needed(e);
-    t->count = count;
-    if (e->padding != BK_CONSTANT && !filled && count > n_needed(e))
-        fill_padding(run, edge, t->base, -t->base);
-}
 
 bk_run *bk_new_run(const bk_program *program, int n_threads)
 {
@@ -89,280 +51,6 @@ void bk_free_run(bk_run *run)
     free(run);
 }
 
-/* The first step of its source that a stage still has to read, if there is such a step. */
-static int64_t first_of_window(const bk_stage *stage, int64_t done)
-{
-    const int older = bk_in_bundles(stage) && bk_reads_older(bk_method_of(stage), stage->n_taps);
-    return done * stage->stride - stage->pad_left - older * stage->dilation;
-}
-
-/* The first step of an edge that a reader still has to read. */
-static int64_t first_needed(const bk_run *run, int edge)
-{
-    const bk_program *program = run->program;
-    const bk_edge *e = &program->edges[edge];
-    int64_t lowest = run->tracks[edge].count;
-    for (int k = 0; k < e->n_readers; k++) {
-        const bk_reader *reader = &program->readers[e->first_reader + k];
-        int64_t needed;
-        if (reader->reading == BK_OUTPUT)
-            needed = run->tracks[edge].base;
-        else {
-            const bk_stage *stage = &program->stages[reader->stage];
-            const int64_t done = run->done[reader->stage];
-            if (run->finished[reader->stage])
-                continue;
-            if (reader->reading == BK_WINDOW)
-                needed = first_of_window(stage, done);
-            else if (reader->reading == BK_BY_GROUP)
-                needed = done;
-            else if (reader->reading == BK_BY_KERNEL)
-                needed = done / stage->kernel_steps;
-            else if (reader->reading == BK_STEP_BEFORE)
-                needed = done - 1;
-            else if (reader->reading == BK_BY_QUERY)
-                needed = stage->left_context < 0 ? run->tracks[edge].base : done - stage->left_context;
-            else
-                needed = done * stage->n_phases - stage->crop;
-        }
-        lowest = smaller(lowest, needed);
-    }
-    /* Steps that the padding behind the last may repeat. */
-    if (e->padding != BK_CONSTANT && !run->tracks[edge].ended)
-        lowest = smaller(lowest, run->tracks[edge].count - 1 - (e->padding == BK_REFLECT ? e->after : 0));
-    return lowest < run->tracks[edge].base ? run->tracks[edge].base : lowest;
-}
-
-static void forget(bk_run *run, int edge)
-{
-    track *t = &run->tracks[edge];
-    const int64_t lowest = first_needed(run, edge);
-    const size_t size = row_size(&run->program->edges[edge]);
-    const int64_t end = t->count + (t->ended ? run->program->edges[edge].after : 0);
-    if (lowest > t->base) {
-        memmove(t->rows, t->rows + (size_t)(lowest - t->base) * size, (size_t)(end - lowest) * size);
-        t->base = lowest;
-    }
-}
-
-/* Give an edge memory for so many rows, whatever is in it: the smallest that is spare and does. */
-static int take_memory(bk_run *run, int edge, int64_t n_rows)
-{
-    track *t = &run->tracks[edge];
-    const bk_edge *e = &run->program->edges[edge];
-    const size_t size = (size_t)n_rows * row_size(e);
-    int best = -1;
-    for (int k = 0; k < run->n_spares; k++)
-        if (run->spares[k].size >= size && (best < 0 || run->spares[k].size < run->spares[best].size))
-            best = k;
-    /* None that is large enough: one less, so that they don't become more by every longer sentence. */
-    if (best < 0 && run->n_spares > 0)
-        free(run->spares[--run->n_spares].memory);
-    spare_memory taken = {NULL, size + size / 4};
-    if (best >= 0) {
-        taken = run->spares[best];
-        run->spares[best] = run->spares[--run->n_spares];
-    } else
-        taken.memory = malloc(taken.size + ALIGNMENT + GUARD);
-    if (taken.memory == NULL)
-        return -1;
-    t->memory = taken.memory;
-    t->rows = aligned(taken.memory);
-    t->capacity = (int64_t)(taken.size / row_size(e));
-    if (e->row > e->n_channels)
-        memset(t->rows, 0, size); /* what a row is filled up with */
-    clear_rows(run, edge, t->base, -t->base);
-    return 0;
-}
-
-static int is_read(const bk_run *run, int edge)
-{
-    const bk_edge *e = &run->program->edges[edge];
-    for (int k = 0; k < e->n_readers; k++) {
-        const bk_reader *reader = &run->program->readers[e->first_reader + k];
-        if (reader->reading == BK_OUTPUT || !run->finished[reader->stage])
-            return 1;
-    }
-    return 0;
-}
-
-/* Lend the memory of an edge to others, if all have read it. */
-static void release(bk_run *run, int edge)
-{
-    if (edge < 0 || run->program->edges[edge].timeless || is_read(run, edge))
-        return;
-    track *t = &run->tracks[edge];
-    if (t->memory == NULL)
-        return;
-    const size_t size = (size_t)t->capacity * row_size(&run->program->edges[edge]);
-    run->spares[run->n_spares++] = (spare_memory){t->memory, size};
-    t->memory = t->rows = NULL;
-    t->capacity = 0;
-}
-
-/* What a stream keeps of an edge is short, and what a stage makes of it in one go is long. So an edge has memory of its
- * own for what is kept, and borrows some for as long as stages make the rest and read it: memory that one stage after the
- * other writes to stays in a second cache. */
-
-/* Outputs wait in their own for whoever takes them; an edge without time has one step. */
-static int may_borrow(const bk_run *run, int edge)
-{
-    const bk_edge *e = &run->program->edges[edge];
-    for (int k = 0; k < e->n_readers; k++)
-        if (run->program->readers[e->first_reader + k].reading == BK_OUTPUT)
-            return 0;
-    return !e->timeless && !run->program->needs_all;
-}
-
-/* Steps that an edge has rows of, with the padding behind its last. */
-static int64_t n_held(const bk_run *run, int edge)
-{
-    const track *t = &run->tracks[edge];
-    return t->rows == NULL ? 0 : t->count + (t->ended ? run->program->edges[edge].after : 0) - t->base;
-}
-
-/* Copy the rows of an edge into other memory, which has room for `n_rows`. */
-static void move_rows(bk_run *run, int edge, char *memory, int64_t n_rows)
-{
-    track *t = &run->tracks[edge];
-    const bk_edge *e = &run->program->edges[edge];
-    const size_t size = row_size(e), held = (size_t)n_held(run, edge) * size;
-    char *rows = aligned(memory);
-    if (held > 0)
-        memcpy(rows, t->rows, held);
-    if (e->row > e->n_channels)
-        memset(rows + held, 0, (size_t)n_rows * size - held); /* what a row is filled up with */
-    t->memory = memory;
-    t->rows = rows;
-    t->capacity = n_rows;
-}
-
-/* Let an edge have more memory of its own. */
-static int grow(bk_run *run, int edge, int64_t n_rows)
-{
-    track *t = &run->tracks[edge];
-    char *old = t->memory, *memory = malloc((size_t)n_rows * row_size(&run->program->edges[edge]) + ALIGNMENT + GUARD);
-    if (memory == NULL)
-        return -1;
-    move_rows(run, edge, memory, n_rows);
-    free(old);
-    if (!run->program->needs_all) {
-        t->own = memory;
-        t->own_capacity = n_rows;
-    }
-    return 0;
-}
-
-/* Put an edge back into memory of its own, whatever is in that. */
-static void give_back(bk_run *run, int edge)
-{
-    track *t = &run->tracks[edge];
-    if (t->borrowed == 0)
-        return;
-    run->spares[run->n_spares++] = (spare_memory){t->memory, t->borrowed};
-    t->borrowed = 0;
-    t->memory = t->own;
-    t->rows = t->own == NULL ? NULL : aligned(t->own);
-    t->capacity = t->own_capacity;
-}
-
-/* Let an edge have memory that was in use last, of what is large enough. */
-static int borrow(bk_run *run, int edge, int64_t n_rows)
-{
-    track *t = &run->tracks[edge];
-    const size_t size = (size_t)n_rows * row_size(&run->program->edges[edge]);
-    int index = run->n_spares - 1;
-    while (index >= 0 && run->spares[index].size < size)
-        index--;
-    /* None: the one that was in use first is given up for it, so that they don't become more with each longer push. */
-    const int found = index >= 0;
-    if (!found && run->n_spares > 0)
-        free(run->spares[index = 0].memory);
-    spare_memory taken = {NULL, size + size / 4};
-    if (found)
-        taken = run->spares[index];
-    if (index >= 0) {
-        run->n_spares--;
-        memmove(&run->spares[index], &run->spares[index + 1], (size_t)(run->n_spares - index) * sizeof(spare_memory));
-    }
-    if (!found)
-        taken.memory = malloc(taken.size + ALIGNMENT + GUARD);
-    if (taken.memory == NULL)
-        return -1;
-    const spare_memory before = {t->memory, t->borrowed};
-    move_rows(run, edge, taken.memory, n_rows);
-    t->borrowed = taken.size;
-    if (run->program->edges[edge].row == run->program->edges[edge].n_channels)
-        t->capacity = (int64_t)(taken.size / row_size(&run->program->edges[edge]));
-    if (before.size > 0)
-        run->spares[run->n_spares++] = before;
-    return 0;
-}
-
-/* Give back what an edge has borrowed, if little is kept of what is in it. */
-static void keep(bk_run *run, int edge)
-{
-    if (edge < 0 || run->tracks[edge].borrowed == 0)
-        return;
-    track *t = &run->tracks[edge];
-    const size_t size = row_size(&run->program->edges[edge]);
-    const int64_t lowest = first_needed(run, edge), held = n_held(run, edge), n_kept = held - (lowest - t->base);
-    if (n_kept > held / 2 || (size_t)n_kept * size > MOST_KEPT)
-        return;
-    /* And what the padding behind the last step will take, when the edge ends. */
-    const int64_t n_wanted = n_kept + (t->ended ? 0 : run->program->edges[edge].after);
-    if (n_wanted > t->own_capacity) {
-        const int64_t n_rows = n_wanted + n_wanted / 4;
-        char *own = calloc((size_t)n_rows * size + ALIGNMENT + GUARD, 1);
-        if (own == NULL)
-            return;
-        free(t->own);
-        t->own = own;
-        t->own_capacity = n_rows;
-    }
-    const char *kept = t->rows + (size_t)(lowest - t->base) * size;
-    if (n_kept > 0)
-        memcpy(aligned(t->own), kept, (size_t)n_kept * size);
-    give_back(run, edge);
-    t->base = lowest;
-}
-
-/* Make room for steps behind those that are known, and for the zeros behind the last: in borrowed memory, where an edge
- * may have such. */
-static int make_room(bk_run *run, int edge, int64_t n_steps, int borrows)
-{
-    track *t = &run->tracks[edge];
-    const bk_edge *e = &run->program->edges[edge];
-    int64_t needed = t->count + n_steps + e->after - t->base;
-    if (needed <= t->capacity && t->rows != NULL)
-        return 0;
-    if (t->rows == NULL && run->program->needs_all && !e->timeless)
-        return take_memory(run, edge, needed > 0 ? needed : 1);
-    forget(run, edge);
-    needed = t->count + n_steps + e->after - t->base;
-    if (needed <= t->capacity && t->rows != NULL)
-        return 0;
-    return borrows && may_borrow(run, edge) ? borrow(run, edge, needed) : grow(run, edge, needed + needed / 4);
-}
-
-/* Whether an edge has the steps that its padding repeats. */
-static int is_long_enough_to_pad(const bk_run *run, int edge)
-{
-    const bk_edge *e = &run->program->edges[edge];
-    return run->tracks[edge].count > (e->padding == BK_REFLECT && e->after > e->before ? e->after : n_needed(e));
-}
-
-static void end_edge(bk_run *run, int edge)
-{
-    track *t = &run->tracks[edge];
-    if (t->ended)
-        return;
-    t->ended = 1;
-    /* Where there is too little to repeat, whoever reads it fails. */
-    if (is_long_enough_to_pad(run, edge))
-        fill_padding(run, edge, t->count, run->program->edges[edge].after);
-}
-
 int bk_start(bk_run *run)
 {
     const bk_program *program = run->program;
@@ -377,13 +65,13 @@ int bk_start(bk_run *run)
             /* Its rows in front are cleared with its memory, which another edge may have now. */
             t->count = 0;
             if (t->rows != NULL)
-                clear_rows(run, k, t->base, program->edges[k].before);
+                bk_clear_rows(run, k, t->base, program->edges[k].before);
             continue;
         }
-        give_back(run, k);
-        if (make_room(run, k, program->edges[k].before, 0) < 0)
+        bk_give_back_rows(run, k);
+        if (bk_make_room(run, k, program->edges[k].before, 0) < 0)
             return -1;
-        clear_rows(run, k, t->base, program->edges[k].before);
+        bk_clear_rows(run, k, t->base, program->edges[k].before);
         t->count = 0;
     }
     return 0;
@@ -396,7 +84,7 @@ int64_t bk_state_size(bk_run *run)
     int64_t size = 0;
     for (int k = 0; k < run->program->n_edges; k++)
         if (!run->program->edges[k].timeless) {
-            forget(run, k);
+            bk_forget_rows(run, k);
             size += (run->tracks[k].count - run->tracks[k].base) * (int64_t)row_size(&run->program->edges[k]);
         }
     return size;
@@ -433,7 +121,7 @@ static int agrees(const bk_run *run, int index)
     if (done > n_possible(run, stage, &all))
         return 0;
     if (stage->source >= 0) {
-        const int64_t first = first_of_window(stage, done), base = run->tracks[stage->source].base;
+        const int64_t first = bk_first_of_window(stage, done), base = run->tracks[stage->source].base;
         if (first < base && base > -run->program->edges[stage->source].before)
             return 0;
     }
@@ -480,7 +168,7 @@ int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_b
         if (padding != BK_CONSTANT && base > 0
             && base > count - 1 - (padding == BK_REFLECT ? program->edges[k].after : 0))
             return -2;
-        if (padding != BK_CONSTANT && base > -program->edges[k].before && count <= n_needed(&program->edges[k]))
+        if (padding != BK_CONSTANT && base > -program->edges[k].before && count <= bk_n_needed_to_pad(&program->edges[k]))
             return -2;
     }
     for (int k = 0; k < program->n_stages; k++)
@@ -496,8 +184,8 @@ int bk_load(bk_run *run, const int64_t *positions, const char *rows, int64_t n_b
         const int64_t n_rows = program->edges[k].timeless ? 0 : positions[2 * k + 1] - positions[2 * k];
         t->ended = 0;
         t->base = t->count = positions[2 * k];
-        give_back(run, k);
-        if (make_room(run, k, n_rows, 0) < 0)
+        bk_give_back_rows(run, k);
+        if (bk_make_room(run, k, n_rows, 0) < 0)
             return -1;
         /* A state of no rows at all has none to point at. */
         if (n_rows > 0) {
@@ -519,12 +207,12 @@ float *bk_room(bk_run *run, int edge, int64_t n_steps)
 {
     if (run->program->edges[edge].timeless)
         run->tracks[edge].count = run->tracks[edge].base = 0;
-    if (make_room(run, edge, n_steps, 1) < 0)
+    if (bk_make_room(run, edge, n_steps, 1) < 0)
         return NULL;
     return (float *)row_of(run, edge, run->tracks[edge].count);
 }
 
-void bk_advance(bk_run *run, int edge, int64_t n_steps) { set_count(run, edge, run->tracks[edge].count + n_steps); }
+void bk_advance(bk_run *run, int edge, int64_t n_steps) { bk_set_count(run, edge, run->tracks[edge].count + n_steps); }
 
 int64_t bk_n_waiting(const bk_run *run, int edge)
 {
@@ -569,7 +257,7 @@ static int64_t n_possible(const bk_run *run, const bk_stage *stage, int *all)
             possible = smaller(possible, n_sure < 0 ? 0 : n_sure / stage->n_phases);
         }
         /* Padding alone gives nothing: a tensor of no steps stays one. */
-        if (t->count == 0 || t->count <= n_needed(&run->program->edges[stage->source]))
+        if (t->count == 0 || t->count <= bk_n_needed_to_pad(&run->program->edges[stage->source]))
             possible = 0;
         ended = t->ended;
     }
@@ -730,7 +418,7 @@ static int make_plan(bk_run *run, int index, plan *next)
         if (run->tracks[stage->source].count <= longest)
             return -3;
     }
-    if (all && stage->source >= 0 && possible > 0 && !is_long_enough_to_pad(run, stage->source))
+    if (all && stage->source >= 0 && possible > 0 && !bk_is_long_enough_to_pad(run, stage->source))
         return -3;
     const int64_t end = first + n_groups;
     const int finishes = all && end >= possible && !run->finished[index];
@@ -747,7 +435,7 @@ static int make_plan(bk_run *run, int index, plan *next)
             continue;
         const track *t = &run->tracks[call->edge];
         const int64_t n_new = next->n_known > t->count ? next->n_known - t->count : 0;
-        if ((n_new > 0 || t->rows == NULL) && make_room(run, call->edge, n_new, 1) < 0)
+        if ((n_new > 0 || t->rows == NULL) && bk_make_room(run, call->edge, n_new, 1) < 0)
             return -1;
     }
     return 0;
@@ -763,9 +451,9 @@ static void set_done(bk_run *run, int index, const plan *made)
         if (call->action != BK_STORE)
             continue;
         if (made->n_known > run->tracks[call->edge].count)
-            set_count(run, call->edge, made->n_known);
+            bk_set_count(run, call->edge, made->n_known);
         if (made->finishes)
-            end_edge(run, call->edge);
+            bk_end_edge(run, call->edge);
     }
     run->finished[index] |= made->finishes;
 }
@@ -773,7 +461,7 @@ static void set_done(bk_run *run, int index, const plan *made)
 /* What edges that a stage has read no longer need of their memory is lent to others. */
 static void lend_read(bk_run *run, const bk_stage *stage)
 {
-    void (*const lend)(bk_run *, int) = run->program->needs_all ? release : keep;
+    void (*const lend)(bk_run *, int) = run->program->needs_all ? bk_release_rows : bk_keep_rows;
     lend(run, stage->source);
     for (int k = 0; k < stage->n_others; k++)
         lend(run, stage->others[k]);
@@ -828,7 +516,7 @@ static int run_timeless(bk_run *run, int index)
         if (stage->calls[k].action == BK_STORE) {
             track *t = &run->tracks[stage->calls[k].edge];
             t->base = t->count = 0;
-            if (make_room(run, stage->calls[k].edge, 1, 0) < 0)
+            if (bk_make_room(run, stage->calls[k].edge, 1, 0) < 0)
                 return -1;
         }
     piece p = {run, stage, 0, 1, INT64_MAX, 0, NULL};
@@ -841,9 +529,9 @@ static int run_timeless(bk_run *run, int index)
 
 int bk_end(bk_run *run, int edge)
 {
-    if (make_room(run, edge, 0, 1) < 0)
+    if (bk_make_room(run, edge, 0, 1) < 0)
         return -1;
-    end_edge(run, edge);
+    bk_end_edge(run, edge);
     run->begun |= run->tracks[edge].count > 0;
     return 0;
 }

@@ -1,10 +1,12 @@
-/* What a run holds, and what is shared by the scheduling of stages (executor.c) and the making of their tiles. */
+/* What a run holds, and what is shared by the scheduling of stages (executor.c), the memory of edges
+ * (edges.c) and the making of tiles. */
 #ifndef BALACOON_TK_RUN_H
 #define BALACOON_TK_RUN_H
 
 #include "executor.h"
 
 #define ALIGNMENT 64 /* what begins at a multiple of so many bytes is read faster */
+#define GUARD 256 /* bytes behind a buffer, which a kernel may read and never uses */
 
 /* The rows of an edge that a run holds. */
 typedef struct {
@@ -76,7 +78,29 @@ static inline int64_t padding_step(bk_padding padding, int64_t step, int64_t n)
     return step < 0 ? 0 : n - 1;
 }
 
-/* The chain of functions, on a tile of `rows` of which some are steps of the output (tiles.c). */
+/* edges.c: the rows of an edge. */
+void bk_clear_rows(const bk_run *run, int edge, int64_t first, int64_t n_rows);
+/* Say that so many steps are known, and fill the padding in front of the first when what it repeats is there. */
+void bk_set_count(const bk_run *run, int edge, int64_t count);
+void bk_end_edge(bk_run *run, int edge);
+/* How many steps there have to be before what is padded has its first one, less one; nothing is padded with zeros. */
+int64_t bk_n_needed_to_pad(const bk_edge *edge);
+/* Whether an edge has the steps that its padding repeats. */
+int bk_is_long_enough_to_pad(const bk_run *run, int edge);
+/* The first step of its source that a stage still has to read, if there is such a step. */
+int64_t bk_first_of_window(const bk_stage *stage, int64_t done);
+/* Make room for steps behind those that are known, and for the zeros behind the last: in borrowed memory, where an edge
+ * may have such. -1 where memory is short. */
+int bk_make_room(bk_run *run, int edge, int64_t n_steps, int borrows);
+/* Give up the rows that no reader needs any more. */
+void bk_forget_rows(bk_run *run, int edge);
+/* Give back what an edge has borrowed, if little is kept of what is in it. */
+void bk_keep_rows(bk_run *run, int edge);
+/* Put an edge back into memory of its own, whatever is in that. */
+void bk_give_back_rows(bk_run *run, int edge);
+/* Lend the memory of an edge to others, if all have read it. */
+void bk_release_rows(bk_run *run, int edge);
+/* tiles.c: the chain of functions, on a tile of `rows` of which some are steps of the output (tiles.c). */
 void bk_run_chain(const piece *p, const bk_block *block, const bk_span *spans, int n_spans, int rows, float *scratch);
 /* Tasks for bk_share: parts of a piece of a stage. */
 void bk_run_parts(void *context, int thread);
