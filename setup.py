@@ -22,7 +22,8 @@ NATIVE_KERNELS = (
     *sorted(path.as_posix() for path in Path(NATIVE).glob("kernels_*.c")),
 )
 NATIVE_EXECUTOR = tuple(
-    f"{NATIVE}/{name}.c" for name in ("attention", "edges", "executor", "pool", "recurrence", "spline", "tiles")
+    f"{NATIVE}/{name}.c"
+    for name in ("attention", "edges", "executor", "pool", "recurrence", "spline", "tiles")
 )
 NATIVE_MODULES = {
     "runtime.native._kernels": NATIVE_KERNELS,

@@ -1,6 +1,7 @@
 """Bind the executor: a program laid out for C once, and runs of it without the GIL."""
 
 cimport cython
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
@@ -74,7 +75,7 @@ cdef class Executor:
         self.kernels = self.c.kernels.name.decode()
         self.n_threads = n_threads
         self.inputs = tuple((port.name, port.edge) for port in program.inputs)
-        self.outputs = tuple((port.name, port.edge) for port in program.outputs)
+        self.outputs = tuple((port.name, port.edge, port.shape) for port in program.outputs)
         self._lay_edges(program)
         self._lay_stages(program, packed)
         self.n_positions = bk_n_positions(&self.c)
@@ -336,10 +337,10 @@ cdef class Executor:
                 c_stage.ending.out[k] = -1 if stored is None else stored
 
     def step(self, state, feeds, bint last):
-        """Run the next steps of a stream; return its outputs, (n_steps, n_channels) each, and its next state.
+        """Run the next steps of a stream; return its outputs, time on their last axis, and its next state.
 
         ``state`` is None at the start, else what the step before has returned; ``feeds`` are arrays of
-        (n_channels, n_steps) by name. Behind a last step there is no state: it is None.
+        (n_channels, n_steps) by name. Behind a last step there is no state: it is ().
         """
         held = None
         taken = self._borrow(None if state is None else state[0])
@@ -364,9 +365,9 @@ cdef class Executor:
                 raise ModelError("a code or a position is below 0 or beyond its table")
             if failed < 0:
                 raise ModelError("the utterance is too short for the windows of this decoder")
-            outputs = {name: self._fetch(run, edge) for name, edge in self.outputs}
+            outputs = {name: self._fetch(run, edge, shape) for name, edge, shape in self.outputs}
             if last:
-                return outputs, None
+                return outputs, ()
             positions, rows = self._state(run)
             held = positions
             return outputs, (positions, rows)
@@ -439,15 +440,21 @@ cdef class Executor:
         if last and not self.c.edges[edge].timeless and bk_end(run, edge) < 0:
             raise MemoryError
 
-    cdef _fetch(self, bk_run *run, int edge):
-        cdef int64_t n_steps = bk_n_waiting(run, edge)
-        cdef int n_channels = self.c.edges[edge].n_channels, row = self.c.edges[edge].row
-        cdef float[:, ::1] rows
-        if n_steps == 0:
-            out = np.empty((n_channels, 0), np.float32)
-        else:
-            rows = <float[:n_steps, :row]> <float *> bk_waiting(run, edge)
-            out = np.array(np.asarray(rows)[:, :n_channels].T, order="C")
+    cdef _fetch(self, bk_run *run, int edge, tuple shape):
+        cdef int64_t n_steps = bk_n_waiting(run, edge), step
+        cdef int n_channels = self.c.edges[edge].n_channels, row = self.c.edges[edge].row, channel
+        cdef const float *rows
+        cdef float *to
+        cdef Py_buffer view
+        out = np.empty(shape + (n_steps,), np.float32)
+        if n_steps:
+            rows = bk_waiting(run, edge)
+            PyObject_GetBuffer(out, &view, PyBUF_C_CONTIGUOUS)
+            to = <float *> view.buf
+            for channel in range(n_channels):
+                for step in range(n_steps):
+                    to[channel * n_steps + step] = rows[step * row + channel]
+            PyBuffer_Release(&view)
         bk_take(run, edge)
         return out
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,14 +27,8 @@ from balacoon_tk.runtime.process import runs, watch
 from balacoon_tk.runtime.session import TensorSpec
 
 _POSITIONS, _ROWS = "positions", "rows"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    """A stream's state; no arrays at its start."""
-
-    arrays: tuple[AnyArray, AnyArray] | None
-    ended: bool = False
+_State: TypeAlias = tuple[AnyArray, AnyArray] | tuple[()] | None
+"""Positions and rows; None at a stream's start, and nothing behind its last step."""
 
 
 class NativeEngine:
@@ -73,9 +66,6 @@ class NativeEngine:
             raise ModelError(f"{label}: an output depends on all steps of the inputs: it can't be streamed")
         self._executor = open_executor(program, options, pairs=pairs)
         self.contract = _contract(program, label)
-        self._shapes = {port.name: port.shape for port in program.outputs}
-        self._start = _State(None)
-        self._over = _State(None, ended=True)
 
     @property
     def kernels(self) -> str:
@@ -84,32 +74,30 @@ class NativeEngine:
 
     def whole(self, feeds: Feeds) -> dict[str, AnyArray]:
         """Decode a whole utterance, or a window as if it were one."""
-        return self.step(self._start, feeds, last=True)[0]
+        return self.step(None, feeds, last=True)[0]
 
     def start(self) -> _State:
         """Return the state before the first push, which all streams share."""
-        return self._start
+        return None
 
     def step(self, state: _State, feeds: Feeds, *, last: bool) -> tuple[dict[str, AnyArray], _State]:
         """Decode the next frames; any number of them."""
-        if state.ended:
+        if state == ():
             raise ParameterError("the stream of this state is over")
         with runs:
-            outputs, arrays = self._executor.step(state.arrays, feeds, last)
-        shaped = {name: array.reshape(self._shapes[name] + (-1,)) for name, array in outputs.items()}
-        return shaped, self._over if last else _State(arrays)
+            return self._executor.step(state, feeds, last)
 
     def save(self, state: _State) -> dict[str, AnyArray]:
         """Return a copy of a state as arrays."""
-        if state.arrays is None:
+        if not state:
             return {}
-        positions, rows = state.arrays
+        positions, rows = state
         return {_POSITIONS: positions.copy(), _ROWS: rows.copy()}
 
     def load(self, arrays: Mapping[str, AnyArray]) -> _State:
         """Return the state of some arrays, if they can be one of this program."""
         if not arrays:
-            return self._start
+            return self.start()
         if arrays.keys() != {_POSITIONS, _ROWS}:
             raise ParameterError(f"states {sorted(arrays)} must be {[_POSITIONS, _ROWS]}")
         for name, dtype in ((_POSITIONS, np.int64), (_ROWS, np.uint8)):
@@ -118,7 +106,7 @@ class NativeEngine:
                 raise ParameterError(f"{name} must be an array of {np.dtype(dtype)} with one axis")
         state = arrays[_POSITIONS].copy(), arrays[_ROWS].copy()
         self._executor.check(state)
-        return _State(state)
+        return state
 
 
 def open_executor(program: Program, options: RuntimeOptions | None, *, pairs: bool = True) -> Executor:

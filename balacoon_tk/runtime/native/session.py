@@ -90,10 +90,11 @@ def _spec(port: Port, timeless: bool) -> TensorSpec:
     return TensorSpec(port.name, dtype, tuple(shape))
 
 
-def _as_tensor(rows: AnyArray, port: Port, timeless: bool) -> AnyArray:
-    """Return what an executor gives, (n_channels, n_steps), in the shape of an output."""
-    array = rows.reshape(port.shape) if timeless else rows.reshape(*port.shape, -1)
-    if not timeless and port.axis != -1:
+def _as_tensor(array: AnyArray, port: Port, timeless: bool) -> AnyArray:
+    """Return what an executor gives, time on its last axis, in the shape of an output."""
+    if timeless:
+        array = array.reshape(port.shape)
+    elif port.axis != -1:
         axes = range(len(port.shape))
         array = array.transpose(*axes[: port.axis], -1, *axes[port.axis :])
     return np.ascontiguousarray(array, np.int64 if port.symbols else np.float32)
