@@ -48,8 +48,9 @@ def with_held_back(program: Program) -> Program:
     stages = []
     for stage, groups in zip(program.stages, wanted, strict=True):
         spare = (_groups(program, stage, counts, ended=False) - groups)[groups > 0]
-        held_back = 0 if _is_timeless(program, stage) or not spare.size else int(spare.min())
-        stages.append(replace(stage, held_back=held_back))
+        may_wait = spare.size and not _is_timeless(program, stage)
+        # Never below 0: should more be wanted than can be made, all is made at once.
+        stages.append(replace(stage, held_back=max(0, int(spare.min())) if may_wait else 0))
         _store(program, stages[-1], counts, ended=False)
     return replace(program, stages=tuple(stages))
 
