@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
+from balacoon_tk.export.quantize.equalize import equalize
 from balacoon_tk.graph.half import halve_weights
 from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.native.program import Program, Stage
+from balacoon_tk.runtime.session import Session
 from native_laws import ONE_THREAD, NativePair, assert_native
 from tiny_graphs import TinyGraph
 from wavenet_flows import HALF, HIDDEN, flow
@@ -96,3 +98,14 @@ def test_without_the_biases_of_its_padding_the_edges_would_be_wrong() -> None:
 def test_weights_in_half_precision_are_folded_as_well() -> None:
     program = assert_native(halve_weights(flow(1)), tolerance=2e-5).program
     assert len(folded(program)) == 1
+
+
+def test_what_is_quantized_is_folded_before() -> None:
+    """The matrix behind a stack is no layer of its own, with steps and a rounding that would cost."""
+    model = flow(1)
+    feeds = {"frames": np.random.default_rng(0).standard_normal((1, 2 * HALF, 40)).astype(np.float32)}
+    made = equalize(model, [feeds])
+    n_layers = [sum(node.op_type == "Conv" for node in each.graph.node) for each in (model, made)]
+    assert n_layers[1] == n_layers[0] - 1
+    (wanted,), (got,) = (Session(each).run(feeds).values() for each in (model, made))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
