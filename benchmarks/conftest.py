@@ -9,14 +9,15 @@ ratios to sgemm, read as times of this machine.
 import os
 from importlib.metadata import version
 
-from speed.machine import n_cpus, sgemm_s
+from balacoon_tk.runtime.machine import n_processors
+from speed.machine import sgemm_s
 
 _TIMES = ("min", "max", "mean", "stddev", "median", "iqr", "q1", "q3", "ld15iqr", "hd15iqr", "total")
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
     """Add what a figure depends on and pytest-benchmark doesn't note."""
-    machine_info["n_cores"] = n_cpus()
+    machine_info["n_cores"] = n_processors()
     machine_info["versions"] = {name: version(name) for name in ("balacoon_tk", "numpy", "onnxruntime")}
     machine_info["threads"] = {
         name: os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if name in os.environ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from balacoon_tk.runtime.native.engine import NativeEngine
 from balacoon_tk.runtime.native.program import Program
+from balacoon_tk.runtime.options import RuntimeOptions
 from native_laws import ONE_THREAD, assert_same_bits
 from native_programs import TWO_THREADS, feeds_of, vocoder
 
@@ -40,6 +42,23 @@ def test_threads_that_were_woken_may_run_wherever_they_might_before(program) -> 
     while not are_free() and time.monotonic() < deadline:
         time.sleep(0.001)  # one that was woken too late to help may not have run yet
     assert threads and are_free()
+
+
+def test_programs_share_their_threads(program) -> None:
+    # A number that no other test has.
+    options = RuntimeOptions(n_threads=3)
+    tasks, feeds = Path("/proc/self/task"), feeds_of(program, 40)
+    first, second = (NativeEngine(program, options) for _ in range(2))
+    wanted = NativeEngine(program, ONE_THREAD).whole(feeds)
+    others = {path.name for path in tasks.iterdir()}
+    for engine in (first, second, first):
+        assert_same_bits(engine.whole(feeds), wanted)
+        assert len({path.name for path in tasks.iterdir()} - others) == 2
+    del first, engine
+    assert_same_bits(second.whole(feeds), wanted)
+    del second
+    gc.collect()
+    assert {path.name for path in tasks.iterdir()} <= others
 
 
 def test_threads_may_have_one_processor_for_all_of_them(program) -> None:

@@ -23,13 +23,6 @@ from balacoon_tk.corpus.speaker import Spoken
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-def n_cores() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # in a container there are fewer than the machine has
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def speak_locally(
     plan: CorpusPlan, folder: Path, run: str, batches: Sequence[Batch], n_workers: int
 ) -> Generator[Spoken, None, None]:

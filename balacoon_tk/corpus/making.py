@@ -23,7 +23,7 @@ from balacoon_tk._files import json_text, lock, write_whole
 from balacoon_tk.corpus.choices import check_choices, choose_metrics, several
 from balacoon_tk.corpus.files import check_audio_format
 from balacoon_tk.corpus.journal import rows_of
-from balacoon_tk.corpus.local import n_cores, speak_locally
+from balacoon_tk.corpus.local import speak_locally
 from balacoon_tk.corpus.manifest import METADATA_FILE, import_pyarrow, write_manifests
 from balacoon_tk.corpus.on_ray import check_cluster, speak_on_ray
 from balacoon_tk.corpus.plan import SETTINGS_FILE, Batch, CorpusPlan, digest_sentences, make_batches
@@ -32,6 +32,7 @@ from balacoon_tk.corpus.sentences import check_corpus_sentences
 from balacoon_tk.corpus.speaker import Spoken
 from balacoon_tk.corpus.voices import Speech, VoicePath, find_variants
 from balacoon_tk.errors import ParameterError
+from balacoon_tk.runtime.machine import n_processors
 from balacoon_tk.runtime.options import Backend
 from balacoon_tk.stages.settings import choose_seed
 
@@ -173,7 +174,7 @@ def make_corpus(
             if engine == "ray" and pending:
                 spoken = speak_on_ray(plan, folder, run, pending, n_workers, address)
             else:
-                spoken = speak_locally(plan, folder, run, pending, n_workers or n_cores())
+                spoken = speak_locally(plan, folder, run, pending, n_workers or n_processors())
             _follow(spoken, counted, progress)
             write_manifests(folder, windows, plan, chosen)
         names = [(each.voice, each.precision, each.strategy) for each in plan.variants]

@@ -1,7 +1,8 @@
-"""What a machine is called, for what was measured on it and is believed on no other."""
+"""What a machine is called, for what was measured on it and is believed on no other, and its processors."""
 
 import contextlib
 import functools
+import os
 import platform
 from pathlib import Path
 
@@ -16,3 +17,10 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def n_processors() -> int:
+    """Return how many processors this process may use: in a container fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

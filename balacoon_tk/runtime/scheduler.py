@@ -21,13 +21,13 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
-import os
 import threading
 import time
 from collections.abc import Callable
 
 from balacoon_tk.errors import ParameterError
 from balacoon_tk.runtime.admission import Admission, Crowd, Load, StreamClosedError
+from balacoon_tk.runtime.machine import n_processors
 from balacoon_tk.runtime.process import generation
 from balacoon_tk.runtime.text_feed import TextFeed
 
@@ -232,7 +232,4 @@ def _scheduler_of(device: str, _process: int) -> Scheduler:
     # Another device runs one graph at a time: what would run beside it would only share its units with it.
     if device != "cpu":
         return Scheduler(1)
-    # A container or a batch system may give this process fewer cores than there are.
-    if hasattr(os, "sched_getaffinity"):
-        return Scheduler(len(os.sched_getaffinity(0)))
-    return Scheduler(os.cpu_count() or 1)
+    return Scheduler(n_processors())

@@ -15,6 +15,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from balacoon_tk.runtime.machine import n_processors
 from balacoon_tk.runtime.native import _kernels
 from balacoon_tk.runtime.native.kernels import choose_kernels
 
@@ -54,13 +55,6 @@ print(*seconds[len(seconds) // 4:])
 """
 
 
-def n_cpus() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # in a container there are fewer than the machine has
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def facts() -> dict[str, Any]:
     """Return what a result is stamped with."""
     import cpuinfo  # comes with pytest-benchmark
@@ -69,7 +63,7 @@ def facts() -> dict[str, Any]:
     flags = set(known.get("flags", ()))
     return {
         "cpu": known.get("brand_raw", platform.processor()),
-        "n_cpus": n_cpus(),
+        "n_cpus": n_processors(),
         "instruction_sets": [name for name in _INSTRUCTION_SETS if name in flags],
         "system": platform.platform(),
         "python": platform.python_version(),

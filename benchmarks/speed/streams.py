@@ -16,7 +16,7 @@ import numpy as np
 
 from balacoon_tk import TTS
 from balacoon_tk.metrics import StreamTrace, TraceRecorder, ttfa_s, underrun_s
-from speed.machine import n_cpus
+from balacoon_tk.runtime.machine import n_processors
 from speed.measure import Rounds, show_progress
 from speed.texts import STREAM_TEXT
 
@@ -94,7 +94,7 @@ def play_together(tts: TTS, text: str, *, starts_s: Sequence[float]) -> tuple[li
     for thread in threads:
         thread.join()
     seconds = time.perf_counter() - start_s
-    busy = (time.process_time() - start_cpu_s) / (seconds * n_cpus())
+    busy = (time.process_time() - start_cpu_s) / (seconds * n_processors())
     # A stream that failed has no trace; counted as one without a gap it would make the figures better.
     done = [trace for trace in traces if trace is not None]
     if len(done) < len(starts_s):

@@ -5,9 +5,12 @@ from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBu
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
+from weakref import WeakValueDictionary
+
 import numpy as np
 
 from balacoon_tk.errors import ModelError, ParameterError
+from balacoon_tk.runtime.machine import n_processors
 from balacoon_tk.runtime.native._kernels import FUNCTIONS as _FUNCTIONS
 
 from balacoon_tk.runtime.native.declarations cimport *
@@ -35,6 +38,57 @@ def _reach(stage):
     return stage.pad_left + max(0, stage.pad_right) + 1
 
 
+@cython.auto_pickle(False)
+@cython.final
+cdef class _Pools:
+    """Pools of so many threads each, as many as there are processors for; a run takes the first that is free.
+
+    So a voice's encoder and then its decoder have the same threads, which are still awake.
+    """
+
+    cdef object __weakref__
+    cdef bk_pool **pools
+    cdef int n_threads, n_pools, n_most
+
+    def __cinit__(self, int n_threads):
+        self.n_threads = n_threads
+        self.n_most = max(1, n_processors() // n_threads)
+        self.pools = <bk_pool **> PyMem_Calloc(self.n_most, sizeof(bk_pool *))
+        if self.pools == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef int k
+        for k in range(self.n_pools):
+            bk_free_pool(self.pools[k])
+        PyMem_Free(self.pools)
+
+    cdef bk_pool *take(self):
+        """Take a pool for oneself, which `bk_leave_pool` ends; NULL if all are busy."""
+        cdef int k
+        cdef bk_pool *pool
+        with cython.critical_section(self):
+            for k in range(self.n_pools):
+                if bk_take_pool(self.pools[k]):
+                    return self.pools[k]
+            if self.n_pools == self.n_most:
+                return NULL
+            pool = bk_new_pool(self.n_threads)
+            if pool == NULL:
+                return NULL
+            self.pools[self.n_pools] = pool
+            self.n_pools += 1
+            return pool if bk_take_pool(pool) else NULL
+
+
+cdef object _POOLS = WeakValueDictionary()  # by the number of threads
+
+
+cdef _Pools _pools_of(int n_threads):
+    found = _POOLS.get(n_threads)
+    return _POOLS.setdefault(n_threads, _Pools(n_threads)) if found is None else found
+
+
 # Clearing it as a part of a garbage cycle would take the lists away that say what is to be freed.
 @cython.no_gc_clear
 @cython.auto_pickle(False)
@@ -46,7 +100,7 @@ cdef class Executor:
     """
 
     cdef bk_program c
-    cdef bk_pool *pool
+    cdef _Pools pools  # None with one thread
     cdef list kept  # arrays that C points into
     cdef list runs  # that nobody uses now: each with the positions of the state that it holds, or None
     cdef list memory_  # what was allocated, as integers
@@ -57,7 +111,6 @@ cdef class Executor:
     cdef int n_positions  # of a state
 
     def __cinit__(self):
-        self.pool = NULL
         self.kept = []
         self.runs = []
         self.memory_ = []
@@ -80,15 +133,12 @@ cdef class Executor:
         self._lay_stages(program, packed)
         self.n_positions = bk_n_positions(&self.c)
         if n_threads > 1:
-            self.pool = bk_new_pool(n_threads)
-            if self.pool == NULL:
-                raise MemoryError
+            self.pools = _pools_of(n_threads)
 
     def __dealloc__(self):
         cdef size_t address
         for address, _ in self.runs:
             bk_free_run(<bk_run *> address)
-        bk_free_pool(self.pool)
         for address in self.memory_:
             PyMem_Free(<void *> address)
 
@@ -348,17 +398,19 @@ cdef class Executor:
         cdef bk_pool *pool = NULL
         cdef int failed
         try:
+            # Threads that are asleep wake while the inputs are brought.
+            if self.pools is not None:
+                pool = self.pools.take()
             # A stream that goes on where this run has left it needs no copy of what is there.
             if state is None or taken[1] is not state[0]:
                 self._restore(run, state)
             for name, edge in self.inputs:
                 self._feed(run, edge, feeds[name], last)
             with nogil:
-                if bk_take_pool(self.pool):
-                    pool = self.pool
                 failed = bk_execute(run, pool)
                 if pool != NULL:
                     bk_leave_pool(pool)
+                    pool = NULL
             if failed == -1:
                 raise MemoryError
             if failed == -2:
@@ -372,6 +424,8 @@ cdef class Executor:
             held = positions
             return outputs, (positions, rows)
         finally:
+            if pool != NULL:
+                bk_leave_pool(pool)
             self._give_back(taken[0], held)
 
     def check(self, state):

@@ -6,7 +6,6 @@ run to run, so that a state is never written to, and a step that fails leaves it
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -16,6 +15,7 @@ import numpy as np
 from balacoon_tk._typing import AnyArray
 from balacoon_tk.errors import ModelError, ParameterError
 from balacoon_tk.runtime.engine import DecoderContract, Feeds, StreamingContract, TimeInput, TimeOutput
+from balacoon_tk.runtime.machine import n_processors
 from balacoon_tk.runtime.native import _kernels
 from balacoon_tk.runtime.native._native import Executor
 from balacoon_tk.runtime.native.checks import check_program
@@ -111,7 +111,7 @@ class NativeEngine:
 
 def open_executor(program: Program, options: RuntimeOptions | None, *, pairs: bool = True) -> Executor:
     """Check a program, and lay it out for the kernels of this processor; see `NativeEngine`."""
-    n_threads = (options or RuntimeOptions()).n_threads or _n_processors()
+    n_threads = (options or RuntimeOptions()).n_threads or n_processors()
     watch()
     check_program(program)
     kernels = choose_kernels()
@@ -147,10 +147,3 @@ def _contract(program: Program, label: str) -> DecoderContract:
 def _hop_length(port: Port) -> float:
     hop_length = Fraction(*port.rate)
     return int(hop_length) if hop_length.denominator == 1 else float(hop_length)
-
-
-def _n_processors() -> int:
-    # Those that this process may use, where the system says it.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

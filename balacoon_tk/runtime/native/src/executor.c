@@ -391,6 +391,7 @@ typedef struct {
     piece piece;
     int64_t n_known; /* steps of its output when that is made */
     int finishes;    /* whether these are its last */
+    int settles;     /* whether it makes no more before this push is done with */
 } plan;
 
 /* Find out what a stage makes next, and make room for it. */
@@ -412,7 +413,8 @@ static int make_plan(bk_run *run, int index, plan *next)
         const int64_t n_whole = (first + n_groups) / period * period - first;
         n_groups = n_whole > 0 ? n_whole : settled ? n_groups : 0;
     }
-    settle(run, stage, settled && first + n_groups >= possible);
+    const int settles = settled && first + n_groups >= possible;
+    settle(run, stage, settles);
     if (all && stage->kind == BK_PAD && stage->padding == BK_REFLECT && possible > 0) {
         const int64_t longest = stage->n_left > stage->n_right ? stage->n_left : stage->n_right;
         if (run->tracks[stage->source].count <= longest)
@@ -428,7 +430,7 @@ static int make_plan(bk_run *run, int index, plan *next)
     if (all && stage->transposed)
         n_total = run->tracks[stage->source].count * stage->n_phases + stage->n_extra;
     const int64_t n_known = smaller(end * stage->n_phases - stage->crop, n_total);
-    *next = (plan){{run, stage, first, n_groups, n_total, 0, NULL}, n_known < 0 ? 0 : n_known, finishes};
+    *next = (plan){{run, stage, first, n_groups, n_total, 0, NULL}, n_known < 0 ? 0 : n_known, finishes, settles};
     for (int k = 0; (n_groups > 0 || finishes) && k < stage->n_calls; k++) {
         const bk_call *call = &stage->calls[k];
         if (call->action != BK_STORE)
@@ -472,8 +474,14 @@ static void lend_read(bk_run *run, const bk_stage *stage)
             lend(run, stage->calls[k].edge);
 }
 
+/* What came of stages that had their turn. */
+typedef struct {
+    int made;  /* whether one has made something */
+    int waits; /* whether one has more to make */
+} progress;
+
 /* Run a stage, and with it those that are made block by block with it. */
-static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
+static int run_stage(bk_run *run, int index, bk_pool *pool, progress *all)
 {
     const bk_stage *stages = &run->program->stages[index];
     const int n = 1 + stages->n_siblings;
@@ -482,6 +490,7 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
         const int code = make_plan(run, index + k, &plans[k]);
         if (code < 0)
             return code;
+        all->waits |= !plans[k].settles;
         /* What it stores will be there when the next one reads it. */
         if (k + 1 < n)
             set_done(run, index + k, &plans[k]);
@@ -499,7 +508,7 @@ static int run_stage(bk_run *run, int index, bk_pool *pool, int *made)
         if (make_work(run, first->stage) < 0)
             return -1;
         bk_share(pool, task_of(first->stage), first);
-        *made = 1;
+        all->made = 1;
     }
     set_done(run, index + n - 1, &plans[n - 1]);
     for (int k = 0; k < n; k++)
@@ -548,22 +557,23 @@ int bk_execute(bk_run *run, bk_pool *pool)
         if (program->stages[k].timeless && run_timeless(run, k) < 0)
             return -1;
     }
-    for (int made = 1; made;) {
-        made = 0;
+    progress all;
+    do {
+        all = (progress){0, 0};
         for (int segment = 0; segment < program->n_segments; segment++) {
+            progress turn;
             /* The first one brings a piece for all the others before it goes on. */
-            for (int again = 1; again;) {
-                again = 0;
+            do {
+                turn = (progress){0, 0};
                 for (int k = program->first_stages[segment]; k < program->first_stages[segment + 1]; k++) {
-                    if (!program->stages[k].timeless && (code = run_stage(run, k, pool, &again)) < 0)
+                    if (!program->stages[k].timeless && (code = run_stage(run, k, pool, &turn)) < 0)
                         return code;
                     k += program->stages[k].n_siblings;
                 }
-                made |= again;
-                if (segment == 0)
-                    break;
-            }
+                all.made |= turn.made;
+            } while (segment > 0 && turn.made && turn.waits);
+            all.waits |= turn.waits;
         }
-    }
+    } while (all.made && all.waits);
     return run->unknown_symbol ? -2 : 0;
 }

@@ -40,12 +40,14 @@ void bk_raise_flag(int *flag) { *flag = 1; }
 
 #include <pthread.h>
 #include <sched.h>
+#include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
 #endif
 
-#define N_SPINS 4000 /* about 50 microseconds: longer than from one stage to the next, shorter than a push */
+#define WAIT_NS 200000 /* longer than from one push to the next of whoever wants them all, shorter than most pushes */
+#define N_LOOKS 64     /* for a task, before a thread looks at the time */
 #define N_POLITE 400 /* from here on, whoever waits for the last part lets others have the processor */
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -144,6 +146,13 @@ static uint64_t sleep_until_woken(worker *self, uint64_t seen)
     return generation;
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 static void *work(void *argument)
 {
     worker *self = argument;
@@ -156,10 +165,13 @@ static void *work(void *argument)
 #endif
     for (;;) {
         uint64_t generation = seen;
-        for (int spin = 0; spin < N_SPINS && generation == seen; spin++) {
-            generation = GENERATION(read_word(pool));
-            PAUSE();
-        }
+        const int64_t end = now_ns() + WAIT_NS;
+        do
+            for (int spin = 0; spin < N_LOOKS && generation == seen; spin++) {
+                generation = GENERATION(read_word(pool));
+                PAUSE();
+            }
+        while (generation == seen && now_ns() < end);
         if (generation == seen)
             generation = sleep_until_woken(self, seen);
         seen = generation;
@@ -172,10 +184,11 @@ static void *work(void *argument)
     }
 }
 
-static void announce(bk_pool *pool)
+/* Count a task, which is open or only wakes who is asleep. */
+static void announce(bk_pool *pool, uint64_t open)
 {
     const uint64_t generation = GENERATION(read_word(pool)) + 1;
-    __atomic_store_n(&pool->word, generation << 32 | OPEN, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&pool->word, generation << 32 | open, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&pool->n_asleep, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&pool->mutex);
         send_elsewhere(pool);
@@ -221,7 +234,7 @@ void bk_free_pool(bk_pool *pool)
         return;
     if (pool->n_started && pool->process == getpid()) {
         __atomic_store_n(&pool->ending, 1, __ATOMIC_RELEASE);
-        announce(pool);
+        announce(pool, OPEN);
         for (int k = 0; k < pool->n_started; k++)
             pthread_join(pool->workers[k].handle, NULL);
         pthread_mutex_destroy(&pool->mutex);
@@ -245,6 +258,9 @@ int bk_take_pool(bk_pool *pool)
     } while (!__atomic_compare_exchange_n(&pool->taken, &taken, process, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
     if (pool->n_threads > 1 && pool->process != process)
         start(pool);
+    /* Threads that are asleep wake while the inputs are brought: nobody goes inside of what isn't open. */
+    if (pool->n_started > 0)
+        announce(pool, 0);
     return 1;
 }
 
@@ -258,7 +274,7 @@ void bk_share(bk_pool *pool, bk_task task, void *context)
     }
     pool->task = task;
     pool->context = context;
-    announce(pool);
+    announce(pool, OPEN);
     task(context, 0);
     __atomic_and_fetch(&pool->word, ~OPEN, __ATOMIC_ACQ_REL);
     for (int spin = 0; read_word(pool) & INSIDE; spin++) {
