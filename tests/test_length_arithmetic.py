@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto
 
@@ -75,13 +75,17 @@ def follow(expression):
 
 
 @given(expressions())
+@example(("==", ("/ 3", "n"), 15))
 def test_an_expression_is_followed_exactly_or_not_at_all(expression):
     try:
         function, number = follow(expression)
     except UnprovenError:
         return
-    values = [number(n) for n in LENGTHS]
-    assert [function.at(n) for n in LENGTHS] == values
+    # What comes before the polynomials hold, and of each as many numbers as say which it is: n / 3 == 15 is
+    # false at most lengths.
+    lengths = {*LENGTHS, *range(1, len(function.head) + 3 * len(function.classes) + 1)}
+    values = [number(n) for n in lengths]
+    assert [function.at(n) for n in lengths] == values
     # Constant is said of what is constant, and of nothing else.
     assert function.constant == (values[0] if len(set(values)) == 1 else None)
 

@@ -28,7 +28,7 @@ def program() -> Program:
 def test_threads_that_were_woken_may_run_wherever_they_might_before(program) -> None:
     tasks = Path("/proc/self/task")
     others = {path.name for path in tasks.iterdir()}  # ONNX Runtime's threads, say, which it may pin
-    engine = NativeEngine(program, TWO_THREADS)
+    engine = NativeEngine(program, RuntimeOptions(n_threads=5))  # as no other test, which would share them
     feeds, allowed = feeds_of(program, 40), os.sched_getaffinity(0)
     for _ in range(20):
         engine.whole(feeds)
@@ -45,15 +45,14 @@ def test_threads_that_were_woken_may_run_wherever_they_might_before(program) -> 
 
 
 def test_programs_share_their_threads(program) -> None:
-    # A number that no other test has.
-    options = RuntimeOptions(n_threads=3)
+    options = RuntimeOptions(n_threads=7)  # as no other test, which would share them
     tasks, feeds = Path("/proc/self/task"), feeds_of(program, 40)
     first, second = (NativeEngine(program, options) for _ in range(2))
     wanted = NativeEngine(program, ONE_THREAD).whole(feeds)
     others = {path.name for path in tasks.iterdir()}
     for engine in (first, second, first):
         assert_same_bits(engine.whole(feeds), wanted)
-        assert len({path.name for path in tasks.iterdir()} - others) == 2
+        assert len({path.name for path in tasks.iterdir()} - others) == 6
     del first, engine
     assert_same_bits(second.whole(feeds), wanted)
     del second

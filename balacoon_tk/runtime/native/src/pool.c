@@ -166,12 +166,12 @@ static void *work(void *argument)
     for (;;) {
         uint64_t generation = seen;
         const int64_t end = now_ns() + WAIT_NS;
-        do
+        do {
             for (int spin = 0; spin < N_LOOKS && generation == seen; spin++) {
                 generation = GENERATION(read_word(pool));
                 PAUSE();
             }
-        while (generation == seen && now_ns() < end);
+        } while (generation == seen && now_ns() < end);
         if (generation == seen)
             generation = sleep_until_woken(self, seen);
         seen = generation;
@@ -258,7 +258,7 @@ int bk_take_pool(bk_pool *pool)
     } while (!__atomic_compare_exchange_n(&pool->taken, &taken, process, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
     if (pool->n_threads > 1 && pool->process != process)
         start(pool);
-    /* Threads that are asleep wake while the inputs are brought: nobody goes inside of what isn't open. */
+    /* Threads that are asleep wake while the inputs are brought: no task is open yet, so none goes inside. */
     if (pool->n_started > 0)
         announce(pool, 0);
     return 1;
