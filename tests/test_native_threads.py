@@ -44,6 +44,15 @@ def test_threads_that_were_woken_may_run_wherever_they_might_before(program) -> 
     assert threads and are_free()
 
 
+def test_threads_that_have_nothing_to_do_sleep(program) -> None:
+    engine = NativeEngine(program, RuntimeOptions(n_threads=5))
+    engine.whole(feeds_of(program, 40))
+    time.sleep(0.1)  # they wait for the next run, but not so long
+    busy_s = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - busy_s < 0.25
+
+
 def test_programs_share_their_threads(program) -> None:
     options = RuntimeOptions(n_threads=7)  # as no other test, which would share them
     tasks, feeds = Path("/proc/self/task"), feeds_of(program, 40)
