@@ -1,4 +1,4 @@
-/* Threads that take parts of one task at a time, wait for the next in a loop for some microseconds, and sleep.
+/* Threads that take parts of one task at a time, wait for the next in a loop for a fraction of a millisecond, and sleep.
  *
  * Whoever gives a task works on it as well and waits for nobody who hasn't begun: on a machine that is busy with
  * something else a task takes no longer than it would in one thread.
@@ -15,7 +15,7 @@ typedef void (*bk_task)(void *context, int thread);
 /* A pool of n_threads with the caller's: NULL where memory is short. Threads begin with the first task. */
 bk_pool *bk_new_pool(int n_threads);
 void bk_free_pool(bk_pool *pool);
-/* Take the pool for oneself; 0 if somebody else has it, whose threads are busy then. */
+/* Take the pool for oneself and wake its threads; 0 if somebody else has it, whose threads are busy then. */
 int bk_take_pool(bk_pool *pool);
 void bk_leave_pool(bk_pool *pool);
 /* Let the threads of a pool work on a task, and return when it is done. By one thread alone if pool is NULL. */
